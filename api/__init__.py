@@ -1,0 +1,3 @@
+"""JSON over HTTP: parse, call one flow, render."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Schedules and alerts over scored spans."""
+
+from __future__ import annotations

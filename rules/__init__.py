@@ -1,0 +1,3 @@
+"""Which spans a rule selects: target, filter, sampling."""
+
+from __future__ import annotations

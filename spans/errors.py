@@ -1,0 +1,102 @@
+"""Errors that say who must act.
+
+    TallyardError
+    ├── TransientError       time may heal it: tried again, with backoff
+    │   ├── Timeout          a judge did not answer within its deadline
+    │   ├── RateLimited      a judge said 429
+    │   ├── JudgeUnavailable a judge could not be reached, or said 5xx
+    │   └── StoreUnavailable PostgreSQL or Redis could not be reached
+    ├── PermanentError       the operator must act: a wrong key, a wrong URL, a full disk
+    │   ├── JudgeRefused     a judge said 401, 403, 404 or another 4xx
+    │   └── SetupError       Tallyard cannot start as it is set up
+    └── UserError            the caller, or the author of the rule or scorer, must act
+        ├── BadInput         a request that is not understood
+        ├── NotFound         no such thing, or not for this key
+        ├── Forbidden        this key's role does not allow it
+        ├── MissingArgument  a scorer needs a field that the span does not have
+        ├── ScorerFailed     the scorer raised
+        └── BadResult        the scorer or judge answered with something that is no score
+
+The class name in snake case is the `error_class` of an outcome ("rate_limited").
+"""
+
+from __future__ import annotations
+
+import re
+
+
+class TallyardError(Exception):
+    """The message names the thing, its id where it has one, and the next step."""
+
+    @classmethod
+    def error_class(cls) -> str:
+        """The class as outcomes, metrics and `outcomes retry --class` write it."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+
+
+class TransientError(TallyardError):
+    """Time may heal it. `retry_after_s` is what the other side asked for, if it asked."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Timeout(TransientError):
+    """A judge did not answer within the deadline (`TALLYARD_JUDGE_TIMEOUT_S`)."""
+
+
+class RateLimited(TransientError):
+    """A judge answered 429."""
+
+
+class JudgeUnavailable(TransientError):
+    """A judge could not be reached, or answered 5xx."""
+
+
+class StoreUnavailable(TransientError):
+    """PostgreSQL or Redis could not be reached."""
+
+
+class PermanentError(TallyardError):
+    """The operator must act; trying again changes nothing."""
+
+
+class JudgeRefused(PermanentError):
+    """A judge answered with a 4xx that trying again will not change (key, model, URL)."""
+
+
+class SetupError(PermanentError):
+    """Tallyard cannot start as it is set up."""
+
+
+class UserError(TallyardError):
+    """The caller, or the author of the rule or scorer, must act."""
+
+
+class BadInput(UserError):
+    """A request that is not understood. `path` says where in it, as in `events[3].tags`."""
+
+    def __init__(self, message: str, *, path: str | None = None) -> None:
+        super().__init__(f"{path}: {message}" if path else message)
+        self.path = path
+
+
+class NotFound(UserError):
+    """No such thing, or not for this key: the two are not told apart."""
+
+
+class Forbidden(UserError):
+    """The key's role does not allow it."""
+
+
+class MissingArgument(UserError):
+    """A scorer needs a field that the span does not have (or has as null)."""
+
+
+class ScorerFailed(UserError):
+    """The scorer raised; the message carries its exception."""
+
+
+class BadResult(UserError):
+    """What came back is no score: NaN, outside 0..1, an unknown choice, not JSON."""

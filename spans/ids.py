@@ -1,0 +1,29 @@
+"""Identifiers, and how the derived ones are made."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from typing import NewType
+
+OrgId = NewType("OrgId", uuid.UUID)
+ProjectId = NewType("ProjectId", uuid.UUID)
+ObjectId = NewType("ObjectId", uuid.UUID)      # a project (its logs), an experiment, a dataset
+RuleId = NewType("RuleId", uuid.UUID)
+OutcomeId = NewType("OutcomeId", uuid.UUID)
+RowId = NewType("RowId", str)                  # the client's own id of a row
+TraceId = NewType("TraceId", str)              # `root_span_id`
+Xact = NewType("Xact", int)                    # `_xact_id`: the version of one write
+
+
+def derived_id(*parts: str) -> uuid.UUID:
+    """A UUID that is a function of `parts`: the same work, done twice, writes the same row.
+
+    128 bits of BLAKE2b over length-prefixed parts, so that ("ab", "c") and ("a", "bc") differ.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        raw = part.encode()
+        digest.update(len(raw).to_bytes(4, "big"))
+        digest.update(raw)
+    return uuid.UUID(bytes=digest.digest())

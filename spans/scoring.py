@@ -1,0 +1,137 @@
+"""Scores, scorers and outcomes: the words for what is done to a span."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from spans.json import Json, JsonObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """One scorer's verdict on one span.
+
+    `value` lies in 0..1. None means the scorer declined to judge: it is stored and shown,
+    and left out of averages. NaN is refused: JSON turns it into null and averages into zero.
+    """
+
+    name: str
+    value: float | None
+    metadata: JsonObject = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.value is not None and not 0.0 <= self.value <= 1.0:  # NaN fails this too
+            raise ValueError(f"score {self.name!r} is {self.value}, outside 0..1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class ScorerRef:
+    """A scorer's name and version: all that is needed to build it again.
+
+    `kind` is "global" (an autoevals scorer by name; its version is autoevals' own) or
+    "function" (a scorer made by a user; its version is an `_xact_id`).
+    """
+
+    kind: str
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a scorer's LLM calls cost. Tokens as the judge counted them."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoringResult:
+    """What one execution of a scorer gave.
+
+    `arguments` are what the scorer was called with: the `input` of the score span.
+    An empty `scores` never occurs: a scorer that declines gives one Score with value None.
+    """
+
+    scores: tuple[Score, ...]
+    arguments: JsonObject
+    usage: Usage = Usage()
+
+
+class OutcomeState(StrEnum):
+    """What became of one rule x one span x one scorer."""
+
+    PENDING = "pending"          # not run yet, or to be tried again
+    COMPLETED = "completed"      # has a score
+    SKIPPED = "skipped"          # the scorer declined (None)
+    ERRORED = "errored"          # see its error class; `poisoned` killed its worker
+    SUPERSEDED = "superseded"    # the content changed, or its rule went, before it ran
+
+
+class Role(StrEnum):
+    """What an outcome is for; only a live one writes scores on the row."""
+
+    LIVE = "live"
+    SHADOW = "shadow"
+    PREVIEW = "preview"
+
+
+class OriginKind(StrEnum):
+    """Who asked for an outcome."""
+
+    RULE = "rule"
+    RESCORE = "rescore"
+    MANUAL = "manual"
+
+
+class Reason(StrEnum):
+    """What matching said of one row and one rule; each is stored as one byte (`REASON_BYTES`)."""
+
+    SELECTED = "selected"
+    SAMPLED_OUT = "sampled_out"
+    FILTER_FALSE = "filter_false"
+    FILTER_NULL = "filter_null"
+    WRONG_TARGET = "wrong_target"
+    PAUSED = "paused"
+    IS_SCORE_SPAN = "is_score_span"      # rows made by scorers never match: no loops
+    DISABLED = "scoring_disabled"        # `_async_scoring_state: {status: disabled}`
+    SUPERSEDED = "superseded"            # a later write put the row up for matching again
+    NOT_FINISHED = "not_finished"        # `metrics.end` was taken away again
+    DELETED = "deleted"
+    FILTER_ERROR = "filter_error"        # the filter no longer compiles: its author must act
+    UNSUPPORTED_SCOPE = "unsupported_scope"
+
+
+REASON_BYTES: dict[Reason, bytes] = {
+    Reason.SELECTED: b"s",
+    Reason.SAMPLED_OUT: b"r",
+    Reason.FILTER_FALSE: b"f",
+    Reason.FILTER_NULL: b"n",
+    Reason.WRONG_TARGET: b"t",
+    Reason.PAUSED: b"p",
+    Reason.IS_SCORE_SPAN: b"l",
+    Reason.DISABLED: b"d",
+    Reason.SUPERSEDED: b"v",
+    Reason.NOT_FINISHED: b"u",
+    Reason.DELETED: b"x",
+    Reason.FILTER_ERROR: b"e",
+    Reason.UNSUPPORTED_SCOPE: b"c",
+}
+REASON_OF_BYTE: dict[int, Reason] = {code[0]: reason for reason, code in REASON_BYTES.items()}
+
+__all__ = [
+    "REASON_BYTES",
+    "REASON_OF_BYTE",
+    "Json",
+    "OriginKind",
+    "OutcomeState",
+    "Reason",
+    "Role",
+    "Score",
+    "ScorerRef",
+    "ScoringResult",
+    "Usage",
+]

@@ -1,0 +1,3 @@
+"""The only room with SQL and Redis commands."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Settings -> services; the only reader of the environment."""
+
+from __future__ import annotations

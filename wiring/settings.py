@@ -1,0 +1,138 @@
+"""Every setting of Tallyard, read once from the environment.
+
+A setting `judge_timeout_s` is the variable `TALLYARD_JUDGE_TIMEOUT_S`. An unknown
+`TALLYARD_*` variable is an error: a misspelt limit must not be a silent default.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from spans.errors import SetupError
+
+PREFIX = "TALLYARD_"
+
+
+class Settings(BaseModel):
+    """Frozen values; each field's description is its line in the README's table."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", description="Address that the API and Flower listen on")
+    api_port: int = Field(8000, ge=0, le=65535, description="Port of the API")
+    flower_port: int = Field(5555, ge=0, le=65535, description="Port of Flower")
+    flower_user: str = Field("tallyard", description="Flower's user")
+    flower_password: SecretStr | None = Field(
+        None, description="Flower's password; unset: one is made and kept in the data directory"
+    )
+    public_url: str | None = Field(
+        None,
+        description="URL under which clients reach the API; unset: taken from the request's Host",
+    )
+    data_dir: Path = Field(
+        Path(".tallyard"),
+        description="Embedded servers' data, the local API key and logs (mode 0700)",
+    )
+    database_url: SecretStr | None = Field(
+        None, description="PostgreSQL 14+; unset: the embedded server in the data directory"
+    )
+    redis_url: SecretStr | None = Field(
+        None, description="Redis or Valkey 6+; unset: the embedded server in the data directory"
+    )
+    example: bool = Field(True, description="Load the worked example into an empty store")
+    org_name: str = Field("tallyard", description="Name of the organisation made at first start")
+    log_level: str = Field("INFO", description="Least level that is logged")
+
+    judge_base_url: str = Field(
+        "https://api.openai.com/v1", description="OpenAI-compatible endpoint of the LLM judge"
+    )
+    judge_api_key: SecretStr | None = Field(None, description="Key for the judge's endpoint")
+    judge_model: str = Field("gpt-5-mini", description="Judge's model where a rule names none")
+    judge_embedding_model: str = Field(
+        "text-embedding-3-small", description="Embedding model of the similarity scorers"
+    )
+    judge_timeout_s: float = Field(60.0, gt=0, description="Deadline of one judge call, seconds")
+    judge_in_flight: int = Field(
+        256, ge=1, le=4096, description="Judge calls under way at once in one worker process"
+    )
+    attempts_max: int = Field(
+        5, ge=1, le=100, description="Attempts of one outcome before a transient error is final"
+    )
+    backoff_max_s: float = Field(
+        600.0, gt=0, description="Longest wait between two attempts, seconds"
+    )
+    lease_s: float = Field(
+        60.0, gt=0, description="How long a silent worker keeps what it claimed, seconds"
+    )
+    match_processes: int = Field(1, ge=1, le=64, description="Processes of the match worker")
+    heavy_processes: int = Field(1, ge=1, le=64, description="Processes of the heavy worker")
+    cost_limit: float = Field(
+        2e6,
+        gt=0,
+        description="Cost bound of a scorer that runs while matching (for Levenshtein: "
+        "characters x characters); above it the heavy queue takes over",
+    )
+
+    body_bytes_max: int = Field(
+        20 * 2**20, ge=1024, description="Largest request body as sent, bytes"
+    )
+    inflated_bytes_max: int = Field(
+        64 * 2**20, ge=1024, description="Largest request body after inflating, bytes"
+    )
+    span_bytes_max: int = Field(
+        6 * 2**20, ge=1024, description="Largest span, bytes of JSON (an SDK's largest batch)"
+    )
+    rows_per_request_max: int = Field(1000, ge=1, description="Rows in one insert request")
+    depth_max: int = Field(64, ge=4, le=512, description="Deepest nesting inside a span")
+    nodes_max: int = Field(10_000, ge=100, description="JSON values inside a span")
+    query_timeout_s: float = Field(30.0, gt=0, description="Longest query of /btql, seconds")
+    fetch_limit_max: int = Field(1000, ge=1, description="Largest page of fetch and /btql")
+
+    match_record_days: float = Field(
+        30.0, gt=0, description="Days that match records are kept, for explain"
+    )
+    rejected_row_days: float = Field(14.0, gt=0, description="Days that rejected rows are listed")
+    resend_minutes: float = Field(
+        60.0, gt=0, description="Minutes in which a resent request gets its first answer"
+    )
+
+    @property
+    def postgres_dir(self) -> Path:
+        """Where the embedded PostgreSQL keeps its data, and its socket."""
+        return self.data_dir / "postgres"
+
+    @property
+    def valkey_socket(self) -> Path:
+        """The embedded Valkey's unix socket."""
+        return self.data_dir / "valkey" / "valkey.sock"
+
+
+def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Settings from the environment (or the mapping given).
+
+    Raises SetupError that names each variable that is unknown or has an unusable value.
+    """
+    source = os.environ if environment is None else environment  # noqa: TID251 the one reader
+    given = {
+        name.removeprefix(PREFIX).lower(): value
+        for name, value in source.items()
+        if name.startswith(PREFIX) and value != ""
+    }
+    try:
+        settings = Settings.model_validate(given)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{PREFIX}{'_'.join(map(str, problem['loc'])).upper()}: "
+            + (
+                "no such setting, see the table in README.md"
+                if problem["type"] == "extra_forbidden"
+                else problem["msg"]
+            )
+            for problem in error.errors()
+        )
+        raise SetupError(problems) from error
+    return settings.model_copy(update={"data_dir": settings.data_dir.expanduser().absolute()})
