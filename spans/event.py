@@ -1,0 +1,312 @@
+"""From an event as a client sent it to a RowWrite: checked once, trusted ever after.
+
+PostgreSQL's jsonb stores values that Python cannot read back (numbers of 5 000 digits,
+nesting of 5 000 levels); such a row would crash each of its readers. They stop here.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from datetime import UTC, datetime
+
+from spans.errors import BadInput
+from spans.json import Json, JsonObject
+from spans.row import ArrayDelete, ObjectRef, RowKey, RowWrite
+
+ID_CHARS_MAX = 256
+SCORE_NAME_CHARS_MAX = 100
+TAGS_MAX = 100
+TAG_CHARS_MAX = 128
+OLDEST = datetime(1970, 1, 1, tzinfo=UTC)
+NEWEST = datetime(2200, 1, 1, tzinfo=UTC)
+SECONDS_MAX = 7_258_118_400.0   # 2200-01-01; beyond it a client means milliseconds
+EXACT_FLOAT_MAX = 2.0**63       # the parser turns larger integers into floats silently
+
+CONTROL_FIELDS = frozenset({
+    "id", "_is_merge", "_merge_paths", "_array_delete", "_object_delete", "_parent_id",
+    "_skip_async_scoring", "_async_scoring_control", "_audit_source", "_audit_metadata",
+    "comment", "project_id", "experiment_id", "dataset_id", "prompt_session_id", "log_id",
+    "org_id", "is_root", "_xact_id", "_pagination_key", "_async_scoring_state", "comments",
+    "audit_data",
+})
+"""Not content: instructions to us, where the row lives, or what we ourselves show."""
+
+OBJECT_FIELDS = (
+    "metadata", "span_attributes", "context", "origin", "facets", "classifications",
+)
+CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
+
+
+LARGE_INTEGER = re.compile(rb"[:\[,\s]-?[0-9]{19,}\s*[,\]}]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one event may hold."""
+
+    depth_max: int
+    nodes_max: int
+
+
+class BodyText:
+    """What only the text of a request still tells, once the parser is done with it."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self.may_hold_nul = b"\\u0000" in body
+
+    @cached_property
+    def has_large_integer(self) -> bool:
+        """Whether an integer beyond 64 bits was written: the parser made it a float silently."""
+        return LARGE_INTEGER.search(self._body) is not None
+
+
+def read_event(
+    event: Json, where: ObjectRef, limits: Limits, *, new_id: str, body: BodyText
+) -> RowWrite:
+    """The write that `event` asks for; `new_id` names the row where the client did not.
+
+    Raises BadInput, which says what is wrong and with which field.
+    """
+    if not isinstance(event, dict):
+        raise BadInput("an event is an object")
+    row_id = _row_id(event.get("id"), new_id)
+    nodes = 0
+    for value in event.values():
+        nodes += _count(value, limits.depth_max - 1, body)
+    if nodes > limits.nodes_max:
+        raise BadInput(f"{nodes} values, more than {limits.nodes_max} (TALLYARD_NODES_MAX)")
+    fields = {name: value for name, value in event.items() if name not in CONTROL_FIELDS}
+    if body.may_hold_nul:
+        fields = _without_nul(fields)
+    _check_fields(fields)
+    if event.keys() & CONTROL_FIELDS == {"id"}:
+        return RowWrite(key=RowKey(where, row_id), fields=fields)
+    return _with_controls(event, where, row_id, fields)
+
+
+def _with_controls(
+    event: JsonObject, where: ObjectRef, row_id: str, fields: JsonObject
+) -> RowWrite:
+    comment = event.get("comment")
+    if isinstance(comment, dict):
+        origin = event.get("origin")
+        target = origin.get("id") if isinstance(origin, dict) else None
+        return RowWrite(
+            key=RowKey(where, _row_id(target, "")), fields={}, comment=comment,
+            comment_id=row_id, **_audit(event),
+        )
+    state, reselect = _scoring_control(event.get("_async_scoring_control"))
+    return RowWrite(
+        key=RowKey(where, row_id),
+        fields=fields,
+        is_merge=event.get("_is_merge") is True,
+        is_delete=event.get("_object_delete") is True,
+        merge_paths=_paths(event.get("_merge_paths")),
+        array_deletes=_array_deletes(event.get("_array_delete")),
+        parent_id=_optional_text(event, "_parent_id"),
+        skip_scoring=event.get("_skip_async_scoring") is True,
+        scoring_state=state,
+        reselect=reselect,
+        **_audit(event),
+    )
+
+
+def _audit(event: JsonObject) -> dict[str, str | JsonObject | None]:
+    metadata = event.get("_audit_metadata")
+    return {
+        "audit_source": _optional_text(event, "_audit_source"),
+        "audit_metadata": metadata if isinstance(metadata, dict) else None,
+    }
+
+
+def _row_id(value: Json, otherwise: str) -> str:
+    if value is None and otherwise:
+        return otherwise
+    if not isinstance(value, str) or not 0 < len(value) <= ID_CHARS_MAX:
+        raise BadInput(f"a row's id is a text of 1 to {ID_CHARS_MAX} characters", path="id")
+    if CONTROL_CHARACTER.search(value):
+        raise BadInput("a row's id holds no control characters", path="id")
+    return value
+
+
+def _count(value: Json, depth_left: int, body: BodyText) -> int:
+    """How many values `value` holds. Raises if it is nested too deep or a number too large."""
+    if isinstance(value, dict | list):
+        if depth_left <= 0:
+            raise BadInput("nested too deep (TALLYARD_DEPTH_MAX)")
+        nodes = 1
+        for item in value.values() if isinstance(value, dict) else value:
+            nodes += 1 if type(item) is str else _count(item, depth_left - 1, body)
+        return nodes
+    if (
+        type(value) is float
+        and abs(value) >= EXACT_FLOAT_MAX
+        and value.is_integer()
+        and body.has_large_integer
+    ):
+        raise BadInput(f"an integer beyond 64 bits, about {value:g}: send it as a text")
+    return 1
+
+
+def _without_nul(value: JsonObject) -> JsonObject:
+    replaced: list[str] = []
+    clean = _replace_nul(value, replaced)
+    if replaced and isinstance(clean, dict):
+        clean["ingest_warnings"] = [f"NUL replaced by U+FFFD {len(replaced)} times"]
+    return clean if isinstance(clean, dict) else {}
+
+
+def _replace_nul(value: Json, replaced: list[str]) -> Json:
+    if isinstance(value, str):
+        if "\0" not in value:
+            return value
+        replaced.append(value)
+        return value.replace("\0", "\ufffd")
+    if isinstance(value, list):
+        return [_replace_nul(item, replaced) for item in value]
+    if isinstance(value, dict):
+        return {
+            str(_replace_nul(name, replaced)): _replace_nul(item, replaced)
+            for name, item in value.items()
+        }
+    return value
+
+
+def _check_fields(fields: JsonObject) -> None:
+    for name in OBJECT_FIELDS:
+        value = fields.get(name)
+        if value is not None and not isinstance(value, dict):
+            raise BadInput("an object, or null", path=name)
+    if (scores := fields.get("scores")) is not None:
+        fields["scores"] = _checked_scores(scores)
+    if (metrics := fields.get("metrics")) is not None:
+        _check_metrics(metrics)
+    if (tags := fields.get("tags")) is not None:
+        _check_tags(tags)
+    for name in ("span_id", "root_span_id"):
+        value = fields.get(name)
+        if value is not None and (
+            not isinstance(value, str) or not 0 < len(value) <= ID_CHARS_MAX or "\0" in value
+        ):
+            raise BadInput(f"a text of 1 to {ID_CHARS_MAX} characters", path=name)
+    parents = fields.get("span_parents")
+    if parents is not None and not (
+        isinstance(parents, list) and all(isinstance(parent, str) for parent in parents)
+    ):
+        raise BadInput("a list of span ids, or null", path="span_parents")
+    if (created := fields.get("created")) is not None:
+        fields["created"] = _checked_created(created)
+
+
+def _checked_scores(scores: Json) -> JsonObject:
+    if not isinstance(scores, dict):
+        raise BadInput("an object of name: number 0..1", path="scores")
+    checked: JsonObject = {}
+    for name, value in scores.items():
+        if not 0 < len(name) <= SCORE_NAME_CHARS_MAX or not name.isprintable():
+            raise BadInput(
+                f"a score's name has 1 to {SCORE_NAME_CHARS_MAX} printable characters",
+                path="scores",
+            )
+        if value is None or (isinstance(value, int | float) and 0 <= value <= 1):
+            checked[name] = int(value) if isinstance(value, bool) else value
+        else:
+            raise BadInput("a score is a number from 0 to 1, or null", path=f"scores.{name}")
+    return checked
+
+
+def _check_metrics(metrics: Json) -> None:
+    if not isinstance(metrics, dict):
+        raise BadInput("an object of name: number", path="metrics")
+    for name, value in metrics.items():
+        if value is None or isinstance(value, dict):   # some SDKs nest details here
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise BadInput("a metric is a number, or null", path=f"metrics.{name}")
+        if name in {"start", "end"} and not 0 <= value <= SECONDS_MAX:
+            raise BadInput(
+                "unix seconds; this looks like another unit", path=f"metrics.{name}"
+            )
+
+
+def _check_tags(tags: Json) -> None:
+    if (
+        not isinstance(tags, list)
+        or len(tags) > TAGS_MAX
+        or not all(isinstance(tag, str) and len(tag) <= TAG_CHARS_MAX for tag in tags)
+    ):
+        raise BadInput(
+            f"a list of at most {TAGS_MAX} texts of at most {TAG_CHARS_MAX} characters",
+            path="tags",
+        )
+
+
+def _checked_created(created: Json) -> str:
+    if not isinstance(created, str):
+        raise BadInput("an ISO 8601 text", path="created")
+    try:
+        at = datetime.fromisoformat(created)
+    except ValueError as error:
+        raise BadInput(f"{created[:40]!r} is no ISO 8601 instant", path="created") from error
+    if at.tzinfo is None:
+        at = at.replace(tzinfo=UTC)
+    return min(max(at, OLDEST), NEWEST).isoformat()
+
+
+def _optional_text(event: JsonObject, name: str) -> str | None:
+    value = event.get(name)
+    if value is None or (isinstance(value, str) and len(value) <= ID_CHARS_MAX):
+        return value
+    raise BadInput(f"a text of at most {ID_CHARS_MAX} characters", path=name)
+
+
+def _paths(value: Json) -> tuple[tuple[str, ...], ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise BadInput("a list of paths", path="_merge_paths")
+    return tuple(_path(path, "_merge_paths") for path in value)
+
+
+def _path(value: Json, name: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value:
+        raise BadInput("a path is a list of field names", path=name)
+    return tuple(str(part) for part in value)
+
+
+def _array_deletes(value: Json) -> tuple[ArrayDelete, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise BadInput("a list of {path, delete}", path="_array_delete")
+    deletes: list[ArrayDelete] = []
+    for item in value:
+        if not isinstance(item, dict) or not isinstance(item.get("delete"), list):
+            raise BadInput("a list of {path, delete: [values]}", path="_array_delete")
+        values = item["delete"]
+        deletes.append(
+            ArrayDelete(
+                path=_path(item.get("path"), "_array_delete"),
+                values=tuple(values) if isinstance(values, list) else (),
+            )
+        )
+    return tuple(deletes)
+
+
+def _scoring_control(value: Json) -> tuple[JsonObject | None, bool]:
+    """(new `_async_scoring_state`, whether to match again) that a control asks for."""
+    if value is None:
+        return None, False
+    kind = value.get("kind") if isinstance(value, dict) else None
+    if kind == "state_override" and isinstance(value, dict):
+        state = value.get("state")
+        return (state if isinstance(state, dict) else {}), False
+    if kind == "state_force_reselect":
+        return None, True
+    raise BadInput(
+        f"kind {kind!r}; known are state_override and state_force_reselect",
+        path="_async_scoring_control",
+    )

@@ -1,0 +1,97 @@
+"""How writes make a row: replace, merge, delete, in whatever order they come.
+
+One pure function, `apply`; the store runs it under the row's lock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from spans.json import Json, JsonObject
+from spans.row import CONTENT_FIELDS, IDENTITY_FIELDS, ArrayDelete, Row, RowWrite
+
+NO_PATHS: frozenset[tuple[str, ...]] = frozenset()
+
+
+def apply(row: Row | None, write: RowWrite) -> Row:
+    """The row after `write`. `row` is None where there was none.
+
+    - A plain write replaces everything, `created` too, and brings a deleted row back clean.
+      The first plain write after nothing but merges goes beneath them: it is older than they
+      are, and was only slower to arrive.
+    - A merge descends into objects; scalars, arrays and null overwrite.
+    - A merge into a deleted row leaves it deleted.
+    """
+    if write.is_delete:
+        return Row(key=write.key, fields={}, has_base=True, is_deleted=True)
+    if row is None or (row.is_deleted and not write.is_merge):
+        changed = _first(write)
+    elif row.is_deleted:
+        changed = row
+    elif write.is_merge:
+        changed = replace(row, fields=_merged(row, write))
+    elif not row.has_base:
+        changed = replace(row, fields=deep_merge(write.fields, row.fields), has_base=True)
+    else:
+        changed = Row(key=write.key, fields=write.fields, has_base=True,
+                      scoring_state=row.scoring_state)
+    if write.scoring_state is not None:
+        changed = replace(changed, scoring_state=write.scoring_state)
+    return changed
+
+
+def content_of(fields: JsonObject) -> tuple[Json, ...]:
+    """What scorers judge. Two rows with equal content need no new score."""
+    return tuple(fields.get(name) for name in CONTENT_FIELDS)
+
+
+def _first(write: RowWrite) -> Row:
+    fields = write.fields
+    if write.array_deletes:
+        fields = _without_values(fields, write.array_deletes)
+    return Row(key=write.key, fields=fields, has_base=not write.is_merge)
+
+
+def _merged(row: Row, write: RowWrite) -> JsonObject:
+    incoming = write.fields
+    if row.has_base:
+        incoming = {k: v for k, v in incoming.items() if k not in IDENTITY_FIELDS}
+    merged = deep_merge(row.fields, incoming, stop_at=frozenset(write.merge_paths))
+    return _without_values(merged, write.array_deletes) if write.array_deletes else merged
+
+
+def deep_merge(
+    below: JsonObject,
+    above: JsonObject,
+    *,
+    stop_at: frozenset[tuple[str, ...]] = NO_PATHS,
+    path: tuple[str, ...] = (),
+) -> JsonObject:
+    """`above` laid over `below`; neither is changed. At the paths in `stop_at` it replaces."""
+    merged = dict(below)
+    for name, value in above.items():
+        old = merged.get(name)
+        here = (*path, name) if stop_at else path
+        if isinstance(value, dict) and isinstance(old, dict) and here not in stop_at:
+            merged[name] = deep_merge(old, value, stop_at=stop_at, path=here)
+        else:
+            merged[name] = value
+    return merged
+
+
+def _without_values(fields: JsonObject, deletes: tuple[ArrayDelete, ...]) -> JsonObject:
+    for delete in deletes:
+        fields = _without_values_at(fields, delete.path, delete.values)
+    return fields
+
+
+def _without_values_at(
+    fields: JsonObject, path: tuple[str, ...], values: tuple[Json, ...]
+) -> JsonObject:
+    name, *rest = path
+    old = fields.get(name)
+    if rest and isinstance(old, dict):
+        return {**fields, name: _without_values_at(old, tuple(rest), values)}
+    if not rest and isinstance(old, list):
+        return {**fields, name: [item for item in old if item not in values]}
+    return fields

@@ -1,0 +1,110 @@
+"""A row: what is stored of a span, and the writes that make it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from spans.ids import ObjectId, ProjectId
+from spans.json import Json, JsonObject
+
+CONTENT_FIELDS = ("input", "output", "expected", "error")
+"""A change of one of these is a change of content: the row is matched again."""
+
+IDENTITY_FIELDS = ("created", "span_id", "root_span_id", "span_parents")
+"""Set by a row's base; merges do not change them."""
+
+JSON_FIELDS = (
+    "scores", "metadata", "metrics", "tags", "span_attributes", "context", "origin",
+    "facets", "classifications",
+)
+
+
+class ObjectType(StrEnum):
+    """What a row belongs to."""
+
+    PROJECT_LOGS = "project_logs"
+    EXPERIMENT = "experiment"
+    DATASET = "dataset"
+    PLAYGROUND_LOGS = "playground_logs"
+
+
+class ObjectRef(NamedTuple):
+    """Where a row lives. For project logs `object_id` is the project's own id."""
+
+    project_id: ProjectId
+    object_type: ObjectType
+    object_id: ObjectId
+
+
+class RowKey(NamedTuple):
+    """A row's identity: the same id in another object is another row."""
+
+    object: ObjectRef
+    id: str
+
+
+class ArrayDelete(NamedTuple):
+    """Values to take out of the array at `path`."""
+
+    path: tuple[str, ...]
+    values: tuple[Json, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowWrite:
+    """One event of a client: a whole row, a merge into one, or its deletion.
+
+    `fields` holds what was sent, absent and null told apart: in a merge, null clears.
+    """
+
+    key: RowKey
+    fields: JsonObject
+    is_merge: bool = False
+    is_delete: bool = False
+    is_feedback: bool = False             # never puts the row up for matching
+    merge_paths: tuple[tuple[str, ...], ...] = ()
+    array_deletes: tuple[ArrayDelete, ...] = ()
+    parent_id: str | None = None          # row id of the parent (deprecated REST form)
+    skip_scoring: bool = False            # `_skip_async_scoring`: for this write alone
+    scoring_state: JsonObject | None = None   # set by `_async_scoring_control`
+    reselect: bool = False                # `_async_scoring_control: {kind: state_force_reselect}`
+    comment: JsonObject | None = None     # a comment on `key`, not a change of it
+    comment_id: str | None = None
+    audit_source: str | None = None
+    audit_metadata: JsonObject | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A row as its writes made it.
+
+    `has_base` is False while only merges have come: a base that arrives late goes beneath
+    them. A deleted row keeps nothing but its name; merges leave it deleted.
+    """
+
+    key: RowKey
+    fields: JsonObject
+    has_base: bool
+    is_deleted: bool = False
+    scoring_state: JsonObject | None = None
+
+
+def is_finished(fields: JsonObject) -> bool:
+    """Whether the span has ended: `metrics.end` is a number."""
+    metrics = fields.get("metrics")
+    return isinstance(metrics, dict) and isinstance(metrics.get("end"), int | float)
+
+
+def is_root(fields: JsonObject) -> bool:
+    """A root has no parents. (With hex ids its span id never equals its trace id.)"""
+    return not fields.get("span_parents")
+
+
+def is_made_by_scorer(fields: JsonObject) -> bool:
+    """Whether a scorer made this row: such rows are never scored, or scoring would loop."""
+    attributes = fields.get("span_attributes")
+    return isinstance(attributes, dict) and (
+        attributes.get("purpose") == "scorer" or attributes.get("type") == "score"
+    )
