@@ -162,6 +162,7 @@ create table outcome (
   queue text not null,                  -- match | heavy | judge
   is_lead boolean not null default true,  -- others with the same scorer and subject share its run
   skip_logging boolean not null default false,
+  score_span_id uuid not null,          -- without versions: a new outcome replaces its span
   attempts smallint not null default 0, -- counted, and committed, before the work starts
   deaths smallint not null default 0,   -- attempts whose worker died
   next_attempt_at timestamptz,

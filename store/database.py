@@ -1,0 +1,105 @@
+"""Connections to PostgreSQL: one pool a process, one place that maps its errors."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import orjson
+import psycopg
+import sqlalchemy
+from sqlalchemy import event
+
+from spans.errors import StoreUnavailable
+
+Cursor: TypeAlias = psycopg.Cursor[tuple[Any, ...]]
+
+APPLICATION = "tallyard"
+CONNECT_TIMEOUT_S = 5
+POOL_SIZE = 4
+POOL_OVERFLOW = 12
+POOL_WAIT_S = 10
+
+# A connection's own staging places: rows that exist already are copied here and merged from
+# here, at COPY's speed (see `store/copy.py`). They are empty again at each commit.
+STAGING = """
+create temporary table if not exists span_staged (
+  project_id uuid, object_type text, object_id uuid, id text, xact bigint, content_xact bigint,
+  trigger_xact bigint, has_base boolean, deleted_at timestamptz, span_id text,
+  root_span_id text, span_parents jsonb, is_root boolean, created timestamptz, input json,
+  output json, expected json, error jsonb, logged_scores jsonb, metadata jsonb, metrics jsonb,
+  tags jsonb, span_attributes jsonb, context jsonb, origin jsonb, facets jsonb,
+  classifications jsonb, extra jsonb, scoring_state jsonb
+) on commit delete rows
+"""
+
+
+class Database:
+    """A pool of connections. Safe to share between threads; never between processes."""
+
+    def __init__(self, url: str) -> None:
+        # Every connection carries this name, so that others can see in pg_stat_activity
+        # whether the process that holds a lease is still there (see `store/leases.py`).
+        self.owner = uuid.uuid4().hex
+        self.engine = sqlalchemy.create_engine(
+            url,
+            pool_size=POOL_SIZE,
+            max_overflow=POOL_OVERFLOW,
+            pool_timeout=POOL_WAIT_S,
+            pool_pre_ping=False,   # a dead connection is told by its first error, and dropped
+            connect_args={
+                "connect_timeout": CONNECT_TIMEOUT_S,
+                "application_name": f"{APPLICATION} {self.owner}",
+            },
+            json_deserializer=orjson.loads,
+            json_serializer=lambda value: orjson.dumps(value).decode(),
+        )
+        event.listen(self.engine, "connect", _prepare)
+
+    @contextmanager
+    def connection(self) -> Iterator[sqlalchemy.Connection]:
+        """One transaction: committed at the end, rolled back by an exception.
+
+        Raises StoreUnavailable where the database cannot be reached or goes away meanwhile.
+        """
+        with mapped_errors(), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def cursor(self) -> Iterator[Cursor]:
+        """The same, as psycopg's own cursor: for COPY and the statements of the hot path."""
+        with self.connection() as connection:
+            driver = connection.connection.driver_connection
+            assert isinstance(driver, psycopg.Connection)  # noqa: S101 for the type checker
+            with driver.cursor() as cursor:
+                yield cursor
+
+    def close(self) -> None:
+        """Close what is idle."""
+        self.engine.dispose()
+
+
+@contextmanager
+def mapped_errors() -> Iterator[None]:
+    """Turns a lost or refused connection into StoreUnavailable; other errors pass."""
+    try:
+        yield
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        raise StoreUnavailable(f"PostgreSQL: {_first_line(error)}") from error
+    except sqlalchemy.exc.DBAPIError as error:
+        if isinstance(error.orig, psycopg.OperationalError | psycopg.InterfaceError):
+            raise StoreUnavailable(f"PostgreSQL: {_first_line(error.orig)}") from error
+        raise
+    except sqlalchemy.exc.TimeoutError as error:
+        raise StoreUnavailable("PostgreSQL: every connection is in use") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n", 1)[0] or type(error).__name__
+
+
+def _prepare(connection: Any, _record: object) -> None:  # noqa: ANN401 the pool's own signature
+    connection.execute(STAGING)
+    connection.commit()

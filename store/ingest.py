@@ -1,0 +1,428 @@
+"""Writing rows: a group of requests, one transaction, one version (`xact`) a request.
+
+Order matters here. Rows are locked in the order of their keys (two writers never wait for
+each other in a circle); versions are drawn only then, so that no row's version steps back;
+rows, outbox and answers commit together, so that what is answered is never lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+import orjson
+import psycopg
+from psycopg import errors as pg
+
+from flows.ingest import IngestAnswer, IngestRequest
+from spans.clock import Clock
+from spans.errors import BadInput, StoreUnavailable, TallyardError
+from spans.ids import Xact
+from spans.json import JsonObject
+from spans.merge import apply, content_of
+from spans.row import (
+    IDENTITY_FIELDS, ObjectRef, Row, RowKey, RowWrite, is_finished, is_made_by_scorer,
+)
+from store.copy import (
+    COPY_NEW, COPY_STAGED, PLAIN_FIELDS, UPDATE_FROM_STAGED, copy_lines, span_line,
+)
+from store.counters import Counts
+from store.database import Cursor, Database
+
+TRIES_MAX = 5
+"""Of one request that meets a concurrent writer; each loss means that another one won."""
+
+CONFLICTS = (pg.UniqueViolation, pg.DeadlockDetected, pg.SerializationFailure)
+
+ROW_FIELDS = (*IDENTITY_FIELDS, *PLAIN_FIELDS)
+SELECT_ROWS = f"""
+    select id, has_base, deleted_at is not null, content_xact, trigger_xact, scoring_state,
+           extra, computed_scores is not null or exists (
+             select from outcome where outcome.project_id = span.project_id
+                and outcome.object_id = span.object_id and outcome.subject_id = span.id),
+           {", ".join("logged_scores" if name == "scores" else name for name in ROW_FIELDS)}
+      from span
+     where project_id = %s and object_type = %s and object_id = %s and id = any(%s)
+     order by id for update
+"""  # noqa: S608 our own column names
+
+
+@dataclass(slots=True)
+class StoredRow:
+    """A row under lock, with what its last writes were."""
+
+    row: Row
+    content_xact: Xact
+    trigger_xact: Xact | None
+    was_scored: bool
+
+
+@dataclass(slots=True)
+class Draft:
+    """What the transaction is going to write of one row."""
+
+    stored: StoredRow | None
+    row: Row
+    xact: Xact
+    content_xact: Xact
+    trigger_xact: Xact | None
+
+
+@dataclass(slots=True)
+class Group:
+    """One transaction's work, gathered in memory before anything is written."""
+
+    stored: dict[RowKey, StoredRow]
+    drafts: dict[RowKey, Draft] = field(default_factory=dict)
+    comments: list[tuple[Any, ...]] = field(default_factory=list)
+    audits: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def current(self, key: RowKey) -> Row | None:
+        """The row as this transaction left it so far."""
+        if (draft := self.drafts.get(key)) is not None:
+            return draft.row
+        stored = self.stored.get(key)
+        return stored.row if stored else None
+
+
+class SpanWriter:
+    """Implements flows.ingest.IngestStore."""
+
+    def __init__(self, database: Database, clock: Clock, *, resend_minutes: float) -> None:
+        self._database = database
+        self._clock = clock
+        self._resend_minutes = resend_minutes
+
+    def write(self, requests: Sequence[IngestRequest]) -> list[IngestAnswer | TallyardError]:
+        """See IngestStore. Safe to repeat: rows are keyed, and a resent body is known."""
+        try:
+            return list(self._write_group(requests))
+        except (psycopg.Error, TallyardError) as error:
+            if len(requests) == 1:
+                return [self._write_alone(requests[0], error)]
+        return [self._write_alone(request, None) for request in requests]
+
+    def _write_alone(
+        self, request: IngestRequest, error: Exception | None
+    ) -> IngestAnswer | TallyardError:
+        for _ in range(TRIES_MAX):
+            if error is not None and not isinstance(error, CONFLICTS):
+                break
+            try:
+                return self._write_group([request])[0]
+            except (psycopg.Error, TallyardError) as again:
+                error = again
+        if isinstance(error, TallyardError):
+            return error
+        if isinstance(error, pg.DataError | pg.ProgramLimitExceeded):
+            return BadInput(f"PostgreSQL cannot hold this: {str(error).splitlines()[0]}")
+        return StoreUnavailable(f"PostgreSQL: {error}")
+
+    def _write_group(self, requests: Sequence[IngestRequest]) -> list[IngestAnswer]:
+        now = self._clock()
+        with self._database.cursor() as cursor:
+            known = self._known_answers(cursor, requests)
+            fresh = [
+                request for request in _once_each(requests)
+                if (request.key_id, request.body_hash) not in known
+            ]
+            group = Group(stored=_locked_rows(cursor, fresh))
+            for request, xact in zip(fresh, _draw_versions(cursor, len(fresh)), strict=True):
+                known[request.key_id, request.body_hash] = _gather(
+                    cursor, group, request, xact
+                )
+            if fresh:
+                _write_rows(cursor, group, now)
+                self._write_requests(cursor, group, fresh, known)
+        return [known[request.key_id, request.body_hash] for request in requests]
+
+    def _known_answers(
+        self, cursor: Cursor, requests: Sequence[IngestRequest]
+    ) -> dict[tuple[str, bytes], IngestAnswer]:
+        cursor.execute(
+            """select key_id, body_hash, answer from ingest_request
+                where (key_id, body_hash) in (select * from unnest(%s::text[], %s::bytea[]))
+                  and created > now() - make_interval(secs => %s)""",
+            ([r.key_id for r in requests], [r.body_hash for r in requests],
+             self._resend_minutes * 60),
+        )
+        return {
+            (key_id, body_hash): IngestAnswer(
+                row_ids=tuple(answer["row_ids"]), xact=Xact(answer["xact"])
+            )
+            for key_id, body_hash, answer in cursor.fetchall()
+        }
+
+    def _write_requests(
+        self,
+        cursor: Cursor,
+        group: Group,
+        requests: Sequence[IngestRequest],
+        answers: dict[tuple[str, bytes], IngestAnswer],
+    ) -> None:
+        counts = Counts()
+        _write_outbox(cursor, group)
+        cursor.executemany(
+            """insert into ingest_request (key_id, body_hash, answer) values (%s, %s, %s)
+               on conflict (key_id, body_hash) do update
+                  set answer = excluded.answer, created = now()
+                where ingest_request.created <= now() - make_interval(secs => %s)""",
+            [
+                (
+                    request.key_id, request.body_hash,
+                    orjson.dumps({
+                        "row_ids": answers[request.key_id, request.body_hash].row_ids,
+                        "xact": answers[request.key_id, request.body_hash].xact,
+                    }).decode(),
+                    self._resend_minutes * 60,
+                )
+                for request in requests
+            ],
+        )
+        if cursor.rowcount != len(requests):
+            # The same body came in on another connection and committed first.
+            raise pg.UniqueViolation("a request was sent twice at once")
+        for request in requests:
+            counts.add("ingested_rows", {}, len(request.writes))
+            counts.add("rejected_rows", {}, len(request.rejected))
+        _write_rejected(cursor, requests)
+        _write_comments(cursor, group)
+        counts.write(cursor)
+
+
+def _once_each(requests: Iterable[IngestRequest]) -> list[IngestRequest]:
+    return list({(request.key_id, request.body_hash): request for request in requests}.values())
+
+
+def _draw_versions(cursor: Cursor, count: int) -> list[Xact]:
+    """One version a request, increasing. Only ever called with the row locks already held."""
+    if not count:
+        return []
+    cursor.execute("select nextval('xact_seq') from generate_series(1, %s)", (count,))
+    return [Xact(number) for (number,) in cursor.fetchall()]
+
+
+def _locked_rows(
+    cursor: Cursor, requests: Iterable[IngestRequest]
+) -> dict[RowKey, StoredRow]:
+    keys = sorted({write.key for request in requests for write in request.writes})
+    stored: dict[RowKey, StoredRow] = {}
+    for where, group in groupby(keys, key=lambda key: key.object):
+        cursor.execute(SELECT_ROWS, (*where, [key.id for key in group]))
+        for row_id, *columns in cursor.fetchall():
+            stored[RowKey(where, row_id)] = _stored_row(RowKey(where, row_id), columns)
+    return stored
+
+
+def _stored_row(key: RowKey, columns: list[Any]) -> StoredRow:
+    has_base, is_deleted, content_xact, trigger_xact, state, extra, scored, *values = columns
+    fields: JsonObject = {
+        name: value for name, value in zip(ROW_FIELDS, values, strict=True)
+        if value is not None
+    }
+    if isinstance(created := values[0], datetime):
+        fields["created"] = created.isoformat()
+    if not has_base and fields.get("span_id") == key.id:
+        # Filled in by us, for want of better; the base will say.
+        del fields["span_id"]
+        if fields.get("root_span_id") == key.id:
+            del fields["root_span_id"]
+    return StoredRow(
+        row=Row(
+            key=key, fields={**fields, **(extra or {})}, has_base=has_base,
+            is_deleted=is_deleted, scoring_state=state,
+        ),
+        content_xact=content_xact, trigger_xact=trigger_xact, was_scored=scored,
+    )
+
+
+def _gather(cursor: Cursor, group: Group, request: IngestRequest, xact: Xact) -> IngestAnswer:
+    """Apply the request's writes, in order, to the rows in memory."""
+    for write in request.writes:
+        if write.comment is not None:
+            group.comments.append(_comment(write, xact))
+            continue
+        if write.parent_id is not None:
+            write = _with_parent(cursor, group, write)  # noqa: PLW2901 the same write, told more
+        _draft(group, write, xact)
+        if write.is_feedback or write.audit_source or write.is_delete:
+            group.audits.append(_audit(write, xact))
+    return IngestAnswer(
+        row_ids=tuple(write.comment_id or write.key.id for write in request.writes), xact=xact
+    )
+
+
+def _draft(group: Group, write: RowWrite, xact: Xact) -> None:
+    before = group.current(write.key)
+    after = apply(before, write)
+    if before is not None and after == before and not write.reselect:
+        return   # identical: the row keeps its version
+    draft = group.drafts.get(write.key)
+    stored = group.stored.get(write.key)
+    if draft is None:
+        draft = group.drafts[write.key] = Draft(
+            stored=stored,
+            row=after,
+            xact=xact,
+            content_xact=stored.content_xact if stored else xact,
+            trigger_xact=stored.trigger_xact if stored else None,
+        )
+    was_finished = before is not None and not before.is_deleted and is_finished(before.fields)
+    content_changed = (
+        before is None
+        or before.is_deleted != after.is_deleted
+        or content_of(before.fields) != content_of(after.fields)
+    )
+    draft.row, draft.xact = after, xact
+    if content_changed:
+        draft.content_xact = xact
+    if (
+        (content_changed or not was_finished or write.reselect)
+        and is_finished(after.fields)
+        and not (write.skip_scoring or write.is_feedback or is_made_by_scorer(after.fields))
+    ):
+        draft.trigger_xact = xact
+
+
+def _with_parent(cursor: Cursor, group: Group, write: RowWrite) -> RowWrite:
+    """`write` with the span fields that its parent (a row id) gives it.
+
+    A parent that is not there yet is taken to be a root whose span id is its row id, which
+    is what it will be if it comes without span ids of its own.
+    """
+    parent_id = write.parent_id or ""
+    parent = group.current(RowKey(write.key.object, parent_id))
+    span_id, root = parent_id, parent_id
+    if parent is not None:
+        span_id = str(parent.fields.get("span_id") or parent_id)
+        root = str(parent.fields.get("root_span_id") or span_id)
+    else:
+        cursor.execute(
+            """select span_id, root_span_id from span
+                where project_id = %s and object_type = %s and object_id = %s and id = %s""",
+            (*write.key.object, parent_id),
+        )
+        if found := cursor.fetchone():
+            span_id, root = found
+    given: JsonObject = {"root_span_id": root, "span_parents": [span_id]}
+    return RowWrite(
+        key=write.key, fields={**given, **write.fields}, is_merge=write.is_merge,
+        merge_paths=write.merge_paths, array_deletes=write.array_deletes,
+        skip_scoring=write.skip_scoring, scoring_state=write.scoring_state,
+        reselect=write.reselect,
+    )
+
+
+def _write_rows(cursor: Cursor, group: Group, now: datetime) -> None:
+    at = now.isoformat()
+    new: list[bytes] = []
+    changed: list[bytes] = []
+    deleted: list[RowKey] = []
+    for key in sorted(group.drafts):
+        draft = group.drafts[key]
+        line = span_line(
+            draft.row, xact=draft.xact, content_xact=draft.content_xact,
+            trigger_xact=draft.trigger_xact, now=at,
+        )
+        (new if draft.stored is None else changed).append(line)
+        if draft.row.is_deleted and draft.stored is not None:
+            deleted.append(key)
+    if new:
+        copy_lines(cursor, COPY_NEW, new)
+    if changed:
+        copy_lines(cursor, COPY_STAGED, changed)
+        cursor.execute(UPDATE_FROM_STAGED)
+    for where, keys in groupby(deleted, key=lambda key: key.object):
+        forget_scores(cursor, where, [key.id for key in keys])
+
+
+def forget_scores(cursor: Cursor, where: ObjectRef, row_ids: list[str]) -> None:
+    """Delete the outcomes of deleted rows, with their score spans and computed scores."""
+    cursor.execute(
+        """with gone as (
+             delete from outcome
+              where project_id = %s and object_id = %s and subject_id = any(%s)
+             returning score_span_id)
+           delete from span where project_id = %s and object_type = %s and object_id = %s
+              and id in (select score_span_id::text from gone)""",
+        (where.project_id, where.object_id, row_ids, *where),
+    )
+    cursor.execute(
+        """update span set computed_scores = null, computed_by = null
+            where project_id = %s and object_type = %s and object_id = %s and id = any(%s)""",
+        (*where, row_ids),
+    )
+
+
+def _write_outbox(cursor: Cursor, group: Group) -> None:
+    """One entry for each (object, version) with the rows that are up for matching."""
+    entries: dict[tuple[ObjectRef, Xact], list[Draft]] = {}
+    for draft in group.drafts.values():
+        if draft.trigger_xact == draft.xact:
+            entries.setdefault((draft.row.key.object, draft.xact), []).append(draft)
+    cursor.executemany(
+        """insert into outbox (project_id, object_type, object_id, xact, row_ids, rescored)
+           values (%s, %s, %s, %s, %s, %s)""",
+        [
+            (
+                *where, xact, [draft.row.key.id for draft in drafts],
+                any(draft.stored and draft.stored.was_scored for draft in drafts),
+            )
+            for (where, xact), drafts in entries.items()
+        ],
+    )
+
+
+def _write_rejected(cursor: Cursor, requests: Iterable[IngestRequest]) -> None:
+    rows = [
+        (request.org_id, row.project_id, row.row_id, row.reason, row.excerpt)
+        for request in requests
+        for row in request.rejected
+    ]
+    if rows:
+        cursor.executemany(
+            """insert into rejected_row (org_id, project_id, row_id, reason, excerpt)
+               values (%s, %s, %s, %s, %s)""",
+            rows,
+        )
+
+
+def _comment(write: RowWrite, xact: Xact) -> tuple[Any, ...]:
+    where = write.key.object
+    return (
+        write.comment_id, where.project_id, where.object_id, write.key.id,
+        orjson.dumps(write.comment).decode(), write.audit_source or "external",
+        orjson.dumps(write.audit_metadata).decode(), xact,
+    )
+
+
+def _audit(write: RowWrite, xact: Xact) -> tuple[Any, ...]:
+    where = write.key.object
+    action = "delete" if write.is_delete else "merge" if write.is_merge else "upsert"
+    return (
+        where.project_id, where.object_id, write.key.id, xact, action,
+        write.audit_source or ("external" if write.is_feedback else "api"),
+        orjson.dumps(write.audit_metadata).decode(),
+    )
+
+
+def _write_comments(cursor: Cursor, group: Group) -> None:
+    if group.comments:
+        cursor.executemany(
+            """insert into comment (id, project_id, object_id, row_id, body, source, metadata,
+                                    xact, created)
+               values (%s, %s, %s, %s, %s, %s, %s, %s, now())
+               on conflict (project_id, object_id, row_id, id) do update
+                  set body = excluded.body, xact = excluded.xact""",
+            group.comments,
+        )
+    if group.audits:
+        cursor.executemany(
+            """insert into audit_entry (project_id, object_id, row_id, xact, action, source,
+                                        metadata)
+               values (%s, %s, %s, %s, %s, %s, %s)""",
+            group.audits,
+        )
