@@ -1,0 +1,83 @@
+# Tallyard's commands. `make help` lists them; each does its own set-up.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Version managers leave launchers for Pythons that are not there: each is asked whether it runs.
+ifndef PYTHON
+PYTHON := $(shell for each in python3.11 python3.12 python3.13 python3.14 python3 python; do \
+	"$$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
+	&& { echo "$$each"; break; }; done)
+endif
+
+VENV := .venv
+BIN := $(VENV)/bin
+CLIENTS := sdk-0.47 sdk-0.3 api-0.6
+
+.PHONY: help
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: environment ## Set up, then start everything and show its URLs (Ctrl-C stops it)
+	@exec $(BIN)/tallyard up
+
+.PHONY: check
+check: environment-dev ## Lint, types, import contracts, unit and property tests (under a minute)
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python -m pytest -q tests/unit tests/properties tests/architecture
+
+.PHONY: test
+test: environment-dev clients ## Everything that check does, and all other tests, on real servers
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python -m pytest
+
+.PHONY: bench
+bench: environment-dev ## Measure against the baselines (table and JSON)
+	@$(BIN)/python -m benchmarks
+
+.PHONY: clean
+clean: ## Forget all data, and everything that set-up made
+	@if [ -x $(BIN)/tallyard ]; then $(BIN)/tallyard clean --yes; fi
+	@rm -rf $(VENV) $(VENV).lock .cache .mypy_cache .pytest_cache .ruff_cache \
+		.import_linter_cache .hypothesis dist *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The locks hold hashes and no download addresses, so that any index or mirror serves them.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --custom-compile-command "make lock"
+
+.PHONY: lock
+lock: environment-dev ## Compile the locks anew from pyproject.toml (keeps what still fits)
+	@$(COMPILE) pyproject.toml --group build -o requirements.txt
+	@$(COMPILE) pyproject.toml --group build --group dev -c requirements.txt -o requirements-dev.txt
+	@for each in $(CLIENTS); do $(COMPILE) tests/clients/$$each.in -o tests/clients/$$each.txt; done
+
+.PHONY: environment
+environment: python
+	@$(PYTHON) ops/environment.py --venv $(VENV) --lock requirements.txt --project .
+
+.PHONY: environment-dev
+environment-dev: python
+	@$(PYTHON) ops/environment.py --venv $(VENV) --lock requirements.txt \
+		--lock requirements-dev.txt --project .
+
+# The real clients, each in an environment of its own: their dependencies contradict each other.
+.PHONY: clients
+clients: python
+	@for each in $(CLIENTS); do $(PYTHON) ops/environment.py --venv .cache/clients/$$each \
+		--lock tests/clients/$$each.txt; done
+
+.PHONY: python
+python:
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Tallyard needs Python 3.11 or newer, and none was found: install one" \
+		"(on Debian and Ubuntu: apt install python3 python3-venv)," \
+		"or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
