@@ -46,7 +46,7 @@ bench: environment-dev ## Measure against the baselines (table and JSON)
 .PHONY: clean
 clean: ## Forget all data, and everything that set-up made
 	@if [ -x $(BIN)/tallyard ]; then $(BIN)/tallyard clean --yes; fi
-	@rm -rf $(VENV) $(VENV).lock .cache .mypy_cache .pytest_cache .ruff_cache \
+	@rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache \
 		.import_linter_cache .hypothesis dist *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -19,6 +19,7 @@ import tomllib
 from pathlib import Path
 
 STAMP = "tallyard-lock.json"
+GUARDS = Path(".cache")
 LOG_TAIL_LINES = 12
 INSTALL = ("-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check")
 
@@ -55,10 +56,10 @@ def ensure(*, venv: Path, locks: list[Path], project: Path | None) -> None:
     """
     wanted = [_fingerprint(venv, lock, project) for lock in locks]
     try:
-        venv.parent.mkdir(parents=True, exist_ok=True)
-        guard = (venv.parent / f"{venv.name}.lock").open("w")
+        GUARDS.mkdir(exist_ok=True)
+        guard = (GUARDS / f"{venv.name}.lock").open("w")
     except OSError as error:
-        raise SetupFailed(f"Cannot write beside {venv}: {error.strerror}.") from error
+        raise SetupFailed(f"Cannot write to {GUARDS.absolute()}: {error.strerror}.") from error
     with guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
         present = _installed(venv)
