@@ -11,6 +11,9 @@ import orjson
 from store.database import Cursor, Database
 
 
+Labels = tuple[tuple[str, str], ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """A counter's total over all processes, since the database was made."""
@@ -24,13 +27,12 @@ class Counts:
     """What one transaction counted; written last, to hold the counters' rows only briefly."""
 
     def __init__(self) -> None:
-        self._values: defaultdict[tuple[str, str], float] = defaultdict(float)
+        self._values: defaultdict[tuple[str, Labels], float] = defaultdict(float)
 
     def add(self, name: str, labels: Mapping[str, str], value: float) -> None:
         """Add `value`; nothing is written for zero."""
         if value:
-            text = orjson.dumps(dict(labels), option=orjson.OPT_SORT_KEYS).decode()
-            self._values[name, text] += value
+            self._values[name, tuple(labels.items())] += value
 
     def write(self, cursor: Cursor) -> None:
         """Add what was counted to this connection's shard."""
@@ -45,7 +47,7 @@ class Counts:
                do update set value = counter.value + excluded.value""",
             (
                 [name for (name, _), _ in ordered],
-                [labels for (_, labels), _ in ordered],
+                [orjson.dumps(dict(labels)).decode() for (_, labels), _ in ordered],
                 [value for _, value in ordered],
             ),
         )

@@ -22,22 +22,21 @@ POOL_SIZE = 4
 POOL_OVERFLOW = 12
 POOL_WAIT_S = 10
 
-# A connection's own staging places: rows that exist already are copied here and merged from
-# here, at COPY's speed (see `store/copy.py`). They are empty again at each commit.
+# A connection's own staging places: what may exist already is copied here and merged from
+# here, at COPY's speed (see `store/copy.py`). They are empty again after each commit.
 STAGING = """
-create temporary table if not exists span_staged (
-  project_id uuid, object_type text, object_id uuid, id text, xact bigint, content_xact bigint,
-  trigger_xact bigint, has_base boolean, deleted_at timestamptz, span_id text,
-  root_span_id text, span_parents jsonb, is_root boolean, created timestamptz, input json,
-  output json, expected json, error jsonb, logged_scores jsonb, metadata jsonb, metrics jsonb,
-  tags jsonb, span_attributes jsonb, context jsonb, origin jsonb, facets jsonb,
-  classifications jsonb, extra jsonb, scoring_state jsonb
-) on commit delete rows
+create temporary table if not exists span_staged on commit delete rows
+    as select * from span with no data;
+create temporary table if not exists outcome_staged on commit delete rows
+    as select * from outcome with no data
 """
 
 
 class Database:
-    """A pool of connections. Safe to share between threads; never between processes."""
+    """A pool of connections to a migrated database.
+
+    Safe to share between threads; never between processes.
+    """
 
     def __init__(self, url: str) -> None:
         # Every connection carries this name, so that others can see in pg_stat_activity

@@ -1,0 +1,232 @@
+"""Matching: outbox entries -> which rules select which rows -> outcomes.
+
+Cheap scorers run right here, and their scores are in the same transaction as the match
+record. What is judged by an LLM, or costs too much, becomes a pending outcome for its queue.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from flows.run import run_in_process, scoring_fields
+from flows.work import (
+    HEAVY, JUDGE, MATCH, Asked, Assignment, Execution, Outbox, Postponed, Subject,
+)
+from rules.model import ScorerChoice
+from rules.planning import PlannedRule
+from scorers import catalog
+from scorers.catalog import Kind
+from scorers.in_process import cost
+from spans.errors import TallyardError, UserError
+from spans.ids import OutcomeId, ProjectId
+from spans.outcome import Failure, OutcomeKey, Verdict
+from spans.row import ObjectRef, is_finished
+from spans.scoring import REASON_BYTES, OriginKind, Reason, Role, ScorerRef
+
+ROWS_PER_CLAIM = 1000
+"""Rows that one transaction matches: enough to spread its fixed cost, few enough to repeat."""
+
+SCORER_COLUMNS = frozenset({"input", "output", "expected", "metadata", "tags"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleSet:
+    """A project's rules at one revision, ready to decide."""
+
+    revision: int
+    rules: tuple[PlannedRule, ...]
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The row's columns that rules and scorers read."""
+        return SCORER_COLUMNS.union(*(planned.columns for planned in self.rules))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Claimed entries of one object."""
+
+    where: ObjectRef
+    revision: int
+    entries: tuple[Outbox, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matched:
+    """What matching decided for one batch, ready to be written in one transaction.
+
+    `reasons` holds, by entry, one byte for each row and rule, row by row.
+    """
+
+    batch: Batch
+    reasons: tuple[bytes, ...]
+    executions: tuple[Execution, ...]
+    postponed: tuple[Postponed, ...]
+    rescored: tuple[Subject, ...]
+
+
+class MatchStore(Protocol):
+    """What matching needs of stored data."""
+
+    def claim_entries(self, rows_max: int) -> list[Batch]:
+        """Entries that nobody holds, oldest first, now held by this process."""
+        ...
+
+    def rule_set(self, project_id: ProjectId, revision: int) -> RuleSet: ...
+
+    def subjects(
+        self, where: ObjectRef, row_ids: Sequence[str], columns: frozenset[str]
+    ) -> Mapping[str, Subject]:
+        """The rows that are there and not deleted, by id."""
+        ...
+
+    def record_match(self, matched: Matched) -> bool:
+        """Write it all, or nothing. False if somebody else holds the entries by now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matcher:
+    """Decides and runs; `cost_limit` is in the unit of `scorers.in_process.cost`."""
+
+    store: MatchStore
+    cost_limit: float
+
+    def match_some(self) -> int:
+        """Match what waits, up to about ROWS_PER_CLAIM rows. Returns how many there were.
+
+        Safe to repeat: outcomes are unique by their key, and the entries' fence refuses a
+        second record of the same match.
+        """
+        rows = 0
+        for batch in self.store.claim_entries(ROWS_PER_CLAIM):
+            self.store.record_match(self.decide(batch))
+            rows += sum(len(entry.row_ids) for entry in batch.entries)
+        return rows
+
+    def decide(self, batch: Batch) -> Matched:
+        """Decide on every row of the batch, and run the cheap scorers."""
+        rule_set = self.store.rule_set(batch.where.project_id, batch.revision)
+        ids = [row_id for entry in batch.entries for row_id in entry.row_ids]
+        subjects = self.store.subjects(batch.where, ids, rule_set.columns)
+        reasons: list[bytes] = []
+        assignments: dict[tuple[str, ScorerRef], list[Asked]] = {}
+        for entry in batch.entries:
+            codes = bytearray()
+            for row_id in entry.row_ids:
+                subject = subjects.get(row_id)
+                for planned in rule_set.rules:
+                    reason = _reason(planned, subject, entry)
+                    codes += REASON_BYTES[reason]
+                    if reason is Reason.SELECTED and subject is not None:
+                        for asked in _asked(planned, subject, rule_set.revision):
+                            assignments.setdefault(
+                                (row_id, asked.key.scorer), []
+                            ).append(asked)
+            reasons.append(bytes(codes))
+        executions, postponed = self._run(batch, subjects, assignments)
+        return Matched(
+            batch=batch, reasons=tuple(reasons), executions=executions, postponed=postponed,
+            rescored=_rescored(batch, subjects),
+        )
+
+    def _run(
+        self,
+        batch: Batch,
+        subjects: Mapping[str, Subject],
+        assignments: Mapping[tuple[str, ScorerRef], Sequence[Asked]],
+    ) -> tuple[tuple[Execution, ...], tuple[Postponed, ...]]:
+        executions: list[Execution] = []
+        postponed: list[Postponed] = []
+        # Entries that were claimed before may hold what killed the worker then. Their rows
+        # go to the heavy queue, which takes a suspicious batch apart, row by row.
+        is_suspect = {
+            row_id for entry in batch.entries if entry.attempts > 1 for row_id in entry.row_ids
+        }
+        for (row_id, scorer), asked in assignments.items():
+            subject = subjects[row_id]
+            assignment = Assignment(subject=subject, scorer=scorer, asked=_once_each(asked))
+            done, queue = self._now_or_later(assignment, suspect=row_id in is_suspect)
+            if done is not None:
+                executions.append(
+                    Execution(assignment=assignment, verdict=done, queue=MATCH, attempts=1)
+                )
+            else:
+                postponed.append(Postponed(assignment=assignment, queue=queue))
+        return tuple(executions), tuple(postponed)
+
+    def _now_or_later(
+        self, assignment: Assignment, *, suspect: bool
+    ) -> tuple[Verdict | None, str]:
+        try:
+            spec = catalog.resolve(assignment.scorer.name)
+        except UserError as error:
+            return _failed(error), MATCH
+        if spec.kind is Kind.JUDGED:
+            return None, JUDGE
+        if suspect or cost(spec, scoring_fields(assignment.subject)) > self.cost_limit:
+            return None, HEAVY
+        return run_in_process(spec, assignment.subject), MATCH
+
+
+def _asked(planned: PlannedRule, subject: Subject, revision: int) -> list[Asked]:
+    rule = planned.rule
+    return [
+        Asked(
+            key=OutcomeKey(
+                object=subject.key.object,
+                subject_id=subject.key.id,
+                subject_version=subject.content_xact,
+                origin_kind=OriginKind.RULE,
+                origin_id=rule.id,
+                role=Role.LIVE,
+                scorer=_reference(choice),
+            ),
+            rules_revision=revision,
+            skip_logging=rule.skip_logging,
+        )
+        for choice in rule.scorers
+    ]
+
+
+def _reference(choice: ScorerChoice) -> ScorerRef:
+    """The scorer at its version of today. One that is no longer there keeps its name: its
+    outcome will say so."""
+    if catalog.known(choice.name):
+        return catalog.ref(choice.name)
+    return ScorerRef(kind=choice.kind, name=choice.name, version=choice.version or "unknown")
+
+
+def _once_each(asked: Sequence[Asked]) -> tuple[Asked, ...]:
+    """A rule may name a scorer twice, and a row come up twice: one outcome all the same."""
+    if len(asked) == 1:
+        return tuple(asked)
+    by_id: dict[OutcomeId, Asked] = {one.key.id: one for one in asked}
+    return tuple(by_id.values())
+
+
+def _failed(error: TallyardError) -> Verdict:
+    return Verdict(
+        failure=Failure(error_class=error.error_class(), message=str(error)),
+        started_at=time.time(),
+        run_ms=0.0,
+    )
+
+
+def _reason(planned: PlannedRule, subject: Subject | None, entry: Outbox) -> Reason:
+    if subject is None:
+        return Reason.DELETED
+    if subject.trigger_xact is not None and subject.trigger_xact > entry.xact:
+        return Reason.SUPERSEDED   # the entry of that later write decides
+    if not is_finished(subject.view):  # type: ignore[arg-type]  # reads one key
+        return Reason.NOT_FINISHED
+    return planned.decide(subject.view)
+
+
+def _rescored(batch: Batch, subjects: Mapping[str, Subject]) -> tuple[Subject, ...]:
+    """Rows that may hold scores, or wait for some, of other content than they have now."""
+    ids = {row_id for entry in batch.entries if entry.rescored for row_id in entry.row_ids}
+    return tuple(subject for row_id, subject in subjects.items() if row_id in ids)

@@ -1,0 +1,122 @@
+"""Scoring what was left for a queue: claim, run, record, a few at a time.
+
+Attempts are counted, and committed, before the work starts. A claim whose worker died comes
+back in ever smaller batches, until what kills workers stands alone; at its third death it
+is marked `poisoned`, and its neighbours have long been scored.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from flows.retry import RetryIn, decide
+from flows.run import run_in_process, scoring_fields
+from flows.work import HEAVY, JUDGE, Claim, Execution, Retry
+from scorers.catalog import resolve
+from scorers.judge import Judge, score_judged
+from spans.errors import TallyardError
+from spans.outcome import Verdict
+
+HEAVY_BATCH = 16
+"""Claims of the heavy worker at once: each may take seconds."""
+
+JUDGE_BATCH = 8
+"""Claims of the judge worker at once; many such batches are in flight together."""
+
+DEATHS_MAX = 3
+"""Workers that a claim may cost before it is poisoned."""
+
+
+def batch_size(full: int, deaths: int) -> int:
+    """How many claims may run together with one that has cost `deaths` workers.
+
+    The batch shrinks to its square root, then to one: a poisonous row is alone at its third
+    and last try, whatever the size was at its first.
+    """
+    return max(1, round(full ** (1 - deaths / (DEATHS_MAX - 1))))
+
+
+class ScoreStore(Protocol):
+    """What scoring needs of stored data."""
+
+    def claim(self, queue: str, limit: int) -> list[Claim]:
+        """Due assignments of the queue that nobody holds, now held by this process."""
+        ...
+
+    def record(self, executions: Sequence[tuple[Claim, Execution]]) -> None:
+        """Write verdicts whose claim still holds; the others are dropped."""
+        ...
+
+    def postpone(self, retries: Sequence[Retry]) -> None:
+        """Give claims back, to be tried again later."""
+        ...
+
+    def supersede(self, claims: Sequence[Claim]) -> None:
+        """Close claims whose row has other content by now, or is gone."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """Limits of `flows.retry.decide`, and where its jitter comes from."""
+
+    attempts_max: int
+    wait_max_s: float
+    jitter: Callable[[], float]
+
+
+def score_heavy(store: ScoreStore) -> int:
+    """Run one batch of slow in-process scorers. Returns how many claims there were.
+
+    Safe to repeat: a result is recorded only under the claim's own fence.
+    """
+    claims = store.claim(HEAVY, HEAVY_BATCH)
+    store.supersede([claim for claim in claims if claim.assignment is None])
+    for claim in claims:
+        if claim.assignment is not None:
+            spec = resolve(claim.assignment.scorer.name)
+            verdict = run_in_process(spec, claim.assignment.subject)
+            store.record([(claim, executed(claim, verdict, HEAVY))])
+    return len(claims)
+
+
+async def judge_one(claim: Claim, judge: Judge, policy: RetryPolicy) -> Execution | Retry:
+    """Ask the judge about one claim. Never raises a TallyardError: it is part of the answer."""
+    assignment = claim.assignment
+    assert assignment is not None  # noqa: S101 empty claims are superseded before
+    started_at = time.time()
+    begin = time.perf_counter()
+    result, failure = None, None
+    try:
+        spec = resolve(assignment.scorer.name)
+        result = await score_judged(judge, spec, scoring_fields(assignment.subject))
+    except TallyardError as error:
+        decision = decide(
+            error,
+            attempt=claim.attempts,
+            attempts_max=policy.attempts_max,
+            wait_max_s=policy.wait_max_s,
+            jitter=policy.jitter(),
+        )
+        if isinstance(decision, RetryIn):
+            return Retry(
+                claim=claim, error_class=error.error_class(), message=str(error),
+                wait_s=decision.wait_s,
+            )
+        failure = decision
+    verdict = Verdict(
+        result=result, failure=failure, started_at=started_at,
+        run_ms=(time.perf_counter() - begin) * 1000,
+    )
+    return executed(claim, verdict, JUDGE)
+
+
+def executed(claim: Claim, verdict: Verdict, queue: str) -> Execution:
+    """`claim`, answered."""
+    assert claim.assignment is not None  # noqa: S101 empty claims are superseded before
+    return Execution(
+        assignment=claim.assignment, verdict=verdict, queue=queue, attempts=claim.attempts
+    )

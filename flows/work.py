@@ -1,0 +1,106 @@
+"""What passes between deciding, scoring and recording."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from rules.planning import RowView
+from spans.ids import Xact
+from spans.outcome import OutcomeKey, Verdict
+from spans.row import RowKey
+from spans.scoring import ScorerRef
+
+MATCH, HEAVY, JUDGE = "match", "heavy", "judge"
+"""Queues: scored while matching; scorers too slow for that; LLM judges."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """A stored row as rules and scorers see it.
+
+    `view` has the API's columns, at least those that were asked for. `ended_at` is the
+    client's `metrics.end`, unix seconds.
+    """
+
+    key: RowKey
+    span_id: str
+    root_span_id: str
+    content_xact: Xact
+    trigger_xact: Xact | None
+    ended_at: float | None
+    view: RowView
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One outcome that an execution answers."""
+
+    key: OutcomeKey
+    rules_revision: int | None
+    skip_logging: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """One scorer to be run once on one row, for every outcome that asks for just that."""
+
+    subject: Subject
+    scorer: ScorerRef
+    asked: tuple[Asked, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """An assignment that has been run. `attempts` counts this run."""
+
+    assignment: Assignment
+    verdict: Verdict
+    queue: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Postponed:
+    """An assignment left for a queue: not run yet."""
+
+    assignment: Assignment
+    queue: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A pending assignment that this worker holds, until its lease runs out.
+
+    `fence` (by the lead outcome's id) guards the result: who claims later raises it, and
+    results under an older one are refused. `subject` is None where the row is gone or its
+    content has changed since: then there is nothing to run.
+    """
+
+    lead: OutcomeKey
+    fence: int
+    attempts: int
+    assignment: Assignment | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """A claim to be tried again: its last error, and when."""
+
+    claim: Claim
+    error_class: str
+    message: str
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outbox:
+    """A claimed outbox entry: the rows that one write put up for matching."""
+
+    seq: int
+    fence: int
+    attempts: int
+    xact: Xact
+    row_ids: tuple[str, ...]
+    rescored: bool
+    created: datetime

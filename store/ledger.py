@@ -1,0 +1,247 @@
+"""Pending outcomes: claimed, given back, closed. The ledger is also the queue.
+
+Only the lead of outcomes that share one execution is claimed; the others follow it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+from uuid import UUID
+
+from flows.score import DEATHS_MAX, batch_size
+from flows.work import Asked, Assignment, Claim, Execution, Retry
+from spans.clock import Clock
+from spans.ids import ObjectId, ProjectId, Xact
+from spans.outcome import POISONED, Failure, OutcomeKey, Verdict
+from spans.row import ObjectRef, ObjectType, is_made_by_scorer
+from spans.scoring import OriginKind, Role, ScorerRef
+from store.counters import Counts
+from store.database import Cursor, Database
+from store.leases import release_abandoned
+from store.record import lock_rows, record
+from store.subjects import read_subjects
+
+HEAVY_LEASE_FACTOR = 10
+"""A heavy scorer holds the interpreter while it runs and cannot renew its lease meanwhile.
+Should its worker die, the lease ends at once all the same (see `store/leases.py`)."""
+
+COLUMNS = frozenset({"input", "output", "expected", "metadata", "tags"})
+
+KEY = """outcome.id, outcome.project_id, outcome.object_type, outcome.object_id, subject_id,
+         subject_version, origin_kind, origin_id, role, scorer_kind, scorer, scorer_version,
+         outcome.rules_revision, skip_logging, fence, attempts, deaths"""
+
+# Those that have cost a worker come in batches of their own, the most suspicious first.
+CLAIM = f"""
+    with first as (
+      select deaths from outcome
+       where queue = %(queue)s and state = 'pending' and is_lead and owner is null
+         and (next_attempt_at is null or next_attempt_at <= now())
+       order by deaths desc limit 1),
+    due as (
+      select id from outcome
+       where queue = %(queue)s and state = 'pending' and is_lead and owner is null
+         and (next_attempt_at is null or next_attempt_at <= now())
+         and deaths = (select deaths from first)
+       order by next_attempt_at nulls first
+       limit (%(limits)s::integer[])[least((select deaths from first) + 1, %(deaths_max)s)]
+         for update skip locked)
+    update outcome set attempts = attempts + 1, fence = fence + 1, owner = %(owner)s,
+                       started_at = now(),
+                       lease_until = now() + make_interval(secs => %(lease)s)
+      from due where outcome.id = due.id
+    returning {KEY}
+"""  # noqa: S608 our own column names
+FOLLOWERS = f"""
+    select {KEY} from outcome
+     where project_id = %s and object_id = %s and subject_id = any(%s)
+       and state = 'pending' and not is_lead
+"""  # noqa: S608 our own column names
+
+
+class Ledger:
+    """Implements flows.score.ScoreStore."""
+
+    def __init__(self, database: Database, clock: Clock, *, lease_s: float) -> None:
+        self._database = database
+        self._clock = clock
+        self._lease_s = lease_s
+
+    def claim(self, queue: str, limit: int) -> list[Claim]:
+        """See ScoreStore. The attempt is committed before anything else is done."""
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                CLAIM,
+                {
+                    "queue": queue,
+                    "limits": [batch_size(limit, deaths) for deaths in range(DEATHS_MAX)],
+                    "deaths_max": DEATHS_MAX,
+                    "owner": self._database.owner,
+                    "lease": self._lease_s * (HEAVY_LEASE_FACTOR if queue == "heavy" else 1),
+                },
+            )
+            leads = sorted(cursor.fetchall(), key=lambda row: row[1:5])
+        claims: list[Claim] = []
+        for where, group in groupby(leads, key=_where):
+            with self._database.cursor() as cursor:
+                claims += self._with_subjects(cursor, where, list(group))
+        return claims
+
+    def _with_subjects(
+        self, cursor: Cursor, where: ObjectRef, leads: list[tuple[Any, ...]]
+    ) -> list[Claim]:
+        ids = [row[4] for row in leads]
+        subjects = read_subjects(cursor, where, ids, COLUMNS)
+        cursor.execute(FOLLOWERS, (where.project_id, where.object_id, ids))
+        followers: dict[tuple[str, int, ScorerRef], list[Asked]] = {}
+        for row in cursor.fetchall():
+            asked = _asked(where, row)
+            followers.setdefault(_execution_key(asked.key), []).append(asked)
+        claims, poisoned = [], []
+        for row in leads:
+            lead = _asked(where, row)
+            subject = subjects.get(lead.key.subject_id)
+            *_, fence, attempts, deaths = row
+            runnable = (
+                subject is not None
+                and subject.content_xact == lead.key.subject_version
+                and not is_made_by_scorer(subject.view)  # type: ignore[arg-type]
+            )
+            assignment = None
+            if subject is not None and runnable:
+                assignment = Assignment(
+                    subject=subject, scorer=lead.key.scorer,
+                    asked=(lead, *followers.get(_execution_key(lead.key), ())),
+                )
+            claim = Claim(
+                lead=lead.key, fence=fence, attempts=attempts, assignment=assignment
+            )
+            (poisoned if deaths >= DEATHS_MAX and assignment else claims).append(claim)
+        if poisoned:
+            self._poison(poisoned)
+        return claims
+
+    def _poison(self, claims: Sequence[Claim]) -> None:
+        failure = Failure(
+            error_class=POISONED,
+            message=f"{DEATHS_MAX} workers died while they ran this; look at the span, then "
+            "run it again with `tallyard outcomes retry`",
+        )
+        now_s = self._clock().timestamp()
+        verdict = Verdict(failure=failure, started_at=now_s, run_ms=0.0)
+        self.record([
+            (claim, Execution(assignment=claim.assignment, verdict=verdict, queue="heavy",
+                              attempts=claim.attempts))
+            for claim in claims if claim.assignment is not None
+        ])
+
+    def release_abandoned(self) -> int:
+        """Let others have what a dead process held."""
+        return release_abandoned(self._database)
+
+    def renew(self, queue: str) -> None:
+        """Keep what this process holds of `queue` for another lease."""
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                """update outcome set lease_until = now() + make_interval(secs => %s)
+                    where state = 'pending' and owner = %s and queue = %s""",
+                (self._lease_s, self._database.owner, queue),
+            )
+
+    def record(self, executions: Sequence[tuple[Claim, Execution]]) -> None:
+        """See ScoreStore. One transaction; safe to repeat, since the fence lets one through."""
+        now = self._clock()
+        counts = Counts()
+        with self._database.cursor() as cursor:
+            locked = lock_rows(
+                cursor, [execution.assignment.subject.key for _, execution in executions]
+            )
+            held = _still_held(cursor, [claim for claim, _ in executions])
+            counts.add("stale_fences", {}, len(executions) - len(held))
+            kept = [done for claim, done in executions if claim.lead.id in held]
+            record(cursor, locked, kept, (), now, counts)
+            counts.write(cursor)
+
+    def postpone(self, retries: Sequence[Retry]) -> None:
+        """See ScoreStore."""
+        if not retries:
+            return
+        counts = Counts()
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                """update outcome set next_attempt_at = now() + make_interval(secs => again.wait),
+                                      error_class = again.class, error_message = again.message,
+                                      owner = null, lease_until = null
+                     from unnest(%s::uuid[], %s::bigint[], %s::float8[], %s::text[], %s::text[])
+                          as again(id, fence, wait, class, message)
+                    where outcome.id = again.id and outcome.fence = again.fence
+                      and state = 'pending'""",
+                (
+                    [retry.claim.lead.id for retry in retries],
+                    [retry.claim.fence for retry in retries],
+                    [retry.wait_s for retry in retries],
+                    [retry.error_class for retry in retries],
+                    [retry.message.replace("\0", "\ufffd") for retry in retries],
+                ),
+            )
+            for retry in retries:
+                counts.add(
+                    "retries",
+                    {"scorer": retry.claim.lead.scorer.name, "error_class": retry.error_class},
+                    1,
+                )
+            counts.write(cursor)
+
+    def supersede(self, claims: Sequence[Claim]) -> None:
+        """See ScoreStore."""
+        if not claims:
+            return
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                """update outcome set state = 'superseded', finished_at = now(), owner = null,
+                                      lease_until = null
+                     from unnest(%s::text[], %s::bigint[], %s::uuid[]) as old(id, version, object)
+                    where outcome.subject_id = old.id and subject_version = old.version
+                      and object_id = old.object and project_id = any(%s)
+                      and state = 'pending'""",
+                (
+                    [claim.lead.subject_id for claim in claims],
+                    [claim.lead.subject_version for claim in claims],
+                    [claim.lead.object.object_id for claim in claims],
+                    list({claim.lead.object.project_id for claim in claims}),
+                ),
+            )
+
+
+def _still_held(cursor: Cursor, claims: Sequence[Claim]) -> set[UUID]:
+    cursor.execute(
+        """select outcome.id from outcome, unnest(%s::uuid[], %s::bigint[]) as held(id, fence)
+            where outcome.id = held.id and outcome.fence = held.fence and state = 'pending'
+            order by outcome.id for update of outcome""",
+        ([claim.lead.id for claim in claims], [claim.fence for claim in claims]),
+    )
+    return {outcome_id for (outcome_id,) in cursor}
+
+
+def _where(row: tuple[Any, ...]) -> ObjectRef:
+    return ObjectRef(ProjectId(row[1]), ObjectType(row[2]), ObjectId(row[3]))
+
+
+def _asked(where: ObjectRef, row: tuple[Any, ...]) -> Asked:
+    (subject_id, version, origin_kind, origin_id, role, scorer_kind, scorer, scorer_version,
+     revision, skip_logging, *_) = row[4:]
+    return Asked(
+        key=OutcomeKey(
+            object=where, subject_id=subject_id, subject_version=Xact(version),
+            origin_kind=OriginKind(origin_kind), origin_id=origin_id, role=Role(role),
+            scorer=ScorerRef(kind=scorer_kind, name=scorer, version=scorer_version),
+        ),
+        rules_revision=revision,
+        skip_logging=skip_logging,
+    )
+
+
+def _execution_key(key: OutcomeKey) -> tuple[str, int, ScorerRef]:
+    return key.subject_id, key.subject_version, key.scorer

@@ -1,0 +1,204 @@
+"""The outbox: claiming what waits, and turning it into match records with their outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
+
+from flows.match import Batch, Matched, RuleSet
+from flows.work import Outbox, Subject
+from rules.planning import plan
+from spans.clock import Clock
+from spans.ids import ObjectId, ProjectId, Xact
+from spans.row import ObjectRef, ObjectType, RowKey
+from spans.scoring import REASON_BYTES
+from store.counters import Counts
+from store.database import Cursor, Database
+from store.leases import release_abandoned
+from store.record import Locked, draw_version, lock_rows, record, write_computed
+from store.rule_rows import rule_from_json
+from store.subjects import read_subjects
+
+ENTRIES_PER_CLAIM = 200
+RULE_SETS_KEPT = 256
+
+# The candidates' rows are summed up from the oldest on; what goes beyond the limit is
+# unlocked again by the commit. The newest revision of the rules is what decides.
+CLAIM = """
+    with candidate as (
+      select seq, cardinality(row_ids) as size from outbox
+       where matched_at is null and (lease_until is null or lease_until < now())
+       order by seq limit %(entries)s for update skip locked),
+    taken as (
+      select seq from (select seq, sum(size) over (order by seq) - size as before
+                         from candidate) sized
+       where before < %(rows)s)
+    update outbox set attempts = attempts + 1, fence = fence + 1, owner = %(owner)s,
+                      lease_until = now() + make_interval(secs => %(lease)s)
+      from taken, project
+     where outbox.seq = taken.seq and project.id = outbox.project_id
+    returning outbox.project_id, object_type, object_id, project.rules_revision, outbox.seq,
+              fence, attempts, xact, row_ids, rescored, outbox.created
+"""
+
+
+class MatchRecords:
+    """Implements flows.match.MatchStore."""
+
+    def __init__(self, database: Database, clock: Clock, *, lease_s: float) -> None:
+        self._database = database
+        self._clock = clock
+        self._lease_s = lease_s
+        self._rule_sets: dict[tuple[ProjectId, int], RuleSet] = {}
+
+    def claim_entries(self, rows_max: int) -> list[Batch]:
+        """See MatchStore. The attempt is committed before anything else is done."""
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                CLAIM,
+                {
+                    "entries": ENTRIES_PER_CLAIM, "rows": rows_max,
+                    "owner": self._database.owner, "lease": self._lease_s,
+                },
+            )
+            rows = sorted(cursor.fetchall(), key=itemgetter(slice(0, 5)))
+        return [
+            Batch(
+                where=ObjectRef(ProjectId(project), ObjectType(kind), ObjectId(object_id)),
+                revision=revision,
+                entries=tuple(
+                    Outbox(
+                        seq=seq, fence=fence, attempts=attempts, xact=Xact(xact),
+                        row_ids=tuple(row_ids), rescored=rescored, created=created,
+                    )
+                    for *_, seq, fence, attempts, xact, row_ids, rescored, created in group
+                ),
+            )
+            for (project, kind, object_id, revision), group in groupby(
+                rows, key=itemgetter(slice(0, 4))
+            )
+        ]
+
+    def release_abandoned(self) -> int:
+        """Let others have what a dead process held."""
+        return release_abandoned(self._database)
+
+    def rule_set(self, project_id: ProjectId, revision: int) -> RuleSet:
+        """See MatchStore. A revision never changes, so it is compiled once a process."""
+        key = (project_id, revision)
+        if (known := self._rule_sets.get(key)) is not None:
+            return known
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                "select rules from rule_set where project_id = %s and revision = %s", key
+            )
+            found = cursor.fetchone()
+        rules = [rule_from_json(item) for item in (found[0] if found else [])]
+        rule_set = RuleSet(revision=revision, rules=plan(rules, clock=self._clock))
+        while len(self._rule_sets) >= RULE_SETS_KEPT:
+            self._rule_sets.pop(next(iter(self._rule_sets)))
+        self._rule_sets[key] = rule_set
+        return rule_set
+
+    def subjects(
+        self, where: ObjectRef, row_ids: Sequence[str], columns: frozenset[str]
+    ) -> Mapping[str, Subject]:
+        """See MatchStore."""
+        with self._database.cursor() as cursor:
+            return read_subjects(cursor, where, row_ids, columns)
+
+    def record_match(self, matched: Matched) -> bool:
+        """See MatchStore. One transaction; safe to repeat, since the fence lets one through."""
+        now = self._clock()
+        counts = Counts()
+        with self._database.cursor() as cursor:
+            locked = lock_rows(cursor, _keys(matched))
+            if not _close_entries(cursor, matched):
+                return False   # nothing was written: the locks end with the transaction
+            if matched.rescored:
+                _withdraw(cursor, locked, matched)
+            record(cursor, locked, matched.executions, matched.postponed, now, counts)
+            _count(counts, matched)
+            counts.write(cursor)
+        return True
+
+
+def _keys(matched: Matched) -> list[RowKey]:
+    return [
+        *(execution.assignment.subject.key for execution in matched.executions),
+        *(later.assignment.subject.key for later in matched.postponed),
+        *(subject.key for subject in matched.rescored),
+    ]
+
+
+def _close_entries(cursor: Cursor, matched: Matched) -> bool:
+    entries = matched.batch.entries
+    cursor.execute(
+        """update outbox set matched_at = now(), rules_revision = %s, lease_until = null,
+                             owner = null, reasons = done.reasons
+             from unnest(%s::bigint[], %s::bigint[], %s::bytea[]) as done(seq, fence, reasons)
+            where outbox.seq = done.seq and outbox.fence = done.fence
+              and outbox.matched_at is null""",
+        (
+            matched.batch.revision,
+            [entry.seq for entry in entries],
+            [entry.fence for entry in entries],
+            list(matched.reasons),
+        ),
+    )
+    return cursor.rowcount == len(entries)
+
+
+def _withdraw(cursor: Cursor, locked: Locked, matched: Matched) -> None:
+    """For rows whose content changed: stop what still waits for the old content, and take
+    away the scores of rules that no longer select them. Their outcomes stay as history."""
+    asked = [
+        one.key
+        for work in (*matched.executions, *matched.postponed)
+        for one in work.assignment.asked
+    ]
+    selected = {(key.subject_id, str(key.origin_id), key.scorer.name) for key in asked}
+    where = matched.batch.where
+    ids = [subject.key.id for subject in matched.rescored]
+    versions = [subject.content_xact for subject in matched.rescored]
+    cursor.execute(
+        """update outcome set state = 'superseded', finished_at = now(), owner = null,
+                              lease_until = null
+             from unnest(%s::text[], %s::bigint[]) as row(id, version)
+            where project_id = %s and object_id = %s and subject_id = row.id
+              and subject_version < row.version and state = 'pending'
+              and origin_kind = 'rule'""",
+        (ids, versions, where.project_id, where.object_id),
+    )
+    gone: list[str] = []
+    for subject in matched.rescored:
+        row = locked.get(subject.key)
+        if row is None:
+            continue
+        for who in list(row.by.values()):
+            slot = (str(who["rule"]), str(who["scorer"]))
+            if (subject.key.id, *slot) not in selected:
+                row.clear(slot)
+    cursor.execute(
+        """select distinct subject_id, origin_id::text, scorer, score_span_id::text
+             from outcome
+            where project_id = %s and object_id = %s and subject_id = any(%s)
+              and origin_kind = 'rule'""",
+        (where.project_id, where.object_id, ids),
+    )
+    gone = [span_id for *slot, span_id in cursor if tuple(slot) not in selected]
+    cursor.execute(
+        """delete from span where project_id = %s and object_type = %s and object_id = %s
+              and id = any(%s)""",
+        (*where, gone),
+    )
+    if any(row.is_changed for row in locked.values()):
+        write_computed(cursor, locked, draw_version(cursor))
+
+
+def _count(counts: Counts, matched: Matched) -> None:
+    counts.add("matched_rows", {}, sum(len(entry.row_ids) for entry in matched.batch.entries))
+    codes = b"".join(matched.reasons)
+    for reason, code in REASON_BYTES.items():
+        counts.add("match_decisions", {"reason": reason}, codes.count(code))

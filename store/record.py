@@ -1,0 +1,281 @@
+"""Recording verdicts: outcome, score span and score on the row, in the caller's transaction.
+
+The rows are locked first, in the order of their ids, as ingest does; the version is drawn
+after that. A verdict on content that has changed meanwhile is kept as `superseded` and
+writes no score: a late result of an old version never replaces a newer one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from flows.score_span import score_span
+from flows.work import Asked, Execution, Postponed
+from spans.ids import Xact
+from spans.json import Json
+from spans.outcome import SPAN, OutcomeKey, Verdict
+from spans.row import Row, RowKey
+from spans.scoring import OutcomeState, Role, Score
+from store.copy import (
+    COPY_STAGED, FALSE, NULL, TRUE, UPSERT_FROM_STAGED, copy_lines, escaped, json_cell,
+    span_line,
+)
+from store.counters import Counts
+from store.delays import count_executions
+from store.database import Cursor
+
+OUTCOME_COLUMNS = (
+    "id", "project_id", "object_type", "object_id", "subject_kind", "subject_id",
+    "subject_version", "origin_kind", "origin_id", "role", "scorer_kind", "scorer",
+    "scorer_version", "rules_revision", "queue", "is_lead", "skip_logging", "score_span_id",
+    "state", "error_class", "error_message", "scores", "attempts", "started_at",
+    "finished_at", "run_ms", "calls", "prompt_tokens", "completion_tokens", "model",
+)
+_LIST = ", ".join(OUTCOME_COLUMNS)
+_RESULT = OUTCOME_COLUMNS[OUTCOME_COLUMNS.index("state"):]
+COPY_OUTCOMES = f"copy outcome_staged ({_LIST}) from stdin"
+# What was pending gets its result; what has one already keeps it. A row that neither
+# inserts nor updates is not returned, and then writes no score either.
+UPSERT_OUTCOMES = f"""
+    insert into outcome ({_LIST}) select {_LIST} from outcome_staged order by id
+    on conflict (id) do update
+       set {", ".join(f"{name} = excluded.{name}" for name in _RESULT)},
+           lease_until = null, owner = null, next_attempt_at = null
+     where outcome.state = 'pending' and excluded.state <> 'pending'
+    returning id
+"""  # noqa: S608 our own column names
+
+Slot = tuple[str, str]
+"""(rule id, scorer name): what holds one place among a row's computed scores."""
+
+
+@dataclass(slots=True)
+class LockedRow:
+    """What a scored row has now, under lock."""
+
+    content_xact: Xact
+    scores: dict[str, Json]
+    by: dict[str, dict[str, Json]]
+    is_changed: bool = False
+
+    def clear(self, slot: Slot) -> None:
+        """Take away what this rule and scorer computed before."""
+        for name in [
+            name for name, who in self.by.items() if (who["rule"], who["scorer"]) == slot
+        ]:
+            self.scores.pop(name, None)
+            del self.by[name]
+            self.is_changed = True
+
+    def put(self, score: Score, outcome: OutcomeKey) -> None:
+        """Show a score. A value that another rule computed under this name gives way."""
+        self.scores[score.name] = score.value
+        self.by[score.name] = {
+            "outcome": str(outcome.id),
+            "rule": str(outcome.origin_id),
+            "scorer": outcome.scorer.name,
+            "generation": 0,
+        }
+        self.is_changed = True
+
+
+Locked = dict[RowKey, LockedRow]
+
+
+def lock_rows(cursor: Cursor, keys: Iterable[RowKey]) -> Locked:
+    """Lock the rows that are still there, in the order of their keys."""
+    locked: Locked = {}
+    for where, group in groupby(sorted(set(keys)), key=lambda key: key.object):
+        cursor.execute(
+            """select id, content_xact, computed_scores, computed_by from span
+                where project_id = %s and object_type = %s and object_id = %s
+                  and id = any(%s) and deleted_at is null
+                order by id for update""",
+            (*where, [key.id for key in group]),
+        )
+        for row_id, content_xact, scores, by in cursor:
+            locked[RowKey(where, row_id)] = LockedRow(content_xact, scores or {}, by or {})
+    return locked
+
+
+def record(
+    cursor: Cursor,
+    locked: Locked,
+    executions: Sequence[Execution],
+    postponed: Sequence[Postponed],
+    now: datetime,
+    counts: Counts,
+) -> None:
+    """Write what was run, and what is left for a queue. Repeating it changes nothing."""
+    at = now.isoformat().encode()
+    lines = [line for execution in executions for line in _outcome_lines(execution, locked, at)]
+    lines += [line for later in postponed for line in _pending_lines(later, locked)]
+    fresh = _insert_outcomes(cursor, lines)
+    count_executions(executions, fresh, now, counts)
+    _write_scores(cursor, locked, executions, fresh, at)
+
+
+def write_computed(cursor: Cursor, locked: Locked, xact: Xact) -> None:
+    """Write the computed scores of the rows that changed under lock, as version `xact`."""
+    changed = sorted(key for key, row in locked.items() if row.is_changed)
+    for where, group in groupby(changed, key=lambda key: key.object):
+        keys = list(group)
+        cursor.execute(
+            """update span set computed_scores = fresh.scores::jsonb,
+                               computed_by = fresh.by::jsonb,
+                               xact = %s, txid = pg_current_xact_id()
+                 from unnest(%s::text[], %s::text[], %s::text[]) as fresh(id, scores, by)
+                where project_id = %s and object_type = %s and object_id = %s
+                  and span.id = fresh.id""",
+            (
+                xact,
+                [key.id for key in keys],
+                [_text_or_null(locked[key].scores) for key in keys],
+                [_text_or_null(locked[key].by) for key in keys],
+                *where,
+            ),
+        )
+
+
+def draw_version(cursor: Cursor) -> Xact:
+    """A new version; only to be drawn once the row locks are held."""
+    cursor.execute("select nextval('xact_seq')")
+    return Xact(cursor.fetchone()[0])  # type: ignore[index]  # a sequence always answers
+
+
+def _text_or_null(value: dict[str, Any]) -> str | None:
+    return orjson.dumps(value).decode() if value else None
+
+
+def _insert_outcomes(cursor: Cursor, lines: Sequence[bytes]) -> set[UUID]:
+    """Insert outcomes, or complete pending ones. Gives the ids of those it wrote."""
+    if not lines:
+        return set()
+    copy_lines(cursor, COPY_OUTCOMES, lines)
+    cursor.execute(UPSERT_OUTCOMES)
+    return {outcome_id for (outcome_id,) in cursor}
+
+
+def _pending_lines(later: Postponed, locked: Locked) -> list[bytes]:
+    """Outcomes that wait for their queue; the first leads, the others share its run."""
+    if later.assignment.subject.key not in locked:
+        return []
+    nothing = [OutcomeState.PENDING.encode(), NULL, NULL, NULL, b"0", *[NULL] * 7]
+    return [
+        _line(asked, later.queue, is_lead=index == 0, result=nothing)
+        for index, asked in enumerate(later.assignment.asked)
+    ]
+
+
+def _outcome_lines(execution: Execution, locked: Locked, at: bytes) -> list[bytes]:
+    row = locked.get(execution.assignment.subject.key)
+    if row is None:
+        return []   # deleted meanwhile, and its outcomes with it
+    verdict = execution.verdict
+    failure = verdict.failure
+    usage = verdict.result.usage if verdict.result else None
+    is_current = row.content_xact == execution.assignment.subject.content_xact
+    result = [
+        verdict.state.encode() if is_current else OutcomeState.SUPERSEDED.encode(),
+        escaped(failure.error_class) if failure else NULL,
+        escaped(failure.message.replace("\0", "\ufffd")) if failure else NULL,
+        _scores_cell(verdict),
+        b"%d" % execution.attempts,
+        datetime.fromtimestamp(verdict.started_at, UTC).isoformat().encode(),
+        at,
+        b"%f" % verdict.run_ms,
+        b"%d" % usage.calls if usage else NULL,
+        b"%d" % usage.prompt_tokens if usage else NULL,
+        b"%d" % usage.completion_tokens if usage else NULL,
+        escaped(usage.model) if usage and usage.model else NULL,
+    ]
+    return [
+        _line(asked, execution.queue, is_lead=index == 0, result=result)
+        for index, asked in enumerate(execution.assignment.asked)
+    ]
+
+
+def _scores_cell(verdict: Verdict) -> bytes:
+    if verdict.result is None:
+        return NULL
+    return json_cell(
+        [
+            {"name": score.name, "score": score.value, "metadata": score.metadata}
+            for score in verdict.result.scores
+        ]
+    )
+
+
+def _line(asked: Asked, queue: str, *, is_lead: bool, result: Sequence[bytes]) -> bytes:
+    key = asked.key
+    where = key.object
+    cells = (
+        key.id.hex.encode(),
+        where.project_id.hex.encode(),
+        where.object_type.encode(),
+        where.object_id.hex.encode(),
+        SPAN.encode(),
+        escaped(key.subject_id),
+        b"%d" % key.subject_version,
+        key.origin_kind.encode(),
+        key.origin_id.hex.encode(),
+        key.role.encode(),
+        key.scorer.kind.encode(),
+        escaped(key.scorer.name),
+        escaped(key.scorer.version),
+        NULL if asked.rules_revision is None else b"%d" % asked.rules_revision,
+        queue.encode(),
+        TRUE if is_lead else FALSE,
+        TRUE if asked.skip_logging else FALSE,
+        key.score_span_id.hex.encode(),
+        *result,
+    )
+    return b"\t".join(cells) + b"\n"
+
+
+def _write_scores(
+    cursor: Cursor,
+    locked: Locked,
+    executions: Sequence[Execution],
+    fresh: set[UUID],
+    at: bytes,
+) -> None:
+    """Score spans, and the scores on the rows themselves, as one version."""
+    spans: list[Row] = []
+    for execution in executions:
+        subject = execution.assignment.subject
+        row = locked.get(subject.key)
+        if row is None or row.content_xact != subject.content_xact:
+            continue
+        for asked in execution.assignment.asked:
+            if asked.key.id not in fresh or asked.key.role is not Role.LIVE:
+                continue
+            row.clear((str(asked.key.origin_id), asked.key.scorer.name))
+            if execution.verdict.result is not None:
+                for score in execution.verdict.result.scores:
+                    if score.value is not None:
+                        row.put(score, asked.key)
+            if not asked.skip_logging:
+                spans.append(score_span(subject, asked, execution.verdict))
+    if not spans and not any(row.is_changed for row in locked.values()):
+        return
+    xact = draw_version(cursor)
+    if spans:
+        now = at.decode()
+        spans.sort(key=lambda row: row.key)
+        copy_lines(
+            cursor, COPY_STAGED,
+            [
+                span_line(row, xact=xact, content_xact=xact, trigger_xact=None, now=now)
+                for row in spans
+            ],
+        )
+        cursor.execute(UPSERT_FROM_STAGED)
+    write_computed(cursor, locked, xact)
