@@ -53,7 +53,7 @@ def _value(spec: ScorerSpec, value: object) -> float | None:
     if value is None:
         return None
     if not isinstance(value, int | float) or not 0 <= value <= 1:  # NaN fails this too
-        raise BadResult(f"{spec.name} gave {value!r}, and a score is a number in 0..1")
+        raise BadResult(f"{spec.name} gave {value!r:.99}, and a score is a number in 0..1")
     return float(value)
 
 

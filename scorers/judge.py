@@ -1,0 +1,289 @@
+"""Scorers that ask a model: autoevals' prompts and arithmetic over our own calls.
+
+autoevals is given a client of ours, so that its own way of making one never runs: it would
+read OPENAI_* and BRAINTRUST_* variables, trace to another host, and sleep through up to 100
+tries on a rate limit. Importing this module imports neither autoevals nor aiohttp.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
+
+from scorers.arguments import ScoringFields, arguments, as_text
+from scorers.catalog import ScorerSpec
+from scorers.results import Verdict, failure, require_package, result
+from spans.clock import Clock, system_clock
+from spans.errors import BadResult, JudgeRefused, ScorerFailed
+from spans.json import Json, JsonObject
+from spans.scoring import ScoringResult, Usage
+
+if TYPE_CHECKING:
+    from scorers.judge_http import JudgeEndpoint
+
+IN_FLIGHT_MAX = 256
+SCORERS_KEPT = 256
+OPENAI_HOST = "api.openai.com"
+
+# Models that are asked over /responses (autoevals' own rule), and models that refuse a
+# temperature, which AnswerRelevancy would send.
+_RESPONSES_PREFIX = "gpt-5"
+_REASONING_PREFIXES = ("gpt-5", "o1", "o3", "o4")
+
+# What autoevals raises over an answer that it cannot read: an unknown choice is a KeyError, a
+# missing tool call a ValueError, no statements at all a ZeroDivisionError.
+_READING_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+class Judge:
+    """The model that judges. One per process and event loop; made from values, no environment.
+
+    `base_url` is an OpenAI-compatible endpoint, `timeout_s` the deadline of one HTTP call
+    (some scorers make several), `in_flight` the most calls at once; more wait within their
+    deadline. Raises SetupError for a URL or key that cannot be used.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        api_key: str | None,
+        model: str,
+        embedding_model: str,
+        timeout_s: float,
+        in_flight: int = IN_FLIGHT_MAX,
+        clock: Clock = system_clock,
+    ) -> None:
+        self.model = model
+        self._embedding_model = embedding_model
+        self._is_set_up = api_key is not None or urlsplit(base_url).hostname != OPENAI_HOST
+        self._endpoint: JudgeEndpoint = import_module("scorers.judge_http").JudgeEndpoint(
+            base_url=base_url,
+            api_key=api_key,
+            timeout_s=timeout_s,
+            in_flight=in_flight,
+            clock=clock,
+        )
+        self.scorer = lru_cache(maxsize=SCORERS_KEPT)(self._scorer)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._endpoint.close()
+
+    def require_key(self) -> None:
+        """Raises JudgeRefused if the endpoint is OpenAI's and there is no key."""
+        if not self._is_set_up:
+            raise JudgeRefused(
+                "no judge is set up: set TALLYARD_JUDGE_API_KEY, or TALLYARD_JUDGE_BASE_URL "
+                "for an endpoint that needs no key"
+            )
+
+    def excerpt(self, value: Json) -> str:
+        """The start of `value`, as JSON if it is no text; without the key."""
+        return self._endpoint.excerpt(as_text(value))
+
+    def _scorer(self, name: str, model: str, threshold: float | None) -> _JudgedScorer:
+        """autoevals' scorer, on this judge. Kept: reading its template takes 0.5 ms."""
+        options: dict[str, Any] = {"client": self._client()}
+        if name == "Moderation":
+            options["threshold"] = threshold
+        else:
+            options["model"] = model
+        if name == "AnswerRelevancy" and model.startswith(_REASONING_PREFIXES):
+            options["temperature"] = None
+        scorer: _JudgedScorer = getattr(import_module("autoevals"), name)(**options)
+        return scorer
+
+    def _client(self) -> object:
+        """autoevals' own kind of client, made without its constructor (see the module)."""
+        library = import_module("autoevals.oai")
+        # A class-wide cache without bound, keyed by text. An execution keeps its own.
+        import_module("autoevals.string").EmbeddingSimilarity._CACHE = _KeepsNothing()  # noqa: SLF001
+        client = object.__new__(library.LLMClient)
+        client.complete = self._complete
+        client.embed = self._embed
+        client.moderation = self._moderate
+        client.RateLimitError = _NeverRaised
+        return client
+
+    async def _complete(self, **request: Any) -> JsonObject:  # noqa: ANN401 autoevals' own
+        if not request["model"].startswith(_RESPONSES_PREFIX):
+            return await self._post("/chat/completions", request, request["model"])
+        answer = await self._post("/responses", _as_responses(request), request["model"])
+        return _from_responses(answer)
+
+    async def _embed(self, *, input: str, **_: object) -> JsonObject:  # noqa: A002 the API's word
+        # autoevals hands no embedding model to the scorers inside its scorers: ours always.
+        known = _execution.get().embeddings
+        if input not in known:
+            body: JsonObject = {"model": self._embedding_model, "input": input}
+            known[input] = await self._post("/embeddings", body, self._embedding_model)
+        return known[input]
+
+    async def _moderate(self, *, input: str, **_: object) -> JsonObject:  # noqa: A002 the API's word
+        return await self._post("/moderations", {"input": input}, None)
+
+    async def _post(self, path: str, body: JsonObject, model: str | None) -> JsonObject:
+        execution = _execution.get()
+        execution.calls += 1
+        answer = await self._endpoint.post(path, body)
+        execution.count(answer, model)
+        return answer
+
+
+async def score_judged(
+    judge: Judge, spec: ScorerSpec, fields: ScoringFields, *, model: str | None = None
+) -> ScoringResult:
+    """Run the scorer once; each HTTP call it needs is made once. `model` overrides the judge's.
+
+    Any number may run at once on the judge's loop. The score's metadata is the scorer's own,
+    {choice, rationale} for a classifier. Raises MissingArgument before any call; RateLimited,
+    Timeout, JudgeUnavailable, JudgeRefused; BadResult for an answer that gives no score;
+    ScorerFailed for arguments that the scorer cannot use; SetupError for a missing package.
+    """
+    given = arguments(spec, fields)
+    require_package(spec)
+    judge.require_key()
+    scorer = judge.scorer(spec.name, model or judge.model, _threshold(spec, given))
+    with _executing() as execution:
+        try:
+            verdict = await scorer.eval_async(**_rendered(given))
+        except _READING_ERRORS as error:
+            if execution.answer is None:
+                raise failure(spec, error) from error
+            reason = f"{type(error).__name__}: {judge.excerpt(str(error))}"
+            answer = judge.excerpt(_gist(execution.answer))
+            raise BadResult(
+                f"{spec.name} found no score in the judge's answer ({reason}): {answer}"
+            ) from error
+    return result(spec, given, verdict, execution.usage())
+
+
+class _JudgedScorer(Protocol):
+    async def eval_async(self, **given: Json) -> Verdict: ...
+
+
+class _NeverRaised(Exception):
+    """Stands where autoevals looks for a rate limit, so that its own retries never begin."""
+
+
+class _KeepsNothing(dict[object, object]):
+    def __setitem__(self, key: object, value: object) -> None:
+        """Forget at once."""
+
+
+@dataclass(slots=True)
+class _Execution:
+    """What the calls of one execution cost, and the last answer (for messages)."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    model: str | None = None
+    answer: JsonObject | None = None
+    embeddings: dict[str, JsonObject] = field(default_factory=dict)
+
+    def count(self, answer: JsonObject, model: str | None) -> None:
+        """Add one answer. /responses says input and output where the others say prompt."""
+        self.answer = answer
+        self.model = self.model or model
+        usage = answer.get("usage")
+        if isinstance(usage, dict):
+            self.prompt_tokens += _tokens(usage, "prompt_tokens", "input_tokens")
+            self.completion_tokens += _tokens(usage, "completion_tokens", "output_tokens")
+
+    def usage(self) -> Usage:
+        return Usage(
+            calls=self.calls,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            model=self.model,
+        )
+
+
+# A context variable, not an argument: between score_judged and the call stands autoevals,
+# whose scorers are shared by all executions. Tasks it starts inherit it.
+_execution: ContextVar[_Execution] = ContextVar("judged_execution")
+
+
+@contextmanager
+def _executing() -> Iterator[_Execution]:
+    execution = _Execution()
+    token = _execution.set(execution)
+    try:
+        yield execution
+    finally:
+        _execution.reset(token)
+
+
+def _tokens(usage: JsonObject, *names: str) -> int:
+    for name in names:
+        count = usage.get(name)
+        if isinstance(count, int) and count > 0:
+            return count
+    return 0
+
+
+def _threshold(spec: ScorerSpec, given: JsonObject) -> float | None:
+    value = given.get("threshold") if "threshold" in spec.optional else None
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise ScorerFailed(f"{spec.name} needs a number in metadata.threshold, not {value!r:.99}")
+    return value
+
+
+def _rendered(given: JsonObject) -> JsonObject:
+    """The arguments as text for a prompt; several contexts one below the other."""
+    texts: JsonObject = {name: as_text(value) for name, value in given.items()}
+    context = given.get("context")
+    if isinstance(context, list):
+        texts["context"] = "\n".join(as_text(each) for each in context)
+    return {"output": None, **texts}
+
+
+def _as_responses(request: dict[str, Any]) -> JsonObject:
+    """A chat completion request with one forced tool, in the words of /responses."""
+    return {
+        "model": request["model"],
+        "input": request["messages"],
+        "tools": [{"type": "function", **tool["function"]} for tool in request["tools"]],
+        "tool_choice": "required",
+    }
+
+
+def _from_responses(answer: JsonObject) -> JsonObject:
+    """The tool calls of a /responses answer as a chat completion; none if it has none."""
+    output = answer.get("output")
+    calls: list[Json] = [
+        {"function": {"name": item.get("name"), "arguments": item.get("arguments")}}
+        for item in (output if isinstance(output, list) else ())
+        if isinstance(item, dict) and item.get("type") == "function_call"
+    ]
+    message: JsonObject = {"role": "assistant", "content": None}
+    if calls:
+        message["tool_calls"] = calls
+    return {"choices": [{"message": message}]}
+
+
+def _gist(answer: JsonObject) -> Json:
+    """The part of an answer that says something: its message, its output, else all of it."""
+    match answer:
+        case {"choices": [{"message": message}, *_]}:
+            return message
+        case {"output": output}:
+            return output
+        case _:
+            return answer
