@@ -31,8 +31,8 @@ IN_FLIGHT_MAX = 256
 SCORERS_KEPT = 256
 OPENAI_HOST = "api.openai.com"
 
-# Models that are asked over /responses (autoevals' own rule), and models that refuse a
-# temperature, which AnswerRelevancy would send.
+# Models that are asked over /responses (autoevals' own rule), and models that refuse the
+# temperature that AnswerRelevancy would send.
 _RESPONSES_PREFIX = "gpt-5"
 _REASONING_PREFIXES = ("gpt-5", "o1", "o3", "o4")
 
@@ -241,7 +241,7 @@ def _tokens(usage: JsonObject, *names: str) -> int:
 def _threshold(spec: ScorerSpec, given: JsonObject) -> float | None:
     value = given.get("threshold") if "threshold" in spec.optional else None
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise ScorerFailed(f"{spec.name} needs a number in metadata.threshold, not {value!r:.99}")
+        raise ScorerFailed(f"{spec.name}: metadata.threshold is {value!r:.99}, not a number")
     return value
 
 

@@ -191,7 +191,7 @@ def _server_message(raw: bytes) -> str:
 
 
 def _decoded(raw: bytes) -> str:
-    return raw[: 4 * EXCERPT_CHARACTERS].decode(errors="replace")
+    return raw.decode(errors="replace")
 
 
 def _checked_url(base_url: str) -> str:

@@ -16,6 +16,7 @@ import asyncio
 import base64
 import collections
 import hashlib
+import json
 import math
 import re
 import struct
@@ -360,9 +361,8 @@ async def _nan(_judge, _request, path, body, parameters):
     """NaN where a number belongs. Not JSON, yet Python servers send it."""
     if path == "/embeddings":
         answer = _embedding(body, parameters)
-        packed = struct.pack(f"<{DIMENSIONS}f", *[math.nan] * DIMENSIONS)
-        answer["data"][0]["embedding"] = base64.b64encode(packed).decode()
-        return _json(answer)
+        answer["data"][0]["embedding"] = [math.nan] * DIMENSIONS
+        return web.Response(body=json.dumps(answer), content_type="application/json")
     arguments = orjson.dumps(_answer_arguments(body)).decode()
     return _json(_tool_call(path, body, arguments.replace('"verdict":1', '"verdict":NaN')))
 

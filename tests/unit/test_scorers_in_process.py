@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from scorers.arguments import ScoringFields
+from scorers.catalog import Kind, ScorerSpec, resolve
+from scorers.in_process import cost, score_in_process
+from scorers.results import MESSAGE_CHARACTERS_MAX, failure, result
+from spans.errors import BadResult, MissingArgument, ScorerFailed, SetupError
+from spans.scoring import Score
+
+
+def score(name, output, expected=None, **metadata):
+    fields = ScoringFields(output=output, expected=expected, metadata=metadata)
+    (only,) = score_in_process(resolve(name), fields).scores
+    assert only.name == name
+    return only.value
+
+
+@pytest.mark.parametrize(
+    ("name", "output", "expected", "value"),
+    [
+        ("ExactMatch", "a", "a", 1.0),
+        ("ExactMatch", {"a": 1, "b": 2}, {"a": 1, "b": 2}, 1.0),
+        ("ExactMatch", {"a": 1, "b": 2}, {"b": 2, "a": 1}, 0.0),  # the order of keys counts
+        ("ExactMatch", False, False, 1.0),
+        ("Levenshtein", "", "", 1.0),
+        ("Levenshtein", "kitten", "sitting", 1 - 3 / 7),
+        ("Levenshtein", 12, "12", 1.0),
+        ("NumericDiff", 0, 0, 1.0),
+        ("NumericDiff", 1, 3, 0.5),
+        ("NumericDiff", -1, 1, 0.0),
+        ("JSONDiff", {"a": [1, 2]}, '{"a": [1, 2]}', 1.0),
+        ("ValidJSON", "{}", None, 1.0),
+        ("ValidJSON", "{", None, 0.0),
+        ("ValidJSON", [], None, 1.0),
+    ],
+)
+def test_scores_are_those_of_autoevals(name, output, expected, value):
+    assert score(name, output, expected) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"required": ["a"]}, 1.0),
+        ({"required": ["b"]}, 0.0),
+        ({"$schema": "http://json-schema.org/draft-07/schema#", "type": "object"}, 1.0),
+        ({"$defs": {"o": {"type": "object"}}, "$ref": "#/$defs/o"}, 1.0),
+        (False, 0.0),
+    ],
+)
+def test_valid_json_heeds_the_schema_in_the_metadata(schema, value):
+    assert score("ValidJSON", '{"a": 1}', schema=schema) == value
+
+
+def test_a_schema_never_makes_the_worker_ask_an_address():
+    asked = []
+
+    class Inner(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Inner) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        schema = {"$ref": f"http://127.0.0.1:{server.server_port}/inner"}
+        with pytest.raises(ScorerFailed, match="Unresolvable"):
+            score("ValidJSON", "{}", schema=schema)
+        server.shutdown()
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("schema", "reason"),
+    [({"type": "nope"}, "SchemaError"), ({"$ref": "#"}, "RecursionError"),
+     ({"$ref": "file:///etc/hostname"}, "Unresolvable"), ("text", "SchemaError")],
+)
+def test_a_schema_that_cannot_be_used_is_the_scorers_failure(schema, reason):
+    with pytest.raises(ScorerFailed, match=f"ValidJSON raised .*{reason}"):
+        score("ValidJSON", "{}", schema=schema)
+
+
+def test_what_a_scorer_raises_names_the_scorer_and_the_exception():
+    with pytest.raises(ScorerFailed, match="NumericDiff raised TypeError: unsupported operand"):
+        score("NumericDiff", "1", 3)
+
+
+def test_a_missing_argument_is_found_before_the_scorer_runs():
+    with pytest.raises(MissingArgument, match="expected"):
+        score("JSONDiff", {"a": 1}, None)
+
+
+def test_nan_is_no_score():
+    with pytest.raises(BadResult, match="JSONDiff gave nan"):
+        score("JSONDiff", "[NaN]", "[1]")
+
+
+class Gave:
+    def __init__(self, score, metadata=None):
+        self.score = score
+        self.metadata = metadata
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -0.01, 1.01, "1", [], 10**400])
+def test_a_value_outside_0_to_1_is_no_score(value):
+    with pytest.raises(BadResult, match="a score is a number in"):
+        result(resolve("Sql"), {}, Gave(value))
+
+
+def test_a_scorer_that_declines_gives_a_score_without_value():
+    assert result(resolve("Sql"), {}, Gave(None)).scores == (Score(name="Sql", value=None),)
+
+
+def test_metadata_is_json_whatever_the_scorer_put_there():
+    deep: list = []
+    for _ in range(200):
+        deep = [deep]
+    metadata = {1: (1, 2), "nan": math.nan, "object": object, "deep": deep}
+    kept = result(resolve("Sql"), {}, Gave(0.5, metadata)).scores[0].metadata
+    assert kept["1"] == [1, 2]
+    assert kept["nan"] is None
+    json.dumps(kept, allow_nan=False)
+
+
+def test_a_long_message_is_cut():
+    assert len(str(failure(resolve("Sql"), ValueError("x" * 10**6)))) == MESSAGE_CHARACTERS_MAX
+
+
+def test_a_missing_package_is_named_with_the_command_that_brings_it():
+    spec = ScorerSpec(
+        name="ListContains", kind=Kind.IN_PROCESS, required=("output",), package="no_such_thing"
+    )
+    with pytest.raises(SetupError, match=r"pip install 'autoevals\[no_such_thing\]'"):
+        score_in_process(spec, ScoringFields(output=["a"]))
+
+
+def test_the_cost_of_levenshtein_is_characters_times_characters():
+    fields = ScoringFields(output="a" * 1000, expected="b" * 2000)
+    assert cost(resolve("Levenshtein"), fields) == 2e6
+
+
+def test_a_schema_whose_checking_may_never_end_has_no_bound():
+    fields = ScoringFields(output="{}", metadata={"schema": {"items": [{"pattern": "(a+)+$"}]}})
+    assert cost(resolve("ValidJSON"), fields) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("name", "output"),
+    [
+        ("Levenshtein", "ab" * 5000),
+        ("JSONDiff", {str(i): "text" * 5 for i in range(2000)}),
+        ("JSONDiff", list(range(20_000))),
+        ("JSONDiff", ["é" * 3000]),
+        ("JSONDiff", json.dumps({"a": ["é" * 3000]})),
+        ("ExactMatch", {str(i): i for i in range(20_000)}),
+        ("ValidJSON", json.dumps(list(range(50_000)))),
+    ],
+)
+def test_work_takes_no_more_than_five_times_what_its_cost_says(name, output):
+    fields = ScoringFields(output=output, expected=output)
+    other = ScoringFields(output=output, expected=str(output)[::-1])
+    for each in (fields, other):
+        score_in_process(resolve(name), each)
+        begin = time.thread_time()
+        score_in_process(resolve(name), each)
+        taken_s = time.thread_time() - begin
+        assert cost(resolve(name), each) * 0.15e-9 > taken_s / 5
