@@ -1,0 +1,201 @@
+"""What the functions and the arithmetic of the language compute, value by value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from decimal import ROUND_HALF_UP, Context, Decimal
+from math import trunc
+
+import orjson
+
+from btql.text import lower_ascii, upper_ascii
+from btql.times import read_instant, unix_instant
+from btql.tree import Operation
+from btql.values import Value, double, in_range, is_number, order, same, text_of
+from spans.json import Json
+
+# As a constant or a JSON file would have it; short enough that PostgreSQL's numeric holds it.
+NUMBER = re.compile(r"[+-]?([0-9]{1,40})(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?")
+MOST_ROUND_DIGITS = 15
+_WIDE = Context(prec=400)  # digits of any number within the range of arithmetic
+
+
+def add(left: Value, right: Value) -> Value:
+    a, b = double(left), double(right)
+    return None if a is None or b is None else in_range(a + b)
+
+
+def subtract(left: Value, right: Value) -> Value:
+    a, b = double(left), double(right)
+    return None if a is None or b is None else in_range(a - b)
+
+
+def multiply(left: Value, right: Value) -> Value:
+    a, b = double(left), double(right)
+    return None if a is None or b is None else in_range(a * b)
+
+
+def divide(left: Value, right: Value) -> Value:
+    """Null for a division by zero."""
+    a, b = double(left), double(right)
+    return None if a is None or not b else in_range(a / b)
+
+
+def remainder(left: Value, right: Value) -> Value:
+    """What division leaves, with the sign of the left side, as in SQL."""
+    a, b = double(left), double(right)
+    return None if a is None or not b else in_range(a - float(trunc(a / b)) * b)
+
+
+def lower(value: Value) -> Value:
+    return lower_ascii(value) if isinstance(value, str) else None
+
+
+def upper(value: Value) -> Value:
+    return upper_ascii(value) if isinstance(value, str) else None
+
+
+def concat(*values: Value) -> Value:
+    """The texts one after the other; null adds nothing."""
+    return "".join(text_of(value) or "" for value in values)
+
+
+def length(value: Value) -> Value:
+    """Elements of an array, keys of an object, characters of a string; else null."""
+    return len(value) if isinstance(value, list | dict | str) else None
+
+
+def json_extract(value: Value, key: Value) -> Value:
+    """The value at `key` of an object, or of a string that holds one as JSON."""
+    if isinstance(value, str):
+        value = _read_json(value)
+    return value.get(str(key)) if isinstance(value, dict) else None
+
+
+def coalesce(*values: Value) -> Value:
+    return next((value for value in values if value is not None), None)
+
+
+def nullif(left: Value, right: Value) -> Value:
+    if left is None or right is None:
+        return left
+    return None if same(left, right) else left
+
+
+def least(*values: Value) -> Value:
+    return _extreme(values, -1)
+
+
+def greatest(*values: Value) -> Value:
+    return _extreme(values, 1)
+
+
+def round_number(value: Value, digits: Value = 0) -> Value:
+    """Half away from zero, in the decimal notation: round(2.675, 2) is 2.68."""
+    number, places = double(value), double(digits)
+    if number is None or places is None or places != trunc(places):
+        return None
+    if abs(places) > MOST_ROUND_DIGITS:
+        return None
+    unit = Decimal(1).scaleb(-int(places))
+    return float(Decimal(repr(number)).quantize(unit, ROUND_HALF_UP, _WIDE))
+
+
+def to_boolean(value: Value) -> Value:
+    """Booleans, 'true' and 'false' in any case, and numbers: 0 is false."""
+    if isinstance(value, str):
+        return {"true": True, "false": False}.get(lower_ascii(value))
+    if isinstance(value, bool):
+        return value
+    return value != 0 if is_number(value) else None
+
+
+def to_number(value: Value) -> Value:
+    """Numbers, strings that read as one, and true and false as 1 and 0."""
+    if isinstance(value, bool):
+        return int(value)
+    if not isinstance(value, str):
+        return value if is_number(value) else None
+    if not NUMBER.fullmatch(value):
+        return None
+    number = Decimal(value)
+    if number == number.to_integral_value(context=_WIDE) and abs(number) < 2**63:
+        return int(number)
+    return in_range(float(number)) if float(number) != float("inf") else None
+
+
+def to_integer(value: Value) -> Value:
+    """As `to_number`, cut towards zero; null beyond 64 bits."""
+    number = to_number(value)
+    if not isinstance(number, int | float):
+        return None
+    whole = int(Decimal(repr(number)))
+    return whole if abs(whole) < 2**63 else None
+
+
+def to_datetime(value: Value) -> Value:
+    """Times, strings that read as one, and numbers as unix seconds."""
+    if isinstance(value, str):
+        return read_instant(value)
+    seconds = double(value)
+    if seconds is not None:
+        return unix_instant(seconds)
+    return None if isinstance(value, bool | list | dict | int | float) else value
+
+
+CALLS: dict[str, Callable[..., Value]] = {
+    Operation.ADD: add,
+    Operation.SUB: subtract,
+    Operation.MUL: multiply,
+    Operation.DIV: divide,
+    Operation.MOD: remainder,
+    "lower": lower,
+    "upper": upper,
+    "concat": concat,
+    "len": length,
+    "json_extract": json_extract,
+    "coalesce": coalesce,
+    "nullif": nullif,
+    "least": least,
+    "greatest": greatest,
+    "round": round_number,
+    "to_string": text_of,
+    "to_boolean": to_boolean,
+    "to_integer": to_integer,
+    "to_number": to_number,
+    "to_datetime": to_datetime,
+}
+
+
+def _extreme(values: tuple[Value, ...], wanted: int) -> Value:
+    """The first of the greatest (or least) values; null where two have no order."""
+    best: Value = None
+    for value in values:
+        if value is None:
+            continue
+        sign = order(value, value if best is None else best)
+        if sign is None:
+            return None
+        if best is None or sign == wanted:
+            best = value
+    return best
+
+
+def _read_json(text: str) -> Json:
+    try:
+        found: Json = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    # PostgreSQL's jsonb refuses a document with the character NUL anywhere in it.
+    return None if "\\u0000" in text and _has_nul(found) else found
+
+
+def _has_nul(value: Json) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, list):
+        return any(map(_has_nul, value))
+    if isinstance(value, dict):
+        return any(_has_nul(key) or _has_nul(item) for key, item in value.items())
+    return False

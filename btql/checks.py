@@ -1,0 +1,203 @@
+"""What must hold before any row is seen: kinds that fit, constants that can be read."""
+
+from __future__ import annotations
+
+import re
+
+from btql.columns import COLUMNS
+from btql.errors import BtqlError, Position
+from btql.functions import SIGNATURES, Signature, Takes
+from btql.kinds import Kind, unified
+from btql.times import MICROS_OF, MONTHS_OF, TEN_THOUSAND_YEARS, read_instant
+from btql.tree import (
+    Arithmetic,
+    Call,
+    Expr,
+    If,
+    Interval,
+    Literal,
+    LiteralKind,
+    Operation,
+    Path,
+    Unit,
+)
+
+_KINDS_OF_LITERALS = {
+    LiteralKind.BOOLEAN: Kind.BOOLEAN,
+    LiteralKind.NUMBER: Kind.NUMBER,
+    LiteralKind.STRING: Kind.TEXT,
+}
+_PERIOD = re.compile(r"\s*(?:([0-9]{1,9})\s+)?([a-z]+?)s?\s*", re.IGNORECASE)
+
+
+def kind_of(expr: Expr) -> Kind:
+    """The kind of an expression that was checked."""
+    match expr:
+        case Literal(kind=kind):
+            return _KINDS_OF_LITERALS.get(kind, Kind.JSON)
+        case Interval():
+            return Kind.INTERVAL
+        case Path(column=column, keys=keys):
+            return Kind.JSON if keys else COLUMNS[column]
+        case Arithmetic(op=op, left=left, right=right):
+            return kind_of_arithmetic(op, kind_of(left), kind_of(right))
+        case If(branches=branches, otherwise=otherwise):
+            return unified_kind([*(branch.result for branch in branches), otherwise])
+        case Call(name=name, args=args):
+            return SIGNATURES[name].gives or unified_kind(args)
+        case _:
+            return Kind.BOOLEAN
+
+
+def is_null(expr: Expr) -> bool:
+    return isinstance(expr, Literal) and expr.kind is LiteralKind.NULL
+
+
+def unified_kind(parts: list[Expr] | tuple[Expr, ...]) -> Kind:
+    """The kind of a value taken from one of `parts`; a bare null says nothing."""
+    return unified([kind_of(part) for part in parts if not is_null(part)] or [Kind.JSON])
+
+
+def kind_of_arithmetic(op: Operation, left: Kind, right: Kind) -> Kind:
+    """TIME for a time moved by an interval; NUMBER otherwise, also for seconds between times."""
+    moved = op in (Operation.ADD, Operation.SUB) and Kind.INTERVAL in (left, right)
+    return Kind.TIME if moved else Kind.NUMBER
+
+
+def check_arithmetic(op: Operation, left: Expr, right: Expr, at: Position | None) -> None:
+    kinds = (kind_of(left), kind_of(right))
+    if Kind.INTERVAL in kinds:
+        moved = right if kinds[0] is Kind.INTERVAL else left
+        added = op is Operation.ADD or (op is Operation.SUB and moved is left)
+        if not added or kind_of(moved) is Kind.INTERVAL:
+            raise BtqlError("an interval can only be added to, or taken from, a time", at=at)
+        check_time(moved)
+    elif Kind.TIME in kinds:
+        if op is not Operation.SUB:
+            raise BtqlError("times can only be subtracted; to move one, add an interval", at=at)
+        check_time(left)
+        check_time(right)
+    else:
+        for side in (left, right):
+            if kind_of(side) in (Kind.TEXT, Kind.BOOLEAN):
+                raise BtqlError("arithmetic takes numbers; to_number() reads one", at=side.at)
+
+
+def check_comparison(left: Expr, right: Expr, at: Position | None) -> None:
+    kinds = {kind_of(left), kind_of(right)}
+    if Kind.TIME in kinds:
+        check_time(left)
+        check_time(right)
+    elif Kind.INTERVAL in kinds and not kinds <= {Kind.INTERVAL, Kind.NUMBER, Kind.JSON}:
+        raise BtqlError(
+            "an interval compares with a difference of times (now() - created) or a number of"
+            " seconds",
+            at=at,
+        )
+
+
+def check_time(expr: Expr) -> None:
+    """Raises BtqlError if `expr` can never be a time."""
+    kind = kind_of(expr)
+    if kind in (Kind.NUMBER, Kind.BOOLEAN, Kind.INTERVAL):
+        raise BtqlError(
+            f"a time is needed here, not a {kind}; to_datetime() reads unix seconds", at=expr.at
+        )
+    if isinstance(expr, Literal) and not is_null(expr):
+        if expr.kind is not LiteralKind.STRING or read_instant(str(expr.value)) is None:
+            raise BtqlError(
+                f"{expr.json()!r} is no time; write it like '2026-06-14' or"
+                " '2026-06-14T18:30:00Z'",
+                at=expr.at,
+            )
+
+
+def check_condition(expr: Expr) -> None:
+    """Raises BtqlError if `expr` can never be true or false."""
+    kind = kind_of(expr)
+    constant = isinstance(expr, Literal) and kind is Kind.JSON and not is_null(expr)
+    if constant or kind not in (Kind.BOOLEAN, Kind.JSON):
+        raise BtqlError(f"a condition is needed here, not a {kind}", at=expr.at)
+
+
+def check_value(expr: Expr) -> None:
+    if kind_of(expr) is Kind.INTERVAL:
+        raise BtqlError("an interval stands only beside + and - or in a comparison", at=expr.at)
+
+
+def check_together(parts: tuple[Expr, ...]) -> None:
+    """Raises BtqlError if values of which one is taken cannot be of one kind."""
+    for part in parts:
+        check_value(part)
+    if unified_kind(parts) is Kind.TIME:
+        for part in parts:
+            check_time(part)
+
+
+def check_call(signature: Signature, args: tuple[Expr, ...]) -> None:
+    """Raises BtqlError if an argument does not fit; their number was checked before."""
+    match signature.takes:
+        case Takes.TIME:
+            check_time(args[0])
+        case Takes.UNIT_AND_TIME:
+            period_of(args[0])
+            check_time(args[1])
+        case Takes.VALUE_AND_KEY:
+            check_value(args[0])
+            constant_string(args[1], "the key")
+        case Takes.VALUES if signature.gives is None:
+            check_together(args)
+        case _:
+            for arg in args:
+                check_value(arg)
+
+
+def constant_string(expr: Expr, what: str) -> str:
+    if not isinstance(expr, Literal) or expr.kind is not LiteralKind.STRING:
+        raise BtqlError(f"{what} must be a string that stands in the filter", at=expr.at)
+    return str(expr.value)
+
+
+def period_of(expr: Expr) -> tuple[Unit, int]:
+    """The unit and count of date_trunc's first argument: 'day', '15 minutes'."""
+    text = constant_string(expr, "the unit")
+    count, unit = _counted_unit(text, expr.at)
+    if unit in (Unit.MILLISECOND, Unit.MICROSECOND):
+        raise BtqlError("the unit must be second or longer", at=expr.at)
+    if count is not None and unit in (Unit.WEEK, Unit.MONTH, Unit.YEAR):
+        raise BtqlError(f"{unit} takes no count", at=expr.at)
+    if count == 0 or (count or 1) * MICROS_OF.get(unit, 0) > TEN_THOUSAND_YEARS:
+        raise BtqlError(f"{count} is no usable count", at=expr.at)
+    return unit, count or 1
+
+
+def interval_of(text: str, at: Position | None) -> Interval:
+    """The interval written as '7 days'."""
+    count, unit = _counted_unit(text, at)
+    if count is None:
+        raise BtqlError(f"{text!r} is no interval; write it like '7 days'", at=at)
+    return interval(count, unit, at)
+
+
+def interval(count: int, unit: Unit, at: Position | None) -> Interval:
+    months = count * MONTHS_OF.get(unit, 0)
+    micros = count * MICROS_OF.get(unit, 0)
+    if abs(months) > 120_000 or abs(micros) > TEN_THOUSAND_YEARS:
+        raise BtqlError("an interval spans at most 10000 years", at=at)
+    return Interval(months=months, micros=micros, at=at)
+
+
+def unit_of(name: str, at: Position | None) -> Unit:
+    """The unit by its name, in any case, also in the plural."""
+    try:
+        return Unit(name.lower().removesuffix("s"))
+    except ValueError:
+        units = ", ".join(Unit)
+        raise BtqlError(f"there is no unit {name!r}; the units are {units}", at=at) from None
+
+
+def _counted_unit(text: str, at: Position | None) -> tuple[int | None, Unit]:
+    found = _PERIOD.fullmatch(text)
+    if found is None:
+        raise BtqlError(f"{text!r} is no unit; write it like 'day' or '15 minutes'", at=at)
+    return int(found[1]) if found[1] else None, unit_of(found[2], at)

@@ -1,0 +1,225 @@
+"""The one expression tree: what text and JSON become, and what closures and SQL come from.
+
+Nodes compare and hash by meaning; where they stood in the text is left out. Much of the
+language is written in terms of the rest: `a != b` is Not(Compare(eq)), BETWEEN two
+comparisons, CASE an If, a negative a subtraction from 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeAlias
+
+from btql.errors import Position
+from spans.json import Json
+
+
+class LiteralKind(StrEnum):
+    """JSON's types; they keep 1 and true apart, which Python holds equal."""
+
+    NULL = "null"
+    BOOLEAN = "boolean"
+    NUMBER = "number"
+    STRING = "string"
+    ARRAY = "array"
+    OBJECT = "object"
+
+
+class Comparison(StrEnum):
+    """`IS` is equality that knows null: null IS null."""
+
+    EQ = "eq"
+    IS = "is"
+    LT = "lt"
+    LE = "le"
+    GT = "gt"
+    GE = "ge"
+
+
+class Operation(StrEnum):
+    ADD = "add"
+    SUB = "sub"
+    MUL = "mul"
+    DIV = "div"
+    MOD = "mod"
+
+
+class Unit(StrEnum):
+    YEAR = "year"
+    MONTH = "month"
+    WEEK = "week"
+    DAY = "day"
+    HOUR = "hour"
+    MINUTE = "minute"
+    SECOND = "second"
+    MILLISECOND = "millisecond"
+    MICROSECOND = "microsecond"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    at: Position | None = field(default=None, compare=False, repr=False)
+
+
+Scalar: TypeAlias = "None | bool | int | float | str"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Literal(Node):
+    """A constant. An array holds literals, an object (name, literal) pairs."""
+
+    kind: LiteralKind
+    value: Scalar | tuple[Literal, ...] | tuple[tuple[str, Literal], ...]
+
+    def json(self) -> Json:
+        """The constant as plain JSON."""
+        if not isinstance(self.value, tuple):
+            return self.value
+        if self.kind is LiteralKind.ARRAY:
+            return [item.json() for item in self.value if isinstance(item, Literal)]
+        return {item[0]: item[1].json() for item in self.value if isinstance(item, tuple)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval(Node):
+    """A length of time; calendar units count months, the others microseconds."""
+
+    months: int
+    micros: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Path(Node):
+    """A column, and the way into it. A string names a key, a number an array's element."""
+
+    column: str
+    keys: tuple[str | int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compare(Node):
+    op: Comparison
+    left: Expr
+    right: Expr
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class In(Node):
+    """Whether `item`, or one of its elements if it is an array, is among `options`."""
+
+    item: Expr
+    options: tuple[Literal, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Like(Node):
+    item: Expr
+    pattern: str
+    ignore_case: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match(Node):
+    """Whether `item` contains each of `words` as a full word; `words` are folded, sorted."""
+
+    item: Expr
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Includes(Node):
+    haystack: Expr
+    needle: Expr
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IsNull(Node):
+    item: Expr
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Not(Node):
+    item: Expr
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class And(Node):
+    children: tuple[Expr, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Or(Node):
+    children: tuple[Expr, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arithmetic(Node):
+    op: Operation
+    left: Expr
+    right: Expr
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Branch:
+    condition: Expr
+    result: Expr
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class If(Node):
+    """The result of the first branch whose condition is true, else `otherwise`."""
+
+    branches: tuple[Branch, ...]
+    otherwise: Expr
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call(Node):
+    """A function of `btql.functions.SIGNATURES`, with arguments that were checked."""
+
+    name: str
+    args: tuple[Expr, ...]
+
+
+Expr: TypeAlias = (
+    "Literal | Interval | Path | Compare | In | Like | Match | Includes | IsNull | Not | And"
+    " | Or | Arithmetic | If | Call"
+)
+
+TRUE = Literal(kind=LiteralKind.BOOLEAN, value=True)
+NULL = Literal(kind=LiteralKind.NULL, value=None)
+
+
+def children_of(expr: Expr) -> tuple[Expr, ...]:
+    """The expressions directly inside of `expr`, in the order of the text."""
+    match expr:
+        case Compare(left=left, right=right) | Arithmetic(left=left, right=right):
+            return (left, right)
+        case In(item=item) | Like(item=item) | Match(item=item):
+            return (item,)
+        case IsNull(item=item) | Not(item=item):
+            return (item,)
+        case Includes(haystack=haystack, needle=needle):
+            return (haystack, needle)
+        case And(children=children) | Or(children=children):
+            return children
+        case Call(args=args):
+            return args
+        case If(branches=branches, otherwise=otherwise):
+            parts = [part for one in branches for part in (one.condition, one.result)]
+            return (*parts, otherwise)
+        case _:
+            return ()
+
+
+def paths_read(expr: Expr) -> frozenset[Path]:
+    """Every path whose value the expression looks at."""
+    if isinstance(expr, Path):
+        return frozenset({expr})
+    return frozenset().union(*(paths_read(child) for child in children_of(expr)))
+
+
+def columns_read(expr: Expr) -> frozenset[str]:
+    """Every column whose value the expression looks at."""
+    return frozenset(path.column for path in paths_read(expr))
