@@ -40,7 +40,7 @@ SETTINGS: Mapping[str, str] = {
     "fsync": "on",
     "synchronous_commit": "on",
     "shared_buffers": "96MB",
-    "max_connections": "60",
+    "max_connections": "100",
     "io_method": "sync",  # the default keeps three more processes
     "jit": "off",  # our queries are short; compiling them takes longer than running them
     "max_wal_size": "2GB",

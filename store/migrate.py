@@ -6,7 +6,9 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, NullPool, create_engine, text
+
+from store.database import mapped_errors
 
 # Two starting processes must not migrate at once: the second waits, and finds nothing to do.
 MIGRATION_LOCK = 7_414_001
@@ -24,3 +26,14 @@ def upgrade(engine: Engine) -> None:
         connection.commit()
         connection.execute(text("select pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
         connection.commit()
+
+
+def upgrade_at(url: str) -> None:
+    """The same for the database at `url`, which need not hold anything yet.
+
+    Raises StoreUnavailable where it cannot be reached.
+    """
+    engine = create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": 5})
+    with mapped_errors():
+        upgrade(engine)
+    engine.dispose()

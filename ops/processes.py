@@ -1,0 +1,67 @@
+"""The processes that make up Tallyard, in one place: `tallyard up` starts these, and
+`compose.yaml` the same (`tests/unit/test_ops_compose.py` compares them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from wiring.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """A process as a container would run it: `argv[0]` is a command of our environment.
+
+    `stop_order` counts from 0, the first to be asked; those of one order stop together.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    stop_order: int
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+# What queue each worker serves. Bulk and slow work never stalls what is live.
+QUEUES = ("match", "heavy", "judge")
+
+
+def processes(
+    settings: Settings, *, flower_password: str, flower_database: str
+) -> list[Process]:
+    """All of them, in the order of their start."""
+    return [
+        Process(name="api", argv=("python", "-m", "api"), stop_order=0),
+        _worker("match", "--concurrency", str(settings.match_processes)),
+        _worker("heavy", "--concurrency", str(settings.heavy_processes)),
+        # Judges wait for the network: threads and one event loop, not processes.
+        _worker("judge", "--pool", "threads"),
+        Process(
+            name="beat",
+            # It rings bells; what is due stands in PostgreSQL, so it need remember nothing.
+            argv=("celery", "-A", "workers", "beat", "--scheduler", "celery.beat:Scheduler"),
+            stop_order=1,
+        ),
+        Process(
+            name="flower",
+            argv=("celery", "-A", "workers", "flower"),
+            stop_order=1,
+            # Not as options: the password would stand in the list of processes.
+            environment={
+                "FLOWER_ADDRESS": settings.host,
+                "FLOWER_PORT": str(settings.flower_port),
+                "FLOWER_BASIC_AUTH": f"{settings.flower_user}:{flower_password}",
+                "FLOWER_PERSISTENT": "true",
+                "FLOWER_DB": flower_database,
+            },
+        ),
+    ]
+
+
+def _worker(queue: str, *options: str) -> Process:
+    return Process(
+        name=queue,
+        argv=("celery", "-A", "workers", "worker", "-Q", queue, "-n", f"{queue}@%h", *options),
+        stop_order=1,
+    )

@@ -1,0 +1,98 @@
+"""Whether what was started answers."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from ops.processes import QUEUES
+from spans.errors import SetupError
+
+HTTP_TIMEOUT_S = 5.0
+PING_S = 1.0
+PING_DEADLINE_S = 20.0
+
+
+def api_is_ready(url: str) -> bool:
+    """Whether the API says that it and its stores are ready."""
+    return _status(url, "/health/ready") == http.client.OK
+
+
+def flower_answers(url: str) -> bool:
+    """Whether Flower answers at all; 401 is its right answer to one without the password."""
+    return _status(url, "/") is not None
+
+
+def workers_answering(environment: Mapping[str, str]) -> frozenset[str]:
+    """The queues whose worker of this host answers a ping. Costs about a second of CPU."""
+    try:
+        done = subprocess.run(  # noqa: S603 our own interpreter
+            [sys.executable, "-m", "celery", "-A", "workers", "inspect", "ping",
+             "--json", "--timeout", str(PING_S)],
+            env={**os.environ, **environment},  # noqa: TID251 handed on, not read
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=PING_DEADLINE_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return frozenset()
+    # No worker at all is a sentence instead of JSON.
+    try:
+        answered = json.loads(done.stdout)
+    except ValueError:
+        return frozenset()
+    host = socket.gethostname()
+    return frozenset(queue for queue in QUEUES if f"{queue}@{host}" in answered)
+
+
+def free_port(host: str, port: int, *, what: str, setting: str) -> int:
+    """`port`, or one that the system picked if it is 0.
+
+    Raises SetupError with the next step if nothing can listen there.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except PermissionError as error:
+            raise SetupError(
+                f"Port {port} is not yours to open: set {setting} to one above 1023."
+            ) from error
+        except (OSError, OverflowError) as error:
+            raise SetupError(
+                f"{what} cannot listen on {host}:{port} ({error}): stop what listens there, or "
+                f"set {setting} (or TALLYARD_HOST)."
+            ) from error
+        found: int = probe.getsockname()[1]
+    return found
+
+
+def shown_url(host: str, port: int) -> str:
+    """A URL that works on this machine also where the server listens on every address."""
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 compared
+    bracketed = f"[{reachable}]" if ":" in reachable and "[" not in reachable else reachable
+    return f"http://{bracketed}:{port}"
+
+
+def _status(url: str, path: str) -> int | None:
+    """The HTTP status that `url` gives for `path`; None if nothing answers."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(
+        parts.hostname or "", parts.port, timeout=HTTP_TIMEOUT_S
+    )
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
