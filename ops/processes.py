@@ -23,8 +23,13 @@ class Process:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-# What queue each worker serves. Bulk and slow work never stalls what is live.
-QUEUES = ("match", "heavy", "judge")
+# The queues that each worker serves: what is slow never stalls what is live. Upkeep may wait
+# for a heavy scorer, hence it needs no worker of its own.
+WORKERS: Mapping[str, tuple[str, ...]] = {
+    "match": ("match",),
+    "heavy": ("heavy", "upkeep"),
+    "judge": ("judge",),
+}
 
 
 def processes(
@@ -36,7 +41,7 @@ def processes(
         _worker("match", "--concurrency", str(settings.match_processes)),
         _worker("heavy", "--concurrency", str(settings.heavy_processes)),
         # Judges wait for the network: threads and one event loop, not processes.
-        _worker("judge", "--pool", "threads"),
+        _worker("judge", "--pool", "threads", "--concurrency", "2"),
         Process(
             name="beat",
             # It rings bells; what is due stands in PostgreSQL, so it need remember nothing.
@@ -59,9 +64,10 @@ def processes(
     ]
 
 
-def _worker(queue: str, *options: str) -> Process:
+def _worker(name: str, *options: str) -> Process:
+    queues = ",".join(WORKERS[name])
     return Process(
-        name=queue,
-        argv=("celery", "-A", "workers", "worker", "-Q", queue, "-n", f"{queue}@%h", *options),
+        name=name,
+        argv=("celery", "-A", "workers", "worker", "-Q", queues, "-n", f"{name}@%h", *options),
         stop_order=1,
     )

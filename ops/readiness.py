@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from ops.processes import QUEUES
+from ops.processes import WORKERS
 from spans.errors import SetupError
 
 HTTP_TIMEOUT_S = 5.0
@@ -30,7 +30,7 @@ def flower_answers(url: str) -> bool:
 
 
 def workers_answering(environment: Mapping[str, str]) -> frozenset[str]:
-    """The queues whose worker of this host answers a ping. Costs about a second of CPU."""
+    """Names of this host's workers that answer a ping. Costs about a second of CPU."""
     try:
         done = subprocess.run(  # noqa: S603 our own interpreter
             [sys.executable, "-m", "celery", "-A", "workers", "inspect", "ping",
@@ -50,7 +50,7 @@ def workers_answering(environment: Mapping[str, str]) -> frozenset[str]:
     except ValueError:
         return frozenset()
     host = socket.gethostname()
-    return frozenset(queue for queue in QUEUES if f"{queue}@{host}" in answered)
+    return frozenset(name for name in WORKERS if f"{name}@{host}" in answered)
 
 
 def free_port(host: str, port: int, *, what: str, setting: str) -> int:

@@ -10,7 +10,7 @@ import click
 
 from ops import readiness
 from ops.data_dir import DataDir, RunState
-from ops.processes import QUEUES
+from ops.processes import WORKERS
 from wiring.settings import read_settings
 
 
@@ -58,7 +58,7 @@ def _answers(state: RunState) -> dict[str, bool]:
     told = {
         "api": readiness.api_is_ready(state.api_url),
         "flower": readiness.flower_answers(state.flower_url),
-        **{queue: queue in answering for queue in QUEUES},
+        **{worker: worker in answering for worker in WORKERS},
     }
     return {
         process.name: process.pid > 0 and told.get(process.name, True)

@@ -17,7 +17,7 @@ from ops.children import Child, start, wait_until
 from ops.data_dir import DataDir, ProcessState, RunState
 from ops.log_files import LogFile
 from ops.postgres import start_postgres
-from ops.processes import QUEUES, Process, processes
+from ops.processes import WORKERS, Process, processes
 from ops.supervisor import StopRequested, Supervisor, Unit, raise_on_stop_signals
 from ops.valkey import start_valkey
 from spans.errors import SetupError, StoreUnavailable
@@ -133,7 +133,7 @@ class Run:
 
     def _await_ready(self) -> None:
         until_s = time.monotonic() + READY_S
-        waiting = Waiting(api=True, flower=True, queues=frozenset(QUEUES))
+        waiting = Waiting(api=True, flower=True, workers=frozenset(WORKERS))
         while waiting.names and time.monotonic() < until_s:
             self.supervisor.check()
             waiting = waiting.after_asking(self)
@@ -186,21 +186,21 @@ class Waiting:
 
     api: bool
     flower: bool
-    queues: frozenset[str]
+    workers: frozenset[str]
 
     @property
     def names(self) -> list[str]:
         """The processes concerned."""
-        return [*["api"] * self.api, *["flower"] * self.flower, *sorted(self.queues)]
+        return [*["api"] * self.api, *["flower"] * self.flower, *sorted(self.workers)]
 
     def after_asking(self, run: Run) -> Waiting:
         """What has not answered after another round; workers last, as asking them is dear."""
         api = self.api and not readiness.api_is_ready(run.api_url)
         flower = self.flower and not readiness.flower_answers(run.flower_url)
-        if api or flower or not self.queues:
-            return Waiting(api=api, flower=flower, queues=self.queues)
+        if api or flower or not self.workers:
+            return Waiting(api=api, flower=flower, workers=self.workers)
         answering = readiness.workers_answering(run.environment)
-        return Waiting(api=api, flower=flower, queues=self.queues - answering)
+        return Waiting(api=api, flower=flower, workers=self.workers - answering)
 
 
 def _with_ports(settings: Settings) -> Settings:

