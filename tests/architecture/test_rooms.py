@@ -19,6 +19,7 @@ from wiring.settings import Settings
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 ROOMS = sorted(PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"])
+BROAD = {"Exception", "BaseException"}
 BROAD_EXCEPTS_MAX = 3
 # Answers on standard output: what importing a module changed, if anything.
 IMPORT_ONE = """
@@ -71,7 +72,7 @@ def test_the_list_of_rooms_is_the_same_everywhere():
 def test_no_other_distribution_claims_our_import_names():
     # A second wheel that contains `rules` would install without a word and replace ours.
     claimed = packages_distributions()
-    assert {name for room in ROOMS for name in claimed.get(room, ())} == {"tallyard"}
+    assert {name for room in ROOMS for name in claimed.get(room, ())} <= {"tallyard"}
 
 
 def test_a_third_party_with_a_home_is_forbidden_everywhere_else():
@@ -118,7 +119,7 @@ def test_at_most_three_places_catch_everything():
         if isinstance(node, ast.ExceptHandler)
         and (
             node.type is None
-            or (isinstance(node.type, ast.Name) and node.type.id.endswith("Exception"))
+            or (isinstance(node.type, ast.Name) and node.type.id in BROAD)
         )
     ]
     assert len(broad) <= BROAD_EXCEPTS_MAX, broad

@@ -1,0 +1,73 @@
+"""The local administrator's key is made once."""
+
+from __future__ import annotations
+
+import stat
+import uuid
+from datetime import UTC, datetime
+
+import pytest
+
+from flows.keys import ApiKey, KeyRole, Principal, authenticate
+from ops.first_start import ensure_local_key
+from spans.ids import OrgId
+
+NOW = datetime(2026, 11, 20, tzinfo=UTC)
+
+
+class FakeKeys:
+    """Keys in memory."""
+
+    def __init__(self) -> None:
+        self.by_id: dict[str, tuple[ApiKey, bytes]] = {}
+        self.org_id = OrgId(uuid.uuid4())
+
+    def ensure_organization(self, name: str) -> OrgId:
+        return self.org_id
+
+    def add_key(self, key: ApiKey, secret_sha256: bytes) -> None:
+        self.by_id[key.id] = (key, secret_sha256)
+
+    def find_key(self, key_id: str) -> tuple[Principal, bytes] | None:
+        if key_id not in self.by_id:
+            return None
+        key, secret = self.by_id[key_id]
+        return Principal(
+            key_id=key.id, org_id=key.org_id, org_name="o", project_id=None, role=key.role
+        ), secret
+
+    def list_keys(self, org_id: OrgId) -> list[ApiKey]:
+        return [key for key, _ in self.by_id.values()]
+
+    def revoke_key(self, org_id: OrgId, key_id: str) -> bool:
+        return self.by_id.pop(key_id, None) is not None
+
+    def touch_key(self, key_id: str) -> None: ...
+
+
+@pytest.fixture
+def store() -> FakeKeys:
+    return FakeKeys()
+
+
+def ensure(store: FakeKeys, path) -> str:
+    return ensure_local_key(store, path=path, org_name="o", now=NOW)
+
+
+def test_the_first_start_makes_an_administrators_key_that_only_its_owner_reads(store, tmp_path):
+    key = ensure(store, tmp_path / "api_key")
+    assert authenticate(store, key).role is KeyRole.ADMIN
+    assert stat.S_IMODE((tmp_path / "api_key").stat().st_mode) == 0o600
+
+
+def test_the_second_start_finds_the_same_key(store, tmp_path):
+    assert ensure(store, tmp_path / "api_key") == ensure(store, tmp_path / "api_key")
+    assert len(store.by_id) == 1
+
+
+def test_a_key_that_the_store_no_longer_knows_is_made_anew(store, tmp_path):
+    old = ensure(store, tmp_path / "api_key")
+    store.by_id.clear()
+    new = ensure(store, tmp_path / "api_key")
+    assert new != old
+    assert authenticate(store, new)
