@@ -27,17 +27,12 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScorerSpec:
-    """A scorer's needs. An argument is a field of the span or a key of its metadata.
-
-    `package` is a Python package that autoevals does not bring and the scorer cannot do
-    without.
-    """
+    """A scorer's needs. An argument is a field of the span or a key of its metadata."""
 
     name: str
     kind: Kind
     required: tuple[str, ...]
     optional: tuple[str, ...] = ()
-    package: str | None = None
 
 
 def known(name: str) -> bool:
@@ -63,11 +58,23 @@ def resolve(name: str) -> ScorerSpec:
 
 def ref(name: str) -> ScorerRef:
     """The serialisable name and version; a new autoevals is a new version. Raises BadInput."""
-    return ScorerRef(kind=GLOBAL, name=resolve(name).name, version=_autoevals_version())
+    return ScorerRef(kind=GLOBAL, name=resolve(name).name, version=installed_version())
+
+
+def at_version(wanted: ScorerRef) -> ScorerSpec:
+    """The scorer, at just the version wanted. Raises BadInput if another is installed."""
+    spec = resolve(wanted.name)
+    if wanted.version != installed_version():
+        raise BadInput(
+            f"{wanted.name} is asked for at version {wanted.version}, and autoevals "
+            f"{installed_version()} is installed: unpin it in the rule"
+        )
+    return spec
 
 
 @cache
-def _autoevals_version() -> str:
+def installed_version() -> str:
+    """The release of autoevals that is installed: the version of all of its scorers."""
     return version("autoevals")
 
 
@@ -79,20 +86,12 @@ def _suggestion(name: str) -> str:
     return "did you mean " + " or ".join(by_lower[each] for each in near) + "?"
 
 
-def _in_process(
-    name: str, *required: str, optional: tuple[str, ...] = (), package: str | None = None
-) -> ScorerSpec:
-    return ScorerSpec(
-        name=name, kind=Kind.IN_PROCESS, required=required, optional=optional, package=package
-    )
+def _in_process(name: str, *required: str, optional: tuple[str, ...] = ()) -> ScorerSpec:
+    return ScorerSpec(name=name, kind=Kind.IN_PROCESS, required=required, optional=optional)
 
 
-def _judged(
-    name: str, *required: str, optional: tuple[str, ...] = (), package: str | None = None
-) -> ScorerSpec:
-    return ScorerSpec(
-        name=name, kind=Kind.JUDGED, required=required, optional=optional, package=package
-    )
+def _judged(name: str, *required: str, optional: tuple[str, ...] = ()) -> ScorerSpec:
+    return ScorerSpec(name=name, kind=Kind.JUDGED, required=required, optional=optional)
 
 
 # The Context* scorers judge the retrieved context, not the answer: `output` may be missing.
@@ -107,7 +106,7 @@ _SPECS: dict[str, ScorerSpec] = {
         _in_process("NumericDiff", "output", "expected"),
         _in_process("JSONDiff", "output", "expected"),
         _in_process("ValidJSON", "output", optional=("schema",)),
-        _in_process("ListContains", "output", "expected", package="scipy"),
+        _in_process("ListContains", "output", "expected"),
         _judged("EmbeddingSimilarity", "output", "expected"),
         _judged("Moderation", "output", optional=("threshold",)),
         _judged("Factuality", "input", "output", "expected"),
@@ -122,13 +121,7 @@ _SPECS: dict[str, ScorerSpec] = {
         _judged("ContextRelevancy", "input", "context", optional=("output",)),
         _judged("ContextRecall", "input", "expected", "context", optional=("output",)),
         _judged("ContextPrecision", "input", "expected", "context", optional=("output",)),
-        _judged(
-            "ContextEntityRecall",
-            "expected",
-            "context",
-            optional=("output",),
-            package="scipy",
-        ),
+        _judged("ContextEntityRecall", "expected", "context", optional=("output",)),
         _judged("Faithfulness", "input", "output", "context"),
         _judged("AnswerRelevancy", "input", "output", "context"),
         _judged("AnswerSimilarity", "output", "expected"),

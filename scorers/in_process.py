@@ -10,15 +10,22 @@ from typing import Protocol
 
 from scorers.arguments import ScoringFields, arguments
 from scorers.catalog import ScorerSpec
-from scorers.results import Verdict, failure, require_package, result
+from scorers.results import Verdict, failure, result
 from spans.json import Json
 from spans.scoring import ScoringResult
 
-# Units of cost (see `cost`) of one character that is turned to or from JSON, of one JSON
-# value that JSONDiff visits, and of one pair of elements that ListContains compares.
+_OWN_MODULES = {"ListContains": "scorers.lists", "ValidJSON": "scorers.valid_json"}
+"""Scorers of autoevals that are run in a changed form; each module says what and why."""
+
+# Units of cost (see `cost`), each measured: one character that is turned to or from JSON, one
+# JSON value that JSONDiff visits, one pair of elements that ListContains compares, one step
+# of pairing them, one schema that is itself checked, one keyword of it against one value.
 _CHARACTER = 100.0
 _JSON_VALUE = 15_000.0
 _PAIR = 10_000.0
+_PAIRING_STEP = 450.0
+_SCHEMA = 1_500_000.0
+_KEYWORD = 7_000.0
 
 # With one of these in a schema, checking a value has no bound that the sizes tell: a pattern
 # may backtrack, references may multiply, and uniqueItems compares every pair.
@@ -30,8 +37,8 @@ _UNBOUNDED_KEYWORDS = frozenset(
 def score_in_process(spec: ScorerSpec, fields: ScoringFields) -> ScoringResult:
     """Run the scorer now, on this thread; it cannot be interrupted (see `cost`).
 
-    Raises MissingArgument, ScorerFailed if the scorer raised, BadResult if its score is no
-    number in 0..1, SetupError if a package it needs is not installed.
+    Raises MissingArgument, ScorerFailed if the scorer raised, and BadResult if its score is no
+    number in 0..1.
     """
     given = arguments(spec, fields)
     scorer = _scorer(spec)
@@ -62,10 +69,14 @@ def cost(spec: ScorerSpec, fields: ScoringFields) -> float:
             linear = _CHARACTER * (len(output) + len(expected))
             return len(output) * len(expected) + linear + _JSON_VALUE * visits
         case "ListContains":
-            pairs = _length(fields.output) * _length(fields.expected)
-            return _characters(fields.output) * _characters(fields.expected) + _PAIR * pairs
+            shorter, longer = sorted((_length(fields.output), _length(fields.expected)))
+            comparing = _characters(fields.output) * _characters(fields.expected)
+            pairing = _PAIRING_STEP * shorter * shorter * longer
+            return comparing + _PAIR * shorter * longer + pairing
         case "ValidJSON":
             return _validation_cost(fields)
+        case _ if isinstance(fields.output, str) and isinstance(fields.expected, str):
+            return float(len(fields.output) + len(fields.expected))
         case _:
             return _CHARACTER * (_characters(fields.output) + _characters(fields.expected))
 
@@ -77,21 +88,22 @@ class _InProcessScorer(Protocol):
 @cache
 def _scorer(spec: ScorerSpec) -> _InProcessScorer:
     """One instance per scorer; they keep no state between evaluations."""
-    require_package(spec)
     # Imported here and not above: 0.13 s and 15 MB that a process without scorers saves.
-    home = "scorers.valid_json" if spec.name == "ValidJSON" else "autoevals"
+    home = _OWN_MODULES.get(spec.name, "autoevals")
     scorer: _InProcessScorer = getattr(import_module(home), spec.name)()
     return scorer
 
 
 def _validation_cost(fields: ScoringFields) -> float:
     schema = fields.metadata.get("schema") if isinstance(fields.metadata, dict) else None
-    characters = _characters(fields.output)
+    output = str(fields.output)
+    parsing = _CHARACTER * len(output)
     if schema is None:
-        return _CHARACTER * characters
+        return parsing
     if _has_unbounded_keyword(schema):
         return math.inf
-    return _CHARACTER * characters * max(1.0, _characters(schema) / 100.0)
+    values = output.count(",") + output.count("{") + output.count("[") + 1
+    return parsing + _SCHEMA + _KEYWORD * values * (str(schema).count(":") + 1)
 
 
 def _has_unbounded_keyword(schema: Json) -> bool:

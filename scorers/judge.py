@@ -7,6 +7,7 @@ tries on a rate limit. Importing this module imports neither autoevals nor aioht
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,7 +19,7 @@ from urllib.parse import urlsplit
 
 from scorers.arguments import ScoringFields, arguments, as_text
 from scorers.catalog import ScorerSpec
-from scorers.results import Verdict, failure, require_package, result
+from scorers.results import Verdict, failure, result
 from spans.clock import Clock, system_clock
 from spans.errors import BadResult, JudgeRefused, ScorerFailed
 from spans.json import Json, JsonObject
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 IN_FLIGHT_MAX = 256
 SCORERS_KEPT = 256
+CALLS_MAX = 256
+"""Calls of one execution. ContextEntityRecall makes one for each entity that it is told."""
+
 OPENAI_HOST = "api.openai.com"
 
 # Models that are asked over /responses (autoevals' own rule), and models that refuse the
@@ -105,8 +109,14 @@ class Judge:
             options["model"] = model
         if name == "AnswerRelevancy" and model.startswith(_REASONING_PREFIXES):
             options["temperature"] = None
-        scorer: _JudgedScorer = getattr(import_module("autoevals"), name)(**options)
-        return scorer
+        scorer = getattr(import_module("autoevals"), name)(**options)
+        if name == "ContextEntityRecall":
+            pairwise = scorer.contains_scorer.pairwise_scorer
+            scorer.contains_scorer = import_module("scorers.lists").ListContains(
+                pairwise_scorer=pairwise, allow_extra_entities=True
+            )
+        judged: _JudgedScorer = scorer
+        return judged
 
     def _client(self) -> object:
         """autoevals' own kind of client, made without its constructor (see the module)."""
@@ -129,7 +139,11 @@ class Judge:
     async def _embed(self, *, input: str, **_: object) -> JsonObject:  # noqa: A002 the API's word
         # autoevals hands no embedding model to the scorers inside its scorers: ours always.
         known = _execution.get().embeddings
-        if input not in known:
+        if input in known:
+            # ContextEntityRecall compares every pair of entities, 0.3 ms each, without ever
+            # waiting: other executions get their turn here.
+            await asyncio.sleep(0)
+        else:
             body: JsonObject = {"model": self._embedding_model, "input": input}
             known[input] = await self._post("/embeddings", body, self._embedding_model)
         return known[input]
@@ -139,6 +153,8 @@ class Judge:
 
     async def _post(self, path: str, body: JsonObject, model: str | None) -> JsonObject:
         execution = _execution.get()
+        if execution.calls == CALLS_MAX:
+            raise BadResult(f"the scorer wanted more than {CALLS_MAX} calls for one span")
         execution.calls += 1
         answer = await self._endpoint.post(path, body)
         execution.count(answer, model)
@@ -153,10 +169,9 @@ async def score_judged(
     Any number may run at once on the judge's loop. The score's metadata is the scorer's own,
     {choice, rationale} for a classifier. Raises MissingArgument before any call; RateLimited,
     Timeout, JudgeUnavailable, JudgeRefused; BadResult for an answer that gives no score;
-    ScorerFailed for arguments that the scorer cannot use; SetupError for a missing package.
+    ScorerFailed for arguments that the scorer cannot use.
     """
     given = arguments(spec, fields)
-    require_package(spec)
     judge.require_key()
     scorer = judge.scorer(spec.name, model or judge.model, _threshold(spec, given))
     with _executing() as execution:

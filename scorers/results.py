@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Protocol
 
 from scorers.catalog import ScorerSpec
-from spans.errors import BadResult, ScorerFailed, SetupError
+from spans.errors import BadResult, ScorerFailed
 from spans.json import Json, JsonObject
 from spans.scoring import Score, ScoringResult, Usage
 
@@ -38,15 +37,6 @@ def failure(spec: ScorerSpec, error: BaseException) -> ScorerFailed:
     """The scorer's own exception, as its author reads it: class and message, at most 2 kB."""
     message = f"{spec.name} raised {type(error).__name__}: {error}"
     return ScorerFailed(message[:MESSAGE_CHARACTERS_MAX])
-
-
-def require_package(spec: ScorerSpec) -> None:
-    """Raises SetupError if the scorer's extra package is missing, before any work is done."""
-    if spec.package is not None and find_spec(spec.package) is None:
-        raise SetupError(
-            f"{spec.name} needs the Python package {spec.package}, which is not installed: "
-            f"pip install 'autoevals[{spec.package}]' and restart the workers"
-        )
 
 
 def _value(spec: ScorerSpec, value: object) -> float | None:

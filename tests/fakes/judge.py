@@ -264,7 +264,9 @@ def _instance(schema: dict[str, Any], definitions: dict[str, Any], parameters: d
                 for name, each in properties.items()
             }
         case "array":
-            return [_instance(schema["items"], definitions, parameters)]
+            item = _instance(schema["items"], definitions, parameters)
+            repeat = int(parameters.get("repeat", "1"))
+            return [item] if repeat == 1 else [f"{item} {n}" for n in range(repeat)]
         case "integer" | "number":
             return int(parameters.get("number", "1"))
         case _:

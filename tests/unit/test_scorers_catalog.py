@@ -52,7 +52,7 @@ def test_an_in_process_scorer_accepts_what_the_catalog_says_and_needs_it(name):
     arguments = {"output": [1], "expected": [1]} if name != "NumericDiff" else {
         "output": 1, "expected": 1}
     given = {each: arguments[each] for each in resolve(name).required}
-    if resolve(name).package is None:
+    if name != "ListContains":  # autoevals' own needs scipy, which ours does without
         assert getattr(autoevals, name)().eval(**given).score == 1
     if "expected" in given and name not in {"ExactMatch", "JSONDiff"}:  # these would say 0
         with pytest.raises(ValueError, match="requires an expected value"):
