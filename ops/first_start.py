@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import uuid
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -14,29 +15,31 @@ from spans.ids import OrgId
 KEY_NAME = "local administrator"
 
 
-class FirstStore(KeyStore, Protocol):
-    """What the first start needs of the store."""
+class Organizations(Protocol):
+    """What the first start needs of the store, beside its keys."""
 
-    def ensure_organization(self, name: str) -> OrgId:
-        """The organisation of this name, made if missing."""
+    def ensure_organization(self, org_id: OrgId, name: str) -> OrgId:
+        """The organisation of this name, made with `org_id` if there is none."""
         ...
 
 
-def ensure_local_key(store: FirstStore, *, path: Path, org_name: str, now: datetime) -> str:
+def ensure_local_key(
+    keys: KeyStore, organizations: Organizations, *, path: Path, org_name: str, now: datetime
+) -> str:
     """The administrator's key kept in `path`; made where there is none or the store forgot it.
 
     Safe to repeat: a key that is still valid stays.
     """
     kept = path.read_text().strip() if path.exists() else None
     try:
-        authenticate(store, kept)
+        authenticate(keys, kept)
     except Unauthorized:
         kept = None
     if kept is not None:
         return kept
     key = create_key(
-        store,
-        org_id=store.ensure_organization(org_name),
+        keys,
+        org_id=organizations.ensure_organization(OrgId(uuid.uuid4()), org_name),
         project_id=None,
         name=KEY_NAME,
         role=KeyRole.ADMIN,

@@ -59,6 +59,8 @@ def processes(
                 "FLOWER_BASIC_AUTH": f"{settings.flower_user}:{flower_password}",
                 "FLOWER_PERSISTENT": "true",
                 "FLOWER_DB": flower_database,
+                "FLOWER_STATE_SAVE_INTERVAL": "60000",  # ms; else only at a gentle stop
+                "FLOWER_MAX_TASKS": "10000",  # of its memory's contents; the default is 100 000
             },
         ),
     ]

@@ -15,6 +15,7 @@ from ops.processes import WORKERS
 from spans.errors import SetupError
 
 HTTP_TIMEOUT_S = 5.0
+REDIS_PORT = 6379
 PING_S = 1.0
 PING_DEADLINE_S = 20.0
 
@@ -51,6 +52,22 @@ def workers_answering(environment: Mapping[str, str]) -> frozenset[str]:
         return frozenset()
     host = socket.gethostname()
     return frozenset(name for name in WORKERS if f"{name}@{host}" in answered)
+
+
+def check_redis(url: str) -> None:
+    """Raises SetupError with the next step if nothing listens at `url`."""
+    parts = urlsplit(url)
+    try:
+        if parts.scheme == "unix":
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(parts.path)
+        else:
+            address = (parts.hostname or "localhost", parts.port or REDIS_PORT)
+            socket.create_connection(address, timeout=HTTP_TIMEOUT_S).close()
+    except (OSError, ValueError) as error:
+        raise SetupError(
+            f"Redis does not answer ({error}): check TALLYARD_REDIS_URL, and that it runs."
+        ) from error
 
 
 def free_port(host: str, port: int, *, what: str, setting: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -20,8 +21,7 @@ from ops.postgres import start_postgres
 from ops.processes import WORKERS, Process, processes
 from ops.supervisor import StopRequested, Supervisor, Unit, raise_on_stop_signals
 from ops.valkey import start_valkey
-from spans.errors import SetupError, StoreUnavailable
-from store.migrate import upgrade_at
+from spans.errors import SetupError
 from wiring.settings import Settings, read_settings
 
 READY_S = 60.0
@@ -65,10 +65,6 @@ class Run:
         """Bring everything up and tell where it is. Raises SetupError with the next step."""
         began_s = time.monotonic()
         database_url, redis_url = self._stores()
-        try:
-            upgrade_at(database_url)
-        except StoreUnavailable as error:
-            raise SetupError(f"{error}: check TALLYARD_DATABASE_URL.") from error
         self.environment = {
             "TALLYARD_DATABASE_URL": database_url,
             "TALLYARD_REDIS_URL": redis_url,
@@ -78,6 +74,8 @@ class Run:
             # Else a child's lines reach its log only when its buffer is full.
             "PYTHONUNBUFFERED": "1",
         }
+        readiness.check_redis(redis_url)
+        self._prepare()
         for process in self._processes():
             self._keep(process.name, partial(self._launch, process), process.stop_order)
         self._write_state()
@@ -104,6 +102,26 @@ class Run:
             self._keep("valkey", starting, stop_order=2)
         return urls["postgres"], urls["valkey"]
 
+    def _prepare(self) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "ops.prepare"],
+            env=self._child_environment(),
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            log = self.data.logs / "prepare.log"
+            log.write_text(done.stderr)
+            lines = done.stderr.strip().splitlines() or ["no reason given"]
+            # A sentence stands alone; a bug brings its traceback, which belongs in a file.
+            hint = "" if len(lines) == 1 else f" (all of it in {log})"
+            raise SetupError(f"{lines[-1]}{hint}")
+
+    def _child_environment(self) -> dict[str, str]:
+        return {**os.environ, **self.environment}  # noqa: TID251 handed on, not read
+
     def _processes(self) -> list[Process]:
         given = self.settings.flower_password
         return processes(
@@ -124,11 +142,7 @@ class Run:
             process.name,
             [sys.executable, *module, *process.argv[1:]],
             log=self.data.logs / f"{process.name}.log",
-            environment={
-                **os.environ,  # noqa: TID251 handed on, not read
-                **self.environment,
-                **process.environment,
-            },
+            environment={**self._child_environment(), **process.environment},
         )
 
     def _await_ready(self) -> None:
@@ -156,6 +170,8 @@ class Run:
             f"  Flower    {self.flower_url}  "
             f"(user {self.settings.flower_user}, password {where})"
         )
+        key = self.data.api_key.read_text().strip()
+        self.say(f"  API key   {key}  (in {self.data.api_key})")
         self.say(f"  Logs      {self.data.logs}")
         self.say("Ctrl-C stops everything.\n")
 

@@ -10,11 +10,13 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from spans.errors import SetupError
 
 PREFIX = "TALLYARD_"
+POSTGRES_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
+REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
 
 class Settings(BaseModel):
@@ -31,7 +33,7 @@ class Settings(BaseModel):
     )
     public_url: str | None = Field(
         None,
-        description="URL under which clients reach the API; unset: taken from the request's Host",
+        description="URL under which clients reach the API; unset: the request's own Host",
     )
     data_dir: Path = Field(
         Path(".tallyard"),
@@ -43,8 +45,8 @@ class Settings(BaseModel):
     redis_url: SecretStr | None = Field(
         None, description="Redis or Valkey 6+; unset: the embedded server in the data directory"
     )
-    example: bool = Field(True, description="Load the worked example into an empty store")
-    org_name: str = Field("tallyard", description="Name of the organisation made at first start")
+    example: bool = Field(default=True, description="Load the example into an empty store")
+    org_name: str = Field("tallyard", description="Organisation that is made at first start")
     log_level: str = Field("INFO", description="Least level that is logged")
 
     judge_base_url: str = Field(
@@ -55,7 +57,7 @@ class Settings(BaseModel):
     judge_embedding_model: str = Field(
         "text-embedding-3-small", description="Embedding model of the similarity scorers"
     )
-    judge_timeout_s: float = Field(60.0, gt=0, description="Deadline of one judge call, seconds")
+    judge_timeout_s: float = Field(60.0, gt=0, description="Deadline of a judge call, seconds")
     judge_in_flight: int = Field(
         256, ge=1, le=4096, description="Judge calls under way at once in one worker process"
     )
@@ -95,10 +97,28 @@ class Settings(BaseModel):
     match_record_days: float = Field(
         30.0, gt=0, description="Days that match records are kept, for explain"
     )
-    rejected_row_days: float = Field(14.0, gt=0, description="Days that rejected rows are listed")
+    rejected_row_days: float = Field(14.0, gt=0, description="Days that rejected rows are kept")
     resend_minutes: float = Field(
         60.0, gt=0, description="Minutes in which a resent request gets its first answer"
     )
+
+    @field_validator("database_url")
+    @classmethod
+    def _with_driver(cls, given: SecretStr | None) -> SecretStr | None:
+        """The usual spellings of a PostgreSQL URL, as the one that names our driver."""
+        if given is None:
+            return None
+        scheme, separator, rest = given.get_secret_value().partition("://")
+        if scheme not in POSTGRES_SCHEMES or not separator:
+            raise ValueError("must be a URL like postgresql://user:password@host/database")
+        return SecretStr(f"postgresql+psycopg://{rest}")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _known_scheme(cls, given: SecretStr | None) -> SecretStr | None:
+        if given and not given.get_secret_value().startswith(REDIS_SCHEMES):
+            raise ValueError("must be a URL like redis://host:6379/0")
+        return given
 
     @property
     def postgres_dir(self) -> Path:

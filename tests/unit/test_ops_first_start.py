@@ -22,7 +22,7 @@ class FakeKeys:
         self.by_id: dict[str, tuple[ApiKey, bytes]] = {}
         self.org_id = OrgId(uuid.uuid4())
 
-    def ensure_organization(self, name: str) -> OrgId:
+    def ensure_organization(self, org_id: OrgId, name: str) -> OrgId:
         return self.org_id
 
     def add_key(self, key: ApiKey, secret_sha256: bytes) -> None:
@@ -51,7 +51,7 @@ def store() -> FakeKeys:
 
 
 def ensure(store: FakeKeys, path) -> str:
-    return ensure_local_key(store, path=path, org_name="o", now=NOW)
+    return ensure_local_key(store, store, path=path, org_name="o", now=NOW)
 
 
 def test_the_first_start_makes_an_administrators_key_that_only_its_owner_reads(store, tmp_path):
