@@ -1,0 +1,427 @@
+"""The filter tree as SQL over the table `span`: the same meaning as `btql.closure`.
+
+Every constant, key and pattern is a bound parameter. A value takes one of three forms:
+jsonb (null for JSON's null), boolean, or a timestamp in UTC; `btql_...` functions of the
+migrations do what SQL alone could only do by raising for some rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    DateTime,
+    Integer,
+    Text,
+    all_,
+    and_,
+    any_,
+    case,
+    cast,
+    false,
+    func,
+    literal,
+    not_,
+    null,
+    or_,
+    true,
+)
+from sqlalchemy.dialects.postgresql import JSONB, array
+
+from btql.checks import kind_of, period_of, unified_kind
+from btql.closure import compile_value, version_of
+from btql.kinds import Kind
+from btql.text import like_escaped, word_pattern
+from btql.times import MICROS_OF, as_instant, as_seconds
+from btql.tree import (
+    And,
+    Arithmetic,
+    Call,
+    Compare,
+    Comparison,
+    Expr,
+    If,
+    In,
+    Includes,
+    Interval,
+    IsNull,
+    Like,
+    Literal,
+    LiteralKind,
+    Match,
+    Not,
+    Operation,
+    Or,
+    Path,
+    Unit,
+    paths_read,
+)
+from btql.values import Value, text_of
+from store.btql_columns import (
+    Sql,
+    created_column,
+    is_json,
+    is_null_column,
+    is_plain,
+    json_constant,
+    json_constants,
+    json_path,
+    text_column,
+    time_constant,
+)
+from store.tables import span
+
+_MILLISECOND = timedelta(milliseconds=1)
+_DAY_MICROS = MICROS_OF[Unit.DAY]
+_MIRRORED = {
+    Comparison.LT: Comparison.GT,
+    Comparison.LE: Comparison.GE,
+    Comparison.GT: Comparison.LT,
+    Comparison.GE: Comparison.LE,
+}
+
+
+def filter_clause(
+    expr: Expr, *, now: datetime, tz_offset: int = 0, org_id: str | None = None
+) -> ColumnElement[bool]:
+    """The condition of a WHERE over `store.tables.span` that keeps what `expr` keeps.
+
+    `now` is an aware instant; `tz_offset` counts minutes behind UTC; `org_id` is what the
+    column of that name says of every row.
+    """
+    return SqlCompiler(now=now, tz_offset=tz_offset, org_id=org_id).condition(expr)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SqlCompiler:
+    """One query's compiler: what a filter may ask that is in no row."""
+
+    now: datetime
+    tz_offset: int
+    org_id: str | None
+
+    def condition(self, expr: Expr) -> Sql:
+        """The expression as a boolean; what is neither true nor false is null."""
+        if not paths_read(expr):
+            return _truth(self._constant(expr))
+        match expr:
+            case And(children=children):
+                return and_(*map(self.condition, children))
+            case Or(children=children):
+                return or_(*map(self.condition, children))
+            case Not(item=item):
+                return not_(self.condition(item))
+            case Compare():
+                return self._compare(expr)
+            case In():
+                return self._among(expr)
+            case Like() | Match() | Includes():
+                return self._search(expr)
+            case IsNull(item=item):
+                return self._is_null(item)
+            case Path(column="is_root"):
+                return span.c.is_root
+            case Call(name="to_boolean", args=args):
+                return func.btql_to_boolean(self.json(args[0]), type_=Boolean)
+            case _:
+                return _json_truth(self.json(expr))
+
+    def json(self, expr: Expr) -> Sql:
+        """The expression as jsonb; a time as its text."""
+        kind = kind_of(expr)
+        if not paths_read(expr):
+            value = self._constant(expr)
+            return json_constant(text_of(value) if isinstance(value, datetime) else value)
+        if kind is Kind.TIME:
+            return func.to_jsonb(self.text(expr), type_=JSONB)
+        match expr:
+            case Path() if is_json(expr):
+                return json_path(expr)
+            case Path() if kind is Kind.TEXT:
+                return func.to_jsonb(self.text(expr), type_=JSONB)
+            case Arithmetic():
+                return self._arithmetic(expr)
+            case If():
+                whens = [(self.condition(one.condition), self.json(one.result)) for one in expr.branches]
+                return case(*whens, else_=self.json(expr.otherwise))
+            case Call() if expr.name != "to_boolean":
+                return self._call(expr)
+            case _:
+                return func.to_jsonb(self.condition(expr), type_=JSONB)
+
+    def text(self, expr: Expr) -> Sql:
+        """The expression as the text that LIKE and to_string() see."""
+        if kind_of(expr) is Kind.TIME:
+            return func.btql_time_text(self.time(expr), type_=Text)
+        if isinstance(expr, Path) and not is_json(expr) and kind_of(expr) is Kind.TEXT:
+            return text_column(expr.column, org_id=self.org_id)
+        return func.btql_text(self.json(expr), type_=Text)
+
+    def time(self, expr: Expr) -> Sql:
+        """The expression as a timestamp in UTC: a string is read as one."""
+        if not paths_read(expr):
+            return time_constant(as_instant(self._constant(expr)))
+        if kind_of(expr) is not Kind.TIME:
+            return func.btql_time(self.json(expr), type_=DateTime)
+        match expr:
+            case Arithmetic(op=op, left=left, right=right):
+                if isinstance(left, Interval):
+                    return _shifted(self.time(right), left, 1)
+                assert isinstance(right, Interval)  # noqa: S101 - what makes it a time
+                return _shifted(self.time(left), right, -1 if op is Operation.SUB else 1)
+            case If():
+                whens = [(self.condition(one.condition), self.time(one.result)) for one in expr.branches]
+                return case(*whens, else_=self.time(expr.otherwise))
+            case Call():
+                return self._time_call(expr)
+            case _:
+                return created_column()
+
+    def _constant(self, expr: Expr) -> Value:
+        """The value of an expression that reads no row, computed as the closure would."""
+        return compile_value(expr, now=lambda: self.now, tz_offset=self.tz_offset)({})
+
+    def _compare(self, expr: Compare) -> Sql:
+        op, left, right = expr.op, expr.left, expr.right
+        if Kind.TIME in (kind_of(left), kind_of(right)):
+            return self._compare_times(op, left, right)
+        if isinstance(right, Literal):
+            quick = self._compare_quickly(op, left, right)
+            if quick is not None:
+                return quick
+        a, b = self.json(left), self.json(right)
+        if op is Comparison.EQ:
+            return a == b
+        if op is Comparison.IS:
+            return a.is_not_distinct_from(b)
+        return _ordered(op, func.btql_order(a, b, type_=Integer), literal(0, Integer))
+
+    def _compare_times(self, op: Comparison, left: Expr, right: Expr) -> Sql:
+        if left == Path(column="created") and not paths_read(right):
+            return _created_compared(op, as_instant(self._constant(right)))
+        if right == Path(column="created") and not paths_read(left):
+            mirrored = _MIRRORED.get(op, op)
+            return _created_compared(mirrored, as_instant(self._constant(left)))
+        return _ordered(op, self.time(left), self.time(right))
+
+    def _compare_quickly(self, op: Comparison, left: Expr, right: Literal) -> Sql | None:
+        """The comparison with a constant where plain SQL means the same, or None."""
+        if kind_of(left) is Kind.BOOLEAN and right.kind is LiteralKind.BOOLEAN:
+            equal = op in (Comparison.EQ, Comparison.IS)
+            return _ordered(op, self.condition(left), _truth(right.json())) if equal else None
+        if not isinstance(left, Path):
+            return None
+        constant = right.json()
+        if is_json(left):
+            return _json_ordered(op, json_path(left), constant, right.kind)
+        if left.column == "_xact_id":
+            version = version_of(right)
+            return None if version is None else _ordered(op, span.c.xact, literal(version, BigInteger))
+        if kind_of(left) is not Kind.TEXT or not isinstance(constant, str):
+            return None
+        return _compare_text(op, left.column, self.text(left), constant)
+
+    def _among(self, expr: In) -> Sql:
+        options = [option.json() for option in expr.options]
+        listed = [option for option in options if option is not None]
+        found = self._listed(expr.item, expr.options, listed)
+        return case((found, true())) if None in options else found
+
+    def _listed(self, item: Expr, literals: tuple[Literal, ...], options: list[Value]) -> Sql:
+        if kind_of(item) is Kind.TIME:
+            instants = [time_constant(as_instant(one)) for one in options]
+            time = self.time(item)
+            return case((time.is_(None), null()), else_=or_(false(), *(time == one for one in instants)))
+        if isinstance(item, Path) and is_plain(item):
+            strings = [one for one in options if isinstance(one, str)]
+            return span.c[item.column] == any_(literal(strings, ARRAY(Text)))
+        if item == Path(column="_xact_id"):
+            versions = [version_of(one) for one in literals]
+            if None not in versions:
+                return span.c.xact == any_(literal(versions, ARRAY(BigInteger)))
+        value, constants = self.json(item), json_constants(options)  # type: ignore[arg-type]
+        listed = func.btql_listed(value, constants, type_=Boolean)
+        if not isinstance(item, Path) or not options:
+            return listed
+        is_array = func.jsonb_typeof(value) == "array"
+        return case((is_array, listed), else_=value == any_(constants))
+
+    def _search(self, expr: Like | Match | Includes) -> Sql:
+        match expr:
+            case Like(item=item, pattern=pattern, ignore_case=ignore_case):
+                text = self.text(item).collate("C")
+                bound = literal(like_escaped(pattern), Text)
+                return text.ilike(bound) if ignore_case else text.like(bound)
+            case Match(item=item, words=words):
+                text = self.text(item)
+                if not (isinstance(item, Path) and kind_of(item) is Kind.TEXT):
+                    text = func.btql_words(self.json(item), type_=Text)
+                patterns = literal([word_pattern(word) for word in words], ARRAY(Text))
+                return func.lower(text.collate("C")).op("~", is_comparison=True)(all_(patterns))
+            case Includes(haystack=haystack, needle=needle):
+                return func.btql_includes(self.json(haystack), self.json(needle), type_=Boolean)
+
+    def _is_null(self, item: Expr) -> Sql:
+        if kind_of(item) is Kind.TIME:
+            return self.time(item).is_(None)
+        if isinstance(item, Path) and is_json(item) and not item.keys:
+            return is_null_column(item.column)
+        if isinstance(item, Path) and kind_of(item) is Kind.TEXT:
+            return self.text(item).is_(None)
+        return self.json(item).is_(None)
+
+    def _arithmetic(self, expr: Arithmetic) -> Sql:
+        left, right = expr.left, expr.right
+        if Kind.TIME in (kind_of(left), kind_of(right)):
+            return func.btql_seconds(self.time(left), self.time(right), type_=JSONB)
+        operation = literal(expr.op.value, Text)
+        return func.btql_calculate(operation, self.json(left), self.json(right), type_=JSONB)
+
+    def _call(self, expr: Call) -> Sql:
+        name, args = expr.name, expr.args
+        if name == "json_extract":
+            key = literal(str(self._constant(args[1])), Text)
+            return func.btql_extract(self.json(args[0]), key, type_=JSONB)
+        if name in ("concat", "to_string"):
+            texts = [self.text(arg) for arg in args]
+            joined = texts[0] if name == "to_string" else func.concat(*texts)
+            return func.to_jsonb(cast(joined, Text), type_=JSONB)
+        values = [self.json(arg) for arg in args]
+        match name:
+            case "lower" | "upper":
+                fold = func.lower if name == "lower" else func.upper
+                is_string = func.jsonb_typeof(values[0]) == "string"
+                text = fold(func.btql_text(values[0], type_=Text).collate("C"))
+                return case((is_string, func.to_jsonb(text, type_=JSONB)))
+            case "least" | "greatest":
+                sign = literal(1 if name == "greatest" else -1, Integer)
+                return func.btql_extreme(array(values, type_=JSONB), sign, type_=JSONB)
+            case "coalesce" | "nullif":
+                return getattr(func, name)(*values, type_=JSONB)
+            case "round":
+                digits = values[1] if len(values) > 1 else json_constant(0)
+                return func.btql_round(values[0], digits, type_=JSONB)
+            case "len":
+                return func.btql_length(values[0], type_=JSONB)
+            case _:
+                return getattr(func, f"btql_{name}")(values[0], type_=JSONB)
+
+    def _time_call(self, expr: Call) -> Sql:
+        name, args = expr.name, expr.args
+        if name == "date_trunc":
+            unit, count = period_of(args[0])
+            return self._truncated(self.time(args[1]), unit, count)
+        if name in ("to_datetime", "to_date"):
+            found = self.time(args[0])
+            if kind_of(args[0]) is not Kind.TIME:
+                found = func.btql_to_datetime(self.json(args[0]), type_=DateTime)
+            return found if name == "to_datetime" else self._truncated(found, Unit.DAY, 1)
+        # coalesce, nullif, least, greatest
+        return getattr(func, name)(*map(self.time, args), type_=DateTime)
+
+    def _truncated(self, time: Sql, unit: Unit, count: int) -> Sql:
+        size = literal(MICROS_OF.get(unit, 0) * count, BigInteger)
+        behind = literal(self.tz_offset, Integer)
+        return func.btql_truncate(time, literal(unit.value, Text), size, behind, type_=DateTime)
+
+
+def _truth(value: Value) -> Sql:
+    if value is True:
+        return true()
+    return false() if value is False else cast(null(), Boolean)
+
+
+def _json_truth(value: Sql) -> Sql:
+    truths = {text: json_constant(text == "true") for text in ("true", "false")}
+    return case((value == truths["true"], true()), (value == truths["false"], false()))
+
+
+def _ordered(op: Comparison, left: Sql, right: Sql) -> Sql:
+    match op:
+        case Comparison.EQ:
+            return left == right
+        case Comparison.IS:
+            return left.is_not_distinct_from(right)
+        case Comparison.LT:
+            return left < right
+        case Comparison.LE:
+            return left <= right
+        case Comparison.GT:
+            return left > right
+        case Comparison.GE:
+            return left >= right
+
+
+def _json_ordered(op: Comparison, value: Sql, constant: Value, kind: LiteralKind) -> Sql | None:
+    bound = json_constant(constant)  # type: ignore[arg-type]
+    if op in (Comparison.EQ, Comparison.IS):
+        return _ordered(op, value, bound)
+    is_same_type = func.jsonb_typeof(value) == kind.value
+    if kind is LiteralKind.NUMBER:
+        return case((is_same_type, _ordered(op, value, bound)))
+    if kind is LiteralKind.STRING:
+        text = func.btql_text(value, type_=Text).collate("C")
+        return case((is_same_type, _ordered(op, text, literal(constant, Text))))
+    return None
+
+
+def _compare_text(op: Comparison, name: str, shown: Sql, constant: str) -> Sql:
+    """A TEXT column against a string; by what is stored where that is what is shown."""
+    equal = op in (Comparison.EQ, Comparison.IS)
+    if name == "_pagination_key" and (seq := _seq_of(constant)) is not None:
+        return _ordered(op, span.c.seq, literal(seq, BigInteger))
+    if name == "project_id" and equal and (project := _uuid_of(constant)):
+        return span.c.project_id == project
+    if equal:
+        return _ordered(op, shown, literal(constant, Text))
+    return _ordered(op, shown.collate("C"), literal(constant, Text))
+
+
+def _seq_of(key: str) -> int | None:
+    digits = key.removeprefix("p")
+    if len(key) != 21 or len(digits) != 20 or not (digits.isascii() and digits.isdigit()):
+        return None
+    return int(digits) if int(digits) < 2**63 else None
+
+
+def _uuid_of(text: str) -> UUID | None:
+    try:
+        found = UUID(text)
+    except ValueError:
+        return None
+    return found if str(found) == text else None
+
+
+def _created_compared(op: Comparison, instant: datetime | None) -> Sql:
+    """`created`, as shown to the millisecond, against a constant: the column stays bare."""
+    if instant is None:
+        return false() if op is Comparison.IS else cast(null(), Boolean)
+    instant = instant.astimezone(UTC)
+    floor = instant.replace(microsecond=instant.microsecond // 1000 * 1000)
+    is_whole = floor == instant
+    created = span.c.created
+    low = literal(floor, DateTime(timezone=True))
+    above = low + literal(_MILLISECOND)
+    match op:
+        case Comparison.GE:
+            return created >= (low if is_whole else above)
+        case Comparison.GT:
+            return created >= above
+        case Comparison.LT:
+            return created < (low if is_whole else above)
+        case Comparison.LE:
+            return created < above
+        case _:
+            return and_(created >= low, created < above) if is_whole else false()
+
+
+def _shifted(time: Sql, by: Interval, sign: int) -> Sql:
+    months = literal(sign * by.months, Integer)
+    micros = literal(sign * by.micros, BigInteger)
+    return func.btql_shift(time, months, micros, type_=DateTime)
