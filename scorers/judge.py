@@ -8,10 +8,6 @@ tries on a rate limit. Importing this module imports neither autoevals nor aioht
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,11 +15,12 @@ from urllib.parse import urlsplit
 
 from scorers.arguments import ScoringFields, arguments, as_text
 from scorers.catalog import ScorerSpec
+from scorers.execution import current, executing
 from scorers.results import Verdict, failure, result
 from spans.clock import Clock, system_clock
 from spans.errors import BadResult, JudgeRefused, ScorerFailed
 from spans.json import Json, JsonObject
-from spans.scoring import ScoringResult, Usage
+from spans.scoring import ScoringResult
 
 if TYPE_CHECKING:
     from scorers.judge_http import JudgeEndpoint
@@ -138,7 +135,7 @@ class Judge:
 
     async def _embed(self, *, input: str, **_: object) -> JsonObject:  # noqa: A002 the API's word
         # autoevals hands no embedding model to the scorers inside its scorers: ours always.
-        known = _execution.get().embeddings
+        known = current.get().embeddings
         if input in known:
             # ContextEntityRecall compares every pair of entities, 0.3 ms each, without ever
             # waiting: other executions get their turn here.
@@ -152,7 +149,7 @@ class Judge:
         return await self._post("/moderations", {"input": input}, None)
 
     async def _post(self, path: str, body: JsonObject, model: str | None) -> JsonObject:
-        execution = _execution.get()
+        execution = current.get()
         if execution.calls == CALLS_MAX:
             raise BadResult(f"the scorer wanted more than {CALLS_MAX} calls for one span")
         execution.calls += 1
@@ -174,7 +171,7 @@ async def score_judged(
     given = arguments(spec, fields)
     judge.require_key()
     scorer = judge.scorer(spec.name, model or judge.model, _threshold(spec, given))
-    with _executing() as execution:
+    with executing() as execution:
         try:
             verdict = await scorer.eval_async(**_rendered(given))
         except _READING_ERRORS as error:
@@ -199,58 +196,6 @@ class _NeverRaised(Exception):
 class _KeepsNothing(dict[object, object]):
     def __setitem__(self, key: object, value: object) -> None:
         """Forget at once."""
-
-
-@dataclass(slots=True)
-class _Execution:
-    """What the calls of one execution cost, and the last answer (for messages)."""
-
-    calls: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    model: str | None = None
-    answer: JsonObject | None = None
-    embeddings: dict[str, JsonObject] = field(default_factory=dict)
-
-    def count(self, answer: JsonObject, model: str | None) -> None:
-        """Add one answer. /responses says input and output where the others say prompt."""
-        self.answer = answer
-        self.model = self.model or model
-        usage = answer.get("usage")
-        if isinstance(usage, dict):
-            self.prompt_tokens += _tokens(usage, "prompt_tokens", "input_tokens")
-            self.completion_tokens += _tokens(usage, "completion_tokens", "output_tokens")
-
-    def usage(self) -> Usage:
-        return Usage(
-            calls=self.calls,
-            prompt_tokens=self.prompt_tokens,
-            completion_tokens=self.completion_tokens,
-            model=self.model,
-        )
-
-
-# A context variable, not an argument: between score_judged and the call stands autoevals,
-# whose scorers are shared by all executions. Tasks it starts inherit it.
-_execution: ContextVar[_Execution] = ContextVar("judged_execution")
-
-
-@contextmanager
-def _executing() -> Iterator[_Execution]:
-    execution = _Execution()
-    token = _execution.set(execution)
-    try:
-        yield execution
-    finally:
-        _execution.reset(token)
-
-
-def _tokens(usage: JsonObject, *names: str) -> int:
-    for name in names:
-        count = usage.get(name)
-        if isinstance(count, int) and count > 0:
-            return count
-    return 0
 
 
 def _threshold(spec: ScorerSpec, given: JsonObject) -> float | None:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from scorers.results import storable
 from spans.clock import Clock
 from spans.errors import (
     BadResult,
@@ -93,7 +94,7 @@ class JudgeEndpoint:
         # otherwise leave half of it.
         if self._api_key:
             text = text.replace(self._api_key, "***")
-        text = " ".join(text.split())
+        text = storable(" ".join(text.split()))
         return text if len(text) <= EXCERPT_CHARACTERS else text[:EXCERPT_CHARACTERS] + "..."
 
     async def close(self) -> None:

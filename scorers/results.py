@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from typing import Protocol
 
 from scorers.catalog import ScorerSpec
@@ -11,6 +13,7 @@ from spans.scoring import Score, ScoringResult, Usage
 
 MESSAGE_CHARACTERS_MAX = 2048
 DEPTH_MAX = 32
+_SURROGATE = re.compile("[\ud800-\udfff]")
 NO_USAGE = Usage()
 
 
@@ -36,7 +39,17 @@ def result(
 def failure(spec: ScorerSpec, error: BaseException) -> ScorerFailed:
     """The scorer's own exception, as its author reads it: class and message, at most 2 kB."""
     message = f"{spec.name} raised {type(error).__name__}: {error}"
-    return ScorerFailed(message[:MESSAGE_CHARACTERS_MAX])
+    return ScorerFailed(storable(message[:MESSAGE_CHARACTERS_MAX]))
+
+
+def storable(text: str) -> str:
+    """The text with U+FFFD for what PostgreSQL cannot hold: NUL and halves of surrogate pairs.
+
+    Scorers and judges may send either, and one would fail the whole batch when it is written.
+    """
+    if "\0" not in text and not _SURROGATE.search(text):
+        return text
+    return _SURROGATE.sub("\ufffd", text.replace("\0", "\ufffd"))
 
 
 def _value(spec: ScorerSpec, value: object) -> float | None:
@@ -48,20 +61,28 @@ def _value(spec: ScorerSpec, value: object) -> float | None:
 
 
 def _metadata(metadata: dict[str, object]) -> JsonObject:
-    return {str(name): _json(value, DEPTH_MAX) for name, value in metadata.items()}
+    return {storable(str(name)): _json(value, DEPTH_MAX) for name, value in metadata.items()}
 
 
 def _json(value: object, depth: int) -> Json:
     """The value as JSON: scores inside metadata as objects, NaN as null, the rest as text."""
     match value:
-        case None | bool() | int() | str():
+        case None | bool():
             return value
-        case float():
-            return float(value) if value - value == 0 else None
+        case str():
+            return storable(value)
+        case int() | float():
+            return _number(value)
         case dict() if depth:
-            return {str(name): _json(each, depth - 1) for name, each in value.items()}
+            return {storable(str(name)): _json(each, depth - 1) for name, each in value.items()}
         case list() | tuple() if depth:
             return [_json(each, depth - 1) for each in value]
         case _:
             as_dict = getattr(value, "as_dict", None)
-            return _json(as_dict(), depth - 1) if as_dict and depth else str(value)
+            return _json(as_dict(), depth - 1) if as_dict and depth else storable(str(value))
+
+
+def _number(value: float) -> Json:
+    if isinstance(value, int):
+        return value if abs(value) < 2**63 else str(value)  # JSON writers stop at 64 bits
+    return float(value) if math.isfinite(value) else None

@@ -7,6 +7,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -137,11 +138,18 @@ def test_metadata_is_json_whatever_the_scorer_put_there():
     deep: list = []
     for _ in range(200):
         deep = [deep]
-    metadata = {1: (1, 2), "nan": math.nan, "object": object, "deep": deep}
+    metadata = {1: (1, 2), "nan": math.nan, "object": object, "deep": deep, "long": 10**40}
     kept = result(resolve("Sql"), {}, Gave(0.5, metadata)).scores[0].metadata
     assert kept["1"] == [1, 2]
     assert kept["nan"] is None
-    json.dumps(kept, allow_nan=False)
+    orjson.dumps(kept)
+
+
+def test_what_postgresql_cannot_hold_is_replaced():
+    metadata = {"a\0": ["b\0", "\ud800", "é😀"]}
+    kept = result(resolve("Sql"), {}, Gave(0.5, metadata)).scores[0].metadata
+    assert kept == {"a\ufffd": ["b\ufffd", "\ufffd", "é😀"]}
+    assert str(failure(resolve("Sql"), ValueError("\0"))) == "Sql raised ValueError: \ufffd"
 
 
 def test_a_long_message_is_cut():
