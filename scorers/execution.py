@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from spans.json import JsonObject
 from spans.scoring import Usage
 
-
 TOKENS_MAX = 2**31 - 1
 """Of one call. A judge that counts more is wrong, and the column is a bigint."""
 
