@@ -16,6 +16,7 @@ import click
 from ops import readiness
 from ops.children import Child, start, wait_until
 from ops.data_dir import DataDir, ProcessState, RunState
+from ops.example import Api, show_example
 from ops.log_files import LogFile
 from ops.postgres import start_postgres
 from ops.processes import WORKERS, Process, processes
@@ -81,6 +82,9 @@ class Run:
         self._write_state()
         self._await_ready()
         self._tell(time.monotonic() - began_s)
+        if self.settings.example:
+            key = self.data.api_key.read_text().strip()
+            show_example(Api(url=self.api_url, key=key), say=self.say)
 
     def _stores(self) -> tuple[str, str]:
         """URLs of PostgreSQL and Redis; what has no URL in the settings is started here."""
