@@ -71,7 +71,6 @@ class Judge:
     ) -> None:
         self.model = model
         self._embedding_model = embedding_model
-        self._is_set_up = api_key is not None or urlsplit(base_url).hostname != OPENAI_HOST
         self._endpoint: JudgeEndpoint = import_module("scorers.judge_http").JudgeEndpoint(
             base_url=base_url,
             api_key=api_key,
@@ -79,6 +78,7 @@ class Judge:
             in_flight=in_flight,
             clock=clock,
         )
+        self._is_set_up = api_key is not None or urlsplit(base_url).hostname != OPENAI_HOST
         self.scorer = lru_cache(maxsize=SCORERS_KEPT)(self._scorer)
 
     async def close(self) -> None:

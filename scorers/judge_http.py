@@ -79,8 +79,9 @@ class JudgeEndpoint:
                 raw = await _read(response)
         except TimeoutError as error:
             raise Timeout(f"judge {url} gave no answer within {self._timeout_s:g} s") from error
-        except aiohttp.InvalidURL as error:
-            raise JudgeRefused(f"judge {url} is no URL: {SETTINGS_HINT}") from error
+        except (aiohttp.InvalidURL, aiohttp.ClientConnectorCertificateError) as error:
+            reason = self.excerpt(str(error))
+            raise JudgeRefused(f"judge {url}: {reason}; {SETTINGS_HINT}") from error
         except (aiohttp.ClientError, OSError) as error:
             reason = self.excerpt(str(error) or type(error).__name__)
             raise JudgeUnavailable(f"judge {url} could not be reached: {reason}") from error
@@ -196,7 +197,11 @@ def _decoded(raw: bytes) -> str:
 
 
 def _checked_url(base_url: str) -> str:
-    parts = urlsplit(base_url)
+    try:
+        parts = urlsplit(base_url)
+        _ = parts.port  # read for its check
+    except ValueError as error:
+        raise SetupError(f"TALLYARD_JUDGE_BASE_URL is no URL: {error}") from error
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise SetupError("TALLYARD_JUDGE_BASE_URL must start with http:// or https://")
     if parts.username or parts.password or parts.query or parts.fragment:

@@ -307,7 +307,9 @@ def test_without_a_key_another_endpoint_is_asked_without_one(fake):
 
 
 @pytest.mark.parametrize(
-    "url", ["localhost:8000/v1", "ftp://host/v1", "https://u:p@host/v1", "https://host/v1?k=1"]
+    "url",
+    ["localhost:8000/v1", "ftp://host/v1", "https://u:p@host/v1", "https://host/v1?k=1",
+     "http://[::1/v1", "http://host:99999/v1", ""],
 )
 def test_a_base_url_that_cannot_work_is_refused_at_the_start(url):
     with pytest.raises(SetupError, match="TALLYARD_JUDGE_BASE_URL") as raised:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from autoevals.llm import SpecFileClassifier
 
-from scorers.catalog import Kind, known, names, ref, resolve
+from scorers.catalog import Kind, at_version, known, names, ref, resolve
 from spans.errors import BadInput
 from spans.scoring import ScorerRef
 
@@ -77,6 +77,12 @@ def test_names_are_exact():
 def test_a_reference_carries_the_version_of_autoevals():
     expected = ScorerRef(kind="global", name="Sql", version=version("autoevals"))
     assert ref("Sql") == expected
+
+
+def test_a_scorer_is_had_at_the_version_that_is_installed_and_no_other():
+    assert at_version(ref("Sql")) == resolve("Sql")
+    with pytest.raises(BadInput, match=r"Sql is asked for at version 0\.0\.1"):
+        at_version(ScorerRef(kind="global", name="Sql", version="0.0.1"))
 
 
 def test_checking_names_loads_no_scorer_library():
