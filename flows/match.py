@@ -122,7 +122,7 @@ class Matcher:
                     reason = _reason(planned, subject, entry)
                     codes += REASON_BYTES[reason]
                     if reason is Reason.SELECTED and subject is not None:
-                        for asked in _asked(planned, subject, rule_set.revision):
+                        for asked in asked_of(planned, subject, rule_set.revision):
                             assignments.setdefault(
                                 (row_id, asked.key.scorer), []
                             ).append(asked)
@@ -162,17 +162,18 @@ class Matcher:
         self, assignment: Assignment, *, suspect: bool
     ) -> tuple[Verdict | None, str]:
         try:
-            spec = catalog.resolve(assignment.scorer.name)
+            spec = catalog.at_version(assignment.scorer)
         except UserError as error:
             return _failed(error), MATCH
         if spec.kind is Kind.JUDGED:
             return None, JUDGE
         if suspect or cost(spec, scoring_fields(assignment.subject)) > self.cost_limit:
             return None, HEAVY
-        return run_in_process(spec, assignment.subject), MATCH
+        return run_in_process(assignment.scorer, assignment.subject), MATCH
 
 
-def _asked(planned: PlannedRule, subject: Subject, revision: int) -> list[Asked]:
+def asked_of(planned: PlannedRule, subject: Subject, revision: int | None) -> list[Asked]:
+    """The outcomes that a rule asks for on a row that it selects: one for each scorer."""
     rule = planned.rule
     return [
         Asked(
@@ -192,12 +193,20 @@ def _asked(planned: PlannedRule, subject: Subject, revision: int) -> list[Asked]
     ]
 
 
+def queue_of(scorer: ScorerRef) -> str:
+    """The queue of an outcome that is not run while matching."""
+    is_judged = (
+        catalog.known(scorer.name) and catalog.resolve(scorer.name).kind is Kind.JUDGED
+    )
+    return JUDGE if is_judged else HEAVY
+
+
 def _reference(choice: ScorerChoice) -> ScorerRef:
-    """The scorer at its version of today. One that is no longer there keeps its name: its
-    outcome will say so."""
-    if catalog.known(choice.name):
-        return catalog.ref(choice.name)
-    return ScorerRef(kind=choice.kind, name=choice.name, version=choice.version or "unknown")
+    """The scorer at the version that the rule pins, or at today's."""
+    return ScorerRef(
+        kind=choice.kind, name=choice.name,
+        version=choice.version or catalog.installed_version(),
+    )
 
 
 def _once_each(asked: Sequence[Asked]) -> tuple[Asked, ...]:

@@ -6,18 +6,19 @@ import time
 
 from flows.work import Subject
 from scorers.arguments import ScoringFields
-from scorers.catalog import ScorerSpec
+from scorers.catalog import at_version
 from scorers.in_process import score_in_process
 from spans.errors import TallyardError
 from spans.outcome import Failure, Verdict
+from spans.scoring import ScorerRef
 
 
-def run_in_process(spec: ScorerSpec, subject: Subject) -> Verdict:
+def run_in_process(scorer: ScorerRef, subject: Subject) -> Verdict:
     """The verdict of a scorer that runs right here; what it raises is part of the verdict."""
     started_at = time.time()
     begin = time.perf_counter()
     try:
-        result = score_in_process(spec, scoring_fields(subject))
+        result = score_in_process(at_version(scorer), scoring_fields(subject))
         failure = None
     except TallyardError as error:
         result = None

@@ -15,7 +15,7 @@ from typing import Protocol
 from flows.retry import RetryIn, decide
 from flows.run import run_in_process, scoring_fields
 from flows.work import HEAVY, JUDGE, Claim, Execution, Retry
-from scorers.catalog import resolve
+from scorers.catalog import at_version
 from scorers.judge import Judge, score_judged
 from spans.errors import TallyardError
 from spans.outcome import Verdict
@@ -77,8 +77,7 @@ def score_heavy(store: ScoreStore) -> int:
     store.supersede([claim for claim in claims if claim.assignment is None])
     for claim in claims:
         if claim.assignment is not None:
-            spec = resolve(claim.assignment.scorer.name)
-            verdict = run_in_process(spec, claim.assignment.subject)
+            verdict = run_in_process(claim.assignment.scorer, claim.assignment.subject)
             store.record([(claim, executed(claim, verdict, HEAVY))])
     return len(claims)
 
@@ -91,7 +90,7 @@ async def judge_one(claim: Claim, judge: Judge, policy: RetryPolicy) -> Executio
     begin = time.perf_counter()
     result, failure = None, None
     try:
-        spec = resolve(assignment.scorer.name)
+        spec = at_version(assignment.scorer)
         result = await score_judged(judge, spec, scoring_fields(assignment.subject))
     except TallyardError as error:
         decision = decide(

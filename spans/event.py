@@ -96,13 +96,17 @@ def _with_controls(
         target = origin.get("id") if isinstance(origin, dict) else None
         return RowWrite(
             key=RowKey(where, _row_id(target, "")), fields={}, comment=comment,
-            comment_id=row_id, **_audit(event),
+            comment_id=row_id, audit_source=_optional_text(event, "_audit_source"),
+            audit_metadata=_optional_object(event, "_audit_metadata"),
         )
     state, reselect = _scoring_control(event.get("_async_scoring_control"))
+    is_merge = event.get("_is_merge") is True
     return RowWrite(
         key=RowKey(where, row_id),
         fields=fields,
-        is_merge=event.get("_is_merge") is True,
+        is_merge=is_merge,
+        # A merge that names its source is a person's word on the row, sent by an SDK.
+        is_feedback=is_merge and event.get("_audit_source") is not None,
         is_delete=event.get("_object_delete") is True,
         merge_paths=_paths(event.get("_merge_paths")),
         array_deletes=_array_deletes(event.get("_array_delete")),
@@ -110,16 +114,9 @@ def _with_controls(
         skip_scoring=event.get("_skip_async_scoring") is True,
         scoring_state=state,
         reselect=reselect,
-        **_audit(event),
+        audit_source=_optional_text(event, "_audit_source"),
+        audit_metadata=_optional_object(event, "_audit_metadata"),
     )
-
-
-def _audit(event: JsonObject) -> dict[str, str | JsonObject | None]:
-    metadata = event.get("_audit_metadata")
-    return {
-        "audit_source": _optional_text(event, "_audit_source"),
-        "audit_metadata": metadata if isinstance(metadata, dict) else None,
-    }
 
 
 def _row_id(value: Json, otherwise: str) -> str:
@@ -261,6 +258,13 @@ def _optional_text(event: JsonObject, name: str) -> str | None:
     if value is None or (isinstance(value, str) and len(value) <= ID_CHARS_MAX):
         return value
     raise BadInput(f"a text of at most {ID_CHARS_MAX} characters", path=name)
+
+
+def _optional_object(event: JsonObject, name: str) -> JsonObject | None:
+    value = event.get(name)
+    if value is None or isinstance(value, dict):
+        return value
+    raise BadInput("an object, or null", path=name)
 
 
 def _paths(value: Json) -> tuple[tuple[str, ...], ...]:

@@ -37,6 +37,7 @@ from sqlalchemy.dialects.postgresql import JSONB, array
 from btql.checks import kind_of, period_of, unified_kind
 from btql.closure import compile_value, version_of
 from btql.kinds import Kind
+from btql.paths import paths_read
 from btql.text import like_escaped, word_pattern
 from btql.times import MICROS_OF, as_instant, as_seconds
 from btql.tree import (
@@ -60,7 +61,6 @@ from btql.tree import (
     Or,
     Path,
     Unit,
-    paths_read,
 )
 from btql.values import Value, text_of
 from store.btql_columns import (

@@ -141,6 +141,18 @@ class Ledger:
         """Let others have what a dead process held."""
         return release_abandoned(self._database)
 
+    def is_waiting(self, queue: str) -> bool:
+        """Whether anything of the queue is due that nobody holds."""
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                """select exists (select from outcome
+                    where queue = %s and state = 'pending' and is_lead and owner is null
+                      and (next_attempt_at is null or next_attempt_at <= now()))""",
+                (queue,),
+            )
+            row = cursor.fetchone()
+        return bool(row and row[0])
+
     def renew(self, queue: str) -> None:
         """Keep what this process holds of `queue` for another lease."""
         with self._database.cursor() as cursor:

@@ -112,14 +112,18 @@ def record(
     postponed: Sequence[Postponed],
     now: datetime,
     counts: Counts,
-) -> None:
-    """Write what was run, and what is left for a queue. Repeating it changes nothing."""
+) -> int:
+    """Write what was run, and what is left for a queue. Repeating it changes nothing.
+
+    Returns how many outcomes are new, or newly answered.
+    """
     at = now.isoformat().encode()
     lines = [line for execution in executions for line in _outcome_lines(execution, locked, at)]
     lines += [line for later in postponed for line in _pending_lines(later, locked)]
     fresh = _insert_outcomes(cursor, lines)
     count_executions(executions, fresh, now, counts)
     _write_scores(cursor, locked, executions, fresh, at)
+    return len(fresh)
 
 
 def write_computed(cursor: Cursor, locked: Locked, xact: Xact) -> None:

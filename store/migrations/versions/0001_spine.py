@@ -179,8 +179,8 @@ create table outcome (
   model text
 );
 create index outcome_of_subject on outcome (project_id, object_id, subject_id);
-create index outcome_due on outcome (queue, next_attempt_at)
-  where state = 'pending' and is_lead;
+create index outcome_due on outcome (queue, deaths desc, next_attempt_at nulls first)
+  where state = 'pending' and is_lead and owner is null;
 create index outcome_held on outcome (owner) where state = 'pending' and owner is not null;
 create index outcome_errored on outcome (project_id, finished_at) where state = 'errored';
 

@@ -1,0 +1,46 @@
+"""`python -m api`: the API's own server."""
+
+from __future__ import annotations
+
+import sys
+
+import uvicorn
+
+from api.asgi import make_app
+from spans.errors import SetupError
+from wiring.logs import set_up_logging
+from wiring.services import open_services
+from wiring.settings import read_settings
+
+KEEP_ALIVE_S = 75
+SHUTDOWN_S = 3
+HEADERS_BYTES_MAX = 64 * 1024
+
+
+def main() -> int:
+    """Serve until SIGTERM or SIGINT. Exit code 2 for settings that cannot be used."""
+    try:
+        settings = read_settings()
+        services = open_services(settings)
+    except SetupError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    set_up_logging(settings.log_level)
+    uvicorn.run(
+        make_app(lambda: services),
+        host=settings.host,
+        port=settings.api_port,
+        loop="uvloop",
+        http="httptools",
+        log_config=None,
+        access_log=False,            # ids and keys do not belong into logs
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+        proxy_headers=True,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""Reading a request's body: bounded as it is sent and as it inflates, then parsed."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from typing import Any
+
+import orjson
+from starlette.requests import ClientDisconnect, Request
+
+from spans.errors import BadInput
+from spans.json import JsonObject
+
+READ_TIMEOUT_S = 30.0
+ENCODINGS = {"gzip": 31, "deflate": 47}
+"""zlib's window bits: gzip's own frame; for deflate zlib's, found by its head."""
+
+
+class TooLarge(BadInput):
+    """A body beyond a limit; answered with 413."""
+
+
+class UnknownEncoding(BadInput):
+    """A Content-Encoding that we do not speak; answered with 415."""
+
+
+class TooSlow(BadInput):
+    """A body that did not come in time; answered with 408."""
+
+
+async def read_body(request: Request, *, sent_max: int, inflated_max: int) -> bytes:
+    """The body, inflated.
+
+    Raises TooLarge before reading if the length is announced, else as soon as it is passed:
+    100 kB of gzip can hold 100 MB.
+    """
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > sent_max:
+        raise TooLarge(f"the body has {announced} bytes, more than {sent_max}")
+    inflate = _inflater(request.headers.get("content-encoding", ""))
+    try:
+        async with asyncio.timeout(READ_TIMEOUT_S):
+            sent = await _read(request, sent_max)
+    except TimeoutError as error:
+        raise TooSlow(f"the body did not come within {READ_TIMEOUT_S:g} s") from error
+    except ClientDisconnect as error:
+        raise BadInput("the client went away before its body was whole") from error
+    return sent if inflate is None else _inflated(sent, inflate, inflated_max)
+
+
+def parse_object(body: bytes) -> JsonObject:
+    """The JSON object that the body is. Raises BadInput with the position."""
+    if not body:
+        raise BadInput("the body is empty; a JSON object is expected")
+    try:
+        value: Any = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadInput(f"the body is no JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise BadInput("the body is a JSON object")
+    return value
+
+
+async def _read(request: Request, sent_max: int) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in request.stream():
+        size += len(piece)
+        if size > sent_max:
+            raise TooLarge(f"the body has more than {sent_max} bytes")
+        pieces.append(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _inflater(encoding: str) -> int | None:
+    name = encoding.strip().lower()
+    if name in {"", "identity"}:
+        return None
+    if name not in ENCODINGS:
+        raise UnknownEncoding(f"Content-Encoding {name[:40]!r}; send gzip, deflate or none")
+    return ENCODINGS[name]
+
+
+def _inflated(sent: bytes, window_bits: int, inflated_max: int) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    rest = sent
+    try:
+        while rest:   # gzip allows several members, one after another
+            inflater = zlib.decompressobj(window_bits)
+            piece = inflater.decompress(rest, inflated_max - size + 1)
+            size += len(piece)
+            if size > inflated_max:
+                raise TooLarge(f"the body inflates to more than {inflated_max} bytes")
+            if not inflater.eof:
+                raise BadInput("the compressed body is cut short")
+            pieces.append(piece)
+            rest = inflater.unused_data
+    except zlib.error as error:
+        raise BadInput(f"the body is not well compressed: {error}") from error
+    return b"".join(pieces)

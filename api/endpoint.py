@@ -1,0 +1,176 @@
+"""What every endpoint shares: who asks, what went wrong, how it is answered."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from uuid import UUID
+
+import anyio.to_thread
+import orjson
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from api.body import TooLarge, TooSlow, UnknownEncoding, parse_object, read_body
+from api.group import GroupWriter
+from flows.keys import KeyRole, Principal, Unauthorized, authenticate
+from flows.projects import ListPage
+from spans.errors import (
+    BadInput, Forbidden, NotFound, StoreUnavailable, TallyardError, TransientError, UserError,
+)
+from spans.ids import ProjectId
+from spans.json import Json, JsonObject
+from wiring.services import Services
+
+logger = logging.getLogger(__name__)
+
+KEY_CACHE_S = 3.0
+"""How long a key is trusted without asking again: a revoked one works no longer than this."""
+
+KEYS_CACHED = 10_000
+RETRY_AFTER_S = 1
+T = TypeVar("T")
+
+
+class Json200(Response):
+    """An answer in JSON."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:  # noqa: ANN401 Starlette's own signature
+        """Instants as ISO 8601 with Z, ids as texts."""
+        return orjson.dumps(content, option=orjson.OPT_UTC_Z, default=str)
+
+
+@dataclass(slots=True)
+class Context:
+    """What the endpoints of one API process share."""
+
+    services: Services
+    writer: GroupWriter
+    principals: dict[str, tuple[float, Principal]] = field(default_factory=dict)
+    projects: dict[tuple[str, ProjectId], float] = field(default_factory=dict)
+
+
+Handler = Callable[[Request, Context, Principal], Awaitable[Response]]
+
+
+def endpoint(
+    handler: Handler, *roles: KeyRole
+) -> Callable[[Request], Awaitable[Response]]:
+    """Starlette's endpoint for `handler`, open to keys with one of `roles` (and to admin)."""
+
+    async def answer(request: Request) -> Response:
+        context: Context = request.app.state.context
+        try:
+            principal = await principal_of(request, context)
+            principal.require(*roles)
+            return await handler(request, context, principal)
+        except TallyardError as error:
+            return error_response(error)
+
+    return answer
+
+
+async def principal_of(request: Request, context: Context) -> Principal:
+    """Who asks, by the Bearer key. Raises Unauthorized."""
+    scheme, _, text = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        raise Unauthorized("Invalid API key: send `Authorization: Bearer sk-...`")
+    now = time.monotonic()
+    cached = context.principals.get(text)
+    if cached is not None and now - cached[0] < KEY_CACHE_S:
+        return cached[1]
+    keys = context.services.keys
+    principal = await in_thread(lambda: authenticate(keys, text))
+    await in_thread(lambda: keys.touch_key(principal.key_id))
+    if len(context.principals) >= KEYS_CACHED:
+        context.principals.clear()
+    context.principals[text] = (now, principal)
+    return principal
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """Run something that waits for the database without holding up the others."""
+    return await anyio.to_thread.run_sync(work)
+
+
+async def json_body(request: Request, context: Context) -> JsonObject:
+    """The request's JSON object."""
+    settings = context.services.settings
+    return parse_object(
+        await read_body(
+            request, sent_max=settings.body_bytes_max, inflated_max=settings.inflated_bytes_max
+        )
+    )
+
+
+def error_response(error: TallyardError) -> Response:
+    """The answer to an error: its status, and a sentence with the next step."""
+    status = status_of(error)
+    headers: dict[str, str] = {}
+    if status == 503:
+        wait = error.retry_after_s if isinstance(error, TransientError) else None
+        headers["retry-after"] = str(round(wait or RETRY_AFTER_S))
+        logger.warning("answered 503: %s", error)
+    if status == 401:
+        headers["www-authenticate"] = "Bearer"
+    message = "the store cannot be reached" if isinstance(error, StoreUnavailable) else str(error)
+    body: Mapping[str, Json] = {"error": {"class": error.error_class(), "message": message}}
+    return JSONResponse(body, status_code=status, headers=headers)
+
+
+def status_of(error: TallyardError) -> int:
+    """The HTTP status that says who must act."""
+    for kind, status in (
+        (TooLarge, 413), (TooSlow, 408), (UnknownEncoding, 415), (Unauthorized, 401),
+        (Forbidden, 403), (NotFound, 404), (BadInput, 400), (UserError, 400),
+        (TransientError, 503),
+    ):
+        if isinstance(error, kind):
+            return status
+    return 500
+
+
+def path_uuid(request: Request, name: str, what: str) -> UUID:
+    """The id in the path. One that is no UUID names nothing: NotFound."""
+    try:
+        return UUID(request.path_params[name])
+    except ValueError as error:
+        raise NotFound(f"no such {what}") from error
+
+
+def query_int(request: Request, name: str, default: int, *, least: int, most: int) -> int:
+    """A number of the query string. Raises BadInput."""
+    text = request.query_params.get(name)
+    if text is None or text == "":
+        return default
+    if not text.isdigit() or not least <= int(text) <= most:
+        raise BadInput(f"a number from {least} to {most}", path=name)
+    return int(text)
+
+
+def list_page(request: Request, name_parameter: str) -> ListPage:
+    """Which page of a list is asked for."""
+    query = request.query_params
+    return ListPage(
+        limit=query_int(request, "limit", 100, least=0, most=1000),
+        starting_after=query.get("starting_after"),
+        ending_before=query.get("ending_before"),
+        ids=tuple(query.getlist("ids")),
+        name=query.get(name_parameter),
+    )
+
+
+def query_project(request: Request) -> ProjectId | None:
+    """The `project_id` of the query string. One that is no UUID names nothing: NotFound."""
+    text = request.query_params.get("project_id")
+    if not text:
+        return None
+    try:
+        return ProjectId(UUID(text))
+    except ValueError as error:
+        raise NotFound("no such project") from error

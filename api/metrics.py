@@ -1,0 +1,95 @@
+"""GET /metrics: what was counted, and what waits, for Prometheus.
+
+The counters stand in PostgreSQL, written in the transaction that did what they count: every
+API process tells the same numbers, and no restart loses one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from store.backlog import read_backlog
+from store.counters import Sample, samples
+from store.delays import BUCKET_LABELS
+from wiring.services import Services
+
+COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "ingested_rows": ("Rows written by clients", ()),
+    "rejected_rows": ("Rows of lenient requests that were not stored", ()),
+    "matched_rows": ("Finished rows that rules decided on", ()),
+    "match_decisions": ("What a rule said of a row", ("reason",)),
+    "outcomes": ("Outcomes written", ("scorer", "state", "error_class")),
+    "retries": ("Attempts that will be followed by another", ("scorer", "error_class")),
+    "stale_fences": ("Results refused because somebody else had taken over", ()),
+    "judge_calls": ("Calls of LLM judges", ("model",)),
+    "judge_prompt_tokens": ("Tokens sent to judges", ("model",)),
+    "judge_completion_tokens": ("Tokens that judges answered", ("model",)),
+}
+HISTOGRAMS = {
+    "score_wait_seconds": "From the end of a span to the start of its scorer",
+    "score_run_seconds": "From the start of a scorer to its score being stored",
+}
+
+
+def metrics_text(services: Services) -> bytes:
+    """Everything, in Prometheus' text format."""
+    registry = CollectorRegistry()
+    registry.register(_Metrics(services))
+    return generate_latest(registry)
+
+
+class _Metrics:
+    """A collector: reads the database once for each scrape."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric family."""
+        counted = list(samples(self._services.database))
+        for name, (text, labels) in COUNTERS.items():
+            yield _counter(name, text, labels, counted)
+        for name, text in HISTOGRAMS.items():
+            yield _histogram(name, text, counted)
+        depth = GaugeMetricFamily("tallyard_queue_depth", "What waits", labels=["queue"])
+        age = GaugeMetricFamily(
+            "tallyard_queue_age_seconds", "How long the oldest has waited", labels=["queue"]
+        )
+        for one in read_backlog(self._services.database):
+            depth.add_metric([one.queue], one.depth)
+            age.add_metric([one.queue], one.oldest_s)
+        yield depth
+        yield age
+
+
+def _counter(
+    name: str, text: str, labels: tuple[str, ...], counted: Iterable[Sample]
+) -> CounterMetricFamily:
+    family = CounterMetricFamily(f"tallyard_{name}", text, labels=labels)
+    found = False
+    for sample in counted:
+        if sample.name == name:
+            family.add_metric([sample.labels.get(label, "") for label in labels], sample.value)
+            found = True
+    if not found and not labels:
+        family.add_metric([], 0)
+    return family
+
+
+def _histogram(name: str, text: str, counted: Iterable[Sample]) -> HistogramMetricFamily:
+    by_bound: dict[str, float] = {}
+    total = 0.0
+    for sample in counted:
+        if sample.name == f"{name}_bucket":
+            by_bound[sample.labels["le"]] = sample.value
+        elif sample.name == f"{name}_sum":
+            total = sample.value
+    cumulated = accumulate(by_bound.get(bound, 0.0) for bound in BUCKET_LABELS)
+    family = HistogramMetricFamily(f"tallyard_{name}", text)
+    family.add_metric([], list(zip(BUCKET_LABELS, cumulated, strict=True)), sum_value=total)
+    return family

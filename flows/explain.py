@@ -1,0 +1,353 @@
+"""Why a span has the scores that it has, and not others.
+
+What is told is what happened: the match record says what was decided, with the rules of that
+moment, and the outcomes say what became of it. Only the sampling number is computed again
+(it is a hash), and for a rule that did not exist then, what it would say now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from btql.errors import BtqlError
+from btql.parse import parse_filter
+from btql.paths import paths_read
+from flows.match import RuleSet
+from flows.work import Subject
+from rules.model import Rule
+from rules.planning import PlannedRule, RowView
+from rules.sampling import sampling_number
+from spans.errors import NotFound
+from spans.ids import OrgId, ProjectId, RuleId
+from spans.json import Json, JsonObject
+from spans.row import is_finished, is_made_by_scorer
+from spans.scoring import REASON_OF_BYTE, OutcomeState, Reason
+
+CANDIDATES_MAX = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatchRecord:
+    """An outbox entry, as far as one row is concerned.
+
+    `reasons` has one byte for each rule of `rule_set`; both are None until it is matched.
+    """
+
+    created: datetime
+    matched_at: datetime | None
+    attempts: int
+    rule_set: RuleSet | None
+    reasons: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutcomeView:
+    """An outcome as it is shown."""
+
+    id: str
+    rule_id: str
+    scorer: str
+    scorer_version: str
+    subject_version: int
+    state: OutcomeState
+    error_class: str | None
+    error_message: str | None
+    scores: Json
+    attempts: int
+    next_attempt_at: datetime | None
+    is_running: bool
+    created: datetime
+    finished_at: datetime | None
+    run_ms: float | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    model: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A row that an ambiguous id could mean."""
+
+    project_id: str
+    id: str
+    span_id: str
+    name: str | None
+
+
+class ExplainStore(Protocol):
+    """What explaining needs of stored data."""
+
+    def candidates(
+        self, org_id: OrgId, project_id: ProjectId | None, text: str
+    ) -> list[Candidate]:
+        """Rows whose row id or span id is `text`."""
+        ...
+
+    def subject(self, candidate: Candidate) -> Subject:
+        """The row, with every column that filters may read."""
+        ...
+
+    def match_record(self, subject: Subject) -> MatchRecord | None:
+        """What was decided when the row was last put up for matching."""
+        ...
+
+    def outcomes(self, subject: Subject) -> list[OutcomeView]:
+        """Every outcome of the row, newest first."""
+        ...
+
+    def current_rules(self, project_id: ProjectId) -> RuleSet: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleAnswer:
+    """What one rule did with the span. `status` is a Reason's, an outcome's state, or one of
+    `waiting`, `rule_made_later`, `not_matched`."""
+
+    rule_id: str
+    rule_name: str
+    status: str
+    text: str
+    detail: JsonObject = field(default_factory=dict)
+    outcomes: tuple[OutcomeView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """Every rule's answer for one span."""
+
+    project_id: str
+    id: str
+    span_id: str
+    root_span_id: str
+    is_finished: bool
+    scores: Json
+    rules: tuple[RuleAnswer, ...]
+
+
+def explain(
+    store: ExplainStore, org_id: OrgId, project_id: ProjectId | None, text: str
+) -> Explanation | tuple[Candidate, ...]:
+    """The explanation of the span that `text` (a row id or a span id) names, or the spans
+    that it could mean. Raises NotFound."""
+    candidates = store.candidates(org_id, project_id, text)
+    if not candidates:
+        raise NotFound(f"no span has the row id or span id {text!r}")
+    if len(candidates) > 1:
+        return tuple(candidates)
+    subject = store.subject(candidates[0])
+    outcomes = store.outcomes(subject)
+    record = store.match_record(subject)
+    return Explanation(
+        project_id=candidates[0].project_id,
+        id=subject.key.id,
+        span_id=subject.span_id,
+        root_span_id=subject.root_span_id,
+        is_finished=is_finished(subject.view),  # type: ignore[arg-type]  # reads one key
+        scores=subject.view["scores"],
+        rules=tuple(
+            _answers(
+                subject, record, store.current_rules(subject.key.object.project_id), outcomes
+            )
+        ),
+    )
+
+
+def _answers(
+    subject: Subject,
+    record: MatchRecord | None,
+    current: RuleSet,
+    outcomes: Sequence[OutcomeView],
+) -> Iterable[RuleAnswer]:
+    then: dict[RuleId, tuple[PlannedRule, Reason]] = {}
+    if record is not None and record.rule_set is not None:
+        reasons = [REASON_OF_BYTE[code] for code in record.reasons]
+        then = {
+            planned.rule.id: (planned, reason)
+            for planned, reason in zip(record.rule_set.rules, reasons, strict=True)
+        }
+    now = {planned.rule.id: planned for planned in current.rules}
+    for rule_id in sorted(then.keys() | now.keys()):
+        own = tuple(one for one in outcomes if one.rule_id == str(rule_id))
+        planned, reason = then.get(rule_id, (now.get(rule_id), None))
+        assert planned is not None  # noqa: S101 the id comes from one of the two
+        if own:
+            yield _of_outcomes(planned.rule, subject, own)
+        elif reason is not None:
+            yield _of_reason(planned, reason, subject, is_gone=rule_id not in now)
+        else:
+            yield _undecided(planned, subject, record)
+
+
+def _of_outcomes(
+    rule: Rule, subject: Subject, outcomes: tuple[OutcomeView, ...]
+) -> RuleAnswer:
+    """The rule selected the span: what became of that. Older contents' outcomes are history."""
+    current = tuple(
+        one for one in outcomes if one.subject_version == subject.content_xact
+    ) or outcomes
+    worst = min(current, key=lambda one: _WORST_FIRST.index(one.state))
+    status = "poisoned" if worst.error_class == "poisoned" else worst.state.value
+    return RuleAnswer(
+        rule_id=str(rule.id), rule_name=rule.name, status=status,
+        text="; ".join(_outcome_text(one) for one in current),
+        outcomes=outcomes,
+    )
+
+
+_WORST_FIRST = (
+    OutcomeState.ERRORED, OutcomeState.PENDING, OutcomeState.SUPERSEDED, OutcomeState.SKIPPED,
+    OutcomeState.COMPLETED,
+)
+
+
+def _outcome_text(one: OutcomeView) -> str:
+    name = f"{one.scorer} {one.scorer_version}"
+    at = one.finished_at.isoformat(timespec="milliseconds") if one.finished_at else ""
+    match one.state:
+        case OutcomeState.COMPLETED:
+            return f"{name} scored {_score_text(one.scores)} at {at}"
+        case OutcomeState.SKIPPED:
+            return f"{name} declined to judge at {at}"
+        case OutcomeState.SUPERSEDED:
+            return f"{name}: superseded, the content changed or the rule went before it ran"
+        case OutcomeState.ERRORED:
+            return f"{name} errored at {at}: {one.error_class}: {one.error_message}"
+        case OutcomeState.PENDING:
+            if one.is_running:
+                return f"{name} pending, attempt {one.attempts} is running"
+            last = f"; the last said {one.error_class}" if one.error_class else ""
+            when = one.next_attempt_at
+            due = f"next at {when.isoformat(timespec='seconds')}" if when else "next at once"
+            return f"{name} pending, attempt {one.attempts + 1}, {due}{last}"
+
+
+def _score_text(scores: Json) -> str:
+    if not isinstance(scores, list):
+        return "nothing"
+    shown = [one for one in scores if isinstance(one, dict)]
+    if len(shown) == 1:
+        return str(shown[0].get("score"))
+    return ", ".join(f"{one.get('name')} {one.get('score')}" for one in shown)
+
+
+def _of_reason(
+    planned: PlannedRule, reason: Reason, subject: Subject, *, is_gone: bool
+) -> RuleAnswer:
+    rule = planned.rule
+    text, detail = _reason_text(planned, reason, subject)
+    if is_gone:
+        text += " (the rule has been deleted since)"
+    return RuleAnswer(
+        rule_id=str(rule.id), rule_name=rule.name, status=reason.value, text=text,
+        detail=detail,
+    )
+
+
+def _reason_text(  # noqa: PLR0911 one answer for each reason
+    planned: PlannedRule, reason: Reason, subject: Subject
+) -> tuple[str, JsonObject]:
+    rule = planned.rule
+    match reason:
+        case Reason.FILTER_FALSE | Reason.FILTER_NULL:
+            value = "false" if reason is Reason.FILTER_FALSE else "null, which selects nothing"
+            values = values_read(rule.btql_filter, subject.view)
+            read = ", ".join(f"{path} = {value!r}" for path, value in values.items())
+            return (
+                f"the filter {rule.btql_filter!r} was {value}; it reads {read or 'nothing'}",
+                {"filter": rule.btql_filter, "values": values},
+            )
+        case Reason.SAMPLED_OUT:
+            number = sampling_number(rule.id, subject.root_span_id)
+            return (
+                f"sampled out: the trace's number {number:.6f} is not below the rate "
+                f"{rule.sampling_rate:g}",
+                {"sampling_number": number, "sampling_rate": rule.sampling_rate},
+            )
+        case Reason.WRONG_TARGET:
+            wanted: list[Json] = [*rule.apply_to_span_names]
+            if rule.apply_to_root_span:
+                wanted.insert(0, "root spans")
+            return (
+                f"wrong target: the rule is for {', '.join(map(str, wanted))}",
+                {"apply_to": wanted, "is_root": subject.view["is_root"],
+                 "name": _name(subject.view)},
+            )
+        case Reason.FILTER_ERROR:
+            return f"the filter is not understood: {planned.filter_error}", {}
+        case _:
+            return _PLAIN_REASONS[reason], {}
+
+
+_PLAIN_REASONS = {
+    Reason.SELECTED: "selected; its outcome has been removed",
+    Reason.PAUSED: "the rule was paused",
+    Reason.IS_SCORE_SPAN: "the span was made by a scorer: those are never scored",
+    Reason.DISABLED: "scoring is disabled on the row (_async_scoring_state)",
+    Reason.SUPERSEDED: "a later write changed the row before it was matched",
+    Reason.NOT_FINISHED: "not finished: metrics.end was taken away again",
+    Reason.DELETED: "the row had been deleted",
+    Reason.UNSUPPORTED_SCOPE: "the rule's scope is not the span",
+}
+
+
+def _undecided(
+    planned: PlannedRule, subject: Subject, record: MatchRecord | None
+) -> RuleAnswer:
+    """No decision of this rule is recorded: say why, and what it would say now."""
+    rule = planned.rule
+    status, text = _why_undecided(subject, record)
+    if status in {"rule_made_later", "not_matched"}:
+        reason = planned.decide(subject.view)
+        would, _ = _reason_text(planned, reason, subject)
+        would = "it would select the span" if reason is Reason.SELECTED else would
+        text += f"; now: {would}. `tallyard rules score-recent` scores rows that are there"
+    return RuleAnswer(rule_id=str(rule.id), rule_name=rule.name, status=status, text=text)
+
+
+def _why_undecided(subject: Subject, record: MatchRecord | None) -> tuple[str, str]:
+    if is_made_by_scorer(subject.view):  # type: ignore[arg-type]  # reads one key
+        return Reason.IS_SCORE_SPAN.value, _PLAIN_REASONS[Reason.IS_SCORE_SPAN]
+    if not is_finished(subject.view):  # type: ignore[arg-type]  # reads one key
+        return (
+            Reason.NOT_FINISHED.value,
+            "not finished: metrics.end is not set; a logger over REST sends it itself",
+        )
+    if subject.trigger_xact is None:
+        return "skip_requested", "every write so far said _skip_async_scoring"
+    if record is None:
+        return "not_matched", "the match record is older than its retention time"
+    if record.matched_at is None:
+        return "waiting", f"waiting to be matched since {record.created.isoformat()}"
+    return (
+        "rule_made_later",
+        f"the rule was made after the span was matched at {record.matched_at.isoformat()}",
+    )
+
+
+def values_read(text: str, row: RowView) -> JsonObject:
+    """What a filter reads of a row: path -> value, null where there is none."""
+    try:
+        paths = paths_read(parse_filter(text))
+    except BtqlError:
+        return {}
+    return {".".join(map(str, path)): _at(row, path) for path in sorted(paths, key=str)}
+
+
+def _at(row: RowView, path: Sequence[str | int]) -> Json:
+    value: Any = row
+    for part in path:
+        if isinstance(part, int) and isinstance(value, list):
+            value = value[part] if -len(value) <= part < len(value) else None
+        elif isinstance(part, str) and isinstance(value, dict):
+            value = value.get(part)
+        else:
+            return None
+    return value  # type: ignore[no-any-return]
+
+
+def _name(row: RowView) -> Json:
+    attributes = row.get("span_attributes")
+    return attributes.get("name") if isinstance(attributes, dict) else None

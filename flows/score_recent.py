@@ -1,0 +1,97 @@
+"""Running a rule on rows that are there: a new rule shows something at once.
+
+The rule's target and filter decide, its sampling rate does not: who asks for the last fifty
+wants fifty. The outcomes are the rule's own, so a row that it has scored already, in its
+present content, is left as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from flows.match import asked_of, queue_of
+from flows.rules import ONLINE, ProjectScore
+from flows.work import Assignment, Postponed, Subject
+from rules.model import Rule
+from rules.planning import PlannedRule, plan
+from spans.clock import Clock
+from spans.errors import BadInput
+from spans.row import ObjectRef, is_finished
+from spans.scoring import Reason
+
+RECENT_MAX = 1000
+"""Rows of one request: more is a re-score job."""
+
+EXAMINED_MAX = 100_000
+"""Rows looked at for a rule that selects few."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """`selected` rows were found among `examined`; `started` outcomes are new and pending."""
+
+    examined: int
+    selected: int
+    started: int
+    queues: frozenset[str]
+
+
+class RecentStore(Protocol):
+    """What this needs of stored data."""
+
+    def rule(self, score: ProjectScore) -> Rule: ...
+
+    def recent(
+        self, where: ObjectRef, columns: frozenset[str]
+    ) -> Iterator[list[Subject]]:
+        """The object's rows, newest first, page by page."""
+        ...
+
+    def postpone(self, where: ObjectRef, postponed: list[Postponed]) -> int:
+        """Add pending outcomes; those that are there already stay. Returns how many are new."""
+        ...
+
+
+def score_recent(
+    store: RecentStore, score: ProjectScore, *, where: ObjectRef, last: int, clock: Clock
+) -> Started:
+    """Have the rule score the latest `last` rows that it selects.
+
+    Safe to repeat: outcomes are unique by their key. Raises BadInput if `score` is no rule.
+    """
+    if score.score_type != ONLINE:
+        raise BadInput(f"{score.name!r} is of type {score.score_type}, not a rule")
+    rule = replace(store.rule(score), is_paused=False, sampling_rate=1.0)
+    (planned,) = plan([rule], clock=clock)
+    if planned.filter_error is not None:
+        raise BadInput(f"the rule's filter is not understood: {planned.filter_error}")
+    examined = 0
+    chosen: list[Subject] = []
+    for page in store.recent(where, planned.columns):
+        examined += len(page)
+        chosen += [subject for subject in page if _selects(planned, subject)]
+        if len(chosen) >= last or examined >= EXAMINED_MAX:
+            break
+    postponed = [
+        Postponed(
+            assignment=Assignment(subject=subject, scorer=asked.key.scorer, asked=(asked,)),
+            queue=queue_of(asked.key.scorer),
+        )
+        for subject in chosen[:last]
+        for asked in asked_of(planned, subject, None)
+    ]
+    return Started(
+        examined=examined,
+        selected=len(chosen[:last]),
+        started=store.postpone(where, postponed),
+        queues=frozenset(later.queue for later in postponed),
+    )
+
+
+def _selects(planned: PlannedRule, subject: Subject) -> bool:
+    return (
+        is_finished(subject.view)  # type: ignore[arg-type]  # reads one key
+        and planned.decide(subject.view) is Reason.SELECTED
+    )

@@ -1,0 +1,121 @@
+"""What `explain` reads: the row, its match record, its outcomes."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from flows.explain import CANDIDATES_MAX, Candidate, MatchRecord, OutcomeView
+from flows.match import RuleSet
+from flows.work import Subject
+from spans.errors import NotFound
+from spans.ids import ObjectId, OrgId, ProjectId
+from spans.row import ObjectRef, ObjectType
+from spans.scoring import OutcomeState
+from store.database import Database
+from store.matching import MatchRecords
+from store.subjects import EXPRESSIONS, STORED, read_subjects
+
+EVERYTHING = frozenset(STORED | EXPRESSIONS.keys())
+OUTCOMES_MAX = 500
+
+
+class ExplainRecords:
+    """Implements flows.explain.ExplainStore."""
+
+    def __init__(self, database: Database, match_records: MatchRecords) -> None:
+        self._database = database
+        self._match_records = match_records
+
+    def candidates(
+        self, org_id: OrgId, project_id: ProjectId | None, text: str
+    ) -> list[Candidate]:
+        """See ExplainStore."""
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                """select span.project_id::text, span.id, span.span_id,
+                          span.span_attributes ->> 'name'
+                     from span join project on project.id = span.project_id
+                    where project.org_id = %s and project.deleted_at is null
+                      and (%s::uuid is null or span.project_id = %s)
+                      and (span.id = %s or span.span_id = %s)
+                      and span.object_type = 'project_logs' and span.deleted_at is null
+                    order by seq desc limit %s""",
+                (org_id, project_id, project_id, text, text, CANDIDATES_MAX),
+            )
+            return [
+                Candidate(project_id=project, id=row_id, span_id=span_id, name=name)
+                for project, row_id, span_id, name in cursor
+            ]
+
+    def subject(self, candidate: Candidate) -> Subject:
+        """See ExplainStore."""
+        project = UUID(candidate.project_id)
+        where = ObjectRef(ProjectId(project), ObjectType.PROJECT_LOGS, ObjectId(project))
+        with self._database.cursor() as cursor:
+            subjects = read_subjects(cursor, where, [candidate.id], EVERYTHING)
+        if not subjects:
+            raise NotFound(f"the span {candidate.id!r} has just been deleted")
+        return subjects[candidate.id]
+
+    def match_record(self, subject: Subject) -> MatchRecord | None:
+        """See ExplainStore."""
+        where = subject.key.object
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                """select created, matched_at, attempts, rules_revision, row_ids, reasons
+                     from outbox
+                    where project_id = %s and xact = %s and object_id = %s
+                      and row_ids @> array[%s]""",
+                (where.project_id, subject.trigger_xact, where.object_id, subject.key.id),
+            )
+            row = cursor.fetchone()
+        if row is None:
+            return None
+        created, matched_at, attempts, revision, row_ids, reasons = row
+        rule_set = None
+        own = b""
+        if matched_at is not None:
+            rule_set = self._match_records.rule_set(where.project_id, revision)
+            count = len(rule_set.rules)
+            start = row_ids.index(subject.key.id) * count
+            own = bytes(reasons)[start : start + count]
+        return MatchRecord(
+            created=created, matched_at=matched_at, attempts=attempts, rule_set=rule_set,
+            reasons=own,
+        )
+
+    def outcomes(self, subject: Subject) -> list[OutcomeView]:
+        """See ExplainStore. One that shares another's run shows that run's attempts."""
+        where = subject.key.object
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                """select id::text, origin_id::text, scorer, scorer_version, subject_version,
+                          state, error_class, error_message, scores, attempts,
+                          next_attempt_at, owner is not null, created, finished_at, run_ms,
+                          prompt_tokens, completion_tokens, model, is_lead
+                     from outcome
+                    where project_id = %s and object_id = %s and subject_id = %s
+                    order by subject_version desc, created desc, id limit %s""",
+                (where.project_id, where.object_id, subject.key.id, OUTCOMES_MAX),
+            )
+            rows = cursor.fetchall()
+        leads = {row[2:6]: row for row in rows if row[-1]}
+        return [_outcome(row, leads.get(row[2:6], row)) for row in rows]
+
+    def current_rules(self, project_id: ProjectId) -> RuleSet:
+        """See ExplainStore."""
+        with self._database.cursor() as cursor:
+            cursor.execute("select rules_revision from project where id = %s", (project_id,))
+            row = cursor.fetchone()
+        return self._match_records.rule_set(project_id, row[0] if row else 0)
+
+
+def _outcome(row: tuple[Any, ...], run: tuple[Any, ...]) -> OutcomeView:
+    return OutcomeView(
+        id=row[0], rule_id=row[1], scorer=row[2], scorer_version=row[3], subject_version=row[4],
+        state=OutcomeState(row[5]), error_class=run[6], error_message=run[7], scores=row[8],
+        attempts=run[9], next_attempt_at=run[10], is_running=run[11], created=row[12],
+        finished_at=row[13], run_ms=run[14], prompt_tokens=run[15], completion_tokens=run[16],
+        model=run[17],
+    )

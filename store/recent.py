@@ -1,0 +1,62 @@
+"""Rows that are there, newest first, and outcomes added for them by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from flows.match import SCORER_COLUMNS
+from flows.rules import ProjectScore
+from flows.work import Postponed, Subject
+from rules.model import Rule
+from spans.clock import Clock
+from spans.row import ObjectRef
+from store.counters import Counts
+from store.database import Database
+from store.record import lock_rows, record
+from store.rule_rows import rule_from_json
+from store.subjects import read_subjects
+
+PAGE = 500
+
+
+class RecentRows:
+    """Implements flows.score_recent.RecentStore."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def rule(self, score: ProjectScore) -> Rule:
+        """See RecentStore."""
+        return rule_from_json(
+            {
+                "id": str(score.id), "project_id": str(score.project_id), "name": score.name,
+                "created": score.created.isoformat(), "config": score.config,
+            }
+        )
+
+    def recent(self, where: ObjectRef, columns: frozenset[str]) -> Iterator[list[Subject]]:
+        """See RecentStore."""
+        before: int | None = None
+        while True:
+            with self._database.cursor() as cursor:
+                cursor.execute(
+                    """select id, seq from span
+                        where project_id = %s and object_type = %s and object_id = %s
+                          and (%s::bigint is null or seq < %s) and deleted_at is null
+                        order by seq desc limit %s""",
+                    (*where, before, before, PAGE),
+                )
+                ids = {row_id: seq for row_id, seq in cursor}
+                found = read_subjects(cursor, where, list(ids), columns | SCORER_COLUMNS)
+            if not ids:
+                return
+            before = min(ids.values())
+            yield sorted(found.values(), key=lambda subject: -ids[subject.key.id])
+
+    def postpone(self, where: ObjectRef, postponed: Sequence[Postponed]) -> int:
+        """See RecentStore."""
+        counts = Counts()
+        with self._database.cursor() as cursor:
+            locked = lock_rows(cursor, [later.assignment.subject.key for later in postponed])
+            return record(cursor, locked, (), postponed, self._clock(), counts)

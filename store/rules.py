@@ -1,0 +1,173 @@
+"""Rules, and the revisions of a project's rule set that match records point to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from flows.projects import ListPage
+from flows.rules import ONLINE, ProjectScore, ProjectScoreBody, stored_config
+from spans.errors import BadInput
+from spans.ids import OrgId, ProjectId, RuleId
+from store.database import Cursor, Database
+from store.paging import paged
+
+COLUMNS = "id, project_id, name, description, score_type, categories, config, position, created"
+
+# The project's row is locked by the raise of its revision: changes of its rules queue up.
+NEW_REVISION = f"""
+    with project as (
+      update project set rules_revision = rules_revision + 1 where id = %(project)s
+      returning id, rules_revision)
+    insert into rule_set (project_id, revision, rules)
+    select project.id, project.rules_revision,
+           coalesce((select jsonb_agg(to_jsonb(rule)) from project_score rule
+                      where rule.project_id = project.id
+                        and rule.score_type = '{ONLINE}'), '[]')
+      from project
+"""  # noqa: S608 our own constant
+
+
+class Rules:
+    """Implements flows.rules.RuleStore."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create_rule(
+        self, project_id: ProjectId, new_id: RuleId, body: ProjectScoreBody, *, replace: bool
+    ) -> tuple[ProjectScore, bool]:
+        """See RuleStore. Safe to repeat: the name is unique in its project."""
+        with self._database.cursor() as cursor:
+            cursor.execute("select 1 from project where id = %s for update", (project_id,))
+            cursor.execute(
+                f"select {COLUMNS} from project_score where project_id = %s and name = %s",  # noqa: S608
+                (project_id, body.name),
+            )
+            if (row := cursor.fetchone()) is None:
+                cursor.execute(
+                    f"""insert into project_score (id, project_id, name, description, score_type,
+                                                   categories, config, position)
+                        values (%s, %s, %s, %s, %s, %s, %s, %s) returning {COLUMNS}""",  # noqa: S608
+                    (new_id, project_id, body.name, *_values(body)),
+                )
+                row = cursor.fetchone()
+                assert row is not None  # noqa: S101 an insert returns its row
+                cursor.execute(NEW_REVISION, {"project": project_id})
+                return _rule(row), False
+            rule = _rule(row)
+            if replace and _differs(rule, body):
+                rule = _update(cursor, rule, body)
+        return rule, True
+
+    def find_rule(self, org_id: OrgId, rule_id: RuleId) -> ProjectScore | None:
+        """See RuleStore."""
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                f"""select {COLUMNS} from project_score
+                     where id = %s and project_id in (
+                       select id from project where org_id = %s and deleted_at is null)""",  # noqa: S608
+                (rule_id, org_id),
+            )
+            row = cursor.fetchone()
+        return _rule(row) if row else None
+
+    def list_rules(
+        self, org_id: OrgId, page: ListPage, project_id: ProjectId | None
+    ) -> list[ProjectScore]:
+        """See RuleStore."""
+        with self._database.cursor() as cursor:
+            rows = paged(
+                cursor,
+                f"select {COLUMNS} from project_score",  # noqa: S608 our own column names
+                """project_id in (select id from project
+                                   where org_id = %s and deleted_at is null)
+                   and (%s::uuid is null or project_id = %s)""",
+                (org_id, project_id, project_id),
+                page,
+                table="project_score",
+            )
+        return [_rule(row) for row in rows]
+
+    def change_rule(self, rule: ProjectScore, body: ProjectScoreBody) -> ProjectScore:
+        """See RuleStore. Identical content makes no new revision."""
+        with self._database.cursor() as cursor:
+            cursor.execute("select 1 from project where id = %s for update", (rule.project_id,))
+            if body.name != rule.name:
+                cursor.execute(
+                    "select 1 from project_score where project_id = %s and name = %s",
+                    (rule.project_id, body.name),
+                )
+                if cursor.fetchone():
+                    raise BadInput(f"another rule is named {body.name!r}", path="name")
+            return _update(cursor, rule, body) if _differs(rule, body) else rule
+
+    def delete_rule(self, rule: ProjectScore) -> None:
+        """See RuleStore. Outcomes that shared a run with one of its pending ones lead now."""
+        with self._database.cursor() as cursor:
+            cursor.execute("select 1 from project where id = %s for update", (rule.project_id,))
+            cursor.execute("delete from project_score where id = %s", (rule.id,))
+            cursor.execute(NEW_REVISION, {"project": rule.project_id})
+            cursor.execute(
+                """with dropped as (
+                     update outcome set state = 'superseded', finished_at = now(), owner = null
+                      where project_id = %s and origin_id = %s and state = 'pending'
+                     returning id, is_lead, object_id, subject_id, subject_version,
+                               scorer_kind, scorer, scorer_version)
+                   update outcome set is_lead = true where id in (
+                     select distinct on (other.object_id, other.subject_id, other.scorer)
+                            other.id
+                       from outcome other join dropped on dropped.is_lead
+                        and other.project_id = %s and other.object_id = dropped.object_id
+                        and other.subject_id = dropped.subject_id
+                        and other.subject_version = dropped.subject_version
+                        and other.scorer_kind = dropped.scorer_kind
+                        and other.scorer = dropped.scorer
+                        and other.scorer_version = dropped.scorer_version
+                      where other.state = 'pending' and other.origin_id <> %s
+                      order by other.object_id, other.subject_id, other.scorer, other.id)""",
+                (rule.project_id, rule.id, rule.project_id, rule.id),
+            )
+
+
+def _update(cursor: Cursor, rule: ProjectScore, body: ProjectScoreBody) -> ProjectScore:
+    cursor.execute(
+        f"""update project_score set name = %s, description = %s, score_type = %s,
+                   categories = %s, config = %s, position = %s
+             where id = %s returning {COLUMNS}""",  # noqa: S608 our own column names
+        (body.name, *_values(body), rule.id),
+    )
+    row = cursor.fetchone()
+    assert row is not None  # noqa: S101 the project's lock kept it there
+    cursor.execute(NEW_REVISION, {"project": rule.project_id})
+    return _rule(row)
+
+
+def _values(body: ProjectScoreBody) -> tuple[Any, ...]:
+    config = stored_config(body)
+    return (
+        body.description, body.score_type,
+        None if body.categories is None else orjson.dumps(body.categories).decode(),
+        None if config is None else orjson.dumps(config).decode(), body.position,
+    )
+
+
+def _differs(rule: ProjectScore, body: ProjectScoreBody) -> bool:
+    return (
+        rule.name, rule.description, rule.score_type, rule.categories, rule.config,
+        rule.position,
+    ) != (
+        body.name, body.description, body.score_type, body.categories, stored_config(body),
+        body.position,
+    )
+
+
+def _rule(row: tuple[Any, ...]) -> ProjectScore:
+    (rule_id, project_id, name, description, score_type, categories, config, position,
+     created) = row
+    return ProjectScore(
+        id=RuleId(rule_id), project_id=ProjectId(project_id), name=name,
+        description=description, score_type=score_type, categories=categories, config=config,
+        position=position, created=created,
+    )

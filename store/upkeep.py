@@ -1,0 +1,72 @@
+"""Dropping what is past its time, a piece at a time: no long transaction, no full scan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from store.database import Cursor, Database
+
+PIECE = 5000
+"""Rows that one transaction removes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How long what is kept, in days (and for resent requests in minutes)."""
+
+    match_record_days: float
+    rejected_row_days: float
+    resend_minutes: float
+
+
+class Upkeep:
+    """Removes what nobody can see any more. Every method is safe to repeat."""
+
+    def __init__(self, database: Database, retention: Retention) -> None:
+        self._database = database
+        self._retention = retention
+
+    def drop_expired(self) -> None:
+        """Drop old match records, answers and rejections, and what deleted projects left."""
+        keep = self._retention
+        self._drop("outbox", "seq", "matched_at", keep.match_record_days * 86400)
+        self._drop("rejected_row", "id", "created", keep.rejected_row_days * 86400)
+        self._drop("ingest_request", "ctid", "created", keep.resend_minutes * 60)
+        for table in ("outcome", "outbox", "span", "comment", "audit_entry"):
+            self._drop_of_deleted_projects(table)
+        self._drop_empty_projects()
+
+    def _drop(self, table: str, key: str, clock: str, age_s: float) -> None:
+        self._repeat(
+            f"""delete from {table} where {key} = any(array(
+                  select {key} from {table}
+                   where {clock} < now() - make_interval(secs => %s) limit {PIECE}))""",  # noqa: S608
+            (age_s,),
+        )
+
+    def _drop_of_deleted_projects(self, table: str) -> None:
+        self._repeat(
+            f"""delete from {table} where ctid = any(array(
+                  select {table}.ctid from {table}
+                    join project on project.id = {table}.project_id
+                   where project.deleted_at is not null limit {PIECE}))""",  # noqa: S608
+            (),
+        )
+
+    def _drop_empty_projects(self) -> None:
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                """delete from project where deleted_at < now() - interval '1 day'
+                      and not exists (select from span where span.project_id = project.id)"""
+            )
+
+    def _repeat(self, statement: str, parameters: tuple[float, ...]) -> None:
+        while True:
+            with self._database.cursor() as cursor:
+                _execute(cursor, statement, parameters)
+                if cursor.rowcount < PIECE:
+                    return
+
+
+def _execute(cursor: Cursor, statement: str, parameters: tuple[float, ...]) -> None:
+    cursor.execute(statement.encode(), parameters)

@@ -1,0 +1,92 @@
+"""The bell: tells a queue's workers that there is work, and carries nothing else.
+
+A ring that is lost costs seconds (beat rings too), one that is doubled costs nothing: what
+there is to do stands in PostgreSQL. One flag in Redis keeps a thousand requests from ringing
+a thousand times; the worker clears it before it looks for work.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import redis
+from celery import Celery
+from kombu.exceptions import KombuError
+
+logger = logging.getLogger(__name__)
+
+FLAG_LIFE_MS = 5000
+"""A flag that outlives its ring (a lost message) silences a queue no longer than this."""
+
+REDIS_TIMEOUT_S = 2.0
+
+TASK_OF_QUEUE = {
+    "match": "tallyard.match",
+    "heavy": "tallyard.score_heavy",
+    "judge": "tallyard.judge",
+    "upkeep": "tallyard.upkeep",
+}
+
+
+class Bell:
+    """Rings from a thread of its own, so that a slow Redis never delays an answer."""
+
+    def __init__(self, celery: Celery, redis_url: str) -> None:
+        self._celery = celery
+        self._redis = redis.Redis.from_url(
+            redis_url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S
+        )
+        self._wanted: set[str] = set()
+        self._is_wanted = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def ring(self, queue: str) -> None:
+        """Have the queue rung soon; returns at once and never fails."""
+        with self._lock:
+            self._wanted.add(queue)
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._ring_for_ever, name="bell", daemon=True
+                )
+                self._thread.start()
+        self._is_wanted.set()
+
+    def answer(self, queue: str) -> None:
+        """Clear the flag: whoever rings from now on is heard. To be called before looking."""
+        try:
+            self._redis.delete(_flag(queue))
+        except redis.RedisError as error:
+            logger.warning("bell: Redis does not answer (%s)", type(error).__name__)
+
+    def is_reachable(self) -> bool:
+        """Whether Redis answers."""
+        try:
+            return bool(self._redis.ping())
+        except redis.RedisError:
+            return False
+
+    def depth(self, queue: str) -> int:
+        """How many rings wait to be heard."""
+        return int(self._redis.llen(queue))  # type: ignore[arg-type]  # the sync client's int
+
+    def _ring_for_ever(self) -> None:
+        while True:
+            self._is_wanted.wait()
+            self._is_wanted.clear()
+            with self._lock:
+                queues, self._wanted = self._wanted, set()
+            for queue in queues:
+                self._ring_now(queue)
+
+    def _ring_now(self, queue: str) -> None:
+        try:
+            if self._redis.set(_flag(queue), 1, nx=True, px=FLAG_LIFE_MS):
+                self._celery.send_task(TASK_OF_QUEUE[queue], queue=queue, retry=False)
+        except (redis.RedisError, KombuError, OSError) as error:
+            logger.warning("bell: Redis does not answer (%s)", type(error).__name__)
+
+
+def _flag(queue: str) -> str:
+    return f"tallyard:bell:{queue}"

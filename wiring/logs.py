@@ -1,0 +1,24 @@
+"""Logs: a line each, never what spans or keys contain."""
+
+from __future__ import annotations
+
+import logging
+
+FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
+
+class _OneLine(logging.Formatter):
+    """Keeps a message on its line: a text from outside must not forge a second one."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 logging's name
+        text = super().formatMessage(record)
+        return "".join(char if char.isprintable() else "\ufffd" for char in text)
+
+
+def set_up_logging(level: str) -> None:
+    """Log to standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine(FORMAT))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger("httpx").setLevel(logging.WARNING)   # one line a judge call
+    logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -1,0 +1,88 @@
+"""How a worker spends the time between a ring and silence.
+
+A loop ends after a while even if there is more to do, and rings for itself: only between
+tasks can a worker be stopped gently, replaced, or seen by Flower to be moving.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from typing import Protocol
+
+from psycopg.errors import DeadlockDetected, SerializationFailure
+
+from flows.score import score_heavy
+from flows.work import HEAVY, JUDGE, MATCH
+from spans.errors import StoreUnavailable
+from wiring.services import Services
+
+logger = logging.getLogger(__name__)
+
+STINT_S = 20.0
+"""How long one task goes on."""
+
+
+class JudgeRun(Protocol):
+    """Judges what is due on the process's event loop."""
+
+    def __call__(self, *, stop_after_s: float) -> None: ...
+
+
+def match_until_empty(services: Services) -> None:
+    """Match and score batch by batch; what is left for another queue rings there."""
+    with _answering(services, MATCH):
+        services.match_records.release_abandoned()
+        _repeat(services, MATCH, services.matcher.match_some)
+        for queue in (HEAVY, JUDGE):
+            if services.ledger.is_waiting(queue):
+                services.bell.ring(queue)
+
+
+def score_heavy_until_empty(services: Services) -> None:
+    """Run slow scorers, a few claims at a time."""
+    with _answering(services, HEAVY):
+        services.ledger.release_abandoned()
+        _repeat(services, HEAVY, lambda: score_heavy(services.ledger))
+
+
+def judge_until_empty(services: Services, judge: JudgeRun) -> None:
+    """Ask judges, many at once."""
+    with _answering(services, JUDGE):
+        services.ledger.release_abandoned()
+        judge(stop_after_s=STINT_S)
+        if services.ledger.is_waiting(JUDGE):
+            services.bell.ring(JUDGE)
+
+
+def tidy_up(services: Services) -> None:
+    """Drop what is past its time."""
+    with _answering(services, "upkeep"):
+        services.upkeep.drop_expired()
+
+
+def _repeat(services: Services, queue: str, work: Callable[[], int]) -> None:
+    begin = time.monotonic()
+    while True:
+        # Two workers that touch one row's scores may wait for each other; PostgreSQL lets
+        # one of them go, and that one's claims are simply taken again.
+        with suppress(DeadlockDetected, SerializationFailure):
+            if not work():
+                return
+        if time.monotonic() - begin > STINT_S:
+            services.bell.ring(queue)
+            return
+
+
+@contextmanager
+def _answering(services: Services, queue: str) -> Iterator[None]:
+    """Clear the bell first, so that whoever rings from now on is heard. A database that is
+    away is waited for by beat, not here: one line, and the next ring tries again."""
+    services.bell.answer(queue)
+    try:
+        yield
+    except StoreUnavailable as error:
+        logger.warning("%s: %s; the next ring tries again", queue, error)
