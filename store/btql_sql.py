@@ -214,7 +214,9 @@ class SqlCompiler:
         """The comparison with a constant where plain SQL means the same, or None."""
         if kind_of(left) is Kind.BOOLEAN and right.kind is LiteralKind.BOOLEAN:
             equal = op in (Comparison.EQ, Comparison.IS)
-            return _ordered(op, self.condition(left), _truth(right.json())) if equal else None
+            # The cast keeps NOT inside: it binds looser than the comparison.
+            truth = cast(self.condition(left), Boolean)
+            return _ordered(op, truth, _truth(right.json())) if equal else None
         if not isinstance(left, Path):
             return None
         constant = right.json()

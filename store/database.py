@@ -51,6 +51,8 @@ class Database:
             connect_args={
                 "connect_timeout": CONNECT_TIMEOUT_S,
                 "application_name": f"{APPLICATION} {self.owner}",
+                # A plan that was made while a table was empty would be kept as it grows.
+                "options": "-c plan_cache_mode=force_custom_plan",
             },
             json_deserializer=orjson.loads,
             json_serializer=lambda value: orjson.dumps(value).decode(),

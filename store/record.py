@@ -132,17 +132,23 @@ def write_computed(cursor: Cursor, locked: Locked, xact: Xact) -> None:
     for where, group in groupby(changed, key=lambda key: key.object):
         keys = list(group)
         cursor.execute(
-            """update span set computed_scores = fresh.scores::jsonb,
-                               computed_by = fresh.by::jsonb,
+            """update span set computed_scores = fresh.scores, computed_by = fresh.by,
                                xact = %s, txid = pg_current_xact_id()
-                 from unnest(%s::text[], %s::text[], %s::text[]) as fresh(id, scores, by)
+                 from json_to_recordset(%s::json) as fresh(id text, scores jsonb, by jsonb)
                 where project_id = %s and object_type = %s and object_id = %s
                   and span.id = fresh.id""",
             (
                 xact,
-                [key.id for key in keys],
-                [_text_or_null(locked[key].scores) for key in keys],
-                [_text_or_null(locked[key].by) for key in keys],
+                orjson.dumps(
+                    [
+                        {
+                            "id": key.id,
+                            "scores": locked[key].scores or None,
+                            "by": locked[key].by or None,
+                        }
+                        for key in keys
+                    ]
+                ).decode(),
                 *where,
             ),
         )
@@ -152,10 +158,6 @@ def draw_version(cursor: Cursor) -> Xact:
     """A new version; only to be drawn once the row locks are held."""
     cursor.execute("select nextval('xact_seq')")
     return Xact(cursor.fetchone()[0])  # type: ignore[index]  # a sequence always answers
-
-
-def _text_or_null(value: dict[str, Any]) -> str | None:
-    return orjson.dumps(value).decode() if value else None
 
 
 def _insert_outcomes(cursor: Cursor, lines: Sequence[bytes]) -> set[UUID]:

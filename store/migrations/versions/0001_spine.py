@@ -117,6 +117,13 @@ create index span_version on span (project_id, xact);
 create index span_trace on span (project_id, root_span_id);
 create index span_by_span_id on span (project_id, span_id);
 
+-- Statistics would tell the planner that a project which is new has no rows, and it would
+-- read all of them through the smallest index to find one by its id. Without any it takes
+-- the key that names the row.
+alter table span alter column project_id set statistics 0;
+alter table span alter column object_type set statistics 0;
+alter table span alter column object_id set statistics 0;
+
 create table outbox (
   seq bigint generated always as identity primary key,
   project_id uuid not null,
@@ -183,6 +190,9 @@ create index outcome_due on outcome (queue, deaths desc, next_attempt_at nulls f
   where state = 'pending' and is_lead and owner is null;
 create index outcome_held on outcome (owner) where state = 'pending' and owner is not null;
 create index outcome_errored on outcome (project_id, finished_at) where state = 'errored';
+
+alter table outcome alter column project_id set statistics 0;
+alter table outcome alter column object_id set statistics 0;
 
 create table ingest_request (
   key_id text not null,
