@@ -8,7 +8,8 @@ from pathlib import Path
 
 SIZE_BYTES_MAX = 10 * 2**20
 SHOWN_LINES_MAX = 5
-TELLING = re.compile(r"\b(WARNING|ERROR|CRITICAL|FATAL|PANIC)\b|Error: \S")
+# Our own format (see `wiring.logs`) and PostgreSQL's; the servers' advice on kernels is not it.
+TELLING = re.compile(r"^[\d-]+ [\d:,]+ (WARNING|ERROR|CRITICAL) | (FATAL|PANIC): ")
 READ_BYTES_MAX = 2**18
 
 

@@ -28,17 +28,18 @@ def test_the_stages_of_a_stop_fit_into_five_seconds():
 
 def test_only_warnings_and_errors_are_shown_and_each_once(tmp_path):
     path = tmp_path / "x.log"
-    path.write_text("2026 ERROR before this start\n")
+    path.write_text("2026-11-20 08:00:00,000 ERROR x before this start\n")
     log = LogFile(path)
     with path.open("a") as file:
-        file.write("2026 INFO fine\n2026 WARNING disk is filling\nKeyError: 'x'\n")
-    assert log.telling_lines() == ["2026 WARNING disk is filling", "KeyError: 'x'"]
+        file.write("2026-11-20 08:00:01,000 INFO x fine\n12:M # WARNING of the kernel\n")
+        file.write("2026-11-20 08:00:02,000 WARNING x disk is filling\n")
+    assert log.telling_lines() == ["2026-11-20 08:00:02,000 WARNING x disk is filling"]
     assert log.telling_lines() == []
 
 
 def test_a_flood_of_errors_is_counted_not_shown(tmp_path):
     log = LogFile(tmp_path / "x.log")
-    log.path.write_text("an ERROR line\n" * 100)
+    log.path.write_text("2026-11-20 08:00:00,000 ERROR x again\n" * 100)
     assert log.telling_lines()[-1] == "... and 95 more"
 
 
