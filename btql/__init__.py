@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from btql.tree import columns_read, paths_read
+from btql.paths import columns_read, paths_read
 
 __all__ = ["columns_read", "paths_read"]

@@ -207,8 +207,10 @@ class _Compiler:
             return self._truncated(self.time(expr.args[1]), unit, count)
         if expr.name == "to_date":
             return self._truncated(_to_datetime(self.read(expr.args[0])), Unit.DAY, 1)
-        as_time = kind_of(expr) is Kind.TIME and expr.name != "to_datetime"
-        reads: list[Read] = [self.time(arg) if as_time else self.read(arg) for arg in expr.args]
+        if expr.name == "to_datetime":
+            return _to_datetime(self.read(expr.args[0]))
+        as_time = kind_of(expr) is Kind.TIME
+        reads: list[Read] = [self.time(arg) if as_time else self._json(arg) for arg in expr.args]
         function = CALLS[expr.name]
         if len(reads) == 1:
             only = reads[0]

@@ -78,6 +78,8 @@ REWRITTEN = frozenset(
 AGGREGATES = frozenset(
     {"count", "count_distinct", "sum", "avg", "min", "max", "any_value", "percentile"}
 )
+# Words of the language that a reader may take for a function where no operator fits.
+WORDS = frozenset({"not", "and", "or", "in", "is", "like", "ilike", "between", "match"})
 # Written without parentheses, as in SQL.
 BARE = frozenset({"current_date", "current_timestamp"})
 SEARCHED = ("input", "output", "expected", "metadata", "span_attributes")
@@ -87,6 +89,8 @@ def unknown_function(name: str) -> str:
     """What to say of a call that is no function of the language."""
     if name in AGGREGATES:
         return f"{name}() counts over many rows; a filter looks at one"
+    if name in WORDS:
+        return f"{name.upper()} is not expected here; a condition inside of another takes ( )"
     known = sorted({*SIGNATURES, *REWRITTEN})
     close = get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"the functions are {', '.join(known)}"

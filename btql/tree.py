@@ -212,14 +212,3 @@ def children_of(expr: Expr) -> tuple[Expr, ...]:
         case _:
             return ()
 
-
-def paths_read(expr: Expr) -> frozenset[Path]:
-    """Every path whose value the expression looks at."""
-    if isinstance(expr, Path):
-        return frozenset({expr})
-    return frozenset().union(*(paths_read(child) for child in children_of(expr)))
-
-
-def columns_read(expr: Expr) -> frozenset[str]:
-    """Every column whose value the expression looks at."""
-    return frozenset(path.column for path in paths_read(expr))

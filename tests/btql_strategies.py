@@ -31,7 +31,10 @@ values = st.recursive(
     ),
     max_leaves=5,
 )
-objects = st.none() | st.dictionaries(st.sampled_from(KEYS), values, max_size=4)
+objects = st.one_of(
+    st.none(),
+    *[st.dictionaries(st.sampled_from(KEYS), values, min_size=1, max_size=4)] * 5,
+)
 rows = st.fixed_dictionaries(
     {
         "is_root": st.booleans(),
@@ -50,8 +53,6 @@ rows = st.fixed_dictionaries(
         "span_attributes": objects,
     }
 )
-# Stored rows differ in these three; their order is that of the list.
-
 
 def _string(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
@@ -66,12 +67,12 @@ json_paths = st.one_of(
     st.builds(
         lambda column, inside: column + "".join(inside),
         st.sampled_from(["metadata", "scores", "metrics", "span_attributes"]),
-        st.lists(steps, min_size=1, max_size=3),
+        st.one_of(st.just([".a"]), st.just([".b"]), st.lists(steps, min_size=1, max_size=3)),
     ),
     st.builds(
         lambda column, inside: column + "".join(inside),
         st.sampled_from(["input", "output", "error", "tags"]),
-        st.lists(steps, max_size=2),
+        st.one_of(st.just([]), st.lists(steps, max_size=2)),
     ),
 )
 text_paths = st.sampled_from(["span_id", "root_span_id", "_xact_id", "id", "_pagination_key", "project_id", "log_id", "experiment_id", "org_id"])
@@ -100,7 +101,7 @@ def _infix(left: st.SearchStrategy[str], signs: list[str], right: st.SearchStrat
 
 times = st.deferred(
     lambda: st.one_of(
-        st.sampled_from(["created", "now()", "current_date"]),
+        *[st.sampled_from(["created", "now()", "current_date"])] * 4,
         _infix(times, ["+", "-"], intervals),
         _call("date_trunc", periods.map(_string), moments),
         _call("day", moments),
@@ -113,8 +114,8 @@ times = st.deferred(
 moments = st.one_of(times, json_paths, time_literals)
 numbers = st.deferred(
     lambda: st.one_of(
-        number_literals,
-        json_paths,
+        *[number_literals] * 3,
+        *[json_paths] * 3,
         _infix(numbers, ["+", "-", "*", "/", "%"], numbers),
         numbers.map(lambda text: f"(-{text})"),
         _call("round", numbers, st.integers(-3, 16).map(str)),
@@ -127,13 +128,12 @@ numbers = st.deferred(
 )
 anything = st.deferred(
     lambda: st.one_of(
-        json_paths,
-        json_paths,
+        *[json_paths] * 6,
         text_paths,
-        literals,
+        *[literals] * 3,
         numbers,
         times,
-        conditions,
+        conditions.map(lambda text: f"({text})"),
         st.sampled_from(["['a', 1]", "{'a': 1}", "[]", "comments"]),
         _call("lower", anything),
         _call("upper", json_paths),
@@ -173,9 +173,7 @@ predicates = st.one_of(
 )
 conditions = st.deferred(
     lambda: st.one_of(
-        predicates,
-        predicates,
-        predicates,
+        *[predicates] * 8,
         st.just("is_root"),
         json_paths,
         conditions.map(lambda text: f"NOT {text}"),
