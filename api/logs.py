@@ -18,7 +18,7 @@ from flows.feedback import read_feedback
 from flows.ingest import IngestRequest, RejectedRow
 from flows.keys import KeyRole, Principal
 from flows.projects import get
-from flows.reading import FetchRequest, fetch
+from flows.reading import FetchRequest
 from spans.errors import BadInput, NotFound, UserError
 from spans.event import BodyText, Limits, read_event
 from spans.ids import ObjectId, ProjectId
@@ -100,7 +100,7 @@ async def fetch_rows(request: Request, context: Context, principal: Principal) -
         given["limit"] = query_int(request, "limit", most, least=0, most=most)
         asked = FetchRequest.read(given, limit_max=most)
     reader, org_id = context.services.reader, principal.org_id
-    page = await in_thread(lambda: fetch(reader, where, org_id, asked))
+    page = await in_thread(lambda: reader.page(where, org_id, asked))
     return Json200({"events": page.rows, "cursor": page.cursor})
 
 

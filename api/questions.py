@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 from uuid import UUID
 
 from starlette.requests import Request
@@ -11,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api.endpoint import Context, Json200, endpoint, in_thread, json_body, path_uuid, query_int
-from flows.explain import Explanation, explain
+from flows.explain import as_json, explain
 from flows.keys import KeyRole, Principal
 from flows.outcomes import read_retry
 from flows.projects import get
@@ -30,14 +29,7 @@ async def explain_span(request: Request, context: Context, principal: Principal)
         raise BadInput("the row id or span id of the span", path="id")
     store = context.services.explain
     told = await in_thread(lambda: explain(store, principal.org_id, project_id, text))
-    return Json200(explained(told))
-
-
-def explained(told: Explanation | tuple[Any, ...]) -> dict[str, Any]:
-    """An explanation, or the candidates of an ambiguous id, as JSON."""
-    if isinstance(told, Explanation):
-        return dataclasses.asdict(told)
-    return {"ambiguous": True, "candidates": [dataclasses.asdict(one) for one in told]}
+    return Json200(as_json(told))
 
 
 async def errors(request: Request, context: Context, principal: Principal) -> Response:

@@ -8,7 +8,7 @@ moment, and the outcomes say what became of it. Only the sampling number is comp
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -153,6 +153,13 @@ def explain(
             )
         ),
     )
+
+
+def as_json(told: Explanation | tuple[Candidate, ...]) -> dict[str, Any]:
+    """An explanation, or the candidates of an ambiguous id, for JSON."""
+    if isinstance(told, Explanation):
+        return asdict(told)
+    return {"ambiguous": True, "candidates": [asdict(one) for one in told]}
 
 
 def _answers(

@@ -30,10 +30,12 @@ EXAMINED_MAX = 100_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """`selected` rows were found among `examined`; `started` outcomes are new and pending."""
+    """`selected` rows were found among `examined`: as many `outcomes` as the rule has scorers
+    for each, of which `started` are new and pending."""
 
     examined: int
     selected: int
+    outcomes: int
     started: int
     queues: frozenset[str]
 
@@ -85,6 +87,7 @@ def score_recent(
     return Started(
         examined=examined,
         selected=len(chosen[:last]),
+        outcomes=len(postponed),
         started=store.postpone(where, postponed),
         queues=frozenset(later.queue for later in postponed),
     )

@@ -1,25 +1,50 @@
-"""The command `tallyard`. Each subject has its own module; this joins them."""
+"""The command `tallyard`. Each subject has its own module, imported when it is asked for: what
+`tallyard up` imports stays in memory as long as it supervises.
+"""
 
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 
 import click
 
-from ops.clean import clean
-from ops.migrate import migrate
-from ops.status import status
-from ops.up import up
 from spans.errors import TallyardError
 
+# The command, its module, and its line in `tallyard --help`.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "up": ("ops.up", "Start everything, and keep it running until Ctrl-C."),
+    "status": ("ops.status", "Show where everything is and whether it is ready."),
+    "migrate": ("ops.migrate", "Bring the database to the newest schema."),
+    "clean": ("ops.clean", "Stop what runs and forget all its data."),
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96})
+
+class Subjects(click.Group):
+    """The commands of COMMANDS; each is the object of its own name in its module."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 click's signature
+        """In the order of COMMANDS."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The command, imported now; None if there is none of this name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(import_module(COMMANDS[cmd_name][0]), cmd_name.replace("-", "_"))
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{cmd_name!r} in {COMMANDS[cmd_name][0]} is not a command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """The list in `--help`, without importing any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=Subjects, context_settings={"help_option_names": ["-h", "--help"]})
 def tallyard() -> None:
     """Background scoring for LLM traces, on this machine."""
-
-
-for each in (up, status, clean, migrate):
-    tallyard.add_command(each)
 
 
 def main() -> None:

@@ -78,9 +78,10 @@ class Bell:
             with self._lock:
                 queues, self._wanted = self._wanted, set()
             for queue in queues:
-                self._ring_now(queue)
+                self.ring_now(queue)
 
-    def _ring_now(self, queue: str) -> None:
+    def ring_now(self, queue: str) -> None:
+        """Ring and wait until that is done: for a process that is about to end."""
         try:
             if self._redis.set(_flag(queue), 1, nx=True, px=FLAG_LIFE_MS):
                 self._celery.send_task(TASK_OF_QUEUE[queue], queue=queue, retry=False)

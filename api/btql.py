@@ -1,0 +1,5 @@
+"""POST /btql."""
+
+from __future__ import annotations
+
+ROUTES: list[object] = []

@@ -1,0 +1,48 @@
+"""`tallyard outcomes`: what errored, and running it again."""
+
+from __future__ import annotations
+
+import click
+
+from flows.outcomes import read_retry
+from flows.rules import rule_id_of
+from flows.work import HEAVY, JUDGE
+from ops.opened import opened
+
+
+@click.group()
+def outcomes() -> None:
+    """See what errored, and run it again."""
+
+
+@outcomes.command()
+@click.option("--project", help="Its name; not needed where there is only one.")
+def errors(*, project: str | None) -> None:
+    """Sum up the errored outcomes by rule, scorer and class."""
+    with opened() as here:
+        found = here.services.outcomes.errors(here.project(project).id)
+    for one in found:
+        click.echo(
+            f"{one.count:>7}  {one.error_class:<18} {one.scorer}  (rule {one.rule_id}, last "
+            f"{one.last_at})\n         {one.last_message}"
+        )
+    if not found:
+        click.echo("nothing is errored")
+
+
+@outcomes.command()
+@click.option("--class", "error_class", help="Only this class, as `outcomes errors` shows it.")
+@click.option("--since", help="Only what ended within this time: 90s, 30m, 1h, 2d.")
+@click.option("--rule", help="Only this rule's (its id).")
+@click.option("--project", help="Its name; not needed where there is only one.")
+def retry(
+    *, error_class: str | None, since: str | None, rule: str | None, project: str | None
+) -> None:
+    """Run errored outcomes again, from their first attempt."""
+    asked = read_retry(error_class, since, rule_id_of(rule) if rule else None)
+    with opened() as here:
+        services = here.services
+        count = services.outcomes.retry(here.project(project).id, asked)
+        for queue in (HEAVY, JUDGE):
+            services.bell.ring_now(queue)
+    click.echo(f"{count} outcomes are pending again")

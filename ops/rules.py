@@ -1,0 +1,155 @@
+"""`tallyard rules`: rules as code, and a rule run on rows that are there."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import click
+import yaml
+
+from flows.projects import ListPage, Project
+from flows.rules import ONLINE, ProjectScore
+from flows.rules_as_code import (
+    Change, ChangeKind, RulesFile, differences, read_file, written,
+)
+from flows.score_recent import RECENT_MAX, score_recent
+from ops.opened import Opened, opened
+from spans.errors import BadInput, NotFound
+from spans.ids import ObjectId, ProjectId, RuleId
+from spans.row import ObjectRef, ObjectType
+
+RULES_MAX = 1000
+MARKS = {
+    ChangeKind.CREATE: "+", ChangeKind.CHANGE: "~", ChangeKind.DELETE: "-",
+    ChangeKind.KEEP: " ",
+}
+
+
+@click.group()
+def rules() -> None:
+    """Apply, export and try rules."""
+
+
+@rules.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Only show the difference.")
+@click.option("--prune", is_flag=True, help="Delete rules that are not in the file.")
+def apply(file: Path, *, dry_run: bool, prune: bool) -> None:
+    """Make the project's rules what FILE says; shows the difference first."""
+    wanted = _read(file)
+    with opened() as here:
+        project = here.services.projects.project_named(here.org_id, wanted.project)
+        present = _rules(here, project) if project else []
+        changes = differences(wanted.rules, present, prune=prune)
+        _show(wanted, changes, is_new=project is None)
+        if not dry_run:
+            _apply(here, wanted, project, present, changes)
+
+
+@rules.command()
+@click.option("--project", help="Its name; not needed where there is only one.")
+def export(*, project: str | None) -> None:
+    """Write the project's rules as a file for `rules apply`."""
+    with opened() as here:
+        found = here.project(project)
+        content = {
+            "project": found.name,
+            "rules": [
+                written(rule.name, rule.description, rule.config)
+                for rule in sorted(_rules(here, found), key=lambda rule: rule.name)
+            ],
+        }
+    click.echo(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), nl=False)
+
+
+@rules.command(name="list")
+@click.option("--project", help="Its name; not needed where there is only one.")
+def list_rules(*, project: str | None) -> None:
+    """List the project's rules."""
+    with opened() as here:
+        for rule in _rules(here, here.project(project)):
+            click.echo(f"{rule.id}  {rule.name}")
+
+
+@rules.command(name="score-recent")
+@click.argument("rule")
+@click.option(
+    "--last", type=click.IntRange(1, RECENT_MAX), default=50, show_default=True,
+    help="How many rows that the rule selects.",
+)
+@click.option("--project", help="Its name; not needed where there is only one.")
+def recent(rule: str, *, last: int, project: str | None) -> None:
+    """Run RULE (its name or id) on the latest rows that it selects."""
+    with opened() as here:
+        found = here.project(project)
+        services = here.services
+        done = score_recent(
+            services.recent,
+            _rule_named(here, found, rule),
+            where=ObjectRef(found.id, ObjectType.PROJECT_LOGS, ObjectId(found.id)),
+            last=last,
+            clock=services.clock,
+        )
+        for queue in done.queues:
+            services.bell.ring_now(queue)
+    click.echo(
+        f"{done.selected} rows selected among the latest {done.examined}; "
+        f"{done.started} outcomes started, {done.outcomes - done.started} were there."
+    )
+
+
+def _read(file: Path) -> RulesFile:
+    try:
+        return read_file(yaml.safe_load(file.read_text()))
+    except yaml.YAMLError as error:
+        raise BadInput(f"{file} is no YAML: {error}") from error
+    except BadInput as error:
+        raise BadInput(f"{file}: {error}") from error
+
+
+def _rules(here: Opened, project: Project) -> list[ProjectScore]:
+    found = here.services.rules.list_rules(
+        here.org_id, ListPage(limit=RULES_MAX), project.id
+    )
+    return [rule for rule in found if rule.score_type == ONLINE]
+
+
+def _rule_named(here: Opened, project: Project, text: str) -> ProjectScore:
+    for rule in _rules(here, project):
+        if text in {rule.name, str(rule.id)}:
+            return rule
+    raise NotFound(f"the project {project.name!r} has no rule {text!r}: see `rules list`")
+
+
+def _show(wanted: RulesFile, changes: tuple[Change, ...], *, is_new: bool) -> None:
+    click.echo(f"project {wanted.project}{' (new)' if is_new else ''}")
+    for change in changes:
+        note = "  (not in the file; --prune deletes it)" if change.body is None else ""
+        click.echo(f"{MARKS[change.kind]} {change.name}{note}")
+        for line in change.lines:
+            click.echo(f"    {line}")
+    if all(change.kind is ChangeKind.KEEP for change in changes):
+        click.echo("no changes")
+
+
+def _apply(
+    here: Opened,
+    wanted: RulesFile,
+    project: Project | None,
+    present: list[ProjectScore],
+    changes: tuple[Change, ...],
+) -> None:
+    services = here.services
+    if project is None:
+        project, _ = services.projects.get_or_create_project(
+            here.org_id, ProjectId(uuid.uuid4()), wanted.project, None
+        )
+    by_name = {rule.name: rule for rule in present}
+    for change in changes:
+        if change.body is not None:
+            services.rules.create_rule(
+                project.id, RuleId(uuid.uuid4()), change.body, replace=True
+            )
+        elif change.kind is ChangeKind.DELETE:
+            services.rules.delete_rule(by_name[change.name])

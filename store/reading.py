@@ -1,0 +1,74 @@
+"""Rows read back: pages of a project's logs, and its rejected rows."""
+
+from __future__ import annotations
+
+from sqlalchemy import select, text
+
+from flows.reading import FetchRequest, Page
+from spans.clock import Clock
+from spans.errors import BadInput
+from spans.ids import OrgId, ProjectId
+from spans.json import JsonObject
+from spans.row import ObjectRef
+from store.btql_sql import filter_clause
+from store.database import Database
+from store.rows import STORED, api_row, instant_text
+from store.tables import span
+
+CURSOR_PREFIX = "s"
+"""A cursor is the `seq` of the last row of its page; the letter leaves room for others."""
+
+
+class SpanReader:
+    """Implements flows.reading.RowReader."""
+
+    def __init__(self, database: Database, clock: Clock, *, query_timeout_s: float) -> None:
+        self._database = database
+        self._clock = clock
+        self._timeout_ms = round(query_timeout_s * 1000)
+
+    def page(self, where: ObjectRef, org_id: OrgId, asked: FetchRequest) -> Page:
+        """See RowReader."""
+        statement = (
+            select(*(span.c[name] for name in STORED))
+            .where(
+                span.c.project_id == where.project_id,
+                span.c.object_type == where.object_type.value,
+                span.c.object_id == where.object_id,
+                span.c.deleted_at.is_(None),
+                filter_clause(asked.filter, now=self._clock(), org_id=str(org_id)),
+            )
+            .order_by(span.c.seq.desc())
+            .limit(asked.limit + 1)
+        )
+        if asked.cursor is not None:
+            statement = statement.where(span.c.seq < _seq_of(asked.cursor))
+        with self._database.connection() as connection:
+            connection.execute(text(f"set local statement_timeout = {self._timeout_ms:d}"))
+            rows = connection.execute(statement).mappings().fetchall()
+        shown, more = rows[: asked.limit], len(rows) > asked.limit
+        return Page(
+            rows=[api_row(row, org_id=org_id) for row in shown],
+            cursor=f"{CURSOR_PREFIX}{shown[-1]['seq']}" if more and shown else None,
+        )
+
+    def rejected(self, org_id: OrgId, project_id: ProjectId, limit: int) -> list[JsonObject]:
+        """The latest rejected rows of a project, newest first."""
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                """select row_id, reason, excerpt, created from rejected_row
+                    where org_id = %s and project_id = %s order by id desc limit %s""",
+                (org_id, project_id, limit),
+            )
+            return [
+                {"id": row_id, "reason": reason, "excerpt": excerpt,
+                 "created": instant_text(created)}
+                for row_id, reason, excerpt, created in cursor
+            ]
+
+
+def _seq_of(cursor: str) -> int:
+    digits = cursor.removeprefix(CURSOR_PREFIX)
+    if not cursor.startswith(CURSOR_PREFIX) or not digits.isdigit() or len(digits) > 18:
+        raise BadInput("not a cursor that a page gave", path="cursor")
+    return int(digits)
