@@ -11,17 +11,21 @@ import click
 
 from spans.errors import TallyardError
 
-# The command, its module, and its line in `tallyard --help`.
+# The command, where it is, and its line in `tallyard --help`.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "up": ("ops.up", "Start everything, and keep it running until Ctrl-C."),
-    "status": ("ops.status", "Show where everything is and whether it is ready."),
-    "migrate": ("ops.migrate", "Bring the database to the newest schema."),
-    "clean": ("ops.clean", "Stop what runs and forget all its data."),
+    "up": ("ops.up:up", "Start everything, and keep it running until Ctrl-C."),
+    "status": ("ops.status:status", "Show where everything is and whether it is ready."),
+    "explain": ("ops.explain:explain_command", "Tell why a span has the scores it has."),
+    "rules": ("ops.rules:rules", "Rules as code, and a rule run on rows that are there."),
+    "outcomes": ("ops.outcomes:outcomes", "What errored, and running it again."),
+    "keys": ("ops.keys:keys", "Make, list and revoke API keys."),
+    "migrate": ("ops.migrate:migrate", "Bring the database to the newest schema."),
+    "clean": ("ops.clean:clean", "Stop what runs and forget all its data."),
 }
 
 
 class Subjects(click.Group):
-    """The commands of COMMANDS; each is the object of its own name in its module."""
+    """The commands of COMMANDS."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 click's signature
         """In the order of COMMANDS."""
@@ -31,9 +35,8 @@ class Subjects(click.Group):
         """The command, imported now; None if there is none of this name."""
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(import_module(COMMANDS[cmd_name][0]), cmd_name.replace("-", "_"))
-        if not isinstance(command, click.Command):
-            raise TypeError(f"{cmd_name!r} in {COMMANDS[cmd_name][0]} is not a command")
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
