@@ -19,7 +19,13 @@ from api.group import GroupWriter
 from flows.keys import KeyRole, Principal, Unauthorized, authenticate
 from flows.projects import ListPage
 from spans.errors import (
-    BadInput, Forbidden, NotFound, StoreUnavailable, TallyardError, TransientError, UserError,
+    BadInput,
+    Forbidden,
+    NotFound,
+    StoreUnavailable,
+    TallyardError,
+    TransientError,
+    UserError,
 )
 from spans.ids import ProjectId
 from spans.json import Json, JsonObject
@@ -118,7 +124,8 @@ def error_response(error: TallyardError) -> Response:
         logger.warning("answered 503: %s", error)
     if status == 401:
         headers["www-authenticate"] = "Bearer"
-    message = "the store cannot be reached" if isinstance(error, StoreUnavailable) else str(error)
+    is_ours = isinstance(error, StoreUnavailable)
+    message = "the store cannot be reached; send this again" if is_ours else str(error)
     body: Mapping[str, Json] = {"error": {"class": error.error_class(), "message": message}}
     return JSONResponse(body, status_code=status, headers=headers)
 

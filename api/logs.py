@@ -188,10 +188,14 @@ def _rejection(row: Json, where: ObjectRef | None, error: UserError) -> Rejected
     row_id = row.get("id") if isinstance(row, dict) else None
     return RejectedRow(
         project_id=where.project_id if where else None,
-        row_id=row_id.replace("\0", "\ufffd")[:EXCERPT_CHARS] if isinstance(row_id, str) else None,
+        row_id=_head(row_id) if isinstance(row_id, str) else None,
         reason=str(error),
-        excerpt=orjson.dumps(row).decode()[:EXCERPT_CHARS],
+        excerpt=_head(orjson.dumps(row).decode()),
     )
+
+
+def _head(text: str) -> str:
+    return text.replace("\0", "\ufffd")[:EXCERPT_CHARS]
 
 
 WRITERS = (KeyRole.INGEST,)

@@ -9,7 +9,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api.endpoint import (
-    Context, Json200, endpoint, in_thread, json_body, list_page, path_uuid,
+    Context,
+    Json200,
+    endpoint,
+    in_thread,
+    json_body,
+    list_page,
+    path_uuid,
 )
 from flows.keys import KeyRole, Principal
 from flows.projects import Project, check_name, get, get_or_create

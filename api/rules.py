@@ -9,7 +9,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api.endpoint import (
-    Context, Json200, endpoint, in_thread, json_body, list_page, path_uuid, query_project,
+    Context,
+    Json200,
+    endpoint,
+    in_thread,
+    json_body,
+    list_page,
+    path_uuid,
+    query_project,
 )
 from flows.keys import KeyRole, Principal
 from flows.projects import get

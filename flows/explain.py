@@ -253,7 +253,7 @@ def _of_reason(
     )
 
 
-def _reason_text(  # noqa: PLR0911 one answer for each reason
+def _reason_text(
     planned: PlannedRule, reason: Reason, subject: Subject
 ) -> tuple[str, JsonObject]:
     rule = planned.rule

@@ -13,7 +13,15 @@ from typing import Protocol
 
 from flows.run import run_in_process, scoring_fields
 from flows.work import (
-    HEAVY, JUDGE, MATCH, Asked, Assignment, Execution, Outbox, Postponed, Subject,
+    HEAVY,
+    JUDGE,
+    MATCH,
+    Asked,
+    Assignment,
+    Execution,
+    Outbox,
+    Postponed,
+    Subject,
 )
 from rules.model import ScorerChoice
 from rules.planning import PlannedRule

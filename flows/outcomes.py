@@ -46,7 +46,9 @@ class OutcomeStore(Protocol):
     def errors(self, project_id: ProjectId) -> list[ErrorSummary]: ...
 
 
-def read_retry(error_class: str | None, since: str | None, rule_id: RuleId | None) -> RetryRequest:
+def read_retry(
+    error_class: str | None, since: str | None, rule_id: RuleId | None
+) -> RetryRequest:
     """The request, checked. `since` is like "90s", "30m", "1h", "2d". Raises BadInput."""
     if error_class is not None and error_class not in error_classes():
         raise BadInput(

@@ -9,7 +9,12 @@ from typing import Annotated, Literal, Protocol
 from uuid import UUID
 
 from pydantic import (
-    BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
 )
 
 from btql.errors import BtqlError

@@ -36,7 +36,8 @@ def batch_size(full: int, deaths: int) -> int:
     The batch shrinks to its square root, then to one: a poisonous row is alone at its third
     and last try, whatever the size was at its first.
     """
-    return max(1, round(full ** (1 - deaths / (DEATHS_MAX - 1))))
+    share: float = float(full) ** (1 - deaths / (DEATHS_MAX - 1))
+    return max(1, round(share))
 
 
 class ScoreStore(Protocol):

@@ -51,7 +51,7 @@ class RecentStore(Protocol):
         """The object's rows, newest first, page by page."""
         ...
 
-    def postpone(self, where: ObjectRef, postponed: list[Postponed]) -> int:
+    def postpone(self, postponed: list[Postponed]) -> int:
         """Add pending outcomes; those that are there already stay. Returns how many are new."""
         ...
 
@@ -88,7 +88,7 @@ def score_recent(
         examined=examined,
         selected=len(chosen[:last]),
         outcomes=len(postponed),
-        started=store.postpone(where, postponed),
+        started=store.postpone(postponed),
         queues=frozenset(later.queue for later in postponed),
     )
 

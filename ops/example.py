@@ -22,7 +22,6 @@ HTTP_TIMEOUT_S = 10.0
 WAIT_S = 30.0
 POLL_S = 0.2
 BATCH_ROWS = 6
-ANSWER_SHOWN_CHARS = 34
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +213,7 @@ def _show_scores(
         page = _Page.model_validate_json(
             api.call("POST", f"/v1/project_logs/{project_id}/fetch", {"limit": 200})
         )
-        for row in page.events:
+        for row in reversed(page.events):  # fetch gives the newest first
             for name, value in (row.scores or {}).items():
                 if (row.id, name) in awaited - shown and value is not None:
                     shown.add((row.id, name))
@@ -226,6 +225,5 @@ def _show_scores(
 
 
 def _line(name: str, value: float, answered: Answered) -> str:
-    said = f"{answered.question} {answered.answer}"[:ANSWER_SHOWN_CHARS * 2]
-    wanted = "" if value == 1 else f" (expected {answered.expected})"
-    return f"  {value:4.2f} {name:<11} {said}{wanted}"
+    wanted = "" if value == 1 else f"  (expected: {answered.expected})"
+    return f"  {value:4.2f}  {name:<11}  {answered.question}  {answered.answer}{wanted}"

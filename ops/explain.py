@@ -31,7 +31,8 @@ def explain_command(span_id: str, *, project: str | None, wants_json: bool) -> N
 
 def _show(told: Explanation) -> None:
     click.echo(f"row {told.id}  span {told.span_id}  trace {told.root_span_id}")
-    click.echo(f"finished: {'yes' if told.is_finished else 'no'}   scores: {told.scores or '-'}")
+    finished = "yes" if told.is_finished else "no"
+    click.echo(f"finished: {finished}   scores: {told.scores or '-'}")
     if not told.rules:
         click.echo("the project has no rules: make one with `tallyard rules apply`")
     for rule in told.rules:

@@ -11,7 +11,12 @@ import yaml
 from flows.projects import ListPage, Project
 from flows.rules import ONLINE, ProjectScore
 from flows.rules_as_code import (
-    Change, ChangeKind, RulesFile, differences, read_file, written,
+    Change,
+    ChangeKind,
+    RulesFile,
+    differences,
+    read_file,
+    written,
 )
 from flows.score_recent import RECENT_MAX, score_recent
 from ops.opened import Opened, opened

@@ -5,7 +5,8 @@
     │   ├── Timeout          a judge did not answer within its deadline
     │   ├── RateLimited      a judge said 429
     │   ├── JudgeUnavailable a judge could not be reached, or said 5xx
-    │   └── StoreUnavailable PostgreSQL or Redis could not be reached
+    │   ├── StoreUnavailable PostgreSQL or Redis could not be reached
+    │   └── Contended        two transactions met, and PostgreSQL undid this one
     ├── PermanentError       the operator must act: a wrong key, a wrong URL, a full disk
     │   ├── JudgeRefused     a judge said 401, 403, 404 or another 4xx
     │   └── SetupError       Tallyard cannot start as it is set up
@@ -56,6 +57,10 @@ class JudgeUnavailable(TransientError):
 
 class StoreUnavailable(TransientError):
     """PostgreSQL or Redis could not be reached."""
+
+
+class Contended(TransientError):
+    """Two transactions met, and PostgreSQL undid this one: doing it again is all it takes."""
 
 
 class PermanentError(TallyardError):

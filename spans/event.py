@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
 from datetime import UTC, datetime
+from functools import cached_property
 
 from spans.errors import BadInput
 from spans.json import Json, JsonObject
@@ -59,7 +59,7 @@ class BodyText:
 
     @cached_property
     def has_large_integer(self) -> bool:
-        """Whether an integer beyond 64 bits was written: the parser made it a float silently."""
+        """Whether an integer beyond 64 bits was written: the parser made it a float."""
         return LARGE_INTEGER.search(self._body) is not None
 
 

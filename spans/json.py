@@ -5,5 +5,5 @@ from __future__ import annotations
 from typing import TypeAlias
 
 # Recursive aliases need `type` (3.12); mypy understands this quoted form on 3.11.
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 JsonObject: TypeAlias = dict[str, Json]

@@ -69,7 +69,7 @@ class RowWrite:
     parent_id: str | None = None          # row id of the parent (deprecated REST form)
     skip_scoring: bool = False            # `_skip_async_scoring`: for this write alone
     scoring_state: JsonObject | None = None   # set by `_async_scoring_control`
-    reselect: bool = False                # `_async_scoring_control: {kind: state_force_reselect}`
+    reselect: bool = False                # by `_async_scoring_control`: match it again
     comment: JsonObject | None = None     # a comment on `key`, not a change of it
     comment_id: str | None = None
     audit_source: str | None = None

@@ -88,7 +88,7 @@ class OriginKind(StrEnum):
 
 
 class Reason(StrEnum):
-    """What matching said of one row and one rule; each is stored as one byte (`REASON_BYTES`)."""
+    """What matching said of one row and one rule; stored as one byte (`REASON_BYTES`)."""
 
     SELECTED = "selected"
     SAMPLED_OUT = "sampled_out"

@@ -10,7 +10,6 @@ import orjson
 
 from store.database import Cursor, Database
 
-
 Labels = tuple[tuple[str, str], ...]
 
 

@@ -10,9 +10,10 @@ from typing import Any, TypeAlias
 import orjson
 import psycopg
 import sqlalchemy
+from psycopg.errors import DeadlockDetected, SerializationFailure
 from sqlalchemy import event
 
-from spans.errors import StoreUnavailable
+from spans.errors import Contended, StoreUnavailable
 
 Cursor: TypeAlias = psycopg.Cursor[tuple[Any, ...]]
 
@@ -84,9 +85,12 @@ class Database:
 
 @contextmanager
 def mapped_errors() -> Iterator[None]:
-    """Turns a lost or refused connection into StoreUnavailable; other errors pass."""
+    """Turns a lost or refused connection into StoreUnavailable, an undone transaction into
+    Contended; other errors pass."""
     try:
         yield
+    except (DeadlockDetected, SerializationFailure) as error:
+        raise Contended(f"PostgreSQL: {_first_line(error)}") from error
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         raise StoreUnavailable(f"PostgreSQL: {_first_line(error)}") from error
     except sqlalchemy.exc.DBAPIError as error:

@@ -19,15 +19,26 @@ from psycopg import errors as pg
 
 from flows.ingest import IngestAnswer, IngestRequest
 from spans.clock import Clock
-from spans.errors import BadInput, StoreUnavailable, TallyardError
+from spans.errors import BadInput, Contended, StoreUnavailable, TallyardError
 from spans.ids import Xact
 from spans.json import JsonObject
 from spans.merge import apply, content_of
 from spans.row import (
-    IDENTITY_FIELDS, ObjectRef, Row, RowKey, RowWrite, is_finished, is_made_by_scorer,
+    IDENTITY_FIELDS,
+    ObjectRef,
+    Row,
+    RowKey,
+    RowWrite,
+    is_finished,
+    is_made_by_scorer,
 )
 from store.copy import (
-    COPY_NEW, COPY_STAGED, PLAIN_FIELDS, UPDATE_FROM_STAGED, copy_lines, span_line,
+    COPY_NEW,
+    COPY_STAGED,
+    PLAIN_FIELDS,
+    UPDATE_FROM_STAGED,
+    copy_lines,
+    span_line,
 )
 from store.counters import Counts
 from store.database import Cursor, Database
@@ -35,7 +46,7 @@ from store.database import Cursor, Database
 TRIES_MAX = 5
 """Of one request that meets a concurrent writer; each loss means that another one won."""
 
-CONFLICTS = (pg.UniqueViolation, pg.DeadlockDetected, pg.SerializationFailure)
+CONFLICTS = (pg.UniqueViolation, Contended)
 
 ROW_FIELDS = (*IDENTITY_FIELDS, *PLAIN_FIELDS)
 SELECT_ROWS = f"""
@@ -47,7 +58,7 @@ SELECT_ROWS = f"""
       from span
      where project_id = %s and object_type = %s and object_id = %s and id = any(%s)
      order by id for update
-"""  # noqa: S608 our own column names
+"""
 
 
 @dataclass(slots=True)

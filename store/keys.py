@@ -80,6 +80,6 @@ class Keys:
             cursor.execute(
                 """update api_key set last_used_at = now()
                     where id = %s
-                      and (last_used_at is null or last_used_at < now() - interval '1 minute')""",
+                      and coalesce(last_used_at, '-infinity') < now() - interval '1 minute'""",
                 (key_id,),
             )

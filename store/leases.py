@@ -11,7 +11,7 @@ from store.database import APPLICATION, Cursor, Database
 ALIVE = f"""
     select split_part(application_name, ' ', 2) from pg_stat_activity
      where application_name like '{APPLICATION} %%'
-"""  # noqa: S608 our own constant
+"""
 
 
 def release_abandoned(database: Database) -> int:
@@ -27,7 +27,7 @@ def release_abandoned(database: Database) -> int:
 def _release_entries(cursor: Cursor) -> int:
     cursor.execute(
         f"""update outbox set lease_until = null, owner = null
-             where matched_at is null and owner is not null and owner not in ({ALIVE})"""  # noqa: S608
+             where matched_at is null and owner is not null and owner not in ({ALIVE})"""
     )
     return cursor.rowcount
 
@@ -36,6 +36,6 @@ def _release_outcomes(cursor: Cursor) -> int:
     cursor.execute(
         f"""update outcome set lease_until = null, owner = null, deaths = deaths + 1
              where state = 'pending' and is_lead and owner is not null
-               and (owner not in ({ALIVE}) or lease_until < now())"""  # noqa: S608
+               and (owner not in ({ALIVE}) or lease_until < now())"""
     )
     return cursor.rowcount

@@ -53,12 +53,12 @@ CLAIM = f"""
                        lease_until = now() + make_interval(secs => %(lease)s)
       from due where outcome.id = due.id
     returning {KEY}
-"""  # noqa: S608 our own column names
+"""
 FOLLOWERS = f"""
     select {KEY} from outcome
      where project_id = %s and object_id = %s and subject_id = any(%s)
        and state = 'pending' and not is_lead
-"""  # noqa: S608 our own column names
+"""
 
 
 class Ledger:
@@ -99,7 +99,8 @@ class Ledger:
         for row in cursor.fetchall():
             asked = _asked(where, row)
             followers.setdefault(_execution_key(asked.key), []).append(asked)
-        claims, poisoned = [], []
+        claims: list[Claim] = []
+        poisoned: list[Claim] = []
         for row in leads:
             lead = _asked(where, row)
             subject = subjects.get(lead.key.subject_id)
@@ -173,7 +174,7 @@ class Ledger:
             held = _still_held(cursor, [claim for claim, _ in executions])
             counts.add("stale_fences", {}, len(executions) - len(held))
             kept = [done for claim, done in executions if claim.lead.id in held]
-            record(cursor, locked, kept, (), now, counts)
+            record(cursor, locked, kept, (), now=now, counts=counts)
             counts.write(cursor)
 
     def postpone(self, retries: Sequence[Retry]) -> None:
@@ -183,8 +184,9 @@ class Ledger:
         counts = Counts()
         with self._database.cursor() as cursor:
             cursor.execute(
-                """update outcome set next_attempt_at = now() + make_interval(secs => again.wait),
-                                      error_class = again.class, error_message = again.message,
+                """update outcome set error_class = again.class, error_message = again.message,
+                                      next_attempt_at =
+                                        now() + make_interval(secs => again.wait),
                                       owner = null, lease_until = null
                      from unnest(%s::uuid[], %s::bigint[], %s::float8[], %s::text[], %s::text[])
                           as again(id, fence, wait, class, message)
@@ -214,7 +216,8 @@ class Ledger:
             cursor.execute(
                 """update outcome set state = 'superseded', finished_at = now(), owner = null,
                                       lease_until = null
-                     from unnest(%s::text[], %s::bigint[], %s::uuid[]) as old(id, version, object)
+                     from unnest(%s::text[], %s::bigint[], %s::uuid[])
+                          as old(id, version, object)
                     where outcome.subject_id = old.id and subject_version = old.version
                       and object_id = old.object and project_id = any(%s)
                       and state = 'pending'""",

@@ -7,7 +7,7 @@ from itertools import groupby
 from operator import itemgetter
 
 from flows.match import Batch, Matched, RuleSet
-from flows.work import Outbox, Subject
+from flows.work import Execution, Outbox, Postponed, Subject
 from rules.planning import plan
 from spans.clock import Clock
 from spans.ids import ObjectId, ProjectId, Xact
@@ -118,7 +118,9 @@ class MatchRecords:
                 return False   # nothing was written: the locks end with the transaction
             if matched.rescored:
                 _withdraw(cursor, locked, matched)
-            record(cursor, locked, matched.executions, matched.postponed, now, counts)
+            record(
+                cursor, locked, matched.executions, matched.postponed, now=now, counts=counts
+            )
             _count(counts, matched)
             counts.write(cursor)
         return True
@@ -153,11 +155,8 @@ def _close_entries(cursor: Cursor, matched: Matched) -> bool:
 def _withdraw(cursor: Cursor, locked: Locked, matched: Matched) -> None:
     """For rows whose content changed: stop what still waits for the old content, and take
     away the scores of rules that no longer select them. Their outcomes stay as history."""
-    asked = [
-        one.key
-        for work in (*matched.executions, *matched.postponed)
-        for one in work.assignment.asked
-    ]
+    work: tuple[Execution | Postponed, ...] = (*matched.executions, *matched.postponed)
+    asked = [one.key for each in work for one in each.assignment.asked]
     selected = {(key.subject_id, str(key.origin_id), key.scorer.name) for key in asked}
     where = matched.batch.where
     ids = [subject.key.id for subject in matched.rescored]
@@ -171,7 +170,6 @@ def _withdraw(cursor: Cursor, locked: Locked, matched: Matched) -> None:
               and origin_kind = 'rule'""",
         (ids, versions, where.project_id, where.object_id),
     )
-    gone: list[str] = []
     for subject in matched.rescored:
         row = locked.get(subject.key)
         if row is None:

@@ -51,7 +51,7 @@ class Projects:
             existed = cursor.rowcount == 0
             cursor.execute(
                 f"""select {COLUMNS} from project
-                     where org_id = %s and name = %s and deleted_at is null""",  # noqa: S608
+                     where org_id = %s and name = %s and deleted_at is null""",
                 (org_id, name),
             )
             return _project(_one(cursor)), existed
@@ -61,7 +61,7 @@ class Projects:
         with self._database.cursor() as cursor:
             cursor.execute(
                 f"""select {COLUMNS} from project
-                     where org_id = %s and id = %s and deleted_at is null""",  # noqa: S608
+                     where org_id = %s and id = %s and deleted_at is null""",
                 (org_id, project_id),
             )
             row = cursor.fetchone()
@@ -72,7 +72,7 @@ class Projects:
         with self._database.cursor() as cursor:
             cursor.execute(
                 f"""select {COLUMNS} from project
-                     where org_id = %s and name = %s and deleted_at is null""",  # noqa: S608
+                     where org_id = %s and name = %s and deleted_at is null""",
                 (org_id, name),
             )
             row = cursor.fetchone()
@@ -85,7 +85,7 @@ class Projects:
         with self._database.cursor() as cursor:
             rows = paged(
                 cursor,
-                f"select {COLUMNS} from project",  # noqa: S608 our own column names
+                f"select {COLUMNS} from project",
                 "org_id = %s and deleted_at is null and (%s::uuid is null or id = %s)",
                 (org_id, only, only),
                 page,
@@ -110,7 +110,7 @@ class Projects:
                 f"""update project set name = coalesce(%s, name),
                            description = case when %s then %s else description end,
                            settings = coalesce(settings, '{{}}') || coalesce(%s::jsonb, '{{}}')
-                     where id = %s returning {COLUMNS}""",  # noqa: S608
+                     where id = %s returning {COLUMNS}""",
                 (
                     changes.get("name"), "description" in changes, changes.get("description"),
                     orjson.dumps(settings).decode() if settings else None, project_id,
@@ -123,7 +123,7 @@ class Projects:
         with self._database.cursor() as cursor:
             cursor.execute(
                 f"""update project set deleted_at = coalesce(deleted_at, now()) where id = %s
-                    returning {COLUMNS}""",  # noqa: S608
+                    returning {COLUMNS}""",
                 (project_id,),
             )
             row = _one(cursor)

@@ -48,7 +48,7 @@ class SpanReader:
             rows = connection.execute(statement).mappings().fetchall()
         shown, more = rows[: asked.limit], len(rows) > asked.limit
         return Page(
-            rows=[api_row(row, org_id=org_id) for row in shown],
+            rows=[api_row(dict(row), org_id=org_id) for row in shown],
             cursor=f"{CURSOR_PREFIX}{shown[-1]['seq']}" if more and shown else None,
         )
 

@@ -47,16 +47,18 @@ class RecentRows:
                         order by seq desc limit %s""",
                     (*where, before, before, PAGE),
                 )
-                ids = {row_id: seq for row_id, seq in cursor}
+                ids: dict[str, int] = dict(cursor)
                 found = read_subjects(cursor, where, list(ids), columns | SCORER_COLUMNS)
             if not ids:
                 return
             before = min(ids.values())
             yield sorted(found.values(), key=lambda subject: -ids[subject.key.id])
 
-    def postpone(self, where: ObjectRef, postponed: Sequence[Postponed]) -> int:
+    def postpone(self, postponed: Sequence[Postponed]) -> int:
         """See RecentStore."""
         counts = Counts()
         with self._database.cursor() as cursor:
             locked = lock_rows(cursor, [later.assignment.subject.key for later in postponed])
-            return record(cursor, locked, (), postponed, self._clock(), counts)
+            return record(
+                cursor, locked, (), postponed, now=self._clock(), counts=counts
+            )

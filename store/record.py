@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import Any
 from uuid import UUID
 
 import orjson
@@ -24,12 +23,19 @@ from spans.outcome import SPAN, OutcomeKey, Verdict
 from spans.row import Row, RowKey
 from spans.scoring import OutcomeState, Role, Score
 from store.copy import (
-    COPY_STAGED, FALSE, NULL, TRUE, UPSERT_FROM_STAGED, copy_lines, escaped, json_cell,
+    COPY_STAGED,
+    FALSE,
+    NULL,
+    TRUE,
+    UPSERT_FROM_STAGED,
+    copy_lines,
+    escaped,
+    json_cell,
     span_line,
 )
 from store.counters import Counts
-from store.delays import count_executions
 from store.database import Cursor
+from store.delays import count_executions
 
 OUTCOME_COLUMNS = (
     "id", "project_id", "object_type", "object_id", "subject_kind", "subject_id",
@@ -50,7 +56,7 @@ UPSERT_OUTCOMES = f"""
            lease_until = null, owner = null, next_attempt_at = null
      where outcome.state = 'pending' and excluded.state <> 'pending'
     returning id
-"""  # noqa: S608 our own column names
+"""
 
 Slot = tuple[str, str]
 """(rule id, scorer name): what holds one place among a row's computed scores."""
@@ -74,8 +80,16 @@ class LockedRow:
             del self.by[name]
             self.is_changed = True
 
-    def put(self, score: Score, outcome: OutcomeKey) -> None:
-        """Show a score. A value that another rule computed under this name gives way."""
+    def show(self, outcome: OutcomeKey, verdict: Verdict) -> None:
+        """Show what an outcome says, and nothing that its rule and scorer said before."""
+        self.clear((str(outcome.origin_id), outcome.scorer.name))
+        if verdict.result is not None:
+            for score in verdict.result.scores:
+                if score.value is not None:
+                    self._put(score, outcome)
+
+    def _put(self, score: Score, outcome: OutcomeKey) -> None:
+        """A value that another rule computed under this name gives way."""
         self.scores[score.name] = score.value
         self.by[score.name] = {
             "outcome": str(outcome.id),
@@ -110,6 +124,7 @@ def record(
     locked: Locked,
     executions: Sequence[Execution],
     postponed: Sequence[Postponed],
+    *,
     now: datetime,
     counts: Counts,
 ) -> int:
@@ -261,15 +276,10 @@ def _write_scores(
         if row is None or row.content_xact != subject.content_xact:
             continue
         for asked in execution.assignment.asked:
-            if asked.key.id not in fresh or asked.key.role is not Role.LIVE:
-                continue
-            row.clear((str(asked.key.origin_id), asked.key.scorer.name))
-            if execution.verdict.result is not None:
-                for score in execution.verdict.result.scores:
-                    if score.value is not None:
-                        row.put(score, asked.key)
-            if not asked.skip_logging:
-                spans.append(score_span(subject, asked, execution.verdict))
+            if asked.key.id in fresh and asked.key.role is Role.LIVE:
+                row.show(asked.key, execution.verdict)
+                if not asked.skip_logging:
+                    spans.append(score_span(subject, asked, execution.verdict))
     if not spans and not any(row.is_changed for row in locked.values()):
         return
     xact = draw_version(cursor)

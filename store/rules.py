@@ -26,7 +26,7 @@ NEW_REVISION = f"""
                       where rule.project_id = project.id
                         and rule.score_type = '{ONLINE}'), '[]')
       from project
-"""  # noqa: S608 our own constant
+"""
 
 
 class Rules:
@@ -42,14 +42,14 @@ class Rules:
         with self._database.cursor() as cursor:
             cursor.execute("select 1 from project where id = %s for update", (project_id,))
             cursor.execute(
-                f"select {COLUMNS} from project_score where project_id = %s and name = %s",  # noqa: S608
+                f"select {COLUMNS} from project_score where project_id = %s and name = %s",
                 (project_id, body.name),
             )
             if (row := cursor.fetchone()) is None:
                 cursor.execute(
-                    f"""insert into project_score (id, project_id, name, description, score_type,
-                                                   categories, config, position)
-                        values (%s, %s, %s, %s, %s, %s, %s, %s) returning {COLUMNS}""",  # noqa: S608
+                    f"""insert into project_score (id, project_id, name, description,
+                                                   score_type, categories, config, position)
+                        values (%s, %s, %s, %s, %s, %s, %s, %s) returning {COLUMNS}""",
                     (new_id, project_id, body.name, *_values(body)),
                 )
                 row = cursor.fetchone()
@@ -67,7 +67,7 @@ class Rules:
             cursor.execute(
                 f"""select {COLUMNS} from project_score
                      where id = %s and project_id in (
-                       select id from project where org_id = %s and deleted_at is null)""",  # noqa: S608
+                       select id from project where org_id = %s and deleted_at is null)""",
                 (rule_id, org_id),
             )
             row = cursor.fetchone()
@@ -80,7 +80,7 @@ class Rules:
         with self._database.cursor() as cursor:
             rows = paged(
                 cursor,
-                f"select {COLUMNS} from project_score",  # noqa: S608 our own column names
+                f"select {COLUMNS} from project_score",
                 """project_id in (select id from project
                                    where org_id = %s and deleted_at is null)
                    and (%s::uuid is null or project_id = %s)""",
@@ -135,7 +135,7 @@ def _update(cursor: Cursor, rule: ProjectScore, body: ProjectScoreBody) -> Proje
     cursor.execute(
         f"""update project_score set name = %s, description = %s, score_type = %s,
                    categories = %s, config = %s, position = %s
-             where id = %s returning {COLUMNS}""",  # noqa: S608 our own column names
+             where id = %s returning {COLUMNS}""",
         (body.name, *_values(body), rule.id),
     )
     row = cursor.fetchone()

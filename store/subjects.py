@@ -44,7 +44,7 @@ def read_subjects(
     cursor.execute(
         f"""select content_xact, trigger_xact, {selected} from span
              where project_id = %s and object_type = %s and object_id = %s
-               and id = any(%s) and deleted_at is null""",  # noqa: S608 our own expressions
+               and id = any(%s) and deleted_at is null""",
         (*where, list(row_ids)),
     )
     subjects: dict[str, Subject] = {}

@@ -40,7 +40,7 @@ class Upkeep:
         self._repeat(
             f"""delete from {table} where {key} = any(array(
                   select {key} from {table}
-                   where {clock} < now() - make_interval(secs => %s) limit {PIECE}))""",  # noqa: S608
+                   where {clock} < now() - make_interval(secs => %s) limit {PIECE}))""",
             (age_s,),
         )
 
@@ -49,7 +49,7 @@ class Upkeep:
             f"""delete from {table} where ctid = any(array(
                   select {table}.ctid from {table}
                     join project on project.id = {table}.project_id
-                   where project.deleted_at is not null limit {PIECE}))""",  # noqa: S608
+                   where project.deleted_at is not null limit {PIECE}))""",
             (),
         )
 

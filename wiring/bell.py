@@ -69,7 +69,7 @@ class Bell:
 
     def depth(self, queue: str) -> int:
         """How many rings wait to be heard."""
-        return int(self._redis.llen(queue))  # type: ignore[arg-type]  # the sync client's int
+        return int(self._redis.llen(queue))
 
     def _ring_for_ever(self) -> None:
         while True:

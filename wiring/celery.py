@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from celery import Celery
-from kombu import Queue
 
 QUEUES = ("match", "heavy", "judge", "upkeep")
 
@@ -22,7 +21,7 @@ def make_celery(redis_url: str) -> Celery:
         task_ignore_result=True,
         accept_content=["json"],             # pickle would run what the broker says
         task_serializer="json",
-        task_queues=[Queue(name) for name in QUEUES],
+        task_queues={name: {} for name in QUEUES},
         task_default_queue="match",
         task_create_missing_queues=False,    # a misspelt -Q is an error, not a silent queue
         task_acks_late=True,                 # the bell is answered when the work is done

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from collections.abc import Iterator
 from typing import Protocol
-
-from psycopg.errors import DeadlockDetected, SerializationFailure
 
 from flows.score import score_heavy
 from flows.work import HEAVY, JUDGE, MATCH
-from spans.errors import StoreUnavailable
+from spans.errors import Contended, StoreUnavailable
 from wiring.services import Services
 
 logger = logging.getLogger(__name__)
@@ -69,7 +66,7 @@ def _repeat(services: Services, queue: str, work: Callable[[], int]) -> None:
     while True:
         # Two workers that touch one row's scores may wait for each other; PostgreSQL lets
         # one of them go, and that one's claims are simply taken again.
-        with suppress(DeadlockDetected, SerializationFailure):
+        with suppress(Contended):
             if not work():
                 return
         if time.monotonic() - begin > STINT_S:

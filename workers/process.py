@@ -12,7 +12,11 @@ import threading
 from dataclasses import dataclass, field
 
 from celery.signals import (
-    setup_logging, worker_init, worker_process_init, worker_process_shutdown, worker_shutdown,
+    setup_logging,
+    worker_init,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_shutdown,
 )
 
 from flows.judging import Judging
