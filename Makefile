@@ -45,7 +45,8 @@ bench: environment-dev ## Measure against the baselines (table and JSON)
 
 .PHONY: clean
 clean: ## Forget all data, and everything that set-up made
-	@if [ -x $(BIN)/tallyard ]; then $(BIN)/tallyard clean --yes; fi
+	@if [ -e "$${TALLYARD_DATA_DIR:-.tallyard}" ]; then \
+		$(MAKE) environment && $(BIN)/tallyard clean --yes; fi
 	@rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache \
 		.import_linter_cache .hypothesis dist *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -59,8 +60,10 @@ class Run:
 
     def say(self, line: str) -> None:
         """Show one line at once, also where the output is a pipe."""
-        click.echo(line)
-        sys.stdout.flush()
+        # A closed terminal or pipe is no reason to stop: `tallyard status` still tells.
+        with suppress(OSError):
+            click.echo(line)
+            sys.stdout.flush()
 
     def start(self) -> None:
         """Bring everything up and tell where it is. Raises SetupError with the next step."""
