@@ -13,7 +13,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from fakes.judge import FakeJudge
 from sqlalchemy import NullPool, create_engine, make_url
+from stack import Stack
 
 from ops.postgres import start_postgres
 from ops.valkey import start_valkey
@@ -73,6 +75,56 @@ def redis_url(server_dir: Path) -> Iterator[str]:
     child, url = start_valkey(server_dir / "valkey", log=server_dir / "valkey.log")
     yield url
     child.stop(patience_s=2)
+
+
+@pytest.fixture
+def fresh_redis_url() -> Iterator[str]:
+    """A Valkey of the test's own: two stacks on one would answer each other's bells."""
+    with tempfile.TemporaryDirectory(prefix="tallyard-test-") as folder:
+        path = Path(folder)
+        child, url = start_valkey(path / "valkey", log=path / "valkey.log")
+        yield url
+        child.stop(patience_s=2)
+
+
+@pytest.fixture(scope="session")
+def stack_judge() -> Iterator[FakeJudge]:
+    """The judge of `stack`; its prompts say how it behaves."""
+    with FakeJudge() as judge:
+        yield judge
+
+
+@pytest.fixture(scope="session")
+def stack(
+    postgres_url: str, template_url: str, redis_url: str, server_dir: Path,
+    stack_judge: FakeJudge,
+) -> Iterator[Stack]:
+    """API and workers for all tests that kill nothing: each makes a project of its own."""
+    url = create_database(postgres_url, name="stack", template="template")
+    with Stack(
+        database_url=url, redis_url=redis_url, folder=server_dir / "stack",
+        judge_base_url=stack_judge.url, judge_api_key="sk-judge", judge_model="gpt-4o",
+        backoff_max_s="1", judge_timeout_s="2",
+    ) as running:
+        running.start("api", "match", "heavy", "judge", "beat")
+        yield running
+
+
+@pytest.fixture
+def own_stack(
+    fresh_database_url: str, fresh_redis_url: str, stack_judge: FakeJudge
+) -> Iterator[Stack]:
+    """A stack of the test's own, nothing of it started yet."""
+    with (
+        tempfile.TemporaryDirectory(prefix="tallyard-test-") as folder,
+        Stack(
+            database_url=fresh_database_url, redis_url=fresh_redis_url,
+            folder=Path(folder) / "stack", judge_base_url=stack_judge.url,
+            judge_api_key="sk-judge", judge_model="gpt-4o", backoff_max_s="1",
+            judge_timeout_s="2", lease_s="2",
+        ) as stopped,
+    ):
+        yield stopped
 
 
 def create_database(postgres_url: str, *, name: str, template: str = "template1") -> str:

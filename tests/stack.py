@@ -1,0 +1,382 @@
+"""The real thing for tests: API, workers and beat as processes of their own.
+
+    with Stack(database_url=..., redis_url=..., folder=tmp_path) as stack:
+        stack.start("api", "match", "heavy", "judge")
+        project = stack.project()
+        stack.http("POST", f"/v1/project_logs/{project}/insert", {"events": [...]})
+        stack.wait_until(lambda: stack.rows(project)[0]["scores"], deadline_s=10)
+        stack.kill("match", signal.SIGKILL)
+
+The processes are those of `ops.processes`; the kernel ends them with the test process.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import psutil
+
+from flows.keys import KeyRole, create_key
+from flows.projects import ListPage
+from ops import readiness
+from ops.children import Child, start, wait_until
+from ops.processes import Process, processes
+from spans.clock import system_clock
+from spans.ids import OrgId, ProjectId
+from store.database import Database
+from store.keys import Keys
+from store.projects import Projects
+from wiring.settings import read_settings
+
+ROOT = Path(__file__).parent.parent
+READY_S = 60.0
+"""Until a process answers: two busy cores import Celery and autoevals at the same time."""
+
+HTTP_TIMEOUT_S = 60.0
+PATIENCE_S = 5.0
+WORKERS = ("match", "heavy", "judge")
+EVERYTHING = ("api", *WORKERS)
+T = TypeVar("T")
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the API answered."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> str:
+        """The sentence of an error."""
+        return str(self.json["error"]["message"])
+
+
+def inherited(**more: str) -> dict[str, str]:
+    """Our environment without Tallyard's own settings and without ways off this machine."""
+    ours = os.environ.items()  # noqa: TID251 handed on to the processes under test
+    kept = {
+        name: value
+        for name, value in ours
+        if not name.startswith(("TALLYARD_", "BRAINTRUST_", "OPENAI_"))
+        and not name.lower().endswith("_proxy")
+    }
+    return {**kept, "NO_PROXY": "*", "no_proxy": "*", **more}
+
+
+class Stack:
+    """Tallyard's processes on the given servers; logs are in `folder`.
+
+    `settings` are variables without their prefix: `judge_base_url="http://..."`.
+    """
+
+    def __init__(
+        self, *, database_url: str, redis_url: str, folder: Path, **settings: str
+    ) -> None:
+        self.folder = folder
+        self.database_url = database_url
+        port = readiness.free_port("127.0.0.1", 0, what="The API", setting="port")
+        given = {
+            "database_url": database_url,
+            "redis_url": redis_url,
+            "data_dir": str(folder / "data"),
+            "api_port": str(port),
+            **settings,
+        }
+        self.variables = {f"TALLYARD_{name.upper()}": given[name] for name in given}
+        self.environment = inherited(**self.variables)
+        self.settings = read_settings(self.variables)
+        self.api_url = f"http://127.0.0.1:{port}"
+        self.children: dict[str, Child] = {}
+        self._database = Database(self.settings.database_url.get_secret_value())  # type: ignore[union-attr]
+        self._processes = {
+            each.name: each
+            for each in processes(
+                self.settings, flower_password="secret", flower_database=str(folder / "flower")
+            )
+        }
+        self._keys: dict[tuple[str, str | None], str] = {}
+        self._client = httpx.Client(
+            base_url=self.api_url, timeout=HTTP_TIMEOUT_S, trust_env=False
+        )
+
+    def __enter__(self) -> Stack:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._client.close()
+        self._database.close()
+
+    # --- processes
+
+    def start(self, *names: str, wait: bool = True) -> None:
+        """Start processes (all but beat and Flower if none is named); wait until they answer.
+
+        "match-2" is a second "match". Those that run already are left alone.
+        """
+        asked = [name for name in names or EVERYTHING if not self.is_running(name)]
+        read_from = {name: self._log(name).stat().st_size for name in asked
+                     if self._log(name).exists()}
+        for name in asked:
+            self._launch(name)
+        for name in asked if wait else []:
+            self.wait_until(
+                lambda name=name: self._answers(name, read_from.get(name, 0)),  # type: ignore[misc]
+                deadline_s=READY_S,
+                what=f"{name} to answer",
+            )
+
+    def is_running(self, name: str) -> bool:
+        child = self.children.get(name)
+        return child is not None and child.is_running
+
+    def pids(self, name: str) -> list[int]:
+        """The process and what it started (a worker's pool), the first the process itself."""
+        own = psutil.Process(self.children[name].process.pid)
+        return [own.pid, *(each.pid for each in own.children(recursive=True))]
+
+    def kill(self, name: str, how: signal.Signals = signal.SIGKILL) -> None:
+        """Send the signal; SIGKILL to the process and its pool at once, and wait for the end."""
+        child = self.children[name]
+        if how is signal.SIGKILL:
+            child.kill()
+        else:
+            child.process.send_signal(how)
+
+    def kill_pool(self, name: str) -> None:
+        """SIGKILL a worker's pool and leave the worker itself, as the OOM killer does."""
+        for pid in self.pids(name)[1:]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def stop(self, *names: str) -> None:
+        """End processes (all of them if none is named), gently, then not."""
+        asked = [self.children.pop(name) for name in names or tuple(self.children)]
+        for child in asked:
+            child.ask_to_stop()
+        wait_until(lambda: not any(child.is_running for child in asked), deadline_s=PATIENCE_S)
+        for child in asked:
+            child.kill()
+
+    def log_text(self, name: str) -> str:
+        return self._log(name).read_text(errors="replace")
+
+    def _launch(self, name: str) -> None:
+        kind, _, number = name.partition("-")
+        process = self._processes[kind]
+        argv = [*_python_argv(process)]
+        if number:
+            argv = [part.replace(f"{kind}@", f"{name}@") for part in argv]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.children[name] = start(
+            name, argv, log=self._log(name),
+            environment={**self.environment, "PYTHONPATH": str(ROOT), **process.environment},
+        )
+
+    def _log(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
+
+    def _answers(self, name: str, read_from: int) -> bool:
+        if not self.is_running(name):
+            raise AssertionError(f"{name} ended at its start:\n{self.log_text(name)[-4000:]}")
+        if name == "api":
+            return readiness.api_is_ready(self.api_url)
+        written = self._log(name).read_bytes()[read_from:]
+        return (b" ready." if name != "beat" else b"beat: Starting") in written
+
+    # --- the API
+
+    def key(self, role: str = "admin", *, project: str | None = None) -> str:
+        """An API key with this role, for one project or for all."""
+        if (role, project) not in self._keys:
+            self._keys[role, project] = self.new_key(role, project=project)
+        return self._keys[role, project]
+
+    def new_key(
+        self, role: str = "admin", *, project: str | None = None, org: str | None = None
+    ) -> str:
+        """A key that nobody else uses, if need be of another organisation."""
+        return create_key(
+            Keys(self._database),
+            org_id=self.org_id(org),
+            project_id=ProjectId(uuid.UUID(project)) if project else None,
+            name="test",
+            role=KeyRole(role),
+            now=system_clock(),
+            random_text=secrets.token_urlsafe,
+        )
+
+    def revoke(self, key: str) -> None:
+        assert Keys(self._database).revoke_key(self.org_id(), key.split("-")[1])
+
+    def org_id(self, name: str | None = None) -> OrgId:
+        return Projects(self._database).ensure_organization(
+            OrgId(uuid.uuid4()), name or self.settings.org_name
+        )
+
+    def http(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """One request, with an admin's key unless another is given ("" for none).
+
+        A body of bytes is sent as it is, anything else as JSON.
+        """
+        chosen = self.key() if key is None else key
+        sent = {"authorization": f"Bearer {chosen}"} if chosen else {}
+        if body is not None and not isinstance(body, bytes):
+            sent["content-type"] = "application/json"
+            body = json.dumps(body).encode()
+        answer = self._client.request(
+            method, path, content=body, headers={**sent, **(headers or {})}
+        )
+        return Answer(status=answer.status_code, body=answer.content, headers=answer.headers)
+
+    def ok(self, method: str, path: str, body: Any = None, **more: Any) -> Any:
+        """The JSON of an answer that must be 200."""
+        answer = self.http(method, path, body, **more)
+        assert answer.status == 200, f"{method} {path}: {answer.status} {answer.body[:2000]!r}"
+        return answer.json
+
+    def project(self, name: str | None = None) -> str:
+        """The id of a new project."""
+        name = name or f"project {next(_numbers)} {uuid.uuid4().hex[:8]}"
+        return str(self.ok("POST", "/v1/project", {"name": name})["id"])
+
+    def rule(self, project: str, *scorers: str, name: str | None = None, **online: Any) -> str:
+        """The id of a new rule; `online` are fields of its `config.online`."""
+        config = {
+            "sampling_rate": 1,
+            "scorers": [{"type": "global", "name": scorer} for scorer in scorers],
+            **online,
+        }
+        body = {
+            "project_id": project, "name": name or f"rule {next(_numbers)}",
+            "score_type": "online", "config": {"online": config},
+        }
+        return str(self.ok("POST", "/v1/project_score", body)["id"])
+
+    def insert(self, project: str, *events: dict[str, Any]) -> list[str]:
+        """Their row ids."""
+        path = f"/v1/project_logs/{project}/insert"
+        return list(self.ok("POST", path, {"events": list(events)})["row_ids"])
+
+    def logs3(self, project: str, *rows: dict[str, Any]) -> dict[str, Any]:
+        """What an SDK sends."""
+        sent = [{"project_id": project, "log_id": "g", **row} for row in rows]
+        return dict(self.ok("POST", "/logs3", {"rows": sent, "api_version": 2}))
+
+    def rows(self, project: str, **asked: Any) -> list[dict[str, Any]]:
+        """Every row, newest first, score spans too."""
+        found: list[dict[str, Any]] = []
+        while True:
+            page = self.ok("POST", f"/v1/project_logs/{project}/fetch", asked)
+            found += page["events"]
+            if not page["cursor"]:
+                return found
+            asked["cursor"] = page["cursor"]
+
+    def row(self, project: str, row_id: str) -> dict[str, Any] | None:
+        """The row, or None where there is none."""
+        lookup = {"type": "path_lookup", "path": ["id"], "value": row_id}
+        found = self.rows(project, filters=[lookup])
+        assert len(found) <= 1
+        return found[0] if found else None
+
+    def score_spans(self, project: str, row_id: str | None = None) -> list[dict[str, Any]]:
+        """The spans that scorers left, of one row or of all."""
+        return [
+            row for row in self.rows(project)
+            if (row["span_attributes"] or {}).get("purpose") == "scorer"
+            and row_id in {None, (row["origin"] or {}).get("id")}
+        ]
+
+    def explain(self, project: str, row_id: str) -> dict[str, Any]:
+        return dict(self.ok("GET", f"/v1/project_logs/{project}/explain?id={row_id}"))
+
+    def statuses(self, project: str, row_id: str) -> dict[str, str]:
+        """What `explain` says of each rule, by its name."""
+        rules = self.explain(project, row_id)["rules"]
+        return {rule["rule_name"]: rule["status"] for rule in rules}
+
+    def scored(
+        self, project: str, row_id: str, *, deadline_s: float = 30.0
+    ) -> dict[str, Any]:
+        """The row, once every rule has decided on it and every scorer has answered."""
+        unsettled = {"pending", "waiting"}
+        self.wait_until(
+            lambda: not unsettled & set(self.statuses(project, row_id).values()),
+            deadline_s=deadline_s,
+            what=lambda: f"scores: {self.explain(project, row_id)['rules']}",
+        )
+        row = self.row(project, row_id)
+        assert row is not None
+        return row
+
+    # --- the command line
+
+    def tallyard(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the command `tallyard` on this stack."""
+        return subprocess.run(
+            [sys.executable, "-c", "from ops.cli import main; main()", *arguments],
+            env={**self.environment, "PYTHONPATH": str(ROOT)},
+            capture_output=True, text=True, timeout=60, check=False,
+        )
+
+    # --- waiting
+
+    @staticmethod
+    def wait_until(
+        state: Callable[[], T],
+        *,
+        deadline_s: float,
+        what: str | Callable[[], str] = "the state",
+    ) -> T:
+        """The first true value of `state`. Fails after the deadline."""
+        value: list[T] = []
+
+        def is_reached() -> bool:
+            value[:] = [state()]
+            return bool(value[0])
+
+        if not wait_until(is_reached, deadline_s=deadline_s, every_s=0.05):
+            told = what if isinstance(what, str) else what()
+            raise AssertionError(f"waited {deadline_s:g} s for {told}")
+        return value[0]
+
+    def projects(self) -> list[str]:
+        """The names of the organisation's projects."""
+        found = Projects(self._database).list_projects(
+            self.org_id(), ListPage(limit=1000), None
+        )
+        return [project.name for project in found]
+
+
+def _python_argv(process: Process) -> list[str]:
+    module = [] if process.argv[0] == "python" else ["-m", process.argv[0]]
+    return [sys.executable, *module, *process.argv[1:]]
