@@ -62,6 +62,7 @@ MOST_OPTIONS = 1000
 MOST_KEYS = 32
 MOST_BRANCHES = 100
 DEEPEST = 32
+_NOWS = {"current_timestamp": "now"}
 _MIRRORED = {
     Comparison.LT: Comparison.GT,
     Comparison.LE: Comparison.GE,
@@ -75,6 +76,8 @@ class Builder:
 
     def __init__(self) -> None:
         self._predicates = 0
+        # What a query calls its fields: these names may stand where a column could.
+        self.aliases: dict[str, Expr] = {}
 
     def condition(self, expr: Expr) -> Expr:
         check_condition(expr)
@@ -86,7 +89,9 @@ class Builder:
         if not isinstance(column, str):
             raise BtqlError("a path starts with the name of a column", at=at)
         if not keys and column not in COLUMNS and column.lower() in BARE:
-            return Call(name=column.lower(), args=(), at=at)
+            return Call(name=_NOWS.get(column.lower(), column.lower()), args=(), at=at)
+        if not keys and column not in COLUMNS and column in self.aliases:
+            return self.aliases[column]
         if len(keys) > MOST_KEYS:
             raise BtqlError(f"a path has at most {MOST_KEYS} steps", at=at)
         for key in keys:
@@ -216,7 +221,7 @@ class Builder:
         if name in PERIODS:
             unit = Literal(kind=LiteralKind.STRING, value=name, at=at)
             return Call(name="date_trunc", args=(unit, *args), at=at)
-        return Call(name="now" if name == "current_timestamp" else name, args=tuple(args), at=at)
+        return Call(name=_NOWS.get(name, name), args=tuple(args), at=at)
 
     def _rewritten(self, name: str, args: Sequence[Expr], at: Position | None) -> Expr:
         count, build = self._rewrites(at)[name]

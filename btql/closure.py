@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from operator import ge, gt, le, lt
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from btql.calls import CALLS
 from btql.checks import is_null, kind_of, period_of, unified_kind
@@ -48,7 +48,7 @@ Test: TypeAlias = Callable[[Row], "bool | None"]
 Read: TypeAlias = Callable[[Row], Value]
 ReadTime: TypeAlias = Callable[[Row], "datetime | None"]
 
-_ORDERS: dict[Comparison, Callable[[object, object], bool]] = {
+_ORDERS: dict[Comparison, Callable[[Any, Any], bool]] = {
     Comparison.LT: lt,
     Comparison.LE: le,
     Comparison.GT: gt,
@@ -140,7 +140,7 @@ class _Compiler:
         return _compared(op, self.read(left), self.read(right))
 
     def _among(self, expr: In) -> Test:
-        options = [option.json() for option in expr.options]
+        options: list[Value] = [option.json() for option in expr.options]
         if kind_of(expr.item) is Kind.TIME:
             instants = [read_instant(str(one)) for one in options if one is not None]
             return _among(self.read(expr.item), [*instants, *([None] if None in options else [])])

@@ -42,4 +42,4 @@ class BtqlError(BadInput):
 
     def within(self, path: str) -> BtqlError:
         """The same error, as part of a JSON tree."""
-        return BtqlError(self.reason, at=self.at, path=self.path or path)
+        return self if self.path else BtqlError(self.reason, at=self.at, path=path)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
-from btql.clauses import Clause
+from btql.build import Builder
+from btql.clauses import Clause, Source
 from btql.errors import BtqlError, Position
 from btql.tree import Expr
 
@@ -29,10 +30,16 @@ def parse_filter(text: str) -> Expr:
     Raises BtqlError if the text is not understood, names what does not exist, or breaks a
     limit (16 kB, 100 predicates, 1000 values after IN, 32 levels).
     """
-    return parse_clause(text, "filter").expr
+    build = Builder()
+    return build.condition(parse_clause(text, "filter", build).expr)
 
 
-def parse_clause(text: str, start: str) -> Clause:
+def parse_expression(text: str, build: Builder) -> Expr:
+    """The tree of any expression, as a part of what `build` has made before."""
+    return parse_clause(text, "filter", build).expr
+
+
+def parse_clause(text: str, start: str, build: Builder) -> Clause:
     """What the grammar's rule `start` makes of the whole text; errors as `parse_filter`."""
     from lark.exceptions import UnexpectedInput, VisitError  # noqa: PLC0415 - see `_grammar`
 
@@ -40,12 +47,15 @@ def parse_clause(text: str, start: str) -> Clause:
 
     check_text(text)
     try:
-        found = Reader().transform(_grammar().parse(text, start=start))
+        found = Reader(build).transform(_grammar().parse(text, start=start))
     except UnexpectedInput as error:
         raise _unexpected(text, error) from None
     except VisitError as error:
         raise error.orig_exc from None
-    return found if isinstance(found, Clause) else Clause(source=found)  # type: ignore[arg-type]
+    if isinstance(found, Source):
+        return Clause(source=found)
+    assert isinstance(found, Clause)  # noqa: S101 - what the other start rules give
+    return found
 
 
 def check_text(text: str) -> None:
@@ -83,6 +93,8 @@ def _unexpected(text: str, error: UnexpectedInput) -> BtqlError:
     if token.type == "$END":
         needs_value = "NAME" in error.accepts
         problem = "a value is missing at the end" if needs_value else "the text ends too early"
+        if "COLON" in error.accepts and not needs_value:
+            problem = "a ? needs a : and a second value"
         if "RPAR" in error.accepts and not needs_value:
             problem = "a parenthesis is not closed"
         return BtqlError(problem, at=position_of(text, len(text)))

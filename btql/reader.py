@@ -78,13 +78,13 @@ _T = TypeVar("_T")
 class Reader(Transformer_NonRecursive[Token, Part]):
     """One text's reader: a method for each rule of the grammar. Not for a second text."""
 
-    def __init__(self) -> None:
+    def __init__(self, build: Builder) -> None:
         super().__init__()
-        self._build = Builder()
+        self._build = build
 
     def filter(self, parts: Parts) -> Clause:
         subs = _all(parts, Sub)
-        return Clause(expr=self._build.condition(subs[0].expr) if subs else TRUE)
+        return Clause(expr=subs[0].expr if subs else TRUE)
 
     def items(self, parts: Parts) -> Clause:
         return Clause(items=tuple(_all(parts, Item)))
@@ -125,7 +125,10 @@ class Reader(Transformer_NonRecursive[Token, Part]):
     def item(self, parts: Parts) -> Item:
         expr = _all(parts, Sub)[0].expr
         names = _all(parts, Token)
-        return Item(expr=expr, alias=_name(names[0]) if names else None, at=expr.at)
+        alias = _name(names[0]) if names else None
+        if alias is not None:
+            self._build.aliases[alias] = expr
+        return Item(expr=expr, alias=alias, at=expr.at)
 
     def sort_key(self, parts: Parts) -> SortKey:
         descending = any(one.type == "DESC" for one in _all(parts, Token))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
@@ -33,13 +34,14 @@ from sqlalchemy import (
     true,
 )
 from sqlalchemy.dialects.postgresql import JSONB, array
+from sqlalchemy.types import TypeEngine
 
-from btql.checks import kind_of, period_of, unified_kind
+from btql.checks import kind_of, period_of
 from btql.closure import compile_value, version_of
 from btql.kinds import Kind
 from btql.paths import paths_read
 from btql.text import like_escaped, word_pattern
-from btql.times import MICROS_OF, as_instant, as_seconds
+from btql.times import MICROS_OF, as_instant
 from btql.tree import (
     And,
     Arithmetic,
@@ -63,6 +65,7 @@ from btql.tree import (
     Unit,
 )
 from btql.values import Value, text_of
+from spans.json import Json
 from store.btql_columns import (
     Sql,
     created_column,
@@ -231,11 +234,11 @@ class SqlCompiler:
 
     def _among(self, expr: In) -> Sql:
         options = [option.json() for option in expr.options]
-        listed = [option for option in options if option is not None]
+        listed: list[Json] = [option for option in options if option is not None]
         found = self._listed(expr.item, expr.options, listed)
         return case((found, true())) if None in options else found
 
-    def _listed(self, item: Expr, literals: tuple[Literal, ...], options: list[Value]) -> Sql:
+    def _listed(self, item: Expr, literals: tuple[Literal, ...], options: list[Json]) -> Sql:
         if kind_of(item) is Kind.TIME:
             instants = [time_constant(as_instant(one)) for one in options]
             time = self.time(item)
@@ -247,7 +250,7 @@ class SqlCompiler:
             versions = [version_of(one) for one in literals]
             if None not in versions:
                 return span.c.xact == any_(literal(versions, ARRAY(BigInteger)))
-        value, constants = self.json(item), json_constants(options)  # type: ignore[arg-type]
+        value, constants = self.json(item), json_constants(options)
         listed = func.btql_listed(value, constants, type_=Boolean)
         if not isinstance(item, Path) or not options:
             return listed
@@ -257,13 +260,12 @@ class SqlCompiler:
     def _search(self, expr: Like | Match | Includes) -> Sql:
         match expr:
             case Like(item=item, pattern=pattern, ignore_case=ignore_case):
-                text = self.text(item).collate("C")
+                shown = self.text(item).collate("C")
                 bound = literal(like_escaped(pattern), Text)
-                return text.ilike(bound) if ignore_case else text.like(bound)
+                return shown.ilike(bound) if ignore_case else shown.like(bound)
             case Match(item=item, words=words):
-                text = self.text(item)
-                if not (isinstance(item, Path) and kind_of(item) is Kind.TEXT):
-                    text = func.btql_words(self.json(item), type_=Text)
+                is_text = isinstance(item, Path) and kind_of(item) is Kind.TEXT
+                text = self.text(item) if is_text else _function("btql_words", self.json(item), type_=Text)
                 patterns = literal([word_pattern(word) for word in words], ARRAY(Text))
                 return func.lower(text.collate("C")).op("~", is_comparison=True)(all_(patterns))
             case Includes(haystack=haystack, needle=needle):
@@ -305,14 +307,14 @@ class SqlCompiler:
                 sign = literal(1 if name == "greatest" else -1, Integer)
                 return func.btql_extreme(array(values, type_=JSONB), sign, type_=JSONB)
             case "coalesce" | "nullif":
-                return getattr(func, name)(*values, type_=JSONB)
+                return _function(name, *values, type_=JSONB)
             case "round":
                 digits = values[1] if len(values) > 1 else json_constant(0)
                 return func.btql_round(values[0], digits, type_=JSONB)
             case "len":
                 return func.btql_length(values[0], type_=JSONB)
             case _:
-                return getattr(func, f"btql_{name}")(values[0], type_=JSONB)
+                return _function(f"btql_{name}", values[0], type_=JSONB)
 
     def _time_call(self, expr: Call) -> Sql:
         name, args = expr.name, expr.args
@@ -325,12 +327,18 @@ class SqlCompiler:
                 found = func.btql_to_datetime(self.json(args[0]), type_=DateTime)
             return found if name == "to_datetime" else self._truncated(found, Unit.DAY, 1)
         # coalesce, nullif, least, greatest
-        return getattr(func, name)(*map(self.time, args), type_=DateTime)
+        return _function(name, *map(self.time, args), type_=DateTime)
 
     def _truncated(self, time: Sql, unit: Unit, count: int) -> Sql:
         size = literal(MICROS_OF.get(unit, 0) * count, BigInteger)
         behind = literal(self.tz_offset, Integer)
         return func.btql_truncate(time, literal(unit.value, Text), size, behind, type_=DateTime)
+
+
+def _function(name: str, *args: Sql, type_: type[TypeEngine[Any]]) -> Sql:
+    """A call of a function that the language's catalogue names, never a user's text."""
+    call: Sql = getattr(func, name)(*args, type_=type_)
+    return call
 
 
 def _truth(value: Value) -> Sql:
