@@ -44,7 +44,7 @@ sort_key: expr [ASC | DESC] [NULLS NAME]
     | ISNULL sum -> isnull
     | ISNOTNULL sum -> isnull
 
-options: "(" [expr ("," expr)*] ")"
+?options: "(" [expr ("," expr)*] ")" -> options
     | array
 
 ?sum: product

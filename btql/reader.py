@@ -258,7 +258,7 @@ class Reader(Transformer_NonRecursive[Token, Part]):
         if not isinstance(count, int):
             raise BtqlError("an interval counts whole units", at=_at(number))
         count = -count if len(rest) == 3 else count
-        return Sub(interval(count, unit_of(unit, _at(unit)), _at(word)))
+        return Sub(interval(count, unit_of(str(unit), _at(unit)), _at(word)))
 
     def interval_text(self, parts: Parts) -> Sub:
         word, text = _all(parts, Token)
@@ -279,7 +279,7 @@ class Reader(Transformer_NonRecursive[Token, Part]):
     def call(self, parts: Parts) -> Sub:
         name = _all(parts, Token)[0]
         args = _all(parts, Sub)
-        expr = self._build.call(name, [arg.expr for arg in args], _at(name))
+        expr = self._build.call(str(name), [arg.expr for arg in args], _at(name))
         return _deeper(expr, _at(name), *args)
 
     def path(self, parts: Parts) -> Sub:

@@ -1,0 +1,90 @@
+"""Any text parses or gives an error with its place; nothing else ever comes out."""
+
+from __future__ import annotations
+
+from btql_strategies import conditions, rows
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from btql.closure import compile_filter
+from btql.errors import BtqlError
+from btql.parse import parse_filter
+from btql.query import parse_query, read_query
+from btql.wire import read_filter
+
+TOKENS = [
+    "(", ")", "[", "]", "{", "}", ",", ".", ":", "?", "|", "*", "-", "=", "<=>", "!=", "%", " ", "\n", "--",
+    "'", '"', "\\", "NOT", "AND", "IN", "IS", "NULL", "BETWEEN", "LIKE", "MATCH", "CASE", "WHEN", "THEN", "END",
+    "interval 1 day", "5", "1e5", "'x'", '"x"', "metadata", ".a", "is_root", "created", "now()", "len(", "select: ",
+    "from: project_logs('p')", "SELECT", "FROM", "WHERE", "ORDER BY", "LIMIT", "filter:", "\0", "é", "\ud800",
+]
+texts = st.one_of(
+    st.text(max_size=60),
+    st.lists(st.sampled_from(TOKENS), max_size=30).map("".join),
+    st.lists(st.sampled_from(TOKENS), max_size=30).map(" ".join),
+)
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> str:
+    """A valid filter with a piece taken out, doubled, or put in."""
+    text = draw(conditions)
+    start = draw(st.integers(0, len(text)))
+    end = draw(st.integers(start, min(len(text), start + 10)))
+    middle = draw(st.sampled_from(["", text[start:end] * 2, *TOKENS]))
+    return text[:start] + middle + text[end:]
+
+
+def assert_read_or_located(read: object, text: str) -> None:
+    try:
+        read(text)
+    except BtqlError as error:
+        lines = text.split("\n")
+        assert error.line is not None
+        assert error.column is not None
+        assert 1 <= error.line <= len(lines)
+        assert 1 <= error.column <= len(lines[error.line - 1]) + 1
+
+
+@settings(deadline=None)
+@given(texts | mutated())
+def test_any_text_is_a_filter_or_an_error_with_its_place(text: str) -> None:
+    assert_read_or_located(parse_filter, text)
+
+
+@settings(deadline=None)
+@given(texts | texts.map(lambda text: f"from: dataset('d') | filter: {text}") | texts.map(lambda text: f"SELECT * FROM dataset('d') WHERE {text}"))
+def test_any_text_is_a_query_or_an_error_with_its_place(text: str) -> None:
+    assert_read_or_located(parse_query, text)
+
+
+OPS = ["eq", "and", "or", "not", "in", "ident", "literal", "function", "if", "includes", "interval", "star", "add"]
+KEYS = ["op", "btql", "left", "right", "children", "expr", "name", "value", "args", "conds", "else", "unit", "select", "from", "filter", "sort"]
+trees = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from([*OPS, "metadata", "is_root", "now"]) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4)
+    | st.fixed_dictionaries({"op": st.sampled_from(OPS)}, optional=dict.fromkeys(KEYS[1:], inner)),
+    max_leaves=12,
+)
+
+
+@settings(deadline=None)
+@given(trees)
+def test_any_json_is_a_filter_or_an_error(tree: object) -> None:
+    for read in (read_filter, read_query):
+        try:
+            read(tree)
+        except BtqlError as error:
+            assert error.reason
+
+
+@settings(deadline=None)
+@given(conditions, rows)
+def test_a_filter_that_is_read_never_raises_for_a_row(text: str, row: dict) -> None:
+    try:
+        tree = parse_filter(text)
+    except BtqlError:
+        return
+    assert compile_filter(tree)(row) in (True, False, None)
+    assert compile_filter(tree)({}) in (True, False, None)
