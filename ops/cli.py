@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("ops.up:up", "Start everything, and keep it running until Ctrl-C."),
     "status": ("ops.status:status", "Show where everything is and whether it is ready."),
     "explain": ("ops.explain:explain_command", "Tell why a span has the scores it has."),
+    "tail": ("ops.tail:tail", "Show scores as they arrive."),
     "rules": ("ops.rules:rules", "Rules as code, and a rule run on rows that are there."),
     "outcomes": ("ops.outcomes:outcomes", "What errored, and running it again."),
     "keys": ("ops.keys:keys", "Make, list and revoke API keys."),

@@ -117,9 +117,7 @@ class _Statement:
     def shown(self, row: Row[Any]) -> JsonObject:
         """A row of the answer, its fields in the order of the query."""
         stored = row._asdict()
-        values = {
-            field.name: stored[f"field_{i}"] for i, field in enumerate(self._fields)
-        }
+        values = {field.name: stored[f"field_{i}"] for i, field in enumerate(self._fields)}
         if not self._has_star:
             return values
         return {**api_row(stored, org_id=self._scope.org_id), **values}

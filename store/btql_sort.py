@@ -102,7 +102,9 @@ def read_cursor(query: Query, columns: Sequence[SortColumn], cursor: str) -> lis
     Raises BtqlError for a cursor of another query, or of none.
     """
     try:
-        body = base64.b64decode(cursor.encode() + b"=" * (-len(cursor) % 4), b"-_", validate=True)
+        body = base64.b64decode(
+            cursor.encode() + b"=" * (-len(cursor) % 4), b"-_", validate=True
+        )
         digest, values = body[:_DIGEST_BYTES], orjson.loads(body[_DIGEST_BYTES:])
     except (UnicodeEncodeError, binascii.Error, orjson.JSONDecodeError):
         raise BtqlError(_FORGED) from None
@@ -112,9 +114,7 @@ def read_cursor(query: Query, columns: Sequence[SortColumn], cursor: str) -> lis
     return [_bound(column, value) for column, value in zip(columns, values, strict=True)]
 
 
-def _key_columns(
-    expr: Expr, compiler: SqlCompiler, *, descending: bool
-) -> list[SortColumn]:
+def _key_columns(expr: Expr, compiler: SqlCompiler, *, descending: bool) -> list[SortColumn]:
     def column(sql: Sql, kind: SortType) -> SortColumn:
         return SortColumn(sql=sql, descending=descending, type=kind)
 
@@ -125,7 +125,10 @@ def _key_columns(
     kind = kind_of(expr)
     if kind is Kind.TIME:
         time = compiler.time(expr)
-        return [_null_last(time), column(func.coalesce(time, literal(_NO_TIME, DateTime)), datetime)]
+        return [
+            _null_last(time),
+            column(func.coalesce(time, literal(_NO_TIME, DateTime)), datetime),
+        ]
     if kind is Kind.TEXT:
         text = compiler.text(expr)
         shown = func.coalesce(text, literal("", Text)).collate("C")

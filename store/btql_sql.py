@@ -8,9 +8,8 @@ migrations do what SQL alone could only do by raising for some rows.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import (
     ARRAY,
@@ -78,10 +77,9 @@ from store.btql_columns import (
     text_column,
     time_constant,
 )
+from store.btql_compare import created_compared, json_ordered, ordered, text_compared
 from store.tables import span
 
-_MILLISECOND = timedelta(milliseconds=1)
-_DAY_MICROS = MICROS_OF[Unit.DAY]
 _MIRRORED = {
     Comparison.LT: Comparison.GT,
     Comparison.LE: Comparison.GE,
@@ -151,7 +149,10 @@ class SqlCompiler:
             case Arithmetic():
                 return self._arithmetic(expr)
             case If():
-                whens = [(self.condition(one.condition), self.json(one.result)) for one in expr.branches]
+                whens = [
+                    (self.condition(one.condition), self.json(one.result))
+                    for one in expr.branches
+                ]
                 return case(*whens, else_=self.json(expr.otherwise))
             case Call() if expr.name != "to_boolean":
                 return self._call(expr)
@@ -179,7 +180,10 @@ class SqlCompiler:
                 assert isinstance(right, Interval)  # noqa: S101 - what makes it a time
                 return _shifted(self.time(left), right, -1 if op is Operation.SUB else 1)
             case If():
-                whens = [(self.condition(one.condition), self.time(one.result)) for one in expr.branches]
+                whens = [
+                    (self.condition(one.condition), self.time(one.result))
+                    for one in expr.branches
+                ]
                 return case(*whens, else_=self.time(expr.otherwise))
             case Call():
                 return self._time_call(expr)
@@ -203,15 +207,15 @@ class SqlCompiler:
             return a == b
         if op is Comparison.IS:
             return a.is_not_distinct_from(b)
-        return _ordered(op, func.btql_order(a, b, type_=Integer), literal(0, Integer))
+        return ordered(op, func.btql_order(a, b, type_=Integer), literal(0, Integer))
 
     def _compare_times(self, op: Comparison, left: Expr, right: Expr) -> Sql:
         if left == Path(column="created") and not paths_read(right):
-            return _created_compared(op, as_instant(self._constant(right)))
+            return created_compared(op, as_instant(self._constant(right)))
         if right == Path(column="created") and not paths_read(left):
             mirrored = _MIRRORED.get(op, op)
-            return _created_compared(mirrored, as_instant(self._constant(left)))
-        return _ordered(op, self.time(left), self.time(right))
+            return created_compared(mirrored, as_instant(self._constant(left)))
+        return ordered(op, self.time(left), self.time(right))
 
     def _compare_quickly(self, op: Comparison, left: Expr, right: Literal) -> Sql | None:
         """The comparison with a constant where plain SQL means the same, or None."""
@@ -219,18 +223,22 @@ class SqlCompiler:
             equal = op in (Comparison.EQ, Comparison.IS)
             # The cast keeps NOT inside: it binds looser than the comparison.
             truth = cast(self.condition(left), Boolean)
-            return _ordered(op, truth, _truth(right.json())) if equal else None
+            return ordered(op, truth, _truth(right.json())) if equal else None
         if not isinstance(left, Path):
             return None
         constant = right.json()
         if is_json(left):
-            return _json_ordered(op, json_path(left), constant, right.kind)
+            return json_ordered(op, json_path(left), constant, right.kind)
         if left.column == "_xact_id":
             version = version_of(right)
-            return None if version is None else _ordered(op, span.c.xact, literal(version, BigInteger))
+            return (
+                None
+                if version is None
+                else ordered(op, span.c.xact, literal(version, BigInteger))
+            )
         if kind_of(left) is not Kind.TEXT or not isinstance(constant, str):
             return None
-        return _compare_text(op, left.column, self.text(left), constant)
+        return text_compared(op, left.column, self.text(left), constant)
 
     def _among(self, expr: In) -> Sql:
         options = [option.json() for option in expr.options]
@@ -242,7 +250,9 @@ class SqlCompiler:
         if kind_of(item) is Kind.TIME:
             instants = [time_constant(as_instant(one)) for one in options]
             time = self.time(item)
-            return case((time.is_(None), null()), else_=or_(false(), *(time == one for one in instants)))
+            return case(
+                (time.is_(None), null()), else_=or_(false(), *(time == one for one in instants))
+            )
         if isinstance(item, Path) and is_plain(item):
             strings = [one for one in options if isinstance(one, str)]
             return span.c[item.column] == any_(literal(strings, ARRAY(Text)))
@@ -265,7 +275,11 @@ class SqlCompiler:
                 return shown.ilike(bound) if ignore_case else shown.like(bound)
             case Match(item=item, words=words):
                 is_text = isinstance(item, Path) and kind_of(item) is Kind.TEXT
-                text = self.text(item) if is_text else _function("btql_words", self.json(item), type_=Text)
+                text = (
+                    self.text(item)
+                    if is_text
+                    else _function("btql_words", self.json(item), type_=Text)
+                )
                 patterns = literal([word_pattern(word) for word in words], ARRAY(Text))
                 return func.lower(text.collate("C")).op("~", is_comparison=True)(all_(patterns))
             case Includes(haystack=haystack, needle=needle):
@@ -350,85 +364,6 @@ def _truth(value: Value) -> Sql:
 def _json_truth(value: Sql) -> Sql:
     truths = {text: json_constant(text == "true") for text in ("true", "false")}
     return case((value == truths["true"], true()), (value == truths["false"], false()))
-
-
-def _ordered(op: Comparison, left: Sql, right: Sql) -> Sql:
-    match op:
-        case Comparison.EQ:
-            return left == right
-        case Comparison.IS:
-            return left.is_not_distinct_from(right)
-        case Comparison.LT:
-            return left < right
-        case Comparison.LE:
-            return left <= right
-        case Comparison.GT:
-            return left > right
-        case Comparison.GE:
-            return left >= right
-
-
-def _json_ordered(op: Comparison, value: Sql, constant: Value, kind: LiteralKind) -> Sql | None:
-    bound = json_constant(constant)  # type: ignore[arg-type]
-    if op in (Comparison.EQ, Comparison.IS):
-        return _ordered(op, value, bound)
-    is_same_type = func.jsonb_typeof(value) == kind.value
-    if kind is LiteralKind.NUMBER:
-        return case((is_same_type, _ordered(op, value, bound)))
-    if kind is LiteralKind.STRING:
-        text = func.btql_text(value, type_=Text).collate("C")
-        return case((is_same_type, _ordered(op, text, literal(constant, Text))))
-    return None
-
-
-def _compare_text(op: Comparison, name: str, shown: Sql, constant: str) -> Sql:
-    """A TEXT column against a string; by what is stored where that is what is shown."""
-    equal = op in (Comparison.EQ, Comparison.IS)
-    if name == "_pagination_key" and (seq := _seq_of(constant)) is not None:
-        return _ordered(op, span.c.seq, literal(seq, BigInteger))
-    if name == "project_id" and equal and (project := _uuid_of(constant)):
-        return span.c.project_id == project
-    if equal:
-        return _ordered(op, shown, literal(constant, Text))
-    return _ordered(op, shown.collate("C"), literal(constant, Text))
-
-
-def _seq_of(key: str) -> int | None:
-    digits = key.removeprefix("p")
-    if len(key) != 21 or len(digits) != 20 or not (digits.isascii() and digits.isdigit()):
-        return None
-    return int(digits) if int(digits) < 2**63 else None
-
-
-def _uuid_of(text: str) -> UUID | None:
-    try:
-        found = UUID(text)
-    except ValueError:
-        return None
-    return found if str(found) == text else None
-
-
-def _created_compared(op: Comparison, instant: datetime | None) -> Sql:
-    """`created`, as shown to the millisecond, against a constant: the column stays bare."""
-    if instant is None:
-        return false() if op is Comparison.IS else cast(null(), Boolean)
-    instant = instant.astimezone(UTC)
-    floor = instant.replace(microsecond=instant.microsecond // 1000 * 1000)
-    is_whole = floor == instant
-    created = span.c.created
-    low = literal(floor, DateTime(timezone=True))
-    above = low + literal(_MILLISECOND)
-    match op:
-        case Comparison.GE:
-            return created >= (low if is_whole else above)
-        case Comparison.GT:
-            return created >= above
-        case Comparison.LT:
-            return created < (low if is_whole else above)
-        case Comparison.LE:
-            return created < above
-        case _:
-            return and_(created >= low, created < above) if is_whole else false()
 
 
 def _shifted(time: Sql, by: Interval, sign: int) -> Sql:

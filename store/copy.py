@@ -42,14 +42,14 @@ _KEY = " and ".join(f"span.{name} = staged.{name}" for name in KEY_COLUMNS)
 COPY_NEW = f"copy span ({_LIST}) from stdin"
 COPY_STAGED = f"copy span_staged ({_LIST}) from stdin"
 UPDATE_FROM_STAGED = f"""
-    update span set {_SET}, txid = pg_current_xact_id()
+    update span set {_SET}
       from span_staged staged where {_KEY}
 """
 UPSERT_FROM_STAGED = f"""
     insert into span ({_LIST}) select {_LIST} from span_staged
         order by project_id, object_type, object_id, id
     on conflict ({", ".join(KEY_COLUMNS)}) do update
-       set {_SET.replace("staged.", "excluded.")}, txid = pg_current_xact_id()
+       set {_SET.replace("staged.", "excluded.")}
 """
 
 

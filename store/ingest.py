@@ -42,6 +42,7 @@ from store.copy import (
 )
 from store.counters import Counts
 from store.database import Cursor, Database
+from store.versions import draw_versions
 
 TRIES_MAX = 5
 """Of one request that meets a concurrent writer; each loss means that another one won."""
@@ -141,7 +142,7 @@ class SpanWriter:
                 if (request.key_id, request.body_hash) not in known
             ]
             group = Group(stored=_locked_rows(cursor, fresh))
-            for request, xact in zip(fresh, _draw_versions(cursor, len(fresh)), strict=True):
+            for request, xact in zip(fresh, draw_versions(cursor, len(fresh)), strict=True):
                 known[request.key_id, request.body_hash] = _gather(
                     cursor, group, request, xact
                 )
@@ -206,14 +207,6 @@ class SpanWriter:
 
 def _once_each(requests: Iterable[IngestRequest]) -> list[IngestRequest]:
     return list({(request.key_id, request.body_hash): request for request in requests}.values())
-
-
-def _draw_versions(cursor: Cursor, count: int) -> list[Xact]:
-    """One version a request, increasing. Only ever called with the row locks already held."""
-    if not count:
-        return []
-    cursor.execute("select nextval('xact_seq') from generate_series(1, %s)", (count,))
-    return [Xact(number) for (number,) in cursor.fetchall()]
 
 
 def _locked_rows(

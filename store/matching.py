@@ -16,9 +16,10 @@ from spans.scoring import REASON_BYTES
 from store.counters import Counts
 from store.database import Cursor, Database
 from store.leases import release_abandoned
-from store.record import Locked, draw_version, lock_rows, record, write_computed
+from store.record import Locked, lock_rows, record, write_computed
 from store.rule_rows import rule_from_json
 from store.subjects import read_subjects
+from store.versions import draw_versions
 
 ENTRIES_PER_CLAIM = 200
 RULE_SETS_KEPT = 256
@@ -192,7 +193,7 @@ def _withdraw(cursor: Cursor, locked: Locked, matched: Matched) -> None:
         (*where, gone),
     )
     if any(row.is_changed for row in locked.values()):
-        write_computed(cursor, locked, draw_version(cursor))
+        write_computed(cursor, locked, *draw_versions(cursor, 1))
 
 
 def _count(counts: Counts, matched: Matched) -> None:

@@ -36,6 +36,7 @@ from store.copy import (
 from store.counters import Counts
 from store.database import Cursor
 from store.delays import count_executions
+from store.versions import draw_versions
 
 OUTCOME_COLUMNS = (
     "id", "project_id", "object_type", "object_id", "subject_kind", "subject_id",
@@ -148,7 +149,7 @@ def write_computed(cursor: Cursor, locked: Locked, xact: Xact) -> None:
         keys = list(group)
         cursor.execute(
             """update span set computed_scores = fresh.scores, computed_by = fresh.by,
-                               xact = %s, txid = pg_current_xact_id()
+                               xact = %s
                  from json_to_recordset(%s::json) as fresh(id text, scores jsonb, by jsonb)
                 where project_id = %s and object_type = %s and object_id = %s
                   and span.id = fresh.id""",
@@ -167,12 +168,6 @@ def write_computed(cursor: Cursor, locked: Locked, xact: Xact) -> None:
                 *where,
             ),
         )
-
-
-def draw_version(cursor: Cursor) -> Xact:
-    """A new version; only to be drawn once the row locks are held."""
-    cursor.execute("select nextval('xact_seq')")
-    return Xact(cursor.fetchone()[0])  # type: ignore[index]  # a sequence always answers
 
 
 def _insert_outcomes(cursor: Cursor, lines: Sequence[bytes]) -> set[UUID]:
@@ -282,7 +277,7 @@ def _write_scores(
                     spans.append(score_span(subject, asked, execution.verdict))
     if not spans and not any(row.is_changed for row in locked.values()):
         return
-    xact = draw_version(cursor)
+    (xact,) = draw_versions(cursor, 1)
     if spans:
         now = at.decode()
         spans.sort(key=lambda row: row.key)

@@ -11,10 +11,32 @@ from spans.json import Json
 
 # Of the table `span`, what `api_row` needs, in the order of the API's columns.
 STORED = (
-    "id", "xact", "seq", "created", "project_id", "object_type", "object_id", "span_id",
-    "root_span_id", "span_parents", "is_root", "input", "output", "expected", "error", "scores",
-    "metadata", "metrics", "tags", "span_attributes", "context", "origin", "facets",
-    "classifications", "scoring_state", "extra",
+    "id",
+    "xact",
+    "seq",
+    "created",
+    "project_id",
+    "object_type",
+    "object_id",
+    "span_id",
+    "root_span_id",
+    "span_parents",
+    "is_root",
+    "input",
+    "output",
+    "expected",
+    "error",
+    "scores",
+    "metadata",
+    "metrics",
+    "tags",
+    "span_attributes",
+    "context",
+    "origin",
+    "facets",
+    "classifications",
+    "scoring_state",
+    "extra",
 )
 _AS_STORED = STORED[STORED.index("input") : STORED.index("scoring_state")]
 # How a row names the object that it belongs to.

@@ -18,7 +18,6 @@ span = Table(
     Column("xact", BigInteger, nullable=False),
     Column("content_xact", BigInteger, nullable=False),
     Column("trigger_xact", BigInteger),
-    Column("txid", Text, nullable=False),
     Column("has_base", Boolean, nullable=False),
     Column("deleted_at", DateTime(timezone=True)),
     Column("span_id", Text, nullable=False),

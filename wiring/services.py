@@ -16,6 +16,7 @@ from spans.clock import Clock, system_clock
 from spans.errors import SetupError
 from store.database import Database
 from store.explain import ExplainRecords
+from store.following import Following
 from store.ingest import SpanWriter
 from store.keys import Keys
 from store.ledger import Ledger
@@ -54,6 +55,7 @@ class Services:
     outcomes: Outcomes
     recent: RecentRows
     explain: ExplainRecords
+    following: Following
     upkeep: Upkeep
 
     def judging(self) -> Judging:
@@ -107,6 +109,7 @@ def open_services(settings: Settings, *, clock: Clock = system_clock) -> Service
         recent=RecentRows(database, clock),
         ledger=Ledger(database, clock, lease_s=settings.lease_s),
         explain=ExplainRecords(database, match_records),
+        following=Following(database),
         upkeep=Upkeep(
             database,
             Retention(

@@ -13,6 +13,8 @@ XACT_SEQUENCE = """
 do $$ begin
   execute format('create sequence xact_seq as bigint start %s',
                  (3553::bigint << 48) | (extract(epoch from now())::bigint << 16));
+  -- From now on every draw lies above `last_value`, the very first one too.
+  perform nextval('xact_seq');
 end $$
 """
 
@@ -80,7 +82,6 @@ create table span (
   xact bigint not null,                 -- the last write of any kind
   content_xact bigint not null,         -- the last that changed input, output, expected, error
   trigger_xact bigint,                  -- the last that put it up for matching
-  txid xid8 not null default pg_current_xact_id(),  -- readers of `xact` stay below the horizon
   has_base boolean not null,            -- false: only merges have come so far
   deleted_at timestamptz,
   span_id text not null,
