@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -21,6 +21,7 @@ from ops.postgres import start_postgres
 from ops.valkey import start_valkey
 from store.migrate import upgrade
 
+ROOT = Path(__file__).parents[1]
 # A test kills processes, never the machine: what the kernel holds is as good as on disk.
 FAST = {"fsync": "off", "full_page_writes": "off"}
 _numbers = itertools.count(1)
@@ -125,6 +126,18 @@ def own_stack(
         ) as stopped,
     ):
         yield stopped
+
+
+@pytest.fixture(scope="session")
+def client_python() -> Callable[[str], Path]:
+    """The Python of a real client's environment: "sdk-0.47", "sdk-0.3" or "api-0.6"."""
+
+    def python_of(name: str) -> Path:
+        path = ROOT / ".cache" / "clients" / name / "bin" / "python"
+        assert path.exists(), f"{path} is missing: `make clients` makes it"
+        return path
+
+    return python_of
 
 
 def create_database(postgres_url: str, *, name: str, template: str = "template1") -> str:

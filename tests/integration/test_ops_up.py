@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from ops.example import ANSWERS, RULES
 
 TALLYARD = str(Path(sys.executable).parent / "tallyard")
 READY_S = 90.0
+ROOT = Path(__file__).parents[2]
 REST_BYTES_MAX = 700e6
 
 
@@ -148,6 +151,30 @@ def test_status_tells_a_script_that_all_is_ready(running):
     assert told["urls"]["api"] in running.said()
 
 
+def test_flower_shows_the_workers_to_who_has_its_password(running):
+    url = json.loads(tallyard(running.data_dir, "status", "--json").stdout)["urls"]["flower"]
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(f"{url}/workers")
+    password = (running.data_dir / "flower_password").read_text().strip()
+    pair = base64.b64encode(f"tallyard:{password}".encode()).decode()
+    request = urllib.request.Request(
+        f"{url}/workers", headers={"Authorization": f"Basic {pair}"}
+    )
+    with urllib.request.urlopen(request) as answer:
+        page = answer.read().decode()
+    assert [name for name in ("match@", "heavy@", "judge@") if name not in page] == []
+
+
+def test_a_key_made_on_the_command_line_opens_the_api(running):
+    made = json.loads(tallyard(running.data_dir, "keys", "create", "--json").stdout)["key"]
+    url = json.loads(tallyard(running.data_dir, "status", "--json").stdout)["urls"]["api"]
+    request = urllib.request.Request(
+        f"{url}/v1/project", headers={"Authorization": f"Bearer {made}"}
+    )
+    with urllib.request.urlopen(request) as answer:
+        assert answer.status == 200
+
+
 def test_a_second_start_on_the_same_data_is_refused_with_a_sentence(running):
     done = tallyard(running.data_dir, "up")
     assert done.returncode == 1
@@ -206,6 +233,24 @@ def test_it_stops_within_five_seconds_and_leaves_nothing_and_goes_on_later(folde
     done = tallyard(folder / "again", "clean", "--yes")
     assert done.returncode == 0
     assert not (folder / "again").exists()
+
+
+def test_make_run_ends_with_all_it_started(folder):
+    output = folder / "make.out"
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            ["make", "run"],
+            cwd=ROOT,
+            env=environment(folder / "made"),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    started = Running(data_dir=folder / "made", process=process, output=output)
+    started.wait_for("Ctrl-C stops everything")
+    family = started.descendants()
+    process.terminate()
+    assert wait_until(lambda: survivors(family) == [], deadline_s=5), survivors(family)
+    process.wait(5)
 
 
 def test_clean_stops_what_runs_first(folder):
