@@ -297,6 +297,7 @@ _PLAIN_REASONS = {
     Reason.NOT_FINISHED: "not finished: metrics.end was taken away again",
     Reason.DELETED: "the row had been deleted",
     Reason.UNSUPPORTED_SCOPE: "the rule's scope is not the span",
+    Reason.POISONED: "deciding on the span killed its worker, each time it was tried",
 }
 
 

@@ -37,6 +37,9 @@ from spans.scoring import REASON_BYTES, OriginKind, Reason, Role, ScorerRef
 ROWS_PER_CLAIM = 1000
 """Rows that one transaction matches: enough to spread its fixed cost, few enough to repeat."""
 
+ATTEMPTS_MAX = 10
+"""Times that an entry is taken up: one whose rows kill whoever decides on them ends here."""
+
 SCORER_COLUMNS = frozenset({"input", "output", "expected", "metadata", "tags"})
 
 
@@ -80,7 +83,10 @@ class MatchStore(Protocol):
     """What matching needs of stored data."""
 
     def claim_entries(self, rows_max: int) -> list[Batch]:
-        """Entries that nobody holds, oldest first, now held by this process."""
+        """Entries that nobody holds, oldest first, now held by this process.
+
+        One that was held before, by a process that never finished it, comes alone.
+        """
         ...
 
     def rule_set(self, project_id: ProjectId, revision: int) -> RuleSet: ...
@@ -118,6 +124,8 @@ class Matcher:
     def decide(self, batch: Batch) -> Matched:
         """Decide on every row of the batch, and run the cheap scorers."""
         rule_set = self.store.rule_set(batch.where.project_id, batch.revision)
+        if any(entry.attempts > ATTEMPTS_MAX for entry in batch.entries):
+            return _given_up(batch, rule_set)
         ids = [row_id for entry in batch.entries for row_id in entry.row_ids]
         subjects = self.store.subjects(batch.where, ids, rule_set.columns)
         reasons: list[bytes] = []
@@ -199,6 +207,17 @@ def asked_of(planned: PlannedRule, subject: Subject, revision: int | None) -> li
         )
         for choice in rule.scorers
     ]
+
+
+def _given_up(batch: Batch, rule_set: RuleSet) -> Matched:
+    """A record that says of every row and rule that matching it kills. Such an entry comes
+    alone (see MatchStore.claim_entries)."""
+    code = REASON_BYTES[Reason.POISONED]
+    return Matched(
+        batch=batch,
+        reasons=tuple(code * (len(e.row_ids) * len(rule_set.rules)) for e in batch.entries),
+        executions=(), postponed=(), rescored=(),
+    )
 
 
 def queue_of(scorer: ScorerRef) -> str:

@@ -103,6 +103,7 @@ class Reason(StrEnum):
     DELETED = "deleted"
     FILTER_ERROR = "filter_error"        # the filter no longer compiles: its author must act
     UNSUPPORTED_SCOPE = "unsupported_scope"
+    POISONED = "poisoned"                # deciding on it killed its worker, again and again
 
 
 REASON_BYTES: dict[Reason, bytes] = {
@@ -119,6 +120,7 @@ REASON_BYTES: dict[Reason, bytes] = {
     Reason.DELETED: b"x",
     Reason.FILTER_ERROR: b"e",
     Reason.UNSUPPORTED_SCOPE: b"c",
+    Reason.POISONED: b"k",
 }
 REASON_OF_BYTE: dict[int, Reason] = {code[0]: reason for reason, code in REASON_BYTES.items()}
 

@@ -107,7 +107,7 @@ class SqlCompiler:
     tz_offset: int
     org_id: str | None
 
-    def condition(self, expr: Expr) -> Sql:
+    def condition(self, expr: Expr) -> Sql:  # noqa: C901 - one case for each kind of node
         """The expression as a boolean; what is neither true nor false is null."""
         if not paths_read(expr):
             return _truth(self._constant(expr))

@@ -365,8 +365,9 @@ def _write_outbox(cursor: Cursor, group: Group) -> None:
     """One entry for each (object, version) with the rows that are up for matching."""
     entries: dict[tuple[ObjectRef, Xact], list[Draft]] = {}
     for draft in group.drafts.values():
-        if draft.trigger_xact == draft.xact:
-            entries.setdefault((draft.row.key.object, draft.xact), []).append(draft)
+        before = draft.stored.trigger_xact if draft.stored else None
+        if draft.trigger_xact is not None and draft.trigger_xact != before:
+            entries.setdefault((draft.row.key.object, draft.trigger_xact), []).append(draft)
     cursor.executemany(
         """insert into outbox (project_id, object_type, object_id, xact, row_ids, rescored)
            values (%s, %s, %s, %s, %s, %s)""",

@@ -24,13 +24,20 @@ from store.versions import draw_versions
 ENTRIES_PER_CLAIM = 200
 RULE_SETS_KEPT = 256
 
+# An entry that was held before may have killed who held it: it comes first, and alone.
 # The candidates' rows are summed up from the oldest on; what goes beyond the limit is
 # unlocked again by the commit. The newest revision of the rules is what decides.
 CLAIM = """
-    with candidate as (
+    with suspect as materialized (
       select seq, cardinality(row_ids) as size from outbox
-       where matched_at is null and (lease_until is null or lease_until < now())
+       where matched_at is null and attempts > 0
+         and (lease_until is null or lease_until < now())
+       order by seq limit 1 for update skip locked),
+    fresh as materialized (
+      select seq, cardinality(row_ids) as size from outbox
+       where matched_at is null and attempts = 0 and not exists (select from suspect)
        order by seq limit %(entries)s for update skip locked),
+    candidate as (select * from suspect union all select * from fresh),
     taken as (
       select seq from (select seq, sum(size) over (order by seq) - size as before
                          from candidate) sized

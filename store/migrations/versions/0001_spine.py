@@ -144,6 +144,7 @@ create table outbox (
   reasons bytea                         -- one byte for each (row, rule of that revision), by row
 );
 create index outbox_waiting on outbox (seq) where matched_at is null;
+create index outbox_suspect on outbox (seq) where matched_at is null and attempts > 0;
 create index outbox_by_xact on outbox (project_id, xact);
 create index outbox_matched on outbox (matched_at) where matched_at is not null;
 
