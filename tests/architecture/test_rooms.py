@@ -11,6 +11,7 @@ import sys
 import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -19,6 +20,7 @@ from wiring.settings import Settings
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 ROOMS = sorted(PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"])
+NOT_PRODUCT = {"benchmarks"}
 BROAD = {"Exception", "BaseException"}
 BROAD_EXCEPTS_MAX = 3
 # Answers on standard output: what importing a module changed, if anything.
@@ -59,7 +61,7 @@ def contracts() -> configparser.ConfigParser:
 def test_the_list_of_rooms_is_the_same_everywhere():
     tool = PROJECT["tool"]
     layers = re.findall(r"\w+", contracts()["importlinter:contract:rooms"]["layers"])
-    folders = [path.parent.name for path in ROOT.glob("*/__init__.py")]
+    folders = {path.parent.name for path in ROOT.glob("*/__init__.py")} - NOT_PRODUCT
     assert {
         "mypy": sorted(tool["mypy"]["packages"]),
         "isort": sorted(tool["ruff"]["lint"]["isort"]["known-first-party"]),
@@ -67,6 +69,18 @@ def test_the_list_of_rooms_is_the_same_everywhere():
         "layers": sorted(layers),
         "folders": sorted(folders),
     } == dict.fromkeys(("mypy", "isort", "import-linter", "layers", "folders"), ROOMS)
+
+
+def test_the_wheel_holds_the_rooms_and_nothing_else(tmp_path):
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    held = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert held == {str(path.relative_to(ROOT)) for path in sources()}
 
 
 def test_no_other_distribution_claims_our_import_names():
