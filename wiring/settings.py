@@ -73,10 +73,10 @@ class Settings(BaseModel):
     match_processes: int = Field(1, ge=1, le=64, description="Processes of the match worker")
     heavy_processes: int = Field(1, ge=1, le=64, description="Processes of the heavy worker")
     cost_limit: float = Field(
-        2e6,
+        1e7,
         gt=0,
-        description="Cost bound of a scorer that runs while matching (for Levenshtein: "
-        "characters x characters); above it the heavy queue takes over",
+        description="Most work of a scorer that runs while matching, in units of 0.15 ns "
+        "(for Levenshtein: characters x characters); above it the heavy queue takes over",
     )
 
     body_bytes_max: int = Field(
