@@ -156,7 +156,7 @@ class Stack:
         return [own.pid, *(each.pid for each in own.children(recursive=True))]
 
     def kill(self, name: str, how: signal.Signals = signal.SIGKILL) -> None:
-        """Send the signal; SIGKILL to the process and its pool at once, and wait for the end."""
+        """Send the signal; SIGKILL goes to its pool too, and the end is waited for."""
         child = self.children[name]
         if how is signal.SIGKILL:
             child.kill()
