@@ -106,9 +106,7 @@ class Builder:
             return self.path([text], at)
         return Literal(kind=LiteralKind.STRING, value=text, at=at)
 
-    def compare(
-        self, op: Comparison, left: Expr, right: Expr, at: Position | None
-    ) -> Expr:
+    def compare(self, op: Comparison, left: Expr, right: Expr, at: Position | None) -> Expr:
         if op is Comparison.IS and is_null(right):
             return self.is_null(left, at)
         if isinstance(left, Literal) and not isinstance(right, Literal):
@@ -124,7 +122,10 @@ class Builder:
 
     def between(self, item: Expr, low: Expr, high: Expr, at: Position | None) -> Expr:
         return self.all_of(
-            (self.compare(Comparison.GE, item, low, at), self.compare(Comparison.LE, item, high, at)),
+            (
+                self.compare(Comparison.GE, item, low, at),
+                self.compare(Comparison.LE, item, high, at),
+            ),
             at,
         )
 
@@ -178,9 +179,7 @@ class Builder:
         flat = self._flat(children, Or)
         return Or(children=flat, at=at) if len(flat) > 1 else flat[0]
 
-    def arithmetic(
-        self, op: Operation, left: Expr, right: Expr, at: Position | None
-    ) -> Expr:
+    def arithmetic(self, op: Operation, left: Expr, right: Expr, at: Position | None) -> Expr:
         check_arithmetic(op, left, right, at)
         return Arithmetic(op=op, left=left, right=right, at=at)
 
@@ -192,9 +191,7 @@ class Builder:
         zero = Literal(kind=LiteralKind.NUMBER, value=0, at=at)
         return self.arithmetic(Operation.SUB, zero, item, at)
 
-    def choice(
-        self, branches: Sequence[Branch], otherwise: Expr, at: Position | None
-    ) -> Expr:
+    def choice(self, branches: Sequence[Branch], otherwise: Expr, at: Position | None) -> Expr:
         """The first branch that holds; a choice in the last place becomes more branches."""
         for branch in branches:
             self._count_bare(branch.condition)
@@ -230,16 +227,17 @@ class Builder:
             raise BtqlError(f"{name}() takes {takes}, not {len(args)}", at=at)
         return build(*args)
 
-    def _rewrites(
-        self, at: Position | None
-    ) -> dict[str, tuple[int, Callable[..., Expr]]]:
+    def _rewrites(self, at: Position | None) -> dict[str, tuple[int, Callable[..., Expr]]]:
         """By name: how many arguments, and what the call stands for."""
         return {
             "contains": (2, lambda haystack, needle: self.includes(haystack, needle, at)),
             "includes": (2, lambda haystack, needle: self.includes(haystack, needle, at)),
             "search": (1, lambda query: self._search(query, at)),
             "estimated_cost": (0, lambda: self.path(["metrics", "estimated_cost"], at)),
-            "to_interval": (1, lambda text: interval_of(constant_string(text, "the interval"), at)),
+            "to_interval": (
+                1,
+                lambda text: interval_of(constant_string(text, "the interval"), at),
+            ),
             # A filter that looks at one span is its own trace.
             "any_span": (1, self.condition),
             "filter_spans": (1, self.condition),

@@ -59,7 +59,7 @@ def unified_kind(parts: list[Expr] | tuple[Expr, ...]) -> Kind:
 
 
 def kind_of_arithmetic(op: Operation, left: Kind, right: Kind) -> Kind:
-    """TIME for a time moved by an interval; NUMBER otherwise, also for seconds between times."""
+    """TIME for a time moved by an interval, else NUMBER (seconds between two times, too)."""
     moved = op in (Operation.ADD, Operation.SUB) and Kind.INTERVAL in (left, right)
     return Kind.TIME if moved else Kind.NUMBER
 
@@ -103,13 +103,13 @@ def check_time(expr: Expr) -> None:
         raise BtqlError(
             f"a time is needed here, not a {kind}; to_datetime() reads unix seconds", at=expr.at
         )
-    if isinstance(expr, Literal) and not is_null(expr):
-        if expr.kind is not LiteralKind.STRING or read_instant(str(expr.value)) is None:
-            raise BtqlError(
-                f"{expr.json()!r} is no time; write it like '2026-06-14' or"
-                " '2026-06-14T18:30:00Z'",
-                at=expr.at,
-            )
+    if not isinstance(expr, Literal) or is_null(expr):
+        return
+    if expr.kind is not LiteralKind.STRING or read_instant(str(expr.value)) is None:
+        raise BtqlError(
+            f"{expr.json()!r} is no time; write it like '2026-06-14' or '2026-06-14T18:30:00Z'",
+            at=expr.at,
+        )
 
 
 def check_condition(expr: Expr) -> None:

@@ -13,10 +13,10 @@ from btql.tree import Unit
 class Takes(StrEnum):
     """What the arguments must be; JSON arguments are looked at row by row."""
 
-    VALUES = "values"                    # anything but an interval
-    TIME = "time"                        # one time
-    UNIT_AND_TIME = "unit and time"      # a unit ('day', '15 minutes'), then a time
-    VALUE_AND_KEY = "value and key"      # a value, then a constant string
+    VALUES = "values"  # anything but an interval
+    TIME = "time"  # one time
+    UNIT_AND_TIME = "unit and time"  # a unit ('day', '15 minutes'), then a time
+    VALUE_AND_KEY = "value and key"  # a value, then a constant string
     NOTHING = "nothing"
 
 
@@ -45,7 +45,13 @@ _PERIOD = Signature(least=1, most=1, takes=Takes.TIME, gives=Kind.TIME)
 PERIODS: dict[str, Unit] = {
     unit.value: unit
     for unit in (
-        Unit.SECOND, Unit.MINUTE, Unit.HOUR, Unit.DAY, Unit.WEEK, Unit.MONTH, Unit.YEAR,
+        Unit.SECOND,
+        Unit.MINUTE,
+        Unit.HOUR,
+        Unit.DAY,
+        Unit.WEEK,
+        Unit.MONTH,
+        Unit.YEAR,
     )
 }
 SIGNATURES: dict[str, Signature] = {
@@ -73,7 +79,15 @@ SIGNATURES: dict[str, Signature] = {
 }
 # These become other nodes as they are read, and never stand in a tree as calls.
 REWRITTEN = frozenset(
-    {"contains", "includes", "search", "estimated_cost", "to_interval", "any_span", "filter_spans"}
+    {
+        "contains",
+        "includes",
+        "search",
+        "estimated_cost",
+        "to_interval",
+        "any_span",
+        "filter_spans",
+    }
 )
 AGGREGATES = frozenset(
     {"count", "count_distinct", "sum", "avg", "min", "max", "any_value", "percentile"}

@@ -12,7 +12,8 @@ filter: [expr]
 items: item ("," item)*
 order: sort_key ("," sort_key)*
 source: name "(" argument ("," argument)* ")" [NAME]
-sql: _SELECT items _FROM sql_source [_WHERE expr] [_ORDER _BY order] [_LIMIT NUMBER] [_OFFSET STRING]
+sql: _SELECT items _FROM sql_source _rest
+_rest: [_WHERE expr] [_ORDER _BY order] [_LIMIT NUMBER] [_OFFSET STRING]
 
 sql_source: name "(" argument ("," argument)* ")" -> source
 argument: expr | NAME ARROW expr

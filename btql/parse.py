@@ -18,8 +18,19 @@ if TYPE_CHECKING:
 MOST_BYTES = 16_384
 _UNSUPPORTED = frozenset(
     {
-        "GROUP", "HAVING", "PIVOT", "UNPIVOT", "JOIN", "UNION", "INTERSECT", "EXCEPT",
-        "TABLESAMPLE", "SETTINGS", "DISTINCT", "OVER", "WITH",
+        "GROUP",
+        "HAVING",
+        "PIVOT",
+        "UNPIVOT",
+        "JOIN",
+        "UNION",
+        "INTERSECT",
+        "EXCEPT",
+        "TABLESAMPLE",
+        "SETTINGS",
+        "DISTINCT",
+        "OVER",
+        "WITH",
     }
 )
 

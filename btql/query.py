@@ -21,9 +21,22 @@ OBJECT_TYPES = ("project_logs", "experiment", "dataset", "playground_logs")
 CLAUSES = ("select", "from", "filter", "sort", "limit", "cursor")
 # Understood as words, so that the answer is "not supported yet" and not "unknown".
 OTHER_CLAUSES = (
-    "dimensions", "measures", "pivot", "unpivot", "infer", "sample", "preview_length",
-    "inference_budget", "comparison_key", "weighted_scores", "custom_columns", "span_filter",
-    "trace_filter", "final_filter", "final_dimensions", "final_measures",
+    "dimensions",
+    "measures",
+    "pivot",
+    "unpivot",
+    "infer",
+    "sample",
+    "preview_length",
+    "inference_budget",
+    "comparison_key",
+    "weighted_scores",
+    "custom_columns",
+    "span_filter",
+    "trace_filter",
+    "final_filter",
+    "final_dimensions",
+    "final_measures",
 )
 MOST_FIELDS = 100
 MOST_SORT_KEYS = 8
@@ -75,7 +88,7 @@ def read_query(value: Json) -> Query:
 
 
 def parse_query(text: str) -> Query:
-    """A query from text: SQL if it starts with SELECT, else clauses (`select: ... | from: ...`).
+    """A query from text: SQL if it starts with SELECT, else clauses (`from: ... | limit: 5`).
 
     Raises BtqlError with a position, as `btql.parse.parse_filter` does.
     """
@@ -259,7 +272,9 @@ def _from_tree(tree: JsonObject) -> Query:
     where = tree.get("filter")
     expr = TRUE if where is None else reader.expression(where, "filter")
     limit, cursor = tree.get("limit"), tree.get("cursor")
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+    if limit is not None and (
+        isinstance(limit, bool) or not isinstance(limit, int) or limit < 1
+    ):
         raise BtqlError("a limit is a whole number from 1", path="limit")
     return Query(
         object_type=objects.object_type,

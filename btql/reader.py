@@ -13,7 +13,7 @@ from btql.build import DEEPEST, Builder
 from btql.checks import interval, interval_of, unit_of
 from btql.clauses import Argument, Clause, Item, SortKey, Source
 from btql.errors import BtqlError, Position
-from btql.tree import TRUE, Branch, Comparison, Expr, Literal, LiteralKind, Operation
+from btql.tree import TRUE, Branch, Comparison, Expr, Literal, LiteralKind, Operation, Scalar
 
 # An IEEE double needs 17 digits, a 64-bit integer 19.
 MOST_DIGITS = 40
@@ -69,7 +69,18 @@ class Step:
 
 
 Part: TypeAlias = (
-    Sub | Pair | Options | When | Step | Item | SortKey | Argument | Source | Clause | Token | None
+    Sub
+    | Pair
+    | Options
+    | When
+    | Step
+    | Item
+    | SortKey
+    | Argument
+    | Source
+    | Clause
+    | Token
+    | None
 )
 Parts: TypeAlias = list[Part]
 _T = TypeVar("_T")
@@ -245,8 +256,12 @@ class Reader(Transformer_NonRecursive[Token, Part]):
         at = _at(_all(parts, Token)[0])
         pairs = {pair.key: pair.value for pair in _all(parts, Pair)}
         # A later pair wins, as in JSON; sorted, so that equal objects are equal.
-        literal = Literal(kind=LiteralKind.OBJECT, value=tuple(sorted(pairs.items(), key=_key)), at=at)
-        return _deeper(literal, at, *(Sub(value, _literal_depth(value)) for value in pairs.values()))
+        literal = Literal(
+            kind=LiteralKind.OBJECT, value=tuple(sorted(pairs.items(), key=_key)), at=at
+        )
+        return _deeper(
+            literal, at, *(Sub(value, _literal_depth(value)) for value in pairs.values())
+        )
 
     def pair(self, parts: Parts) -> Pair:
         return Pair(_word(_all(parts, Token)[0]), _literal(_all(parts, Sub)[0].expr))
@@ -332,9 +347,7 @@ def _deeper(expr: Expr, at: Position | None, *inner: Sub) -> Sub:
     return Sub(expr, depth)
 
 
-def _chain(
-    build: Callable[[list[Expr], Position | None], Expr], parts: Parts
-) -> Sub:
+def _chain(build: Callable[[list[Expr], Position | None], Expr], parts: Parts) -> Sub:
     subs, word = _all(parts, Sub), _all(parts, Token)[0]
     return _deeper(build([sub.expr for sub in subs], _at(word)), _at(word), *subs)
 
@@ -349,7 +362,7 @@ def _options(parts: Parts) -> tuple[Literal, ...]:
     return tuple(item for item in array.value if isinstance(item, Literal))
 
 
-def _constant(kind: LiteralKind, value: None | bool | int | float | str, at: Position) -> Sub:
+def _constant(kind: LiteralKind, value: Scalar, at: Position) -> Sub:
     return Sub(Literal(kind=kind, value=value, at=at))
 
 

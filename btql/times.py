@@ -49,8 +49,14 @@ def read_instant(text: str) -> datetime | None:
     year, month, day, hour, minute, second, fraction, zone = found.groups()
     try:
         local = datetime(
-            int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0),
-            int((fraction or "0").ljust(6, "0")[:6]), tzinfo=UTC,
+            int(year),
+            int(month),
+            int(day),
+            int(hour or 0),
+            int(minute or 0),
+            int(second or 0),
+            int((fraction or "0").ljust(6, "0")[:6]),
+            tzinfo=UTC,
         )
         return local - _offset(zone)
     except (ValueError, OverflowError):  # 30 February, hour 24; the year 0 after an offset

@@ -62,7 +62,7 @@ class Node:
     at: Position | None = field(default=None, compare=False, repr=False)
 
 
-Scalar: TypeAlias = "None | bool | int | float | str"
+Scalar: TypeAlias = "bool | int | float | str | None"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,4 +211,3 @@ def children_of(expr: Expr) -> tuple[Expr, ...]:
             return (*parts, otherwise)
         case _:
             return ()
-

@@ -44,9 +44,7 @@ def same(left: Value, right: Value) -> bool:
         return isinstance(right, int | float) and exact(left) == exact(right)
     if isinstance(left, list):
         return (
-            isinstance(right, list)
-            and len(left) == len(right)
-            and all(map(same, left, right))
+            isinstance(right, list) and len(left) == len(right) and all(map(same, left, right))
         )
     if isinstance(left, dict):
         return (

@@ -25,7 +25,7 @@ from btql.tree import (
 from spans.json import Json, JsonObject
 
 MOST_NODES = 4000
-LARGEST_NUMBER = 1e308   # infinity is beyond it, and NaN is not below it
+LARGEST_NUMBER = 1e308  # infinity is beyond it, and NaN is not below it
 _COMPARISONS = {one.value: one for one in Comparison}
 _OPERATIONS = {one.value: one for one in Operation}
 
@@ -58,16 +58,19 @@ class TreeReader:
         """One node. A plain string is text of the language, as `{btql: ...}` is."""
         self._count(path, depth)
         try:
-            if isinstance(value, str):
-                return parse_expression(value, self.build)
-            if not isinstance(value, dict):
-                raise BtqlError("an expression is an object with a key op or btql")
-            if "btql" in value:
-                check_keys(value, {"btql"}, path)
-                return parse_expression(text_of(value["btql"], f"{path}.btql"), self.build)
-            return self._read(value, path, depth)
+            return self._expression(value, path, depth)
         except BtqlError as error:
             raise error.within(path) from None
+
+    def _expression(self, value: Json, path: str, depth: int) -> Expr:
+        if isinstance(value, str):
+            return parse_expression(value, self.build)
+        if not isinstance(value, dict):
+            raise BtqlError("an expression is an object with a key op or btql")
+        if "btql" in value:
+            check_keys(value, {"btql"}, path)
+            return parse_expression(text_of(value["btql"], f"{path}.btql"), self.build)
+        return self._read(value, path, depth)
 
     def literal(self, value: Json, path: str, depth: int = 1) -> Literal:
         """A constant from plain JSON."""
@@ -86,7 +89,8 @@ class TreeReader:
                 return Literal(kind=LiteralKind.NUMBER, value=value)
             case list():
                 items = [
-                    self.literal(item, f"{path}[{i}]", depth + 1) for i, item in enumerate(value)
+                    self.literal(item, f"{path}[{i}]", depth + 1)
+                    for i, item in enumerate(value)
                 ]
                 return Literal(kind=LiteralKind.ARRAY, value=tuple(items))
             case dict():
@@ -185,7 +189,9 @@ class TreeReader:
             if len(found) + len(waiting) > MOST_PREDICATES:
                 raise BtqlError(f"a filter has at most {MOST_PREDICATES} predicates")
             check_keys(one, {"left", "right", "children"}, where)
-            parts = [(one[side], f"{where}.{side}") for side in ("left", "right") if side in one]
+            parts = [
+                (one[side], f"{where}.{side}") for side in ("left", "right") if side in one
+            ]
             children = list_of(one.get("children") or [], f"{where}.children")
             parts += [(child, f"{where}.children[{i}]") for i, child in enumerate(children)]
             waiting += reversed(parts)

@@ -11,12 +11,25 @@ from sqlalchemy import Connection, text
 from spans.json import JsonObject
 
 JSON_COLUMNS = (
-    "span_parents", "input", "output", "expected", "error", "metadata", "metrics", "tags",
-    "span_attributes", "context", "origin", "facets", "classifications", "extra",
+    "span_parents",
+    "input",
+    "output",
+    "expected",
+    "error",
+    "metadata",
+    "metrics",
+    "tags",
+    "span_attributes",
+    "context",
+    "origin",
+    "facets",
+    "classifications",
+    "extra",
 )
 INSERT = text(
-    "insert into span (project_id, object_type, object_id, id, seq, xact, content_xact, has_base,"
-    " deleted_at, span_id, root_span_id, is_root, created, logged_scores, scoring_state, "
+    "insert into span (project_id, object_type, object_id, id, seq, xact, content_xact,"
+    " has_base, deleted_at, span_id, root_span_id, is_root, created, logged_scores,"
+    " scoring_state, "
     + ", ".join(JSON_COLUMNS)
     + ") values (:project_id, :object_type, :object_id, :id, :seq, :xact, :xact, true,"
     " :deleted_at, :span_id, :root_span_id, :is_root, :created, cast(:logged_scores as jsonb),"

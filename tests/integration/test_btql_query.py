@@ -101,7 +101,13 @@ def test_selected_fields_come_under_their_names(connection: Connection) -> None:
         f" FROM project_logs('{PROJECT}') WHERE id = 'r01'",
     )
     assert page.rows == [
-        {"id": "r01", "model": "m", "value": None, "n": 1, "created": "2026-06-13T10:00:00.123Z"}
+        {
+            "id": "r01",
+            "model": "m",
+            "value": None,
+            "n": 1,
+            "created": "2026-06-13T10:00:00.123Z",
+        }
     ]
     properties = page.schema["items"]["properties"]
     assert properties["created"] == {"type": "string", "format": "date-time"}
@@ -111,9 +117,20 @@ def test_selected_fields_come_under_their_names(connection: Connection) -> None:
 @pytest.mark.parametrize("direction", ["asc", "desc"])
 @pytest.mark.parametrize(
     "key",
-    ["metadata.v", "created", "id", "_xact_id", "_pagination_key", "tags", "is_root",
-     "date_trunc('week', created)", "to_datetime(metadata.v)", "lower(metadata.v)",
-     "metadata.absent", "experiment_id"],
+    [
+        "metadata.v",
+        "created",
+        "id",
+        "_xact_id",
+        "_pagination_key",
+        "tags",
+        "is_root",
+        "date_trunc('week', created)",
+        "to_datetime(metadata.v)",
+        "lower(metadata.v)",
+        "metadata.absent",
+        "experiment_id",
+    ],
 )
 def test_pages_give_each_row_once_in_the_order_of_one_answer(
     connection: Connection, key: str, direction: str
@@ -177,8 +194,13 @@ def test_fields_that_we_do_not_know_stand_beside_the_others(connection: Connecti
 @pytest.mark.parametrize(
     "cursor",
     [
-        "x", "", "AAAA", "\u00e9", "p00000000000000000002",
-        base64.urlsafe_b64encode(b"12345678[1]").decode(), "A" * 2000,
+        "x",
+        "",
+        "AAAA",
+        "\u00e9",
+        "p00000000000000000002",
+        base64.urlsafe_b64encode(b"12345678[1]").decode(),
+        "A" * 2000,
     ],
 )
 def test_a_forged_cursor_is_refused(connection: Connection, cursor: str) -> None:
@@ -191,8 +213,15 @@ def test_a_cursor_with_changed_values_is_refused(connection: Connection) -> None
     cursor = run(connection, query).cursor
     assert cursor is not None
     digest = base64.urlsafe_b64decode(cursor + "==")[:8]
-    for values in ['["x",1]', "[1,1]", '[null,1]', '["2026-06-14",true]', "{}", "[1]",
-                   '["2026-06-14T00:00:00",99999999999999999999]']:
+    for values in [
+        '["x",1]',
+        "[1,1]",
+        "[null,1]",
+        '["2026-06-14",true]',
+        "{}",
+        "[1]",
+        '["2026-06-14T00:00:00",99999999999999999999]',
+    ]:
         forged = base64.urlsafe_b64encode(digest + values.encode()).decode().rstrip("=")
         with pytest.raises(BtqlError, match="cursor"):
             run(connection, f"{query} | cursor: '{forged}'")
@@ -221,7 +250,10 @@ def test_an_id_that_is_none_is_refused(connection: Connection) -> None:
 
 
 def test_a_slow_query_is_stopped_and_says_what_to_do(connection: Connection) -> None:
-    many = [{"id": f"m{n}", "_pagination_key": str(n + 1000), "input": "x" * 2000} for n in range(2000)]
+    many = [
+        {"id": f"m{n}", "_pagination_key": str(n + 1000), "input": "x" * 2000}
+        for n in range(2000)
+    ]
     insert_rows(connection, many, project_id=PROJECT)
     with pytest.raises(BadInput, match=r"longer than 0\.001 s.*created"):
         run(connection, f"{SOURCE} | filter: search('y') | sort: output", timeout_s=0.001)
@@ -243,13 +275,22 @@ def test_the_query_of_the_clients_reads_a_trace(connection: Connection) -> None:
             "filter": {
                 "op": "and",
                 "children": [
-                    {"op": "eq", "left": ident("root_span_id"),
-                     "right": {"op": "literal", "value": "trace"}},
-                    {"op": "or", "children": [
-                        {"op": "isnull", "expr": purpose},
-                        {"op": "ne", "left": purpose,
-                         "right": {"op": "literal", "value": "scorer"}},
-                    ]},
+                    {
+                        "op": "eq",
+                        "left": ident("root_span_id"),
+                        "right": {"op": "literal", "value": "trace"},
+                    },
+                    {
+                        "op": "or",
+                        "children": [
+                            {"op": "isnull", "expr": purpose},
+                            {
+                                "op": "ne",
+                                "left": purpose,
+                                "right": {"op": "literal", "value": "scorer"},
+                            },
+                        ],
+                    },
                 ],
             },
             "cursor": None,

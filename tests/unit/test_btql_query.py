@@ -24,8 +24,8 @@ FROM: Json = {
     [
         "select: metadata.model as m, id | from: project_logs('p') | filter: is_root"
         " | sort: created desc, m | limit: 10 | cursor: 'abc'",
-        "from: project_logs('p') spans\nLIMIT: 10\n  filter: is_root\nselect:\n metadata.model AS m,"
-        "\n id\ncursor: 'abc' -- the page before gave it\nsort: created DESC, m asc",
+        "from: project_logs('p') spans\nLIMIT: 10\n  filter: is_root\nselect:\n"
+        " metadata.model AS m,\n id\ncursor: 'abc' -- page 2\nsort: created DESC, m asc",
         "SELECT metadata.model AS m, id FROM project_logs('p', shape => 'spans') WHERE is_root"
         " ORDER BY created DESC, m LIMIT 10 OFFSET 'abc'",
         "-- mine\nselect metadata.model as m, id\nfrom project_logs('p')\nwhere is_root\n"

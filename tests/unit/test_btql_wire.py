@@ -34,28 +34,74 @@ A = ident("metadata", "a")
         ({"op": "in", "left": A, "right": literal(["x", 1])}, "metadata.a IN ('x', 1)"),
         ({"op": "ilike", "left": A, "right": literal("x%")}, "metadata.a ILIKE 'x%'"),
         ({"op": "match", "left": A, "right": literal("x")}, "metadata.a MATCH 'x'"),
-        ({"op": "includes", "haystack": ident("tags"), "needle": literal("x")}, "tags INCLUDES 'x'"),
+        (
+            {"op": "includes", "haystack": ident("tags"), "needle": literal("x")},
+            "tags INCLUDES 'x'",
+        ),
         ({"op": "not", "expr": {"op": "isnull", "expr": A}}, "metadata.a IS NOT NULL"),
         ({"op": "isnotnull", "expr": A}, "metadata.a IS NOT NULL"),
-        ({"op": "and", "left": "is_root", "right": {"op": "and", "children": ["is_root", A]}},
-         "is_root AND is_root AND metadata.a"),
+        (
+            {
+                "op": "and",
+                "left": "is_root",
+                "right": {"op": "and", "children": ["is_root", A]},
+            },
+            "is_root AND is_root AND metadata.a",
+        ),
         ({"op": "or", "children": ["is_root"]}, "is_root"),
         ({"op": "and", "children": []}, "true"),
-        ({"op": "if", "conds": [{"cond": "is_root", "then": literal(1)}], "else": literal(2)}
-         | {}, None),
-        ({"op": "eq", "left": {"op": "if", "conds": [{"cond": "is_root", "then": literal(1)}],
-                               "else": literal(2)}, "right": literal(1)}, "(is_root ? 1 : 2) = 1"),
-        ({"op": "lt", "left": {"op": "neg", "expr": A}, "right": literal(0)}, "-metadata.a < 0"),
-        ({"op": "gt", "left": {"op": "mod", "left": A, "right": literal(2)}, "right": literal(0)},
-         "metadata.a % 2 > 0"),
-        ({"op": "ge", "left": ident("created"), "right": {
-            "op": "sub", "left": {"op": "function", "name": ident("now"), "args": []},
-            "right": {"op": "interval", "value": 1, "unit": "day"}}},
-         "created >= now() - interval 1 day"),
+        (
+            {"op": "if", "conds": [{"cond": "is_root", "then": literal(1)}], "else": literal(2)}
+            | {},
+            None,
+        ),
+        (
+            {
+                "op": "eq",
+                "left": {
+                    "op": "if",
+                    "conds": [{"cond": "is_root", "then": literal(1)}],
+                    "else": literal(2),
+                },
+                "right": literal(1),
+            },
+            "(is_root ? 1 : 2) = 1",
+        ),
+        (
+            {"op": "lt", "left": {"op": "neg", "expr": A}, "right": literal(0)},
+            "-metadata.a < 0",
+        ),
+        (
+            {
+                "op": "gt",
+                "left": {"op": "mod", "left": A, "right": literal(2)},
+                "right": literal(0),
+            },
+            "metadata.a % 2 > 0",
+        ),
+        (
+            {
+                "op": "ge",
+                "left": ident("created"),
+                "right": {
+                    "op": "sub",
+                    "left": {"op": "function", "name": ident("now"), "args": []},
+                    "right": {"op": "interval", "value": 1, "unit": "day"},
+                },
+            },
+            "created >= now() - interval 1 day",
+        ),
         ({"op": "singlespanfilter", "expr": "is_root"}, "is_root"),
-        ({"op": "and", "children": [{"btql": "created >= NOW() - INTERVAL 86400 SECOND"},
-                                    {"btql": "metadata.topic = 'test'"}]},
-         "created >= now() - interval 1 day AND metadata.topic = 'test'"),
+        (
+            {
+                "op": "and",
+                "children": [
+                    {"btql": "created >= NOW() - INTERVAL 86400 SECOND"},
+                    {"btql": "metadata.topic = 'test'"},
+                ],
+            },
+            "created >= now() - interval 1 day AND metadata.topic = 'test'",
+        ),
     ],
 )
 def test_a_json_tree_is_the_tree_of_a_text(tree: Json, text: str | None) -> None:
@@ -75,8 +121,11 @@ def test_a_json_tree_is_the_tree_of_a_text(tree: Json, text: str | None) -> None
         ({"op": []}, "filter", "no operator"),
         ({"op": "eq", "left": A, "right": literal(1), "extra": 1}, "filter", "no key 'extra'"),
         ({"op": "eq", "left": ident("nope"), "right": literal(1)}, "filter.left", "no column"),
-        ({"op": "and", "children": ["is_root", {"op": "eq", "left": A}]},
-         "filter.children[1].right", "an object"),
+        (
+            {"op": "and", "children": ["is_root", {"op": "eq", "left": A}]},
+            "filter.children[1].right",
+            "an object",
+        ),
         ({"op": "and", "children": [{"btql": "is_root ="}]}, "filter.children[0]", "missing"),
         ({"op": "in", "left": A, "right": literal("x")}, "filter.right", "literal array"),
         ({"op": "ident", "name": []}, "filter", "needs a name"),
@@ -84,7 +133,11 @@ def test_a_json_tree_is_the_tree_of_a_text(tree: Json, text: str | None) -> None
         ({"op": "function", "name": ident("nope"), "args": []}, "filter", "no function"),
         ({"op": "interval", "value": 1.5, "unit": "day"}, "filter.value", "whole units"),
         ({"op": "eq", "left": A, "right": literal("a\0")}, "filter.right", "not allowed"),
-        ({"op": "eq", "left": A, "right": literal(float("inf"))}, "filter.right.value", "large"),
+        (
+            {"op": "eq", "left": A, "right": literal(float("inf"))},
+            "filter.right.value",
+            "large",
+        ),
         ({"op": "eq", "left": A, "right": literal(10**400)}, "filter.right.value", "large"),
     ],
 )
@@ -104,7 +157,9 @@ def test_a_snippets_error_has_its_place_in_the_snippet() -> None:
 def nested(op: str, key: str, depth: int) -> Json:
     tree: Json = "is_root"
     for _ in range(depth):
-        tree = {"op": op, key: tree} if op == "not" else {"op": op, key: tree, "right": "is_root"}
+        tree = (
+            {"op": op, key: tree} if op == "not" else {"op": op, key: tree, "right": "is_root"}
+        )
     return tree
 
 
@@ -124,4 +179,6 @@ def test_a_tree_beyond_a_limit_is_refused(tree: Json, part: str) -> None:
 
 
 def test_a_long_chain_written_in_pairs_is_one_level() -> None:
-    assert read_filter(nested("and", "left", 99)) == parse_filter(" AND ".join(["is_root"] * 100))
+    assert read_filter(nested("and", "left", 99)) == parse_filter(
+        " AND ".join(["is_root"] * 100)
+    )
