@@ -167,7 +167,8 @@ def list_page(request: Request, name_parameter: str) -> ListPage:
         limit=query_int(request, "limit", 100, least=0, most=1000),
         starting_after=query.get("starting_after"),
         ending_before=query.get("ending_before"),
-        ids=tuple(query.getlist("ids")),
+        # Repeated, or joined by commas: clients do either.
+        ids=tuple(one for text in query.getlist("ids") for one in text.split(",") if one),
         name=query.get(name_parameter),
     )
 

@@ -275,7 +275,9 @@ def _draft(group: Group, write: RowWrite, xact: Xact) -> None:
             trigger_xact=stored.trigger_xact if stored else None,
         )
     was_finished = before is not None and not before.is_deleted and is_finished(before.fields)
-    content_changed = (
+    # Feedback is not scored again; were it a new version of the content, what is being
+    # scored just then would be superseded, and nothing would take its place.
+    content_changed = not write.is_feedback and (
         before is None
         or before.is_deleted != after.is_deleted
         or content_of(before.fields) != content_of(after.fields)
