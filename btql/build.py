@@ -21,6 +21,7 @@ from btql.checks import (
     is_null,
     kind_of,
 )
+from btql.clauses import Item
 from btql.columns import COLUMNS, check_column
 from btql.errors import BtqlError, Position
 from btql.functions import (
@@ -60,6 +61,7 @@ from btql.tree import (
 MOST_PREDICATES = 100
 MOST_OPTIONS = 1000
 MOST_KEYS = 32
+MOST_ALIAS_USES = 16
 MOST_BRANCHES = 100
 DEEPEST = 32
 _NOWS = {"current_timestamp": "now"}
@@ -76,8 +78,16 @@ class Builder:
 
     def __init__(self) -> None:
         self._predicates = 0
-        # What a query calls its fields: these names may stand where a column could.
+        self._alias_uses = 0
+        # What a query calls its fields, once all are read (they know nothing of each other):
+        # these names may stand where a column could.
         self.aliases: dict[str, Expr] = {}
+
+    def name_fields(self, items: Sequence[Item]) -> None:
+        """Let later clauses use the names of these fields."""
+        for item in items:
+            if item.alias is not None and item.expr is not None:
+                self.aliases[item.alias] = item.expr
 
     def condition(self, expr: Expr) -> Expr:
         check_condition(expr)
@@ -91,7 +101,7 @@ class Builder:
         if not keys and column not in COLUMNS and column.lower() in BARE:
             return Call(name=_NOWS.get(column.lower(), column.lower()), args=(), at=at)
         if not keys and column not in COLUMNS and column in self.aliases:
-            return self.aliases[column]
+            return self._aliased(column, at)
         if len(keys) > MOST_KEYS:
             raise BtqlError(f"a path has at most {MOST_KEYS} steps", at=at)
         for key in keys:
@@ -219,6 +229,13 @@ class Builder:
             unit = Literal(kind=LiteralKind.STRING, value=name, at=at)
             return Call(name="date_trunc", args=(unit, *args), at=at)
         return Call(name=_NOWS.get(name, name), args=tuple(args), at=at)
+
+    def _aliased(self, name: str, at: Position | None) -> Expr:
+        """The field of that name. Few times: each use is as large as the field itself."""
+        self._alias_uses += 1
+        if self._alias_uses > MOST_ALIAS_USES:
+            raise BtqlError(f"a query uses names of fields at most {MOST_ALIAS_USES} times", at=at)
+        return self.aliases[name]
 
     def _rewritten(self, name: str, args: Sequence[Expr], at: Position | None) -> Expr:
         count, build = self._rewrites(at)[name]

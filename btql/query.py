@@ -309,8 +309,7 @@ def _tree_items(reader: TreeReader, value: Json) -> tuple[Item, ...]:
         expr = reader.expression(inner, path)
         name = None if alias is None else text_of(alias, f"{path}.alias")
         items.append(Item(expr=expr, alias=name))
-        if name is not None:
-            reader.build.aliases[name] = expr
+    reader.build.name_fields(items)
     return tuple(items)
 
 

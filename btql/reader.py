@@ -98,7 +98,9 @@ class Reader(Transformer_NonRecursive[Token, Part]):
         return Clause(expr=subs[0].expr if subs else TRUE)
 
     def items(self, parts: Parts) -> Clause:
-        return Clause(items=tuple(_all(parts, Item)))
+        items = tuple(_all(parts, Item))
+        self._build.name_fields(items)
+        return Clause(items=items)
 
     def order(self, parts: Parts) -> Clause:
         return Clause(order=tuple(_all(parts, SortKey)))
@@ -136,10 +138,7 @@ class Reader(Transformer_NonRecursive[Token, Part]):
     def item(self, parts: Parts) -> Item:
         expr = _all(parts, Sub)[0].expr
         names = _all(parts, Token)
-        alias = _name(names[0]) if names else None
-        if alias is not None:
-            self._build.aliases[alias] = expr
-        return Item(expr=expr, alias=alias, at=expr.at)
+        return Item(expr=expr, alias=_name(names[0]) if names else None, at=expr.at)
 
     def sort_key(self, parts: Parts) -> SortKey:
         descending = any(one.type == "DESC" for one in _all(parts, Token))

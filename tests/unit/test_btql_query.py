@@ -151,6 +151,15 @@ def test_an_error_in_json_names_the_part(change: dict, path: str | None, part: s
     assert raised.value.path == path
 
 
+def test_a_fields_name_cannot_make_a_query_grow_without_bounds() -> None:
+    doubled = "metadata.a as a, a + a as b"
+    with pytest.raises(BtqlError, match="no column 'a'"):
+        parse_query(f"select: {doubled} | from: dataset('d')")
+    uses = " OR ".join(["a = 1"] * 17)
+    with pytest.raises(BtqlError, match="at most 16 times"):
+        parse_query(f"select: metadata.a as a | from: dataset('d') | filter: {uses}")
+
+
 @pytest.mark.parametrize("value", [None, 5, [], True])
 def test_what_is_no_query_is_refused(value: Json) -> None:
     with pytest.raises(BtqlError):
