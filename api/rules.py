@@ -141,9 +141,8 @@ async def _rule(request: Request, context: Context, principal: Principal) -> Pro
     rule_id = RuleId(path_uuid(request, "rule_id", "project score"))
     services = context.services
     rule = await in_thread(lambda: services.rules.find_rule(principal.org_id, rule_id))
-    if rule is None:
+    if rule is None or principal.project_id not in {None, rule.project_id}:
         raise NotFound("no such project score")
-    principal.require_project(rule.project_id)
     return rule
 
 

@@ -1,0 +1,289 @@
+"""Who may do what: every route, every role, foreign and missing ids."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from stack import Stack
+from starlette.routing import BaseRoute, Route
+
+from api.asgi import make_app
+
+INGEST, READ, ADMIN = "ingest", "read", "admin"
+OPEN = {("GET", "/health/live"), ("GET", "/health/ready"), ("GET", "/metrics")}
+"""What a probe or a scraper asks, without a key; none of it tells of any span."""
+
+LOGS = "/v1/project_logs/{project_id}"
+RULE = "/v1/project_score/{rule_id}"
+ROLES: dict[tuple[str, str], set[str]] = {
+    ("POST", "/logs3"): {INGEST},
+    ("POST", f"{LOGS}/insert"): {INGEST},
+    ("POST", f"{LOGS}/feedback"): {INGEST},
+    ("GET", f"{LOGS}/fetch"): {READ},
+    ("POST", f"{LOGS}/fetch"): {READ},
+    ("GET", f"{LOGS}/explain"): {READ},
+    ("GET", f"{LOGS}/errors"): {READ},
+    ("GET", f"{LOGS}/rejected"): {READ},
+    ("POST", f"{LOGS}/outcomes/retry"): set(),
+    ("POST", "/btql"): {READ},
+    ("POST", "/v1/project"): {INGEST},
+    ("GET", "/v1/project"): {READ},
+    ("GET", "/v1/project/{project_id}"): {INGEST, READ},
+    ("PATCH", "/v1/project/{project_id}"): set(),
+    ("DELETE", "/v1/project/{project_id}"): set(),
+    ("POST", "/api/project/register"): {INGEST},
+    ("GET", "/api/project"): {INGEST, READ},
+    ("POST", "/v1/project_score"): set(),
+    ("PUT", "/v1/project_score"): set(),
+    ("GET", "/v1/project_score"): {READ},
+    ("GET", RULE): {READ},
+    ("PATCH", RULE): set(),
+    ("DELETE", RULE): set(),
+    ("POST", f"{RULE}/score_recent"): set(),
+    ("GET", "/api/apikey/login"): {INGEST, READ},
+    ("POST", "/api/apikey/login"): {INGEST, READ},
+    ("GET", "/version"): {INGEST, READ},
+    ("GET", "/ping"): {INGEST, READ},
+    ("GET", "/v1"): {INGEST, READ},
+}
+"""The roles beside admin, which may do everything."""
+
+CASES = [
+    pytest.param(method, path, role, id=f"{role or 'nobody'} {method} {path}")
+    for (method, path) in ROLES for role in (INGEST, READ, ADMIN)
+]
+
+
+def routes_of(routes: list[BaseRoute]) -> Iterator[tuple[str, str]]:
+    for route in routes:
+        assert isinstance(route, Route), f"{route}: teach this test about it"
+        for method in route.methods or set():
+            if method != "HEAD":
+                yield method, route.path
+
+
+@dataclass(frozen=True)
+class World:
+    """Two projects of one organisation, and a stranger."""
+
+    stack: Stack
+    project: str
+    rule: str
+    neighbour_key: str
+    stranger_key: str
+
+    def request(self, method: str, path: str, *, project: str, rule: str) -> dict[str, Any]:
+        """The arguments of a request that an admin would succeed with."""
+        event = {"id": "a", "input": 1}
+        bodies: dict[str, Any] = {
+            "/logs3": {"rows": [{**event, "project_id": project}]},
+            f"{LOGS}/insert": {"events": [event]},
+            f"{LOGS}/feedback": {"feedback": [{"id": "a", "scores": {"s": 1}}]},
+            f"{LOGS}/fetch": {"limit": 1},
+            f"{LOGS}/outcomes/retry": {"class": "timeout"},
+            "/btql": {"query": f"select: * | from: project_logs('{project}') | limit: 1"},
+            "/v1/project": {"name": f"made {uuid.uuid4().hex}"},
+            "/v1/project/{project_id}": {"description": "changed"},
+            "/api/project/register": {"project_name": f"made {uuid.uuid4().hex}"},
+            "/v1/project_score": {
+                "project_id": project, "name": "slider", "score_type": "slider",
+            },
+            RULE: {"description": "changed"},
+            f"{RULE}/score_recent": {"last": 1},
+        }
+        query = {f"{LOGS}/explain": "?id=a", "/api/project": f"?id={project}"}.get(path, "")
+        given = path.replace("{project_id}", project).replace("{rule_id}", rule)
+        body = bodies.get(path) if method in {"POST", "PUT", "PATCH"} else None
+        return {"method": method, "path": given + query, "body": body}
+
+
+def make_world(stack: Stack) -> World:
+    project, neighbour = stack.project(), stack.project()
+    rule = stack.rule(project, "ExactMatch")
+    stack.insert(project, {"id": "a", "input": 1})
+    return World(
+        stack=stack, project=project, rule=rule,
+        neighbour_key=stack.new_key(ADMIN, project=neighbour),
+        stranger_key=stack.new_key(ADMIN, org="strangers"),
+    )
+
+
+@pytest.fixture(scope="module")
+def world(stack: Stack) -> World:
+    """Nothing in it is ever deleted."""
+    return make_world(stack)
+
+
+def test_every_route_is_in_the_table_of_roles_or_of_open_routes() -> None:
+    def never() -> Any:
+        raise AssertionError("nothing is started here")
+
+    assert set(routes_of(list(make_app(never).routes))) == ROLES.keys() | OPEN
+
+
+@pytest.mark.parametrize(("method", "path", "role"), CASES)
+def test_a_key_may_do_what_its_role_allows_and_nothing_else(
+    stack: Stack, world: World, method: str, path: str, role: str
+) -> None:
+    if method == "DELETE":
+        world = make_world(stack)
+    asked = world.request(method, path, project=world.project, rule=world.rule)
+
+    answer = stack.http(**asked, key=stack.key(role))
+
+    allowed = role == ADMIN or role in ROLES[method, path]
+    assert answer.status == (200 if allowed else 403), answer.body
+    if not allowed:
+        assert role in answer.error
+
+
+@pytest.mark.parametrize(("method", "path"), ROLES)
+def test_without_a_key_nothing_is_answered(world: World, method: str, path: str) -> None:
+    asked = world.request(method, path, project=world.project, rule=world.rule)
+
+    answer = world.stack.http(**asked, key="")
+
+    assert answer.status == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize(("method", "path"), sorted(OPEN))
+def test_open_routes_answer_without_a_key(world: World, method: str, path: str) -> None:
+    assert world.stack.http(method, path, key="").status == 200
+
+
+@pytest.mark.parametrize("whose", ["neighbour_key", "stranger_key"])
+@pytest.mark.parametrize(
+    ("method", "path"), [each for each in ROLES if "{" in each[1]] + [
+        ("POST", "/btql"), ("GET", "/api/project"), ("POST", "/v1/project_score"),
+        ("PUT", "/v1/project_score"),
+    ],
+)
+def test_anothers_id_is_answered_like_one_that_does_not_exist(
+    world: World, method: str, path: str, whose: str
+) -> None:
+    key = getattr(world, whose)
+    nothing = str(uuid.uuid4())
+    foreign = world.request(method, path, project=world.project, rule=world.rule)
+    missing = world.request(method, path, project=nothing, rule=nothing)
+
+    answer = world.stack.http(**foreign, key=key)
+    expected = world.stack.http(**missing, key=key)
+
+    assert (answer.status, expected.status) == (404, 404), answer.body
+    assert answer.body == expected.body
+
+
+def test_logs3_rejects_rows_for_anothers_project(world: World) -> None:
+    rows = [{"id": "stolen", "project_id": world.project, "input": "mine now"}]
+
+    for key in (world.neighbour_key, world.stranger_key):
+        answer = world.stack.http("POST", "/logs3", {"rows": rows}, key=key)
+        assert answer.status == 200
+        assert answer.json["ids"] == []
+        assert answer.json["rejected"] == [{"id": "stolen", "reason": "no such project"}]
+    assert world.stack.row(world.project, "stolen") is None
+
+
+def test_lists_show_only_what_the_key_may_reach(world: World) -> None:
+    for key in (world.neighbour_key, world.stranger_key):
+        projects = world.stack.ok("GET", "/v1/project", key=key)["objects"]
+        assert world.project not in [each["id"] for each in projects]
+        rules = world.stack.ok("GET", "/v1/project_score", key=key)["objects"]
+        assert world.rule not in [each["id"] for each in rules]
+        path = f"/v1/project_score?project_id={world.project}"
+        assert world.stack.http("GET", path, key=key).json.get("objects", []) == []
+
+
+def test_an_id_that_is_no_uuid_is_not_found(world: World) -> None:
+    for path in ("/v1/project/x", "/v1/project_score/x", "/v1/project_logs/x/fetch"):
+        assert world.stack.http("GET", path).status == 404
+
+
+KEYS = {
+    "unknown": "sk-AAAAAAAAAAAA-" + "a" * 43,
+    "no key of ours": "sk-proj-1234",
+    "10 kB": "sk-" + "a" * 10_000,
+    "quote": "sk-' or 1=1 --",
+    "percent": "%00%0d%0a",
+}
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_a_key_that_is_none_of_ours_is_refused_in_the_same_words(
+    world: World, name: str
+) -> None:
+    answer = world.stack.http(
+        "GET", "/ping", key="", headers={"authorization": f"Bearer {KEYS[name]}"}
+    )
+
+    assert answer.status == 401
+    assert answer.error == "Invalid API key: make one with `tallyard keys create`"
+
+
+def test_a_right_id_with_a_wrong_secret_is_refused_like_an_unknown_key(world: World) -> None:
+    key = world.stack.new_key()
+    wrong = key[:-1] + ("a" if key[-1] != "a" else "b")
+
+    answer = world.stack.http("GET", "/ping", key=wrong)
+    unknown = world.stack.http("GET", "/ping", key=KEYS["unknown"])
+
+    assert answer.status == unknown.status == 401
+    assert answer.body == unknown.body
+
+
+def test_a_revoked_key_stops_working_within_5_s(world: World) -> None:
+    key = world.stack.new_key()
+    assert world.stack.http("GET", "/ping", key=key).status == 200
+
+    world.stack.revoke(key)
+
+    world.stack.wait_until(
+        lambda: world.stack.http("GET", "/ping", key=key).status == 401, deadline_s=5
+    )
+
+
+def test_a_key_in_the_query_string_is_not_accepted(world: World) -> None:
+    key = world.stack.key()
+
+    for name in ("api_key", "key", "token", "authorization"):
+        assert world.stack.http("GET", f"/ping?{name}={key}", key="").status == 401
+    assert key not in world.stack.log_text("api")
+
+
+def test_other_schemes_than_bearer_are_refused(world: World) -> None:
+    key = world.stack.key()
+
+    for header in (f"Basic {key}", key, "Bearer", f"Token {key}"):
+        answer = world.stack.http("GET", "/ping", key="", headers={"authorization": header})
+        assert answer.status == 401
+
+
+def test_keys_are_made_listed_and_revoked_on_the_command_line(stack: Stack) -> None:
+    name = stack.ok("GET", f"/v1/project/{stack.project()}")["name"]
+    made = stack.tallyard(
+        "keys", "create", "--json", "--role", "read", "--project", name, "--name", "of a test"
+    )
+    key = json.loads(made.stdout)["key"]
+    key_id = key.split("-")[1]
+
+    assert [each["name"] for each in stack.ok("GET", "/v1/project", key=key)["objects"]] == [
+        name
+    ]
+    assert stack.http("POST", "/v1/project", {"name": "x"}, key=key).status == 403
+    listed = stack.tallyard("keys", "list").stdout
+    (line,) = [line for line in listed.splitlines() if line.startswith(key_id)]
+    assert "read" in line
+    assert "valid" in line
+    assert "of a test" in line
+    assert key not in listed
+    assert stack.tallyard("keys", "revoke", key_id).returncode == 0
+    listed = stack.tallyard("keys", "list").stdout
+    assert f"{key_id}  read    revoked" in listed
+    missing = stack.tallyard("keys", "revoke", "nothing")
+    assert (missing.returncode, "keys list" in missing.stderr) == (1, True)
