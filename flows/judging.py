@@ -38,8 +38,19 @@ class Judging:
 
         Safe to repeat: a verdict is recorded only under its claim's own fence.
         """
-        begin = renewed = time.monotonic()
         running: set[asyncio.Task[tuple[Claim, Execution | Retry]]] = set()
+        try:
+            await self._drain(running, stop_after_s)
+        finally:
+            # After an error of the store nobody waits for these: their claims are given
+            # back, and an answer that came later would have been paid for in vain.
+            for task in running:
+                task.cancel()
+
+    async def _drain(
+        self, running: set[asyncio.Task[tuple[Claim, Execution | Retry]]], stop_after_s: float
+    ) -> None:
+        begin = renewed = time.monotonic()
         is_empty = False
         looked = 0.0
         while True:
@@ -52,9 +63,10 @@ class Judging:
                     continue   # there may be more, and there is room for it
             if not running:
                 return
-            done, running = await asyncio.wait(
+            done, _ = await asyncio.wait(
                 running, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED
             )
+            running -= done
             await self._record([task.result() for task in done])
             if time.monotonic() - renewed > self.renew_s:
                 renewed = time.monotonic()

@@ -97,8 +97,8 @@ class MatchStore(Protocol):
         """The rows that are there and not deleted, by id."""
         ...
 
-    def record_match(self, matched: Matched) -> bool:
-        """Write it all, or nothing. False if somebody else holds the entries by now."""
+    def record_match(self, matched: Matched) -> None:
+        """Write it all, or nothing. Raises Contended if others hold some of it by now."""
         ...
 
 
@@ -257,9 +257,10 @@ def _reason(planned: PlannedRule, subject: Subject | None, entry: Outbox) -> Rea
         return Reason.DELETED
     if subject.trigger_xact is not None and subject.trigger_xact > entry.xact:
         return Reason.SUPERSEDED   # the entry of that later write decides
-    if not is_finished(subject.view):  # type: ignore[arg-type]  # reads one key
+    row = subject.at_end or subject.view
+    if not is_finished(row):  # type: ignore[arg-type]  # reads one key
         return Reason.NOT_FINISHED
-    return planned.decide(subject.view)
+    return planned.decide(row)
 
 
 def _rescored(batch: Batch, subjects: Mapping[str, Subject]) -> tuple[Subject, ...]:

@@ -11,16 +11,17 @@ from spans.outcome import OutcomeKey, Verdict
 from spans.row import RowKey
 from spans.scoring import ScorerRef
 
-MATCH, HEAVY, JUDGE = "match", "heavy", "judge"
-"""Queues: scored while matching; scorers too slow for that; LLM judges."""
+MATCH, HEAVY, JUDGE, UPKEEP = "match", "heavy", "judge", "upkeep"
+"""Queues: scored while matching; scorers too slow for that; LLM judges; removing the old."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """A stored row as rules and scorers see it.
 
-    `view` has the API's columns, at least those that were asked for. `ended_at` is the
-    client's `metrics.end`, unix seconds.
+    `view` has the API's columns, at least those that were asked for. `at_end` is how it was
+    when it was put up for matching, if it has changed since: that is what filters see.
+    `ended_at` is the client's `metrics.end`, unix seconds.
     """
 
     key: RowKey
@@ -30,6 +31,7 @@ class Subject:
     trigger_xact: Xact | None
     ended_at: float | None
     view: RowView
+    at_end: RowView | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,8 +40,8 @@ def processes(
         Process(name="api", argv=("python", "-m", "api"), stop_order=0),
         _worker("match", "--concurrency", str(settings.match_processes)),
         _worker("heavy", "--concurrency", str(settings.heavy_processes)),
-        # Judges wait for the network: threads and one event loop, not processes.
-        _worker("judge", "--pool", "threads", "--concurrency", "2"),
+        # Judges wait for the network: one event loop with many calls, and one task to feed it.
+        _worker("judge", "--pool", "threads", "--concurrency", "1"),
         Process(
             name="beat",
             # It rings bells; what is due stands in PostgreSQL, so it need remember nothing.

@@ -322,8 +322,42 @@ def _with_parent(cursor: Cursor, group: Group, write: RowWrite) -> RowWrite:
     )
 
 
+def _keep_how_rows_ended(cursor: Cursor, group: Group) -> None:
+    """Of rows that wait to be matched, and are changed without being put up for it anew, keep
+    how they are before this write: that is what their rules' filters are to see."""
+    waiting = [
+        (where.project_id, where.object_id, draft.row.key.id)
+        for draft in group.drafts.values()
+        for where in (draft.row.key.object,)
+        if draft.stored is not None
+        and draft.trigger_xact is not None
+        and draft.trigger_xact == draft.stored.trigger_xact
+    ]
+    if waiting:
+        cursor.execute(
+            """insert into row_at_end (project_id, object_id, row_id, trigger_xact, view)
+               select span.project_id, span.object_id, span.id, trigger_xact,
+                      jsonb_build_object(
+                        'expected', expected::jsonb, 'scores', scores, 'metadata', metadata,
+                        'metrics', metrics, 'tags', tags, 'span_attributes', span_attributes,
+                        'context', context, 'origin', origin, 'facets', facets,
+                        'classifications', classifications,
+                        '_async_scoring_state', scoring_state)
+                 from span
+                 join unnest(%s::uuid[], %s::uuid[], %s::text[]) as changed(project, object, id)
+                   on span.project_id = changed.project and span.object_id = changed.object
+                  and span.id = changed.id
+                where exists (select from outbox
+                               where outbox.project_id = span.project_id
+                                 and outbox.xact = span.trigger_xact and matched_at is null)
+               on conflict do nothing""",
+            tuple(map(list, zip(*waiting, strict=True))),
+        )
+
+
 def _write_rows(cursor: Cursor, group: Group, now: datetime) -> None:
     at = now.isoformat()
+    _keep_how_rows_ended(cursor, group)
     new: list[bytes] = []
     changed: list[bytes] = []
     deleted: list[RowKey] = []

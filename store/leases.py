@@ -14,28 +14,53 @@ ALIVE = f"""
 """
 
 
-def release_abandoned(database: Database) -> int:
-    """End the leases of processes that are gone. Returns how many there were.
+class Leases:
+    """Ends leases. Every method is safe to repeat."""
 
-    Safe to repeat and to run anywhere: a process that still lives keeps its leases. Where a
-    pooler hides the connections' names, leases simply run out.
-    """
-    with database.cursor() as cursor:
-        return _release_entries(cursor) + _release_outcomes(cursor)
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def release_abandoned(self) -> int:
+        """End the leases of processes that are gone, and those that ran out; how many.
+
+        Safe to run anywhere: a process that still lives keeps its own. Where a pooler hides
+        the connections' names, leases simply run out.
+        """
+        with self._database.cursor() as cursor:
+            return _abandoned_entries(cursor) + _abandoned_outcomes(cursor)
+
+    def release_own(self, queue: str) -> None:
+        """End what this process holds of a queue: called when it has nothing in hand, so
+        that work which an error interrupted does not wait for its lease to run out."""
+        owner = self._database.owner
+        with self._database.cursor() as cursor:
+            if queue == "match":
+                cursor.execute(
+                    """update outbox set lease_until = null, owner = null
+                        where matched_at is null and attempts > 0 and owner = %s""",
+                    (owner,),
+                )
+            else:
+                cursor.execute(
+                    """update outcome set lease_until = null, owner = null
+                        where state = 'pending' and owner = %s and queue = %s""",
+                    (owner, queue),
+                )
 
 
-def _release_entries(cursor: Cursor) -> int:
+def _abandoned_entries(cursor: Cursor) -> int:
     cursor.execute(
         f"""update outbox set lease_until = null, owner = null
-             where matched_at is null and owner is not null and owner not in ({ALIVE})"""
+             where matched_at is null and attempts > 0 and owner is not null
+               and owner not in ({ALIVE})"""
     )
     return cursor.rowcount
 
 
-def _release_outcomes(cursor: Cursor) -> int:
+def _abandoned_outcomes(cursor: Cursor) -> int:
     cursor.execute(
         f"""update outcome set lease_until = null, owner = null, deaths = deaths + 1
-             where state = 'pending' and is_lead and owner is not null
+             where state = 'pending' and owner is not null
                and (owner not in ({ALIVE}) or lease_until < now())"""
     )
     return cursor.rowcount

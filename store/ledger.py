@@ -19,7 +19,6 @@ from spans.row import ObjectRef, ObjectType, is_made_by_scorer
 from spans.scoring import OriginKind, Role, ScorerRef
 from store.counters import Counts
 from store.database import Cursor, Database
-from store.leases import release_abandoned
 from store.record import lock_rows, record
 from store.subjects import read_subjects
 
@@ -137,10 +136,6 @@ class Ledger:
                               attempts=claim.attempts))
             for claim in claims if claim.assignment is not None
         ])
-
-    def release_abandoned(self) -> int:
-        """Let others have what a dead process held."""
-        return release_abandoned(self._database)
 
     def is_waiting(self, queue: str) -> bool:
         """Whether anything of the queue is due that nobody holds."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 
@@ -10,12 +11,12 @@ from flows.match import Batch, Matched, RuleSet
 from flows.work import Execution, Outbox, Postponed, Subject
 from rules.planning import plan
 from spans.clock import Clock
+from spans.errors import Contended
 from spans.ids import ObjectId, ProjectId, Xact
 from spans.row import ObjectRef, ObjectType, RowKey
 from spans.scoring import REASON_BYTES
 from store.counters import Counts
 from store.database import Cursor, Database
-from store.leases import release_abandoned
 from store.record import Locked, lock_rows, record, write_computed
 from store.rule_rows import rule_from_json
 from store.subjects import read_subjects
@@ -88,10 +89,6 @@ class MatchRecords:
             )
         ]
 
-    def release_abandoned(self) -> int:
-        """Let others have what a dead process held."""
-        return release_abandoned(self._database)
-
     def rule_set(self, project_id: ProjectId, revision: int) -> RuleSet:
         """See MatchStore. A revision never changes, so it is compiled once a process."""
         key = (project_id, revision)
@@ -114,16 +111,15 @@ class MatchRecords:
     ) -> Mapping[str, Subject]:
         """See MatchStore."""
         with self._database.cursor() as cursor:
-            return read_subjects(cursor, where, row_ids, columns)
+            return _as_they_ended(cursor, where, read_subjects(cursor, where, row_ids, columns))
 
-    def record_match(self, matched: Matched) -> bool:
+    def record_match(self, matched: Matched) -> None:
         """See MatchStore. One transaction; safe to repeat, since the fence lets one through."""
         now = self._clock()
         counts = Counts()
         with self._database.cursor() as cursor:
             locked = lock_rows(cursor, _keys(matched))
-            if not _close_entries(cursor, matched):
-                return False   # nothing was written: the locks end with the transaction
+            _close_entries(cursor, matched)
             if matched.rescored:
                 _withdraw(cursor, locked, matched)
             record(
@@ -131,7 +127,22 @@ class MatchRecords:
             )
             _count(counts, matched)
             counts.write(cursor)
-        return True
+
+
+def _as_they_ended(
+    cursor: Cursor, where: ObjectRef, subjects: dict[str, Subject]
+) -> dict[str, Subject]:
+    """The subjects, those that were changed since they ended with how they were then."""
+    cursor.execute(
+        """select row_id, trigger_xact, view from row_at_end
+            where project_id = %s and object_id = %s and row_id = any(%s)""",
+        (where.project_id, where.object_id, list(subjects)),
+    )
+    for row_id, trigger_xact, view in cursor.fetchall():
+        subject = subjects[row_id]
+        if subject.trigger_xact == trigger_xact:
+            subjects[row_id] = replace(subject, at_end={**subject.view, **view})
+    return subjects
 
 
 def _keys(matched: Matched) -> list[RowKey]:
@@ -142,7 +153,7 @@ def _keys(matched: Matched) -> list[RowKey]:
     ]
 
 
-def _close_entries(cursor: Cursor, matched: Matched) -> bool:
+def _close_entries(cursor: Cursor, matched: Matched) -> None:
     entries = matched.batch.entries
     cursor.execute(
         """update outbox set matched_at = now(), rules_revision = %s, lease_until = null,
@@ -157,7 +168,12 @@ def _close_entries(cursor: Cursor, matched: Matched) -> bool:
             list(matched.reasons),
         ),
     )
-    return cursor.rowcount == len(entries)
+    if cursor.rowcount != len(entries):
+        raise Contended("the entries were taken over by another worker")
+    cursor.execute(
+        "delete from row_at_end where project_id = %s and trigger_xact = any(%s)",
+        (matched.batch.where.project_id, [entry.xact for entry in entries]),
+    )
 
 
 def _withdraw(cursor: Cursor, locked: Locked, matched: Matched) -> None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from store.database import Cursor, Database
 
+DATA_TABLES = ("outcome", "outbox", "row_at_end", "span", "comment", "audit_entry")
+
 PIECE = 5000
 """Rows that one transaction removes."""
 
@@ -32,7 +34,7 @@ class Upkeep:
         self._drop("outbox", "seq", "matched_at", keep.match_record_days * 86400)
         self._drop("rejected_row", "id", "created", keep.rejected_row_days * 86400)
         self._drop("ingest_request", "ctid", "created", keep.resend_minutes * 60)
-        for table in ("outcome", "outbox", "span", "comment", "audit_entry"):
+        for table in DATA_TABLES:
             self._drop_of_deleted_projects(table)
         self._drop_empty_projects()
 

@@ -19,6 +19,7 @@ from store.explain import ExplainRecords
 from store.following import Following
 from store.ingest import SpanWriter
 from store.keys import Keys
+from store.leases import Leases
 from store.ledger import Ledger
 from store.matching import MatchRecords
 from store.outcomes import Outcomes
@@ -52,6 +53,7 @@ class Services:
     match_records: MatchRecords
     matcher: Matcher
     ledger: Ledger
+    leases: Leases
     outcomes: Outcomes
     recent: RecentRows
     explain: ExplainRecords
@@ -105,6 +107,7 @@ def open_services(settings: Settings, *, clock: Clock = system_clock) -> Service
         rules=Rules(database),
         match_records=match_records,
         matcher=Matcher(store=match_records, cost_limit=settings.cost_limit),
+        leases=Leases(database),
         outcomes=Outcomes(database),
         recent=RecentRows(database, clock),
         ledger=Ledger(database, clock, lease_s=settings.lease_s),

@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Protocol
 
 from flows.score import score_heavy
-from flows.work import HEAVY, JUDGE, MATCH
+from flows.work import HEAVY, JUDGE, MATCH, UPKEEP
 from spans.errors import Contended, StoreUnavailable
 from wiring.services import Services
 
@@ -32,7 +32,6 @@ class JudgeRun(Protocol):
 def match_until_empty(services: Services) -> None:
     """Match and score batch by batch; what is left for another queue rings there."""
     with _answering(services, MATCH):
-        services.match_records.release_abandoned()
         _repeat(services, MATCH, services.matcher.match_some)
         for queue in (HEAVY, JUDGE):
             if services.ledger.is_waiting(queue):
@@ -42,14 +41,12 @@ def match_until_empty(services: Services) -> None:
 def score_heavy_until_empty(services: Services) -> None:
     """Run slow scorers, a few claims at a time."""
     with _answering(services, HEAVY):
-        services.ledger.release_abandoned()
         _repeat(services, HEAVY, lambda: score_heavy(services.ledger))
 
 
 def judge_until_empty(services: Services, judge: JudgeRun) -> None:
     """Ask judges, many at once."""
     with _answering(services, JUDGE):
-        services.ledger.release_abandoned()
         judge(stop_after_s=STINT_S)
         if services.ledger.is_waiting(JUDGE):
             services.bell.ring(JUDGE)
@@ -57,18 +54,20 @@ def judge_until_empty(services: Services, judge: JudgeRun) -> None:
 
 def tidy_up(services: Services) -> None:
     """Drop what is past its time."""
-    with _answering(services, "upkeep"):
-        services.upkeep.drop_expired()
+    services.bell.answer(UPKEEP)
+    services.upkeep.drop_expired()
 
 
 def _repeat(services: Services, queue: str, work: Callable[[], int]) -> None:
     begin = time.monotonic()
     while True:
-        # Two workers that touch one row's scores may wait for each other; PostgreSQL lets
-        # one of them go, and that one's claims are simply taken again.
-        with suppress(Contended):
+        try:
             if not work():
                 return
+        except Contended:
+            # Two workers met on the same rows; PostgreSQL let one of them go. What this one
+            # held is simply taken again, by whoever comes first.
+            services.leases.release_own(queue)
         if time.monotonic() - begin > STINT_S:
             services.bell.ring(queue)
             return
@@ -76,10 +75,13 @@ def _repeat(services: Services, queue: str, work: Callable[[], int]) -> None:
 
 @contextmanager
 def _answering(services: Services, queue: str) -> Iterator[None]:
-    """Clear the bell first, so that whoever rings from now on is heard. A database that is
-    away is waited for by beat, not here: one line, and the next ring tries again."""
+    """Clear the bell first, so that whoever rings from now on is heard; free what this
+    process, or one that is gone, left behind. A database that is away is waited for by beat,
+    not here: one line, and the next ring tries again."""
     services.bell.answer(queue)
     try:
+        services.leases.release_own(queue)
+        services.leases.release_abandoned()
         yield
     except StoreUnavailable as error:
         logger.warning("%s: %s; the next ring tries again", queue, error)

@@ -148,6 +148,17 @@ create index outbox_suspect on outbox (seq) where matched_at is null and attempt
 create index outbox_by_xact on outbox (project_id, xact);
 create index outbox_matched on outbox (matched_at) where matched_at is not null;
 
+-- How a row was when it ended, where a write that does not put it up for matching changed it
+-- before it was matched: its rules' filters see it as it was.
+create table row_at_end (
+  project_id uuid not null,
+  object_id uuid not null,
+  row_id text not null,
+  trigger_xact bigint not null,
+  view jsonb not null,                  -- the columns that filters read, in the API's form
+  primary key (project_id, object_id, row_id, trigger_xact)
+);
+
 create table outcome (
   id uuid primary key,                  -- derived from the key: done twice, it is one row
   project_id uuid not null,
