@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from dataclasses import dataclass
 from typing import Protocol
 
-from flows.score import JUDGE_BATCH, RetryPolicy, ScoreStore, judge_one
+from flows.score import JUDGE_BATCH, RetryPolicy, ScoreStore, executed, judge_one
 from flows.work import JUDGE, Claim, Execution, Retry
 from scorers.judge import Judge
+from spans.outcome import BUG, Failure, Verdict
+
+logger = logging.getLogger(__name__)
+
+Running = dict[asyncio.Task[Execution | Retry], Claim]
 
 POLL_S = 0.5
 """How often an otherwise busy loop looks for more work."""
@@ -38,7 +44,7 @@ class Judging:
 
         Safe to repeat: a verdict is recorded only under its claim's own fence.
         """
-        running: set[asyncio.Task[tuple[Claim, Execution | Retry]]] = set()
+        running: Running = {}
         try:
             await self._drain(running, stop_after_s)
         finally:
@@ -47,9 +53,7 @@ class Judging:
             for task in running:
                 task.cancel()
 
-    async def _drain(
-        self, running: set[asyncio.Task[tuple[Claim, Execution | Retry]]], stop_after_s: float
-    ) -> None:
+    async def _drain(self, running: Running, stop_after_s: float) -> None:
         begin = renewed = time.monotonic()
         is_empty = False
         looked = 0.0
@@ -58,7 +62,9 @@ class Judging:
             if now - begin < stop_after_s and (not is_empty or now - looked > POLL_S):
                 claimed = await self._claim(self.in_flight_max - len(running))
                 looked, is_empty = now, not claimed
-                running |= {asyncio.create_task(self._judge(claim)) for claim in claimed}
+                for claim in claimed:
+                    answer = judge_one(claim, self.judge, self.policy)
+                    running[asyncio.create_task(answer)] = claim
                 if claimed and len(running) < self.in_flight_max:
                     continue   # there may be more, and there is room for it
             if not running:
@@ -66,8 +72,7 @@ class Judging:
             done, _ = await asyncio.wait(
                 running, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED
             )
-            running -= done
-            await self._record([task.result() for task in done])
+            await self._record([_ended(running.pop(task), task) for task in done])
             if time.monotonic() - renewed > self.renew_s:
                 renewed = time.monotonic()
                 await asyncio.to_thread(self.store.renew, JUDGE)
@@ -80,9 +85,6 @@ class Judging:
         await asyncio.to_thread(self.store.supersede, stale)
         return [claim for claim in claims if claim.assignment is not None]
 
-    async def _judge(self, claim: Claim) -> tuple[Claim, Execution | Retry]:
-        return claim, await judge_one(claim, self.judge, self.policy)
-
     async def _record(self, done: list[tuple[Claim, Execution | Retry]]) -> None:
         executions = [(claim, end) for claim, end in done if isinstance(end, Execution)]
         if executions:
@@ -90,3 +92,20 @@ class Judging:
         await asyncio.to_thread(
             self.store.postpone, [end for _, end in done if isinstance(end, Retry)]
         )
+
+
+def _ended(
+    claim: Claim, task: asyncio.Task[Execution | Retry]
+) -> tuple[Claim, Execution | Retry]:
+    """What came of a claim. An error that nobody foresaw ends it too: tried again, it would
+    call the judge again and again."""
+    error = task.exception()
+    if error is None:
+        return claim, task.result()
+    logger.error("judging %s", claim.lead.id, exc_info=error)
+    failure = Failure(
+        error_class=BUG,
+        message=f"{type(error).__name__}; the judge worker's log has it under {claim.lead.id}",
+    )
+    verdict = Verdict(failure=failure, started_at=time.time(), run_ms=0.0)
+    return claim, executed(claim, verdict, JUDGE)

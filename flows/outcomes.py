@@ -9,7 +9,7 @@ from typing import Protocol
 
 from spans.errors import BadInput, TallyardError
 from spans.ids import ProjectId, RuleId
-from spans.outcome import POISONED
+from spans.outcome import BUG, POISONED
 
 SPAN_OF_TIME = re.compile(r"(\d{1,6})\s*([smhd])")
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -70,7 +70,7 @@ def read_duration(text: str) -> timedelta:
 
 def error_classes() -> tuple[str, ...]:
     """Every class that an outcome can have."""
-    found = {POISONED}
+    found = {BUG, POISONED}
     waiting = [TallyardError]
     while waiting:
         kind = waiting.pop()

@@ -15,6 +15,10 @@ POISONED = "poisoned"
 """The error class of a span that killed its worker each time it was tried."""
 
 
+BUG = "bug"
+"""The error class of a mistake of ours; the worker's log has its traceback."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class OutcomeKey:
     """What there is exactly one outcome of.
