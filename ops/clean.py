@@ -24,8 +24,8 @@ def clean(*, yes: bool) -> None:
     """
     settings = read_settings()
     data = DataDir(settings.data_dir)
-    if not data.path.exists():
-        click.echo(f"Nothing to forget: there is no {data.path}.")
+    if not data.is_ours():
+        click.echo(f"Nothing to forget: Tallyard keeps no data in {data.path}.")
         return
     if not yes:
         click.confirm(f"Delete all spans, scores and keys in {data.path}?", abort=True)

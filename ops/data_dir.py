@@ -81,12 +81,22 @@ class DataDir:
     def _state(self) -> Path:
         return self.path / "state.json"
 
+    def is_ours(self) -> bool:
+        """Whether a supervisor ever used it. Raises SetupError if we may not look."""
+        try:
+            return self._lock.exists()
+        except OSError as error:
+            raise SetupError(
+                f"{self.path} cannot be looked into ({error.strerror}): give yourself the "
+                "permission, or set TALLYARD_DATA_DIR to a folder of yours."
+            ) from error
+
     def claim(self) -> IO[str]:
         """Make the directory, and hold it until the returned file is closed or we die.
 
         Raises SetupError with the next step if another supervisor holds it.
         """
-        if not self._lock.exists() and self.path.is_dir() and any(self.path.iterdir()):
+        if not self.is_ours() and self.path.is_dir() and any(self.path.iterdir()):
             raise SetupError(
                 f"{self.path} holds files that are not Tallyard's: set TALLYARD_DATA_DIR to a "
                 "folder of its own, new or empty."
@@ -111,7 +121,7 @@ class DataDir:
 
     def holder(self) -> int | None:
         """Process id of the supervisor that uses it now; None if nobody does."""
-        if not self._lock.exists():
+        if not self.is_ours():
             return None
         with self._open_lock() as lock:
             try:

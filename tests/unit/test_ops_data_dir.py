@@ -83,6 +83,12 @@ def test_the_state_is_read_as_it_was_written(tmp_path):
     assert data.read_state() == state
 
 
+def test_a_folder_that_cannot_be_looked_into_is_a_sentence(tmp_path):
+    # As root nothing is forbidden; a name too long is refused in the same way.
+    with pytest.raises(SetupError, match=r"cannot be looked into .* set TALLYARD_DATA_DIR"):
+        DataDir(tmp_path / ("x" * 300)).claim()
+
+
 def test_a_file_in_the_place_of_a_folder_is_a_sentence(tmp_path):
     (tmp_path / "data").write_text("")
     with pytest.raises(SetupError, match="is a file where a folder is needed"):
