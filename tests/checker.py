@@ -1,0 +1,396 @@
+"""The checker: what was promised to clients, compared with what the database holds.
+
+A `Log` is appended to while a test runs: what was sent, what was acknowledged. A trigger of
+the test's own keeps every change of an outcome's and an outbox entry's state. After quiet,
+`Checker.violations` compares both, and the judge's calls, with the stored rows. It knows
+nothing of the code under test but its tables; `tests/faults/test_mutants.py` proves that it
+notices what it is here to notice.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from fakes.judge import FakeJudge
+from psycopg.rows import dict_row
+from sqlalchemy import make_url
+
+FINAL = frozenset({"completed", "skipped", "errored", "superseded"})
+SHOWN = 20
+
+HISTORY = """
+create table checker_history (
+  seq bigint generated always as identity, kind text not null, id text not null,
+  is_lead boolean, was text, became text, holder text, writer text, attempts integer);
+create function checker_note_outcome() returns trigger language plpgsql as $$
+begin
+  insert into checker_history (kind, id, is_lead, was, became, holder, writer, attempts)
+  values ('outcome', new.id::text, new.is_lead,
+          case when tg_op = 'UPDATE' then old.state end, new.state,
+          case when tg_op = 'UPDATE' then old.owner end,
+          split_part(current_setting('application_name'), ' ', 2), new.attempts);
+  return null;
+end $$;
+create function checker_note_entry() returns trigger language plpgsql as $$
+begin
+  insert into checker_history (kind, id, was, became, holder, writer, attempts)
+  values ('entry', new.seq::text, case when old.matched_at is null then 'waiting' else 'matched' end,
+          'matched', old.owner, split_part(current_setting('application_name'), ' ', 2),
+          new.attempts);
+  return null;
+end $$;
+create trigger checker_outcome after insert or update on outcome
+  for each row execute function checker_note_outcome();
+create trigger checker_entry after update on outbox
+  for each row when (new.matched_at is not null) execute function checker_note_entry();
+"""
+
+
+def connect(database_url: str) -> psycopg.Connection[dict[str, Any]]:
+    """A connection of the test's own; the product does not know its name."""
+    url = make_url(database_url)
+    return psycopg.connect(
+        user=url.username, dbname=url.database, host=str(url.query["host"]), autocommit=True,
+        row_factory=dict_row,
+    )
+
+
+def query(database_url: str, statement: str, *values: Any) -> list[dict[str, Any]]:
+    with connect(database_url) as connection:
+        return connection.execute(statement, values).fetchall()
+
+
+def number(database_url: str, statement: str, *values: Any) -> Any:
+    """The one value of the one row."""
+    (row,) = query(database_url, statement, *values)
+    return next(iter(row.values()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedRule:
+    """What a rule is to do: `selects` takes the row's fields as they were sent."""
+
+    id: str
+    scorers: tuple[str, ...]
+    selects: Callable[[Mapping[str, Any]], bool] = lambda _fields: True
+
+
+class Log:
+    """What clients sent and what they were told. Only ever appended to; thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.sent: list[tuple[int, str, dict[str, Any]]] = []
+        self.acknowledged: list[int] = []
+        self.refusals: list[tuple[int, str | None]] = []
+        self.surprises: list[str] = []
+        self._requests = 0
+
+    def send(self, events: Iterable[Mapping[str, Any]]) -> int:
+        """Note a request before it is sent; gives its number."""
+        with self._lock:
+            self._requests += 1
+            self.sent += [(self._requests, event["id"], dict(event)) for event in events]
+            return self._requests
+
+    def acknowledge(self, request: int) -> None:
+        """Note that the request was answered 2xx."""
+        with self._lock:
+            self.acknowledged.append(request)
+
+    def refuse(self, status: int, retry_after: str | None) -> None:
+        """Note that a request was refused for now."""
+        with self._lock:
+            self.refusals.append((status, retry_after))
+
+    def surprise(self, text: str) -> None:
+        """Note an answer that no client should get."""
+        with self._lock:
+            self.surprises.append(text)
+
+    def promised(self) -> dict[str, list[dict[str, Any]]]:
+        """By row id, the contents that it may have now: the last acknowledged one, or one that
+        was sent after that and not answered."""
+        acknowledged = set(self.acknowledged)
+        contents: dict[str, list[dict[str, Any]]] = {}
+        for request, row_id, event in self.sent:
+            merged = {**(contents.get(row_id) or [{}])[-1], **event}
+            if request in acknowledged:
+                contents[row_id] = [merged]
+            elif row_id in contents:
+                contents[row_id].append(merged)
+        return contents
+
+    def known(self) -> set[str]:
+        """The ids of all rows that were ever sent."""
+        return {row_id for _, row_id, _ in self.sent}
+
+
+@dataclass(slots=True)
+class Checker:
+    """One project's rows and outcomes against the log.
+
+    `error_classes` are those that the test's own scorers and judge explain; `retries` tells
+    that `outcomes retry` was used, which alone takes an errored outcome back.
+    """
+
+    database_url: str
+    project: str
+    rules: tuple[CheckedRule, ...]
+    log: Log = field(default_factory=Log)
+    judge: FakeJudge | None = None
+    error_classes: frozenset[str] = frozenset()
+    retries: bool = False
+
+    def watch(self) -> None:
+        """Begin to keep the history; to be called before anything is logged."""
+        with connect(self.database_url) as connection:
+            connection.execute(HISTORY)
+
+    def is_quiet(self) -> bool:
+        """Whether nothing waits any more."""
+        return not number(
+            self.database_url,
+            """select (select count(*) from outbox where matched_at is null)
+                    + (select count(*) from outcome where state = 'pending')""",
+        )
+
+    def assert_holds(self) -> None:
+        """Fail with every violation that there is."""
+        found = self.violations()
+        shown = "\n  ".join(found[:SHOWN])
+        assert not found, f"{len(found)} violations:\n  {shown}"
+
+    def violations(self) -> list[str]:
+        """Every way in which the database contradicts the log, as sentences."""
+        rows = self._rows()
+        outcomes = self._outcomes()
+        spans = {row_id: row for row_id, row in rows.items() if not _is_score_span(row)}
+        return [
+            *self.log.surprises,
+            *self._of_rows(spans),
+            *self._of_outcomes(spans, outcomes),
+            *self._of_scores(spans, rows, outcomes),
+            *self._of_leases(),
+            *self._of_history(),
+            *self._of_calls(spans, outcomes),
+        ]
+
+    # --- what is stored
+
+    def _rows(self) -> dict[str, dict[str, Any]]:
+        found = query(
+            self.database_url,
+            """select id, content_xact, deleted_at, input, output, expected, metadata, metrics,
+                      span_attributes, context, origin, computed_scores, computed_by, scores
+                 from span where project_id = %s""",
+            self.project,
+        )
+        assert len({row["id"] for row in found}) == len(found)
+        return {row["id"]: row for row in found}
+
+    def _outcomes(self) -> list[dict[str, Any]]:
+        return query(
+            self.database_url,
+            """select id::text, subject_id, subject_version, origin_kind, origin_id::text, role,
+                      scorer, scorer_version, state, error_class, error_message, scores,
+                      attempts, deaths, score_span_id::text, skip_logging, queue
+                 from outcome where project_id = %s""",
+            self.project,
+        )
+
+    # --- what must hold
+
+    def _of_rows(self, spans: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
+        for row_id, contents in self.log.promised().items():
+            row = spans.get(row_id)
+            if row is None or row["deleted_at"] is not None:
+                yield f"row {row_id} was acknowledged and is not there"
+            elif not any(_fits(row, content) for content in contents):
+                yield f"row {row_id} does not hold what was acknowledged last"
+        for row_id in spans.keys() - self.log.known():
+            yield f"row {row_id} was never sent"
+
+    def _of_outcomes(
+        self, spans: Mapping[str, Mapping[str, Any]], outcomes: list[dict[str, Any]]
+    ) -> Iterable[str]:
+        keys = Counter(map(_key, outcomes))
+        for key, count in keys.items():
+            if count > 1:
+                yield f"{count} outcomes for the one key {key}"
+        scorers = {(rule.id, scorer) for rule in self.rules for scorer in rule.scorers}
+        for outcome in outcomes:
+            told = _told(outcome)
+            row = spans.get(outcome["subject_id"])
+            if row is None or (outcome["origin_id"], outcome["scorer"]) not in scorers:
+                yield f"{told}: nobody asked for it"
+                continue
+            if outcome["state"] not in FINAL:
+                yield f"{told}: not final"
+            is_current = outcome["subject_version"] == row["content_xact"]
+            if is_current and outcome["state"] == "superseded":
+                yield f"{told}: superseded, and its content is the present one"
+            if outcome["state"] == "errored" and outcome["error_class"] not in self.error_classes:
+                yield f"{told}: {outcome['error_class']}: {outcome['error_message']}"
+        present = {
+            (outcome["subject_id"], outcome["subject_version"], outcome["origin_id"],
+             outcome["scorer"])
+            for outcome in outcomes
+        }
+        for row_id, row in spans.items():
+            for rule in self.rules:
+                for scorer in rule.scorers:
+                    there = (row_id, row["content_xact"], rule.id, scorer) in present
+                    wanted = _is_finished(row) and rule.selects(row)
+                    if wanted and not there:
+                        yield f"row {row_id}: no outcome of {scorer} for rule {rule.id}"
+                    if there and not wanted:
+                        yield f"row {row_id}: rule {rule.id} scored what it does not select"
+
+    def _of_scores(
+        self, spans: Mapping[str, Mapping[str, Any]], rows: Mapping[str, Mapping[str, Any]],
+        outcomes: list[dict[str, Any]],
+    ) -> Iterable[str]:
+        current = [
+            outcome for outcome in outcomes
+            if outcome["subject_id"] in spans and outcome["state"] != "superseded"
+            and outcome["subject_version"] == spans[outcome["subject_id"]]["content_xact"]
+        ]
+        by_span = {outcome["score_span_id"]: outcome for outcome in current}
+        for row_id, row in rows.items():
+            if _is_score_span(row) and row_id not in by_span:
+                yield f"score span {row_id} belongs to no present outcome"
+        shown: dict[tuple[str, str], set[str]] = defaultdict(set)
+        values: dict[str, Any] = {}
+        for outcome in current:
+            told = _told(outcome)
+            span = rows.get(outcome["score_span_id"])
+            if span is None and not outcome["skip_logging"]:
+                yield f"{told}: no score span"
+            elif span is not None and span["context"]["outcome_id"] != outcome["id"]:
+                yield f"{told}: its score span tells of outcome {span['context']['outcome_id']}"
+            for score in outcome["scores"] or []:
+                if score["score"] is not None:
+                    shown[outcome["subject_id"], score["name"]].add(outcome["id"])
+                    values[outcome["id"]] = score["score"]
+            if outcome["scorer"] == "ExactMatch" and outcome["state"] == "completed":
+                row = spans[outcome["subject_id"]]
+                if values[outcome["id"]] != int(row["output"] == row["expected"]):
+                    yield f"{told}: its score is of other content"
+        for row_id, row in spans.items():
+            by = row["computed_by"] or {}
+            scores = row["computed_scores"] or {}
+            names = {name for subject, name in shown if subject == row_id}
+            if by.keys() != names or scores.keys() != names:
+                yield f"row {row_id} shows the scores {sorted(scores)}, not {sorted(names)}"
+                continue
+            for name in names:
+                source = by[name]["outcome"]
+                if source not in shown[row_id, name]:
+                    yield f"row {row_id} shows a {name} of no present outcome"
+                elif scores[name] != values[source]:
+                    yield f"row {row_id} shows another {name} than its outcome"
+
+    def _of_leases(self) -> Iterable[str]:
+        for table in ("outbox", "outcome"):
+            held = number(
+                self.database_url,
+                f"""select count(*) from {table}
+                     where owner is not null or lease_until is not null""",
+            )
+            if held:
+                yield f"{held} rows of {table} are still leased"
+        waiting = number(
+            self.database_url, "select count(*) from outbox where matched_at is null"
+        )
+        if waiting:
+            yield f"{waiting} outbox entries were never matched"
+
+    def _of_history(self) -> Iterable[str]:
+        for step in query(self.database_url, "select * from checker_history order by seq"):
+            told = f"{step['kind']} {step['id']}: {step['was']} -> {step['became']}"
+            if step["kind"] == "entry":
+                if step["was"] == "matched":
+                    yield f"{told}: matched twice"
+                elif step["writer"] != step["holder"]:
+                    yield f"{told}: by {step['writer']}, held by {step['holder']}"
+                continue
+            if step["was"] in FINAL and not (
+                self.retries and step["was"] == "errored" and step["became"] == "pending"
+            ):
+                yield f"{told}: what is final never changes"
+            is_result = step["was"] == "pending" and step["became"] in FINAL - {"superseded"}
+            if is_result and step["is_lead"] and step["writer"] != step["holder"]:
+                yield f"{told}: recorded by {step['writer']}, held by {step['holder']}"
+
+    def _of_calls(
+        self, spans: Mapping[str, Mapping[str, Any]], outcomes: list[dict[str, Any]]
+    ) -> Iterable[str]:
+        """Each claim makes one call at most, and what is completed was asked about."""
+        if self.judge is None:
+            return
+        calls = Counter(_row_id(call.prompt) for call in list(self.judge.calls))
+        attempts: Counter[str] = Counter()
+        led: set[tuple[str, int, str]] = set()
+        for outcome in outcomes:
+            run = (outcome["subject_id"], outcome["subject_version"], outcome["scorer"])
+            if outcome["queue"] != "judge" or run in led:
+                continue   # those that share a run share its attempts
+            led.add(run)
+            attempts[outcome["subject_id"]] += self._claims(run)
+            if outcome["state"] == "completed" and not calls[outcome["subject_id"]]:
+                yield f"{_told(outcome)}: completed, and no judge was asked"
+        for row_id, count in calls.items():
+            if row_id in spans and count > attempts[row_id]:
+                yield f"row {row_id}: {count} calls of the judge, {attempts[row_id]} attempts"
+
+    def _claims(self, run: tuple[str, int, str]) -> int:
+        return int(number(
+            self.database_url,
+            """select coalesce(sum(claims), 0) from (
+                 select max(fence) as claims from outcome
+                  where project_id = %s and subject_id = %s and subject_version = %s
+                    and scorer = %s) as of_run""",
+            self.project, *run,
+        ))
+
+
+def _key(outcome: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(
+        outcome[name]
+        for name in ("subject_id", "subject_version", "origin_kind", "origin_id", "role",
+                     "scorer", "scorer_version")
+    )
+
+
+def _told(outcome: Mapping[str, Any]) -> str:
+    return (
+        f"outcome {outcome['id'][:8]} ({outcome['scorer']} of {outcome['subject_id']}, "
+        f"version {outcome['subject_version']}, {outcome['state']})"
+    )
+
+
+def _is_score_span(row: Mapping[str, Any]) -> bool:
+    return (row["span_attributes"] or {}).get("purpose") == "scorer"
+
+
+def _is_finished(row: Mapping[str, Any]) -> bool:
+    return (row["metrics"] or {}).get("end") is not None
+
+
+def _fits(row: Mapping[str, Any], content: Mapping[str, Any]) -> bool:
+    return all(
+        json.dumps(row[name]) == json.dumps(content[name])
+        for name in ("input", "output", "expected") if name in content
+    )
+
+
+def _row_id(prompt: str) -> str:
+    """The id of the row that a judge was asked about: its input says so, as `<id>`."""
+    return prompt.partition("<")[2].partition(">")[0]

@@ -1,0 +1,62 @@
+"""Workers are killed while spans are logged and scored: nothing is lost, nothing doubled."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from checker import Checker, number
+from fakes.judge import FakeJudge
+from load import DEAR_COST, Load
+from stack import Stack
+
+SEED = 20
+QUIET_S = 60.0
+# A worker's pool is its children alone, which the worker starts again by itself; a judge has
+# none, it works in threads.
+KILLS = {
+    ("match", "pool"): 6, ("match", "all"): 3, ("heavy", "pool"): 5, ("heavy", "all"): 2,
+    ("judge", "all"): 4,
+}
+
+HELD = {
+    "match": "select count(*) from outbox where owner is not null",
+    "judge": "select count(*) from outcome where owner is not null and queue = 'judge'",
+    "heavy": "select count(*) from outcome where owner is not null and queue = 'heavy'",
+}
+
+
+def test_twenty_kills_of_workers_in_the_middle_of_a_batch_lose_and_double_nothing(
+    make_stack: Callable[..., Stack], check_project: Callable[..., Checker], judge: FakeJudge
+) -> None:
+    stack = make_stack(cost_limit=DEAR_COST)
+    stack.start("api", "match", "heavy", "judge", "beat")
+    checker = check_project(stack, judge)
+    dice = random.Random(SEED)
+
+    with Load(stack, checker.project, checker.log, seed=SEED) as load:
+        victims = [victim for victim, times in KILLS.items() for _ in range(times)]
+        for name, part in dice.sample(victims, len(victims)):
+            stack.start(*HELD, wait=False)
+            kill_while_it_holds_something(stack, name, part)
+        stack.start(*HELD)
+        answered = load.answered
+        stack.wait_until(lambda: load.answered > answered + 2, deadline_s=30)
+
+    assert len(victims) == 20
+    stack.wait_until(checker.is_quiet, deadline_s=QUIET_S, what="quiet")
+    checker.assert_holds()
+
+
+def kill_while_it_holds_something(stack: Stack, name: str, part: str) -> None:
+    """SIGKILL to a worker, or to its pool alone, in the middle of a batch."""
+
+    def is_at_work() -> bool:
+        has_pool = name == "judge" or len(stack.pids(name)) > 1
+        return has_pool and bool(number(stack.database_url, HELD[name]))
+
+    stack.wait_until(is_at_work, deadline_s=30, what=f"{name} to hold something")
+    if part == "all":
+        stack.kill(name)
+    else:
+        stack.kill_pool(name)
