@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import psycopg.errors
-from sqlalchemy import Connection, Row, Select, any_, func, literal, select
+from sqlalchemy import Connection, Row, Select, Text, any_, cast, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.types import Uuid
@@ -19,6 +19,7 @@ from btql.columns import COLUMNS
 from btql.errors import BtqlError
 from btql.kinds import Kind
 from btql.query import Field, Query
+from btql.tree import And, Compare, Comparison, Expr, In, Literal, Path
 from spans.errors import BadInput
 from spans.json import Json, JsonObject
 from store.btql_columns import Sql
@@ -77,7 +78,7 @@ def run_query(
         raise BtqlError(f"a limit is at most {limit_max}; go on with the cursor")
     compiler = SqlCompiler(now=now, tz_offset=tz_offset, org_id=str(scope.org_id))
     statement = _Statement(query, compiler, scope)
-    found = _fetched(connection, statement.select(limit + 1), timeout_s)
+    found = _fetched(connection, statement, limit + 1, timeout_s)
     rows = found[:limit]
     return QueryPage(
         rows=[statement.shown(row) for row in rows],
@@ -94,6 +95,7 @@ class _Statement:
         self._scope = scope
         self._condition = compiler.condition(query.filter)
         self._order = sort_columns(query, compiler)
+        self._pinned = _columns_pinned(query.filter)
         self._fields = [field for field in query.select if field.expr is not None]
         self._values = [compiler.json(field.expr) for field in self._fields if field.expr]
         self._has_star = len(self._fields) < len(query.select)
@@ -106,7 +108,7 @@ class _Statement:
         statement = (
             select(*stored, *values, *places)
             .where(*self._rows_in_scope(), self._condition)
-            .order_by(*order_by(self._order))
+            .order_by(*self._ordered())
             .limit(limit)
         )
         if self._query.cursor is None:
@@ -127,14 +129,53 @@ class _Statement:
         place = [stored[f"place_{i}"] for i in range(len(self._order))]
         return write_cursor(self._query, self._order, place)
 
+    def is_in_page_order(self) -> bool:
+        """Whether rows come straight from the index of pages, until there are enough."""
+        return not self._pinned and len(self._order) == 1
+
+    def _ordered(self) -> list[Sql]:
+        if "id" not in self._pinned:
+            return order_by(self._order)
+        # The few rows of one id are sorted; to read a whole log in order instead looks
+        # as good to the planner.
+        last = self._order[-1]
+        return order_by([*self._order[:-1], replace(last, sql=last.sql + 0)])
+
     def _rows_in_scope(self) -> list[Sql]:
-        object_ids = [_object_id(text) for text in self._query.object_ids]
+        """The scope, written so that the index which serves the query best is at hand.
+
+        The planner has no statistics of the columns that name an object, and believes that
+        few rows share them. Wrapped, they only check, and what is left is the index of the
+        trace, the span or the versions that the filter asks for.
+        """
+        ids = [_object_id(text) for text in self._query.object_ids]
+        in_objects: Sql = _one_of(span.c.object_id, ids)
+        of_type: Sql = span.c.object_type == literal(self._query.object_type)
+        if self._pinned and "id" not in self._pinned:
+            in_objects = cast(span.c.object_id, Text).in_([str(one) for one in ids])
+            of_type = span.c.object_type + "" == literal(self._query.object_type)
         return [
             _one_of(span.c.project_id, self._scope.project_ids),
-            span.c.object_type == literal(self._query.object_type),
-            _one_of(span.c.object_id, object_ids),
+            of_type,
+            in_objects,
             span.c.deleted_at.is_(None),
         ]
+
+
+def _columns_pinned(expr: Expr) -> frozenset[str]:
+    """The indexed columns of which every row that passes has one of few values."""
+    match expr:
+        case And(children=children):
+            return frozenset().union(*map(_columns_pinned, children))
+        case Compare(left=Path(column="_xact_id"), right=Literal()):
+            return frozenset({"_xact_id"})
+        case (
+            Compare(op=Comparison.EQ, left=Path(column=column), right=Literal())
+            | In(item=Path(column=column))
+        ) if column in ("id", "span_id", "root_span_id"):
+            return frozenset({column})
+        case _:
+            return frozenset()
 
 
 def _one_of(column: Sql, ids: Sequence[UUID]) -> Sql:
@@ -152,12 +193,17 @@ def _object_id(text: str) -> UUID:
 
 
 def _fetched(
-    connection: Connection, statement: Select[Any], timeout_s: float
+    connection: Connection, statement: _Statement, limit: int, timeout_s: float
 ) -> Sequence[Row[Any]]:
-    milliseconds = str(max(1, int(timeout_s * 1000)))
-    connection.execute(select(func.set_config("statement_timeout", milliseconds, True)))  # noqa: FBT003
+    """The rows, and the connection's settings as they were, but for the timeout."""
+    _set(connection, "statement_timeout", str(max(1, int(timeout_s * 1000))))
+    # Told that an object is small (see `_rows_in_scope`), the planner would read all of it
+    # and sort; there is an index that needs no sort.
+    in_order = statement.is_in_page_order()
+    if in_order:
+        _set(connection, "enable_sort", "off")
     try:
-        return connection.execute(statement).all()
+        rows = connection.execute(statement.select(limit)).all()
     except OperationalError as error:
         if isinstance(error.orig, psycopg.errors.QueryCanceled):
             raise BadInput(
@@ -165,6 +211,14 @@ def _fetched(
                 " root_span_id"
             ) from error
         raise
+    if in_order:
+        _set(connection, "enable_sort", "on")
+    return rows
+
+
+def _set(connection: Connection, name: str, value: str) -> None:
+    """A setting of PostgreSQL, until the transaction ends."""
+    connection.execute(select(func.set_config(name, value, True)))  # noqa: FBT003 - is_local
 
 
 def _schema(fields: tuple[Field, ...]) -> JsonObject:

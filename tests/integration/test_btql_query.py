@@ -15,7 +15,8 @@ from stored_rows import insert_rows
 from btql.errors import BtqlError
 from btql.query import Query, parse_query, read_query
 from spans.errors import BadInput
-from store.btql_query import QueryPage, Scope, run_query
+from store.btql_query import QueryPage, Scope, _Statement, run_query
+from store.btql_sql import SqlCompiler
 
 ORG = uuid.UUID(int=1)
 PROJECT = uuid.UUID(int=2)
@@ -257,6 +258,46 @@ def test_a_slow_query_is_stopped_and_says_what_to_do(connection: Connection) -> 
     insert_rows(connection, many, project_id=PROJECT)
     with pytest.raises(BadInput, match=r"longer than 0\.001 s.*created"):
         run(connection, f"{SOURCE} | filter: search('y') | sort: output", timeout_s=0.001)
+
+
+@pytest.mark.parametrize(
+    ("clauses", "index"),
+    [
+        ("limit: 100", "span_page"),
+        ("filter: metadata.model = 'x' | limit: 100", "span_page"),
+        ("filter: _xact_id > '1000000000000059990' AND is_root", "span_version"),
+        ("filter: root_span_id = 't5'", "span_trace"),
+        ("filter: span_id IN ('s5', 's6')", "span_by_span_id"),
+        ("filter: id = 'n5' AND is_root", "span_pkey"),
+    ],
+)
+def test_a_page_of_a_large_log_is_found_by_its_index(
+    connection: Connection, clauses: str, index: str
+) -> None:
+    connection.execute(
+        text(
+            "insert into span (project_id, object_type, object_id, id, seq, xact, content_xact,"
+            " has_base, span_id, root_span_id, is_root, created) select :p, 'project_logs', :p,"
+            " 'n' || i, 1000 + i, 1000000000000000000 + i, 1000000000000000000 + i, true,"
+            " 's' || i, 't' || i, true, now() from generate_series(1, 60000) i"
+        ),
+        {"p": PROJECT},
+    )
+    connection.execute(text("analyze span"))
+    statement = _Statement(
+        parse_query(f"{SOURCE} | {clauses}"),
+        SqlCompiler(now=NOW, tz_offset=0, org_id=str(ORG)),
+        SCOPE,
+    )
+    if statement.is_in_page_order():
+        connection.execute(text("set local enable_sort = off"))
+    compiled = statement.select(101).compile(
+        connection.engine, compile_kwargs={"render_postcompile": True}
+    )
+    rows = connection.exec_driver_sql(f"explain {compiled}", compiled.params)
+    plan = "\n".join(row[0] for row in rows)
+    assert f" {index} " in plan
+    assert ("Sort" in plan) == (index != "span_page")
 
 
 def test_the_query_of_the_clients_reads_a_trace(connection: Connection) -> None:
