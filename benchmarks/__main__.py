@@ -1,0 +1,214 @@
+"""`python -m benchmarks`: measure Tallyard beside its baselines, on a stack of its own.
+
+Every contender takes its turn in every round, so that what else the machine does meets all of
+them alike. All of it stays on the loopback, in a folder that is gone afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from benchmarks.contestants import (
+    ROWS_EACH,
+    Turn,
+    naive_drain,
+    naive_http,
+    raw,
+    tallyard_drain,
+    tallyard_http,
+)
+from benchmarks.judged import (
+    IN_FLIGHT,
+    FakeJudge,
+    JudgeTurn,
+    raw_judged,
+    running_judge,
+    tallyard_judged,
+)
+from benchmarks.latency import Offer, naive_delays, tallyard_delays
+from benchmarks.memory import Memory, at_rest
+from benchmarks.naive_stack import Naive, running_naive
+from benchmarks.report import Report
+from benchmarks.stack import Stack, running_stack
+from benchmarks.waiting import deadline
+
+NAMES = ("http", "drain", "latency", "judged", "memory")
+BASELINED = frozenset({"http", "drain", "latency"})
+WARM_SPANS = 2_000
+NAIVE_SHARE = 5
+"""The naive baseline gets a fifth of the spans: its rate does not depend on their number, and
+the whole takes minutes instead of a quarter of an hour."""
+
+NAIVE_LATENCY_S = 5.0
+IDLE_S = 10.0
+ROUND_S = 600.0
+"""Longest time of one benchmark's round: beyond it something hangs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What is asked for."""
+
+    only: tuple[str, ...]
+    spans: int
+    repeat: int
+    seconds: float
+    calls: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """All that runs while a benchmark is made."""
+
+    options: Options
+    report: Report
+    stack: Stack
+    naive: Naive | None
+    judge: FakeJudge | None
+
+
+def main() -> int:
+    """Measure; the exit code is 0 also where a figure is missed: this is no test."""
+    options = read_options(sys.argv[1:])
+    signal.signal(signal.SIGTERM, _interrupt)
+    report = Report(say=lambda line: print(line, flush=True))
+    with ExitStack() as opened:
+        folder = Path(
+            opened.enter_context(
+                tempfile.TemporaryDirectory(
+                    prefix="tallyard-bench-", ignore_cleanup_errors=True
+                )
+            )
+        )
+        try:
+            _run(opened, folder, options, report)
+        except KeyboardInterrupt:
+            report.say("Interrupted: what was started is being stopped.")
+            return 130
+    return 0
+
+
+def read_options(arguments: list[str]) -> Options:
+    """The options of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "--only", action="append", choices=NAMES, help="one benchmark (may be repeated)"
+    )
+    parser.add_argument("--spans", type=int, default=20_000, help="spans in a turn")
+    parser.add_argument("--repeat", type=int, default=3, help="rounds")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each latency offer")
+    parser.add_argument("--calls", type=int, default=5_120, help="judge calls in a turn")
+    given = parser.parse_args(arguments)
+    return Options(
+        only=tuple(given.only or NAMES),
+        spans=max(ROWS_EACH * NAIVE_SHARE, given.spans // ROWS_EACH * ROWS_EACH),
+        repeat=given.repeat, seconds=given.seconds, calls=given.calls,
+    )
+
+
+def _run(opened: ExitStack, folder: Path, options: Options, report: Report) -> None:
+    needs_judge = "judged" in options.only
+    needs_naive = not BASELINED.isdisjoint(options.only)
+    judge = opened.enter_context(running_judge(folder)) if needs_judge else None
+    settings = {
+        "TALLYARD_JUDGE_BASE_URL": judge.url, "TALLYARD_JUDGE_API_KEY": "none",
+        "TALLYARD_JUDGE_IN_FLIGHT": str(IN_FLIGHT),
+    } if judge else {}
+    report.say(f"Starting Tallyard in {folder} ({os.cpu_count()} cores) ...")
+    stack = opened.enter_context(running_stack(folder, **settings))
+    fresh = at_rest(stack)
+    tallyard_http(stack, WARM_SPANS, seed=0)
+    with (
+        running_naive(folder, stack.state.database_url) if needs_naive else nullcontext()
+    ) as naive:
+        bench = Bench(options=options, report=report, stack=stack, naive=naive, judge=judge)
+        for name, run in BENCHMARKS.items():
+            if name in options.only:
+                with deadline(ROUND_S * options.repeat, name):
+                    run(bench)
+    if "memory" in options.only:
+        report.memory({"after start": fresh, "after load": _after_load(stack)})
+    path = report.finish()
+    report.say(f"\nWritten to {path}")
+
+
+def _http(bench: Bench) -> None:
+    bench.report.contest(
+        "HTTP -> scored", "http", _rounds(bench, tallyard_http, naive_http), naive_least=8,
+        raw_least=0.04,
+    )
+
+
+def _drain(bench: Bench) -> None:
+    bench.report.contest(
+        "Backlog -> scored", "drain", _rounds(bench, tallyard_drain, naive_drain),
+        naive_least=12, raw_least=0.08,
+    )
+
+
+def _rounds(
+    bench: Bench, ours: Callable[..., Turn], theirs: Callable[..., Turn]
+) -> dict[str, list[Turn]]:
+    assert bench.naive is not None
+    spans = bench.options.spans
+    turns: dict[str, list[Turn]] = {"raw": [], "tallyard": [], "naive": []}
+    for number in range(1, bench.options.repeat + 1):
+        turns["raw"].append(raw(spans, seed=number))
+        turns["tallyard"].append(ours(bench.stack, spans, seed=number))
+        turns["naive"].append(
+            theirs(bench.naive, bench.stack, spans // NAIVE_SHARE, seed=number)
+        )
+    return turns
+
+
+def _latency(bench: Bench) -> None:
+    assert bench.naive is not None
+    for title, name, per_s, each in (
+        ("10 requests/s of 100 rows", "latency_batches", 10, 100),
+        ("1 000 requests/s of 1 row", "latency_singles", 1000, 1),
+    ):
+        offer = Offer(requests_per_s=per_s, rows_each=each, seconds=bench.options.seconds)
+        short = Offer(requests_per_s=per_s, rows_each=each, seconds=NAIVE_LATENCY_S)
+        bench.report.delays(title, name, {
+            "tallyard": tallyard_delays(bench.stack, offer),
+            "naive": naive_delays(bench.naive, bench.stack, short),
+        })
+
+
+def _judged(bench: Bench) -> None:
+    assert bench.judge is not None
+    turns: dict[str, list[JudgeTurn]] = {"raw": [], "tallyard": []}
+    for number in range(1, bench.options.repeat + 1):
+        turns["raw"].append(raw_judged(bench.stack, bench.judge, bench.options.calls))
+        turns["tallyard"].append(
+            tallyard_judged(bench.stack, bench.judge, bench.options.calls, seed=number)
+        )
+    bench.report.judged(turns)
+
+
+def _after_load(stack: Stack) -> Memory:
+    tallyard_http(stack, WARM_SPANS * 5, seed=0)
+    threading.Event().wait(IDLE_S)
+    return at_rest(stack)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+BENCHMARKS: dict[str, Callable[[Bench], None]] = {
+    "http": _http, "drain": _drain, "latency": _latency, "judged": _judged,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""The Tallyard that is measured: `tallyard up` on a data directory of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+import psycopg
+
+from benchmarks.processes import cpu_s_by_name
+from benchmarks.rows import FILTER
+from ops.children import Child, start, wait_until
+from ops.data_dir import DataDir, RunState
+from ops.example import Api
+
+READY_S = 120.0
+STOP_S = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """A running Tallyard, and what a benchmark needs to reach it."""
+
+    folder: Path
+    up: Child
+    state: RunState
+    key: str
+
+    @property
+    def api(self) -> Api:
+        """Its API."""
+        return Api(url=self.state.api_url, key=self.key)
+
+    @property
+    def host_and_port(self) -> tuple[str, int]:
+        """Where its API listens."""
+        parts = urlsplit(self.state.api_url)
+        return parts.hostname or "", parts.port or 0
+
+    @property
+    def log(self) -> Path:
+        """Where the benchmark's own processes write their errors."""
+        return self.folder / "benchmark.log"
+
+    def connect(self) -> psycopg.Connection:
+        """A reader's connection to its database: sees what is committed, nothing else."""
+        return psycopg.connect(libpq_url(self.state.database_url), autocommit=True)
+
+    def project(self, name: str, *, scorer: str) -> str:
+        """A new project with one rule; its id."""
+        project_id: str = json.loads(self.api.call("POST", "/v1/project", {"name": name}))["id"]
+        online = {
+            "sampling_rate": 1, "scorers": [{"type": "global", "name": scorer}],
+            "apply_to_root_span": True, "btql_filter": FILTER,
+        }
+        self.api.call("POST", "/v1/project_score", {
+            "project_id": project_id, "name": scorer, "score_type": "online",
+            "config": {"online": online},
+        })
+        return project_id
+
+    def processes(self) -> Iterator[tuple[str, psutil.Process]]:
+        """Every process with the name of the unit that it belongs to."""
+        unit_of = {each.pid: each.name for each in self.state.processes}
+        yield "supervisor", psutil.Process(self.up.process.pid)
+        for unit in psutil.Process(self.up.process.pid).children():
+            name = unit_of.get(unit.pid, "?")
+            yield name, unit
+            for each in unit.children(recursive=True):
+                yield name, each
+
+    @contextmanager
+    def held(self, unit: str) -> Iterator[None]:
+        """Hold the processes of one unit still (SIGSTOP) for as long as the block lasts."""
+        stopped = [process for name, process in self.processes() if name == unit]
+        for process in stopped:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in stopped:
+                process.resume()
+
+    def cpu_s(self) -> Mapping[str, float]:
+        """Processor seconds that each unit has used so far."""
+        return cpu_s_by_name(self.processes())
+
+
+@contextmanager
+def running_stack(folder: Path, **settings: str) -> Iterator[Stack]:
+    """A Tallyard as `make run` starts it, without the example; gone at the end."""
+    data = DataDir(folder / "data")
+    log = folder / "up.log"
+    up = start(
+        "tallyard", [str(Path(sys.executable).with_name("tallyard")), "up"], log=log,
+        environment={
+            **foreign_environment(),
+            "TALLYARD_DATA_DIR": str(data.path), "TALLYARD_API_PORT": "0",
+            "TALLYARD_FLOWER_PORT": "0", "TALLYARD_EXAMPLE": "0",
+            **settings,
+        },
+    )
+    try:
+        wait_until(
+            lambda: not up.is_running or "Ctrl-C stops everything" in log.read_text(),
+            deadline_s=READY_S, every_s=0.1,
+        )
+        state = data.read_state()
+        if not up.is_running or state is None or "Not ready" in log.read_text():
+            raise RuntimeError(f"Tallyard did not start:\n{log.read_text()}")
+        yield Stack(folder=folder, up=up, state=state, key=data.api_key.read_text().strip())
+    finally:
+        up.stop(patience_s=STOP_S)
+
+
+def foreign_environment() -> dict[str, str]:
+    """Our environment without any setting of Tallyard's: a benchmark measures the defaults."""
+    ours = os.environ.items()  # noqa: TID251 handed on, not read
+    return {name: value for name, value in ours if not name.startswith("TALLYARD_")}
+
+
+def libpq_url(url: str) -> str:
+    """SQLAlchemy's URL as libpq spells it."""
+    return url.replace("postgresql+psycopg://", "postgresql://", 1)
