@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from flows.run import run_in_process, scoring_fields
@@ -26,6 +27,7 @@ from flows.work import (
 from rules.model import ScorerChoice
 from rules.planning import PlannedRule
 from scorers import catalog
+from scorers.arguments import columns_of
 from scorers.catalog import Kind
 from scorers.in_process import cost
 from spans.errors import TallyardError, UserError
@@ -40,20 +42,25 @@ ROWS_PER_CLAIM = 1000
 ATTEMPTS_MAX = 10
 """Times that an entry is taken up: one whose rows kill whoever decides on them ends here."""
 
-SCORER_COLUMNS = frozenset({"input", "output", "expected", "metadata", "tags"})
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RuleSet:
     """A project's rules at one revision, ready to decide."""
 
     revision: int
     rules: tuple[PlannedRule, ...]
 
-    @property
+    @cached_property
     def columns(self) -> frozenset[str]:
-        """The row's columns that rules and scorers read."""
-        return SCORER_COLUMNS.union(*(planned.columns for planned in self.rules))
+        """The row's columns that filters, and the scorers that run while matching, read."""
+        read = [planned.columns for planned in self.rules]
+        for planned in self.rules:
+            for choice in planned.rule.scorers:
+                if catalog.known(choice.name):
+                    spec = catalog.resolve(choice.name)
+                    if spec.kind is Kind.IN_PROCESS:
+                        read.append(columns_of(spec))
+        return frozenset().union(*read)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,8 +33,8 @@ def run_in_process(scorer: ScorerRef, subject: Subject) -> Verdict:
 
 def scoring_fields(subject: Subject) -> ScoringFields:
     """What a scorer may ask of a row: its columns by name."""
-    view = subject.view
+    view = subject.view.get
     return ScoringFields(
-        input=view["input"], output=view["output"], expected=view["expected"],
-        metadata=view["metadata"], tags=view["tags"],
+        input=view("input"), output=view("output"), expected=view("expected"),
+        metadata=view("metadata"), tags=view("tags"),
     )

@@ -47,6 +47,12 @@ def arguments(spec: ScorerSpec, fields: ScoringFields) -> JsonObject:
     return given
 
 
+def columns_of(spec: ScorerSpec) -> frozenset[str]:
+    """The columns of a row that the scorer's arguments are taken from."""
+    names = (*spec.required, *spec.optional)
+    return frozenset(name if name in _SPAN_FIELDS else "metadata" for name in names)
+
+
 def as_text(value: Json) -> str:
     """The value as a prompt shows it: a string as it is, anything else as JSON.
 

@@ -39,9 +39,8 @@ class OutcomeKey:
         """The outcome's id: the key itself, hashed, so that a repetition meets itself."""
         return OutcomeId(
             derived_id(
-                self.object.project_id.hex, self.object.object_type, self.object.object_id.hex,
-                SPAN, self.subject_id, str(self.subject_version), self.origin_kind,
-                self.origin_id.hex, self.role, self.scorer.kind, self.scorer.name,
+                self.object.object_id.hex, SPAN, self.subject_id,
+                str(self.subject_version), self.origin_kind, self.origin_id.hex, self.role, self.scorer.kind, self.scorer.name,
                 self.scorer.version,
             )
         )

@@ -8,6 +8,8 @@ for new rows, into the connection's `span_staged` for rows that exist.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
+from uuid import UUID
 
 import orjson
 
@@ -64,6 +66,12 @@ def escaped(text: str) -> bytes:
     return raw
 
 
+@lru_cache(maxsize=4096)
+def uuid_cell(value: UUID) -> bytes:
+    """An id that comes again and again (a project's, a rule's) as COPY reads it."""
+    return value.hex.encode()
+
+
 def json_cell(value: Json) -> bytes:
     """A JSON value as COPY reads it; JSON's own escapes leave only backslashes to escape."""
     raw = orjson.dumps(value)
@@ -91,9 +99,9 @@ def span_line(
     parents = fields.get("span_parents")
     created = fields.get("created") or now
     cells = [
-        where.project_id.hex.encode(),
+        uuid_cell(where.project_id),
         where.object_type.encode(),
-        where.object_id.hex.encode(),
+        uuid_cell(where.object_id),
         escaped(row.key.id),
         b"%d" % xact,
         b"%d" % content_xact,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from flows.match import SCORER_COLUMNS
 from flows.rules import ProjectScore
 from flows.work import Postponed, Subject
 from rules.model import Rule
@@ -48,7 +47,7 @@ class RecentRows:
                     (*where, before, before, PAGE),
                 )
                 ids: dict[str, int] = dict(cursor)
-                found = read_subjects(cursor, where, list(ids), columns | SCORER_COLUMNS)
+                found = read_subjects(cursor, where, list(ids), columns)
             if not ids:
                 return
             before = min(ids.values())

@@ -32,6 +32,7 @@ from store.copy import (
     escaped,
     json_cell,
     span_line,
+    uuid_cell,
 )
 from store.counters import Counts
 from store.database import Cursor
@@ -234,14 +235,14 @@ def _line(asked: Asked, queue: str, *, is_lead: bool, result: Sequence[bytes]) -
     where = key.object
     cells = (
         key.id.hex.encode(),
-        where.project_id.hex.encode(),
+        uuid_cell(where.project_id),
         where.object_type.encode(),
-        where.object_id.hex.encode(),
+        uuid_cell(where.object_id),
         SPAN.encode(),
         escaped(key.subject_id),
         b"%d" % key.subject_version,
         key.origin_kind.encode(),
-        key.origin_id.hex.encode(),
+        uuid_cell(key.origin_id),
         key.role.encode(),
         key.scorer.kind.encode(),
         escaped(key.scorer.name),
