@@ -8,6 +8,7 @@ import uvicorn
 
 from api.asgi import make_app
 from spans.errors import SetupError
+from wiring.collecting import set_up_collecting
 from wiring.logs import set_up_logging
 from wiring.services import open_services
 from wiring.settings import read_settings
@@ -26,6 +27,7 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     set_up_logging(settings.log_level)
+    set_up_collecting()
     uvicorn.run(
         make_app(lambda: services),
         host=settings.host,

@@ -22,7 +22,7 @@ class TooLarge(BadInput):
 
 
 class UnknownEncoding(BadInput):
-    """A Content-Encoding that we do not speak; answered with 415."""
+    """A Content-Encoding or Content-Type that we do not speak; answered with 415."""
 
 
 class TooSlow(BadInput):
@@ -35,8 +35,9 @@ async def read_body(request: Request, *, sent_max: int, inflated_max: int) -> by
     Raises TooLarge before reading if the length is announced, else as soon as it is passed:
     100 kB of gzip can hold 100 MB.
     """
+    _check_type(request.headers.get("content-type", ""))
     announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > sent_max:
+    if announced.isascii() and announced.isdigit() and int(announced) > sent_max:
         raise TooLarge(f"the body has {announced} bytes, more than {sent_max}")
     inflate = _inflater(request.headers.get("content-encoding", ""))
     try:
@@ -71,6 +72,13 @@ async def _read(request: Request, sent_max: int) -> bytes:
             raise TooLarge(f"the body has more than {sent_max} bytes")
         pieces.append(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _check_type(content_type: str) -> None:
+    """SDKs name no type at all, others JSON; a form or a file is a mistake."""
+    name = content_type.partition(";")[0].strip().lower()
+    if name not in {"", "application/json"} and not name.endswith("+json"):
+        raise UnknownEncoding(f"Content-Type {name[:60]!r}; send application/json, or none")
 
 
 def _inflater(encoding: str) -> int | None:

@@ -37,6 +37,7 @@ KEY_CACHE_S = 3.0
 """How long a key is trusted without asking again: a revoked one works no longer than this."""
 
 KEYS_CACHED = 10_000
+NUL = b"\\u0000"
 RETRY_AFTER_S = 1
 T = TypeVar("T")
 
@@ -72,6 +73,8 @@ def endpoint(
     async def answer(request: Request) -> Response:
         context: Context = request.app.state.context
         try:
+            if b"%00" in request.scope["query_string"] or "\0" in request.url.path:
+                raise NotFound("no such thing: NUL names nothing")
             principal = await principal_of(request, context)
             principal.require(*roles)
             return await handler(request, context, principal)
@@ -107,11 +110,12 @@ async def in_thread(work: Callable[[], T]) -> T:
 async def json_body(request: Request, context: Context) -> JsonObject:
     """The request's JSON object."""
     settings = context.services.settings
-    return parse_object(
-        await read_body(
-            request, sent_max=settings.body_bytes_max, inflated_max=settings.inflated_bytes_max
-        )
+    body = await read_body(
+        request, sent_max=settings.body_bytes_max, inflated_max=settings.inflated_bytes_max
     )
+    if NUL in body:
+        raise BadInput("\\u0000 cannot be stored in a name, a description or a filter")
+    return parse_object(body)
 
 
 def error_response(error: TallyardError) -> Response:
@@ -155,9 +159,14 @@ def query_int(request: Request, name: str, default: int, *, least: int, most: in
     text = request.query_params.get(name)
     if text is None or text == "":
         return default
-    if not text.isdigit() or not least <= int(text) <= most:
+    if not is_number(text) or not least <= int(text) <= most:
         raise BadInput(f"a number from {least} to {most}", path=name)
     return int(text)
+
+
+def is_number(text: str) -> bool:
+    """Whether `int` reads it: `isdigit` alone is true of superscripts."""
+    return text.isascii() and text.isdigit() and len(text) <= 18
 
 
 def list_page(request: Request, name_parameter: str) -> ListPage:

@@ -69,7 +69,7 @@ async def insert(request: Request, context: Context, principal: Principal) -> Re
             _check_size(event, len(body), context)
             writes.append(read_event(event, where, limits, new_id=str(uuid.uuid4()), body=text))
         except BadInput as error:
-            raise BadInput(str(error), path=f"events[{index}]") from error
+            raise error.within(f"events[{index}]") from error
     answer = await context.writer.write(_request(principal, request, body, writes))
     return Json200({"row_ids": list(answer.row_ids)})
 
@@ -84,7 +84,7 @@ async def feedback(request: Request, context: Context, principal: Principal) -> 
         try:
             writes += read_feedback(item, where, limits, text, lambda: str(uuid.uuid4()))
         except BadInput as error:
-            raise BadInput(str(error), path=f"feedback[{index}]") from error
+            raise error.within(f"feedback[{index}]") from error
     await context.writer.write(_request(principal, request, body, writes))
     return Json200({"status": "success"})
 

@@ -96,6 +96,8 @@ async def change(request: Request, context: Context, principal: Principal) -> Re
     }
     if "name" in changes:
         changes["name"] = check_name(_text(changes["name"], "name"))
+    if changes.get("description") is not None:
+        changes["description"] = _text(changes["description"], "description")
     if changes.get("settings") is not None and not isinstance(changes["settings"], dict):
         raise BadInput("an object", path="settings")
     projects = context.services.projects
@@ -139,7 +141,7 @@ async def _get_or_create(
 def _text(value: Json, name: str) -> str:
     if not isinstance(value, str):
         raise BadInput("a text", path=name)
-    return value.replace("\0", "\ufffd")
+    return value
 
 
 INGEST, READ = KeyRole.INGEST, KeyRole.READ

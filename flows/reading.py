@@ -87,7 +87,7 @@ def _older_than(body: JsonObject) -> list[Json]:
     xact, root = body.get("max_xact_id"), body.get("max_root_span_id")
     if xact is None:
         return []
-    if not isinstance(xact, str) or not xact.isdigit():
+    if not isinstance(xact, str) or not (xact.isascii() and xact.isdigit()):
         raise BadInput("an _xact_id, as a text of digits", path="max_xact_id")
     version: Json = {"op": "ident", "name": ["_xact_id"]}
     limit: Json = {"op": "literal", "value": xact}

@@ -24,6 +24,7 @@ The class name in snake case is the `error_class` of an outcome ("rate_limited")
 from __future__ import annotations
 
 import re
+from typing import Self
 
 
 class TallyardError(Exception):
@@ -85,6 +86,10 @@ class BadInput(UserError):
     def __init__(self, message: str, *, path: str | None = None) -> None:
         super().__init__(f"{path}: {message}" if path else message)
         self.path = path
+
+    def within(self, path: str) -> Self:
+        """The same, of one of several things: `path` says which."""
+        return type(self)(str(self), path=path)
 
 
 class NotFound(UserError):

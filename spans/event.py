@@ -39,7 +39,8 @@ OBJECT_FIELDS = (
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 
 
-LARGE_INTEGER = re.compile(rb"[:\[,\s]-?[0-9]{19,}\s*[,\]}]")
+LONG_INTEGER = re.compile(rb"[:\[,\s](-?[0-9]{19,})\s*[,\]}]")
+INTEGER_MIN, INTEGER_MAX = -(2**63), 2**64 - 1   # what the parser keeps as an integer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +61,10 @@ class BodyText:
     @cached_property
     def has_large_integer(self) -> bool:
         """Whether an integer beyond 64 bits was written: the parser made it a float."""
-        return LARGE_INTEGER.search(self._body) is not None
+        return any(
+            len(digits) > 20 or not INTEGER_MIN <= int(digits) <= INTEGER_MAX
+            for digits in LONG_INTEGER.findall(self._body)
+        )
 
 
 def read_event(
@@ -73,14 +77,15 @@ def read_event(
     if not isinstance(event, dict):
         raise BadInput("an event is an object")
     row_id = _row_id(event.get("id"), new_id)
+    _check_span_ids(event)
     nodes = 0
     for value in event.values():
         nodes += _count(value, limits.depth_max - 1, body)
     if nodes > limits.nodes_max:
         raise BadInput(f"{nodes} values, more than {limits.nodes_max} (TALLYARD_NODES_MAX)")
-    fields = {name: value for name, value in event.items() if name not in CONTROL_FIELDS}
     if body.may_hold_nul:
-        fields = _without_nul(fields)
+        event = _without_nul(event)
+    fields = {name: value for name, value in event.items() if name not in CONTROL_FIELDS}
     _check_fields(fields)
     if event.keys() & CONTROL_FIELDS == {"id"}:
         return RowWrite(key=RowKey(where, row_id), fields=fields)
@@ -183,12 +188,6 @@ def _check_fields(fields: JsonObject) -> None:
         _check_metrics(metrics)
     if (tags := fields.get("tags")) is not None:
         _check_tags(tags)
-    for name in ("span_id", "root_span_id"):
-        value = fields.get(name)
-        if value is not None and (
-            not isinstance(value, str) or not 0 < len(value) <= ID_CHARS_MAX or "\0" in value
-        ):
-            raise BadInput(f"a text of 1 to {ID_CHARS_MAX} characters", path=name)
     parents = fields.get("span_parents")
     if parents is not None and not (
         isinstance(parents, list) and all(isinstance(parent, str) for parent in parents)
@@ -196,6 +195,15 @@ def _check_fields(fields: JsonObject) -> None:
         raise BadInput("a list of span ids, or null", path="span_parents")
     if (created := fields.get("created")) is not None:
         fields["created"] = _checked_created(created)
+
+
+def _check_span_ids(event: JsonObject) -> None:
+    for name in ("span_id", "root_span_id"):
+        value = event.get(name)
+        if value is not None and (
+            not isinstance(value, str) or not 0 < len(value) <= ID_CHARS_MAX or "\0" in value
+        ):
+            raise BadInput(f"a text of 1 to {ID_CHARS_MAX} characters", path=name)
 
 
 def _checked_scores(scores: Json) -> JsonObject:

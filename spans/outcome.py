@@ -40,8 +40,8 @@ class OutcomeKey:
         return OutcomeId(
             derived_id(
                 self.object.object_id.hex, SPAN, self.subject_id,
-                str(self.subject_version), self.origin_kind, self.origin_id.hex, self.role, self.scorer.kind, self.scorer.name,
-                self.scorer.version,
+                str(self.subject_version), self.origin_kind, self.origin_id.hex, self.role,
+                self.scorer.kind, self.scorer.name, self.scorer.version,
             )
         )
 

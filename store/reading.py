@@ -69,6 +69,7 @@ class SpanReader:
 
 def _seq_of(cursor: str) -> int:
     digits = cursor.removeprefix(CURSOR_PREFIX)
-    if not cursor.startswith(CURSOR_PREFIX) or not digits.isdigit() or len(digits) > 18:
+    is_number = digits.isascii() and digits.isdigit() and len(digits) <= 18
+    if not cursor.startswith(CURSOR_PREFIX) or not is_number:
         raise BadInput("not a cursor that a page gave", path="cursor")
     return int(digits)

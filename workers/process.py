@@ -20,6 +20,7 @@ from celery.signals import (
 )
 
 from flows.judging import Judging
+from wiring.collecting import set_up_collecting
 from wiring.logs import set_up_logging
 from wiring.services import Services, open_services
 from wiring.settings import read_settings
@@ -76,6 +77,7 @@ def _set_up_logging(**_: object) -> None:
 @worker_process_init.connect
 def _forget_services(**_: object) -> None:
     PROCESS.services = PROCESS.judging = PROCESS.loop = None
+    set_up_collecting()
 
 
 @worker_process_shutdown.connect
