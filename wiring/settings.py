@@ -70,7 +70,7 @@ class Settings(BaseModel):
     lease_s: float = Field(
         60.0, gt=0, description="How long a silent worker keeps what it claimed, seconds"
     )
-    match_processes: int = Field(1, ge=1, le=64, description="Processes of the match worker")
+    match_processes: int = Field(2, ge=1, le=64, description="Processes of the match worker")
     heavy_processes: int = Field(1, ge=1, le=64, description="Processes of the heavy worker")
     cost_limit: float = Field(
         1e7,

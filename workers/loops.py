@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from flows.match import ROWS_PER_CLAIM
 from flows.score import score_heavy
 from flows.work import HEAVY, JUDGE, MATCH, UPKEEP
 from spans.errors import Contended, StoreUnavailable
@@ -32,7 +33,7 @@ class JudgeRun(Protocol):
 def match_until_empty(services: Services) -> None:
     """Match and score batch by batch; what is left for another queue rings there."""
     with _answering(services, MATCH):
-        _repeat(services, MATCH, services.matcher.match_some)
+        _repeat(services, MATCH, lambda: _match_some(services))
         for queue in (HEAVY, JUDGE):
             if services.ledger.is_waiting(queue):
                 services.bell.ring(queue)
@@ -56,6 +57,13 @@ def tidy_up(services: Services) -> None:
     """Drop what is past its time."""
     services.bell.answer(UPKEEP)
     services.upkeep.drop_expired()
+
+
+def _match_some(services: Services) -> int:
+    rows = services.matcher.match_some()
+    if rows >= ROWS_PER_CLAIM:
+        services.bell.ring(MATCH)   # there is more than one process can carry
+    return rows
 
 
 def _repeat(services: Services, queue: str, work: Callable[[], int]) -> None:
