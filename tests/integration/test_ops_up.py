@@ -137,7 +137,7 @@ def test_it_prints_where_everything_is_and_a_key_that_only_we_can_read(running):
 def test_the_example_shows_every_score_as_it_arrives(running):
     running.wait_for("answers were scored")
     expected = sum(rule.selects(each) for rule in RULES for each in ANSWERS)
-    lines = re.findall(r"^  [01]\.\d\d \w+", running.said(), flags=re.MULTILINE)
+    lines = re.findall(r"^  [01]\.\d\d +\w+", running.said(), flags=re.MULTILINE)
     assert len(lines) == expected
 
 
