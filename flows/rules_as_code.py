@@ -104,6 +104,9 @@ def written(name: str, description: str | None, config: JsonObject | None) -> Js
     flat: JsonObject = {"name": name, "description": description}
     if isinstance(online, dict):
         flat.update({field: online.get(field) for field in ONLINE_FIELDS})
+    rate = flat.get("sampling_rate")
+    if isinstance(rate, float) and rate.is_integer():
+        flat["sampling_rate"] = int(rate)   # as anyone would write it
     scorers = flat.get("scorers")
     if isinstance(scorers, list):
         flat["scorers"] = [_written_scorer(scorer) for scorer in scorers]

@@ -62,7 +62,7 @@ def export(*, project: str | None) -> None:
             "project": found.name,
             "rules": [
                 written(rule.name, rule.description, rule.config)
-                for rule in sorted(_rules(here, found), key=lambda rule: rule.name)
+                for rule in sorted(_rules(here, found), key=lambda rule: rule.created)
             ],
         }
     click.echo(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), nl=False)
