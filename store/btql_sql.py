@@ -19,7 +19,6 @@ from sqlalchemy import (
     DateTime,
     Integer,
     Text,
-    all_,
     and_,
     any_,
     case,
@@ -161,6 +160,8 @@ class SqlCompiler:
 
     def text(self, expr: Expr) -> Sql:
         """The expression as the text that LIKE and to_string() see."""
+        if not paths_read(expr):
+            return cast(literal(text_of(self._constant(expr)), Text), Text)
         if kind_of(expr) is Kind.TIME:
             return func.btql_time_text(self.time(expr), type_=Text)
         if isinstance(expr, Path) and not is_json(expr) and kind_of(expr) is Kind.TEXT:
@@ -224,6 +225,8 @@ class SqlCompiler:
             # The cast keeps NOT inside: it binds looser than the comparison.
             truth = cast(self.condition(left), Boolean)
             return ordered(op, truth, _truth(right.json())) if equal else None
+        if kind_of(left) is Kind.NUMBER and right.kind is LiteralKind.NUMBER:
+            return ordered(op, self.json(left), json_constant(right.json()))
         if not isinstance(left, Path):
             return None
         constant = right.json()
@@ -261,9 +264,12 @@ class SqlCompiler:
             if None not in versions:
                 return span.c.xact == any_(literal(versions, ARRAY(BigInteger)))
         value, constants = self.json(item), json_constants(options)
-        listed = func.btql_listed(value, constants, type_=Boolean)
+        listed: Sql = func.btql_listed(value, constants, type_=Boolean)
         if not isinstance(item, Path) or not options:
             return listed
+        strings = [one for one in options if isinstance(one, str)]
+        if len(strings) == len(options):
+            listed = value.op("?|", is_comparison=True)(literal(strings, ARRAY(Text)))
         is_array = func.jsonb_typeof(value) == "array"
         return case((is_array, listed), else_=value == any_(constants))
 
@@ -274,14 +280,14 @@ class SqlCompiler:
                 bound = literal(like_escaped(pattern), Text)
                 return shown.ilike(bound) if ignore_case else shown.like(bound)
             case Match(item=item, words=words):
-                is_text = isinstance(item, Path) and kind_of(item) is Kind.TEXT
-                text = (
-                    self.text(item)
-                    if is_text
-                    else _function("btql_words", self.json(item), type_=Text)
-                )
+                wanted = literal(list(words), ARRAY(Text))
                 patterns = literal([word_pattern(word) for word in words], ARRAY(Text))
-                return func.lower(text.collate("C")).op("~", is_comparison=True)(all_(patterns))
+                value = self.json(item)
+                return func.btql_has_words(value, wanted, patterns, type_=Boolean)
+            case Includes(
+                haystack=Path() as path, needle=Literal(kind=LiteralKind.STRING) as needle
+            ):
+                return _includes_string(self.json(path), self.json(needle), str(needle.value))
             case Includes(haystack=haystack, needle=needle):
                 return func.btql_includes(self.json(haystack), self.json(needle), type_=Boolean)
 
@@ -347,6 +353,18 @@ class SqlCompiler:
         size = literal(MICROS_OF.get(unit, 0) * count, BigInteger)
         behind = literal(self.tz_offset, Integer)
         return func.btql_truncate(time, literal(unit.value, Text), size, behind, type_=DateTime)
+
+
+def _includes_string(haystack: Sql, needle: Sql, text: str) -> Sql:
+    """INCLUDES of a string; `?` looks at the elements of an array, but at an object's keys."""
+    kind = func.jsonb_typeof(haystack)
+    has_element = haystack.op("?", is_comparison=True)(literal(text, Text))
+    has_value = func.btql_includes(haystack, needle, type_=Boolean)
+    return case(
+        (kind == "array", has_element),
+        (kind == "object", has_value),
+        (kind.is_not(None), false()),
+    )
 
 
 def _function(name: str, *args: Sql, type_: type[TypeEngine[Any]]) -> Sql:

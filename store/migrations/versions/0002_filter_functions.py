@@ -16,7 +16,7 @@ create function btql_text(v jsonb) returns text
 language sql immutable parallel safe as $$
   select case jsonb_typeof(v)
     when 'string' then v #>> '{}'
-    when 'number' then trim_scale((v #>> '{}')::numeric)::text
+    when 'number' then trim_scale(v::numeric)::text
     when 'null' then null
     else v::text end
 $$;
@@ -29,6 +29,21 @@ language sql immutable parallel safe as $$
       from jsonb_path_query(v, 'strict $.** ? (@.type() == "string")') as item), '')
     else btql_text(v) end
 $$;
+
+-- Most values lack the word, which their JSON tells at once: no word holds what JSON escapes.
+create function btql_has_words(v jsonb, words text[], patterns text[]) returns boolean
+language plpgsql immutable parallel safe strict as $$
+declare
+  raw text := lower(v::text collate "C");
+  word text;
+begin
+  foreach word in array words loop
+    if strpos(raw, word) = 0 then
+      return false;
+    end if;
+  end loop;
+  return lower(btql_words(v) collate "C") ~ all (patterns);
+end $$;
 
 -- -1, 0 or 1; null where the types differ or have no order.
 create function btql_order(a jsonb, b jsonb) returns integer
@@ -76,39 +91,37 @@ begin
   if jsonb_typeof(v) <> 'number' then
     return null;
   end if;
-  n := (v #>> '{}')::numeric;
+  n := v::numeric;
   if n = 0 or abs(n) between 1e-150 and 1e150 then
     return n::double precision;
   end if;
   return null;
 end $$;
 
-create function btql_in_range(x double precision) returns jsonb
-language sql immutable parallel safe strict as $$
-  select case when x = 0 or abs(x) between 1e-150 and 1e150 then to_jsonb(x) end
-$$;
-
+-- One function and no helpers: it may run for each row of a log.
 create function btql_calculate(operation text, a jsonb, b jsonb) returns jsonb
 language plpgsql immutable parallel safe strict as $$
-declare
-  x double precision := btql_double(a);
-  y double precision := btql_double(b);
+declare m numeric; n numeric; x double precision; y double precision;
 begin
-  if x is null or y is null then
+  if jsonb_typeof(a) <> 'number' or jsonb_typeof(b) <> 'number' then
     return null;
   end if;
-  case operation
-    when 'add' then return btql_in_range(x + y);
-    when 'sub' then return btql_in_range(x - y);
-    when 'mul' then return btql_in_range(x * y);
-    else null;
-  end case;
-  if y = 0 then
+  m := abs(a::numeric); n := abs(b::numeric);
+  if (m not between 1e-150 and 1e150 and m <> 0) or (n not between 1e-150 and 1e150 and n <> 0)
+     or (n = 0 and operation in ('div', 'mod')) then
     return null;
-  elsif operation = 'div' then
-    return btql_in_range(x / y);
   end if;
-  return btql_in_range(x - trunc(x / y) * y);
+  x := a::double precision; y := b::double precision;
+  x := case operation
+    when 'add' then x + y
+    when 'sub' then x - y
+    when 'mul' then x * y
+    when 'div' then x / y
+    else x - trunc(x / y) * y end;
+  if x = 0 or abs(x) between 1e-150 and 1e150 then
+    return to_jsonb(x);
+  end if;
+  return null;
 end $$;
 
 create function btql_round(v jsonb, digits jsonb) returns jsonb
@@ -120,7 +133,7 @@ begin
   if x is null or d is null or d <> trunc(d) or abs(d) > 15 then
     return null;
   end if;
-  return to_jsonb(round((to_jsonb(x) #>> '{}')::numeric, d::int)::double precision);
+  return to_jsonb(round(to_jsonb(x)::numeric, d::int)::double precision);
 end $$;
 
 create function btql_length(v jsonb) returns jsonb
@@ -289,7 +302,7 @@ end $$;
 
 create function btql_to_integer(v jsonb) returns jsonb
 language plpgsql immutable parallel safe strict as $$
-declare n numeric := trunc((btql_to_number(v) #>> '{}')::numeric);
+declare n numeric := trunc(btql_to_number(v)::numeric);
 begin
   return case when abs(n) < 9223372036854775808 then to_jsonb(n) end;
 end $$;
