@@ -234,7 +234,9 @@ class Builder:
         """The field of that name. Few times: each use is as large as the field itself."""
         self._alias_uses += 1
         if self._alias_uses > MOST_ALIAS_USES:
-            raise BtqlError(f"a query uses names of fields at most {MOST_ALIAS_USES} times", at=at)
+            raise BtqlError(
+                f"a query uses names of fields at most {MOST_ALIAS_USES} times", at=at
+            )
         return self.aliases[name]
 
     def _rewritten(self, name: str, args: Sequence[Expr], at: Position | None) -> Expr:
