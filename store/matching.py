@@ -7,6 +7,8 @@ from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 
+from psycopg.errors import UniqueViolation
+
 from flows.match import Batch, Matched, RuleSet
 from flows.work import Execution, Outbox, Postponed, Subject
 from rules.planning import plan
@@ -115,6 +117,13 @@ class MatchRecords:
 
     def record_match(self, matched: Matched) -> None:
         """See MatchStore. One transaction; safe to repeat, since the fence lets one through."""
+        is_suspect = any(entry.attempts > 1 for entry in matched.batch.entries)
+        try:
+            self._record(matched, is_new=not matched.rescored and not is_suspect)
+        except UniqueViolation:
+            self._record(matched, is_new=False)   # some of it was scored by hand already
+
+    def _record(self, matched: Matched, *, is_new: bool) -> None:
         now = self._clock()
         counts = Counts()
         with self._database.cursor() as cursor:
@@ -123,7 +132,8 @@ class MatchRecords:
             if matched.rescored:
                 _withdraw(cursor, locked, matched)
             record(
-                cursor, locked, matched.executions, matched.postponed, now=now, counts=counts
+                cursor, locked, matched.executions, matched.postponed, now=now, counts=counts,
+                is_new=is_new,
             )
             _count(counts, matched)
             counts.write(cursor)

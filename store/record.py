@@ -23,6 +23,7 @@ from spans.outcome import SPAN, OutcomeKey, Verdict
 from spans.row import Row, RowKey
 from spans.scoring import OutcomeState, Role, Score
 from store.copy import (
+    COPY_NEW,
     COPY_STAGED,
     FALSE,
     NULL,
@@ -48,6 +49,7 @@ OUTCOME_COLUMNS = (
 )
 _LIST = ", ".join(OUTCOME_COLUMNS)
 _RESULT = OUTCOME_COLUMNS[OUTCOME_COLUMNS.index("state"):]
+COPY_NEW_OUTCOMES = f"copy outcome ({_LIST}) from stdin"
 COPY_OUTCOMES = f"copy outcome_staged ({_LIST}) from stdin"
 # What was pending gets its result; what has one already keeps it. A row that neither
 # inserts nor updates is not returned, and then writes no score either.
@@ -59,6 +61,8 @@ UPSERT_OUTCOMES = f"""
      where outcome.state = 'pending' and excluded.state <> 'pending'
     returning id
 """
+
+UUID_DIGITS = 32
 
 Slot = tuple[str, str]
 """(rule id, scorer name): what holds one place among a row's computed scores."""
@@ -129,17 +133,19 @@ def record(
     *,
     now: datetime,
     counts: Counts,
+    is_new: bool = False,
 ) -> int:
     """Write what was run, and what is left for a queue. Repeating it changes nothing.
 
-    Returns how many outcomes are new, or newly answered.
+    Returns how many outcomes are new, or newly answered. With `is_new`, which spares the way
+    over the staging places, raises UniqueViolation if any of it was there before.
     """
     at = now.isoformat().encode()
     lines = [line for execution in executions for line in _outcome_lines(execution, locked, at)]
     lines += [line for later in postponed for line in _pending_lines(later, locked)]
-    fresh = _insert_outcomes(cursor, lines)
+    fresh = _insert_outcomes(cursor, lines, is_new=is_new)
     count_executions(executions, fresh, now, counts)
-    _write_scores(cursor, locked, executions, fresh, at)
+    _write_scores(cursor, locked, executions, fresh, at, is_new=is_new)
     return len(fresh)
 
 
@@ -171,10 +177,13 @@ def write_computed(cursor: Cursor, locked: Locked, xact: Xact) -> None:
         )
 
 
-def _insert_outcomes(cursor: Cursor, lines: Sequence[bytes]) -> set[UUID]:
+def _insert_outcomes(cursor: Cursor, lines: Sequence[bytes], *, is_new: bool) -> set[UUID]:
     """Insert outcomes, or complete pending ones. Gives the ids of those it wrote."""
     if not lines:
         return set()
+    if is_new:
+        copy_lines(cursor, COPY_NEW_OUTCOMES, lines)
+        return {UUID(hex=line[:UUID_DIGITS].decode()) for line in lines}
     copy_lines(cursor, COPY_OUTCOMES, lines)
     cursor.execute(UPSERT_OUTCOMES)
     return {outcome_id for (outcome_id,) in cursor}
@@ -263,6 +272,8 @@ def _write_scores(
     executions: Sequence[Execution],
     fresh: set[UUID],
     at: bytes,
+    *,
+    is_new: bool,
 ) -> None:
     """Score spans, and the scores on the rows themselves, as one version."""
     spans: list[Row] = []
@@ -282,12 +293,11 @@ def _write_scores(
     if spans:
         now = at.decode()
         spans.sort(key=lambda row: row.key)
-        copy_lines(
-            cursor, COPY_STAGED,
-            [
-                span_line(row, xact=xact, content_xact=xact, trigger_xact=None, now=now)
-                for row in spans
-            ],
-        )
-        cursor.execute(UPSERT_FROM_STAGED)
+        lines = [
+            span_line(row, xact=xact, content_xact=xact, trigger_xact=None, now=now)
+            for row in spans
+        ]
+        copy_lines(cursor, COPY_NEW if is_new else COPY_STAGED, lines)
+        if not is_new:
+            cursor.execute(UPSERT_FROM_STAGED)
     write_computed(cursor, locked, xact)

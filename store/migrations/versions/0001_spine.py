@@ -112,7 +112,8 @@ create table span (
   extra jsonb,                          -- fields that we do not know, given back as they came
   scoring_state jsonb,                  -- `_async_scoring_state`
   primary key (project_id, object_type, object_id, id)
-);
+) with (toast_tuple_target = 4080);     -- a span of 2 kB is stored as it is: compressing it
+                                        -- takes as long as all else that its COPY does
 create index span_page on span (project_id, object_id, seq);
 create index span_version on span (project_id, xact);
 create index span_trace on span (project_id, root_span_id);
