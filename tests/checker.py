@@ -40,8 +40,10 @@ end $$;
 create function checker_note_entry() returns trigger language plpgsql as $$
 begin
   insert into checker_history (kind, id, was, became, holder, writer, attempts)
-  values ('entry', new.seq::text, case when old.matched_at is null then 'waiting' else 'matched' end,
-          'matched', old.owner, split_part(current_setting('application_name'), ' ', 2),
+  values ('entry', new.seq::text,
+          case when old.matched_at is null then 'waiting' else 'matched' end,
+          'matched', old.owner,
+          split_part(current_setting('application_name'), ' ', 2),
           new.attempts);
   return null;
 end $$;
@@ -151,7 +153,8 @@ class Checker:
     def watch(self) -> None:
         """Begin to keep the history; to be called before anything is logged."""
         with connect(self.database_url) as connection:
-            connection.execute(HISTORY)
+            if not number(self.database_url, "select to_regclass('checker_history')::text"):
+                connection.execute(HISTORY)
 
     def is_quiet(self) -> bool:
         """Whether nothing waits any more."""
@@ -224,20 +227,8 @@ class Checker:
         for key, count in keys.items():
             if count > 1:
                 yield f"{count} outcomes for the one key {key}"
-        scorers = {(rule.id, scorer) for rule in self.rules for scorer in rule.scorers}
         for outcome in outcomes:
-            told = _told(outcome)
-            row = spans.get(outcome["subject_id"])
-            if row is None or (outcome["origin_id"], outcome["scorer"]) not in scorers:
-                yield f"{told}: nobody asked for it"
-                continue
-            if outcome["state"] not in FINAL:
-                yield f"{told}: not final"
-            is_current = outcome["subject_version"] == row["content_xact"]
-            if is_current and outcome["state"] == "superseded":
-                yield f"{told}: superseded, and its content is the present one"
-            if outcome["state"] == "errored" and outcome["error_class"] not in self.error_classes:
-                yield f"{told}: {outcome['error_class']}: {outcome['error_message']}"
+            yield from self._of_outcome(outcome, spans.get(outcome["subject_id"]))
         present = {
             (outcome["subject_id"], outcome["subject_version"], outcome["origin_id"],
              outcome["scorer"])
@@ -253,6 +244,23 @@ class Checker:
                     if there and not wanted:
                         yield f"row {row_id}: rule {rule.id} scored what it does not select"
 
+    def _of_outcome(
+        self, outcome: Mapping[str, Any], row: Mapping[str, Any] | None
+    ) -> Iterable[str]:
+        told = _told(outcome)
+        scorers = {(rule.id, scorer) for rule in self.rules for scorer in rule.scorers}
+        if row is None or (outcome["origin_id"], outcome["scorer"]) not in scorers:
+            yield f"{told}: nobody asked for it"
+            return
+        if outcome["state"] not in FINAL:
+            yield f"{told}: not final"
+        is_current = outcome["subject_version"] == row["content_xact"]
+        if is_current and outcome["state"] == "superseded":
+            yield f"{told}: superseded, and its content is the present one"
+        error_class = outcome["error_class"]
+        if outcome["state"] == "errored" and error_class not in self.error_classes:
+            yield f"{told}: {error_class}: {outcome['error_message']}"
+
     def _of_scores(
         self, spans: Mapping[str, Mapping[str, Any]], rows: Mapping[str, Mapping[str, Any]],
         outcomes: list[dict[str, Any]],
@@ -266,36 +274,19 @@ class Checker:
         for row_id, row in rows.items():
             if _is_score_span(row) and row_id not in by_span:
                 yield f"score span {row_id} belongs to no present outcome"
-        shown: dict[tuple[str, str], set[str]] = defaultdict(set)
-        values: dict[str, Any] = {}
+        shown: dict[str, dict[str, dict[str, Any]]] = defaultdict(lambda: defaultdict(dict))
         for outcome in current:
-            told = _told(outcome)
-            span = rows.get(outcome["score_span_id"])
-            if span is None and not outcome["skip_logging"]:
-                yield f"{told}: no score span"
-            elif span is not None and span["context"]["outcome_id"] != outcome["id"]:
-                yield f"{told}: its score span tells of outcome {span['context']['outcome_id']}"
+            row_id = outcome["subject_id"]
+            yield from _of_score_span(outcome, rows.get(outcome["score_span_id"]))
             for score in outcome["scores"] or []:
                 if score["score"] is not None:
-                    shown[outcome["subject_id"], score["name"]].add(outcome["id"])
-                    values[outcome["id"]] = score["score"]
+                    shown[row_id][score["name"]][outcome["id"]] = score["score"]
             if outcome["scorer"] == "ExactMatch" and outcome["state"] == "completed":
-                row = spans[outcome["subject_id"]]
-                if values[outcome["id"]] != int(row["output"] == row["expected"]):
-                    yield f"{told}: its score is of other content"
+                row = spans[row_id]
+                if outcome["scores"][0]["score"] != int(row["output"] == row["expected"]):
+                    yield f"{_told(outcome)}: its score is of other content"
         for row_id, row in spans.items():
-            by = row["computed_by"] or {}
-            scores = row["computed_scores"] or {}
-            names = {name for subject, name in shown if subject == row_id}
-            if by.keys() != names or scores.keys() != names:
-                yield f"row {row_id} shows the scores {sorted(scores)}, not {sorted(names)}"
-                continue
-            for name in names:
-                source = by[name]["outcome"]
-                if source not in shown[row_id, name]:
-                    yield f"row {row_id} shows a {name} of no present outcome"
-                elif scores[name] != values[source]:
-                    yield f"row {row_id} shows another {name} than its outcome"
+            yield from _of_shown(row_id, row, shown[row_id])
 
     def _of_leases(self) -> Iterable[str]:
         for table in ("outbox", "outcome"):
@@ -359,6 +350,32 @@ class Checker:
                     and scorer = %s) as of_run""",
             self.project, *run,
         ))
+
+
+def _of_score_span(
+    outcome: Mapping[str, Any], span: Mapping[str, Any] | None
+) -> Iterable[str]:
+    if span is None:
+        if not outcome["skip_logging"]:
+            yield f"{_told(outcome)}: no score span"
+    elif span["context"]["outcome_id"] != outcome["id"]:
+        yield f"{_told(outcome)}: its score span is {span['context']['outcome_id']}'s"
+
+
+def _of_shown(
+    row_id: str, row: Mapping[str, Any], expected: Mapping[str, Mapping[str, Any]]
+) -> Iterable[str]:
+    """`expected` has by name the present outcomes that gave such a score, and its value."""
+    by, scores = row["computed_by"] or {}, row["computed_scores"] or {}
+    if not by.keys() == scores.keys() == expected.keys():
+        yield f"row {row_id} shows the scores {sorted(scores)}, not {sorted(expected)}"
+        return
+    for name, values in expected.items():
+        source = by[name]["outcome"]
+        if source not in values:
+            yield f"row {row_id} shows a {name} of no present outcome"
+        elif scores[name] != values[source]:
+            yield f"row {row_id} shows another {name} than its outcome"
 
 
 def _key(outcome: Mapping[str, Any]) -> tuple[Any, ...]:

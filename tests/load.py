@@ -11,10 +11,10 @@ import httpx
 from checker import Log
 from stack import Stack
 
-ROWS = 10
+ROWS = 8
 """Of one request."""
 
-PAUSE_S = 0.05
+PAUSE_S = 0.1
 JUDGED_SHARE = 0.2
 CHANGED_SHARE = 0.15
 DEAR_SHARE = 0.1
