@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import orjson
+
 from spans.json import Json, JsonObject
 from spans.row import CONTENT_FIELDS, IDENTITY_FIELDS, ArrayDelete, Row, RowWrite
 
@@ -31,7 +33,7 @@ def apply(row: Row | None, write: RowWrite) -> Row:
     elif write.is_merge:
         changed = replace(row, fields=_merged(row, write))
     elif not row.has_base:
-        changed = replace(row, fields=deep_merge(write.fields, row.fields), has_base=True)
+        changed = replace(row, fields=_beneath(write.fields, row.fields), has_base=True)
     else:
         changed = Row(key=write.key, fields=write.fields, has_base=True,
                       scoring_state=row.scoring_state)
@@ -40,9 +42,45 @@ def apply(row: Row | None, write: RowWrite) -> Row:
     return changed
 
 
-def content_of(fields: JsonObject) -> tuple[Json, ...]:
-    """What scorers judge. Two rows with equal content need no new score."""
-    return tuple(fields.get(name) for name in CONTENT_FIELDS)
+def has_same_content(one: Row, other: Row) -> bool:
+    """Whether what scorers judge is the same, so that no new score is needed.
+
+    Compared as JSON: Python holds 1, 1.0 and True equal, and the order of keys, which some
+    scorers go by, for nothing.
+    """
+    if one.is_deleted != other.is_deleted:
+        return False
+    return all(
+        _text(one.fields.get(name)) == _text(other.fields.get(name)) for name in CONTENT_FIELDS
+    )
+
+
+def is_same(one: Row, other: Row) -> bool:
+    """Whether a row, written once more as `other`, is as it was in all that is stored.
+
+    `other` may leave out who the span is, and when it was made: that was filled in for it
+    the first time too.
+    """
+    known = {name: one.fields.get(name) for name in IDENTITY_FIELDS}
+    return (
+        (one.has_base, one.scoring_state) == (other.has_base, other.scoring_state)
+        and has_same_content(one, other)
+        and _without_nulls(one.fields) == _without_nulls({**known, **other.fields})
+    )
+
+
+def _text(value: Json) -> bytes:
+    return orjson.dumps(value)
+
+
+def _without_nulls(fields: JsonObject) -> bytes:
+    """Null and absent are one at the top; the order of keys is not kept where it is sorted."""
+    present = {name: value for name, value in fields.items() if value is not None}
+    return _sorted_text(present)
+
+
+def _sorted_text(value: Json) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
 def _first(write: RowWrite) -> Row:
@@ -50,6 +88,12 @@ def _first(write: RowWrite) -> Row:
     if write.array_deletes:
         fields = _without_values(fields, write.array_deletes)
     return Row(key=write.key, fields=fields, has_base=not write.is_merge)
+
+
+def _beneath(base: JsonObject, merges: JsonObject) -> JsonObject:
+    """A base under what was merged before it came; who the span is, is the base's to say."""
+    identity = {name: base[name] for name in IDENTITY_FIELDS if base.get(name) is not None}
+    return {**deep_merge(base, merges), **identity}
 
 
 def _merged(row: Row, write: RowWrite) -> JsonObject:
@@ -93,5 +137,6 @@ def _without_values_at(
     if rest and isinstance(old, dict):
         return {**fields, name: _without_values_at(old, tuple(rest), values)}
     if not rest and isinstance(old, list):
-        return {**fields, name: [item for item in old if item not in values]}
+        gone = {_sorted_text(value) for value in values}   # as JSON: true is not 1
+        return {**fields, name: [item for item in old if _sorted_text(item) not in gone]}
     return fields

@@ -17,20 +17,18 @@ import orjson
 import psycopg
 from psycopg import errors as pg
 
+from flows.drafts import Draft, Drafts, StoredRow
 from flows.ingest import IngestAnswer, IngestRequest
 from spans.clock import Clock
 from spans.errors import BadInput, Contended, StoreUnavailable, TallyardError
 from spans.ids import Xact
 from spans.json import JsonObject
-from spans.merge import apply, content_of
 from spans.row import (
     IDENTITY_FIELDS,
     ObjectRef,
     Row,
     RowKey,
     RowWrite,
-    is_finished,
-    is_made_by_scorer,
 )
 from store.copy import (
     COPY_NEW,
@@ -63,41 +61,12 @@ SELECT_ROWS = f"""
 
 
 @dataclass(slots=True)
-class StoredRow:
-    """A row under lock, with what its last writes were."""
-
-    row: Row
-    content_xact: Xact
-    trigger_xact: Xact | None
-    was_scored: bool
-
-
-@dataclass(slots=True)
-class Draft:
-    """What the transaction is going to write of one row."""
-
-    stored: StoredRow | None
-    row: Row
-    xact: Xact
-    content_xact: Xact
-    trigger_xact: Xact | None
-
-
-@dataclass(slots=True)
 class Group:
-    """One transaction's work, gathered in memory before anything is written."""
+    """One transaction's work."""
 
-    stored: dict[RowKey, StoredRow]
-    drafts: dict[RowKey, Draft] = field(default_factory=dict)
+    rows: Drafts
     comments: list[tuple[Any, ...]] = field(default_factory=list)
     audits: list[tuple[Any, ...]] = field(default_factory=list)
-
-    def current(self, key: RowKey) -> Row | None:
-        """The row as this transaction left it so far."""
-        if (draft := self.drafts.get(key)) is not None:
-            return draft.row
-        stored = self.stored.get(key)
-        return stored.row if stored else None
 
 
 class SpanWriter:
@@ -141,7 +110,7 @@ class SpanWriter:
                 request for request in _once_each(requests)
                 if (request.key_id, request.body_hash) not in known
             ]
-            group = Group(stored=_locked_rows(cursor, fresh))
+            group = Group(rows=Drafts(stored=_locked_rows(cursor, fresh)))
             for request, xact in zip(fresh, draw_versions(cursor, len(fresh)), strict=True):
                 known[request.key_id, request.body_hash] = _gather(
                     cursor, group, request, xact
@@ -251,46 +220,12 @@ def _gather(cursor: Cursor, group: Group, request: IngestRequest, xact: Xact) ->
             continue
         if write.parent_id is not None:
             write = _with_parent(cursor, group, write)  # noqa: PLW2901 the same write, told more
-        _draft(group, write, xact)
+        group.rows.apply(write, xact)
         if write.is_feedback or write.audit_source or write.is_delete:
             group.audits.append(_audit(write, xact))
     return IngestAnswer(
         row_ids=tuple(write.comment_id or write.key.id for write in request.writes), xact=xact
     )
-
-
-def _draft(group: Group, write: RowWrite, xact: Xact) -> None:
-    before = group.current(write.key)
-    after = apply(before, write)
-    if before is not None and after == before and not write.reselect:
-        return   # identical: the row keeps its version
-    draft = group.drafts.get(write.key)
-    stored = group.stored.get(write.key)
-    if draft is None:
-        draft = group.drafts[write.key] = Draft(
-            stored=stored,
-            row=after,
-            xact=xact,
-            content_xact=stored.content_xact if stored else xact,
-            trigger_xact=stored.trigger_xact if stored else None,
-        )
-    was_finished = before is not None and not before.is_deleted and is_finished(before.fields)
-    # Feedback is not scored again; were it a new version of the content, what is being
-    # scored just then would be superseded, and nothing would take its place.
-    content_changed = not write.is_feedback and (
-        before is None
-        or before.is_deleted != after.is_deleted
-        or content_of(before.fields) != content_of(after.fields)
-    )
-    draft.row, draft.xact = after, xact
-    if content_changed:
-        draft.content_xact = xact
-    if (
-        (content_changed or not was_finished or write.reselect)
-        and is_finished(after.fields)
-        and not (write.skip_scoring or write.is_feedback or is_made_by_scorer(after.fields))
-    ):
-        draft.trigger_xact = xact
 
 
 def _with_parent(cursor: Cursor, group: Group, write: RowWrite) -> RowWrite:
@@ -300,7 +235,7 @@ def _with_parent(cursor: Cursor, group: Group, write: RowWrite) -> RowWrite:
     is what it will be if it comes without span ids of its own.
     """
     parent_id = write.parent_id or ""
-    parent = group.current(RowKey(write.key.object, parent_id))
+    parent = group.rows.current(RowKey(write.key.object, parent_id))
     span_id, root = parent_id, parent_id
     if parent is not None:
         span_id = str(parent.fields.get("span_id") or parent_id)
@@ -327,7 +262,7 @@ def _keep_how_rows_ended(cursor: Cursor, group: Group) -> None:
     how they are before this write: that is what their rules' filters are to see."""
     waiting = [
         (where.project_id, where.object_id, draft.row.key.id)
-        for draft in group.drafts.values()
+        for draft in group.rows.changed.values()
         for where in (draft.row.key.object,)
         if draft.stored is not None
         and draft.trigger_xact is not None
@@ -361,8 +296,8 @@ def _write_rows(cursor: Cursor, group: Group, now: datetime) -> None:
     new: list[bytes] = []
     changed: list[bytes] = []
     deleted: list[RowKey] = []
-    for key in sorted(group.drafts):
-        draft = group.drafts[key]
+    for key in sorted(group.rows.changed):
+        draft = group.rows.changed[key]
         line = span_line(
             draft.row, xact=draft.xact, content_xact=draft.content_xact,
             trigger_xact=draft.trigger_xact, now=at,
@@ -400,7 +335,7 @@ def forget_scores(cursor: Cursor, where: ObjectRef, row_ids: list[str]) -> None:
 def _write_outbox(cursor: Cursor, group: Group) -> None:
     """One entry for each (object, version) with the rows that are up for matching."""
     entries: dict[tuple[ObjectRef, Xact], list[Draft]] = {}
-    for draft in group.drafts.values():
+    for draft in group.rows.changed.values():
         before = draft.stored.trigger_xact if draft.stored else None
         if draft.trigger_xact is not None and draft.trigger_xact != before:
             entries.setdefault((draft.row.key.object, draft.trigger_xact), []).append(draft)
