@@ -180,27 +180,28 @@ def _answers(
         own = tuple(one for one in outcomes if one.rule_id == str(rule_id))
         planned, reason = then.get(rule_id, (now.get(rule_id), None))
         assert planned is not None  # noqa: S101 the id comes from one of the two
-        if own:
-            yield _of_outcomes(planned.rule, subject, own)
+        current_ones = tuple(
+            one for one in own if one.subject_version == subject.content_xact
+        )
+        if current_ones:
+            yield _of_outcomes(planned.rule, current_ones, history=own)
         elif reason is not None:
-            yield _of_reason(planned, reason, subject, is_gone=rule_id not in now)
+            is_gone = rule_id not in now
+            yield _of_reason(planned, reason, subject, is_gone=is_gone, history=own)
         else:
-            yield _undecided(planned, subject, record)
+            yield _undecided(planned, subject, record, history=own)
 
 
 def _of_outcomes(
-    rule: Rule, subject: Subject, outcomes: tuple[OutcomeView, ...]
+    rule: Rule, current: tuple[OutcomeView, ...], *, history: tuple[OutcomeView, ...]
 ) -> RuleAnswer:
     """The rule selected the span: what became of that. Older contents' outcomes are history."""
-    current = tuple(
-        one for one in outcomes if one.subject_version == subject.content_xact
-    ) or outcomes
     worst = min(current, key=lambda one: _WORST_FIRST.index(one.state))
     status = "poisoned" if worst.error_class == "poisoned" else worst.state.value
     return RuleAnswer(
         rule_id=str(rule.id), rule_name=rule.name, status=status,
         text="; ".join(_outcome_text(one) for one in current),
-        outcomes=outcomes,
+        outcomes=history,
     )
 
 
@@ -241,7 +242,12 @@ def _score_text(scores: Json) -> str:
 
 
 def _of_reason(
-    planned: PlannedRule, reason: Reason, subject: Subject, *, is_gone: bool
+    planned: PlannedRule,
+    reason: Reason,
+    subject: Subject,
+    *,
+    is_gone: bool,
+    history: tuple[OutcomeView, ...],
 ) -> RuleAnswer:
     rule = planned.rule
     text, detail = _reason_text(planned, reason, subject)
@@ -249,7 +255,7 @@ def _of_reason(
         text += " (the rule has been deleted since)"
     return RuleAnswer(
         rule_id=str(rule.id), rule_name=rule.name, status=reason.value, text=text,
-        detail=detail,
+        detail=detail, outcomes=history,
     )
 
 
@@ -289,7 +295,8 @@ def _reason_text(
 
 
 _PLAIN_REASONS = {
-    Reason.SELECTED: "selected; its outcome has been removed",
+    Reason.SELECTED: "selected; but the content was changed since by a write that asked not "
+    "to be scored (_skip_async_scoring)",
     Reason.PAUSED: "the rule was paused",
     Reason.IS_SCORE_SPAN: "the span was made by a scorer: those are never scored",
     Reason.DISABLED: "scoring is disabled on the row (_async_scoring_state)",
@@ -302,7 +309,11 @@ _PLAIN_REASONS = {
 
 
 def _undecided(
-    planned: PlannedRule, subject: Subject, record: MatchRecord | None
+    planned: PlannedRule,
+    subject: Subject,
+    record: MatchRecord | None,
+    *,
+    history: tuple[OutcomeView, ...],
 ) -> RuleAnswer:
     """No decision of this rule is recorded: say why, and what it would say now."""
     rule = planned.rule
@@ -312,7 +323,9 @@ def _undecided(
         would, _ = _reason_text(planned, reason, subject)
         would = "it would select the span" if reason is Reason.SELECTED else would
         text += f"; now: {would}. `tallyard rules score-recent` scores rows that are there"
-    return RuleAnswer(rule_id=str(rule.id), rule_name=rule.name, status=status, text=text)
+    return RuleAnswer(
+        rule_id=str(rule.id), rule_name=rule.name, status=status, text=text, outcomes=history
+    )
 
 
 def _why_undecided(subject: Subject, record: MatchRecord | None) -> tuple[str, str]:

@@ -38,7 +38,7 @@ def apply(row: Row | None, write: RowWrite) -> Row:
         changed = Row(key=write.key, fields=write.fields, has_base=True,
                       scoring_state=row.scoring_state)
     if write.scoring_state is not None:
-        changed = replace(changed, scoring_state=write.scoring_state)
+        changed = replace(changed, scoring_state=write.scoring_state or None)
     return changed
 
 

@@ -68,7 +68,7 @@ class RowWrite:
     array_deletes: tuple[ArrayDelete, ...] = ()
     parent_id: str | None = None          # row id of the parent (deprecated REST form)
     skip_scoring: bool = False            # `_skip_async_scoring`: for this write alone
-    scoring_state: JsonObject | None = None   # set by `_async_scoring_control`
+    scoring_state: JsonObject | None = None   # to be set; {} sets it free again
     reselect: bool = False                # by `_async_scoring_control`: match it again
     comment: JsonObject | None = None     # a comment on `key`, not a change of it
     comment_id: str | None = None
