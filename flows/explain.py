@@ -145,7 +145,7 @@ def explain(
         id=subject.key.id,
         span_id=subject.span_id,
         root_span_id=subject.root_span_id,
-        is_finished=is_finished(subject.view),  # type: ignore[arg-type]  # reads one key
+        is_finished=is_finished(subject.view),
         scores=subject.view["scores"],
         rules=tuple(
             _answers(
@@ -329,9 +329,9 @@ def _undecided(
 
 
 def _why_undecided(subject: Subject, record: MatchRecord | None) -> tuple[str, str]:
-    if is_made_by_scorer(subject.view):  # type: ignore[arg-type]  # reads one key
+    if is_made_by_scorer(subject.view):
         return Reason.IS_SCORE_SPAN.value, _PLAIN_REASONS[Reason.IS_SCORE_SPAN]
-    if not is_finished(subject.view):  # type: ignore[arg-type]  # reads one key
+    if not is_finished(subject.view):
         return (
             Reason.NOT_FINISHED.value,
             "not finished: metrics.end is not set; a logger over REST sends it itself",

@@ -265,7 +265,7 @@ def _reason(planned: PlannedRule, subject: Subject | None, entry: Outbox) -> Rea
     if subject.trigger_xact is not None and subject.trigger_xact > entry.xact:
         return Reason.SUPERSEDED   # the entry of that later write decides
     row = subject.at_end or subject.view
-    if not is_finished(row):  # type: ignore[arg-type]  # reads one key
+    if not is_finished(row):
         return Reason.NOT_FINISHED
     return planned.decide(row)
 

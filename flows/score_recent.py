@@ -95,6 +95,6 @@ def score_recent(
 
 def _selects(planned: PlannedRule, subject: Subject) -> bool:
     return (
-        is_finished(subject.view)  # type: ignore[arg-type]  # reads one key
+        is_finished(subject.view)
         and planned.decide(subject.view) is Reason.SELECTED
     )

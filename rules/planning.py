@@ -32,7 +32,7 @@ class PlannedRule:
     def decide(self, row: RowView) -> Reason:
         """What this rule says of a finished span."""
         rule = self.rule
-        if is_made_by_scorer(row):  # type: ignore[arg-type]  # reads one key
+        if is_made_by_scorer(row):
             return Reason.IS_SCORE_SPAN
         if _is_disabled(row):
             return Reason.DISABLED

@@ -61,7 +61,7 @@ def is_same(one: Row, other: Row) -> bool:
     `other` may leave out who the span is, and when it was made: that was filled in for it
     the first time too.
     """
-    known = {name: one.fields.get(name) for name in IDENTITY_FIELDS}
+    known: JsonObject = {name: one.fields.get(name) for name in IDENTITY_FIELDS}
     return (
         (one.has_base, one.scoring_state) == (other.has_base, other.scoring_state)
         and has_same_content(one, other)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -91,18 +92,18 @@ class Row:
     scoring_state: JsonObject | None = None
 
 
-def is_finished(fields: JsonObject) -> bool:
+def is_finished(fields: Mapping[str, Json]) -> bool:
     """Whether the span has ended: `metrics.end` is a number."""
     metrics = fields.get("metrics")
     return isinstance(metrics, dict) and isinstance(metrics.get("end"), int | float)
 
 
-def is_root(fields: JsonObject) -> bool:
+def is_root(fields: Mapping[str, Json]) -> bool:
     """A root has no parents. (With hex ids its span id never equals its trace id.)"""
     return not fields.get("span_parents")
 
 
-def is_made_by_scorer(fields: JsonObject) -> bool:
+def is_made_by_scorer(fields: Mapping[str, Json]) -> bool:
     """Whether a scorer made this row: such rows are never scored, or scoring would loop."""
     attributes = fields.get("span_attributes")
     return isinstance(attributes, dict) and (

@@ -107,7 +107,7 @@ class Ledger:
             runnable = (
                 subject is not None
                 and subject.content_xact == lead.key.subject_version
-                and not is_made_by_scorer(subject.view)  # type: ignore[arg-type]
+                and not is_made_by_scorer(subject.view)
             )
             assignment = None
             if subject is not None and runnable:

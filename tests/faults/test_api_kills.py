@@ -18,7 +18,7 @@ def test_twenty_kills_of_the_api_lose_nothing_that_was_answered(
     make_stack: Callable[..., Stack], check_project: Callable[..., Checker], judge: FakeJudge
 ) -> None:
     stack = make_stack()
-    stack.start("api", "match", "judge", "beat")
+    stack.start("api", "match", "heavy", "judge", "beat")
     checker = check_project(stack, judge)
     dice = random.Random(SEED)
 

@@ -72,7 +72,7 @@ def test_logging_goes_on_and_all_is_scored_whatever_becomes_of_valkey(
     judge: FakeJudge, valkey: Valkey,
 ) -> None:
     stack = make_stack(redis_url=valkey.url)
-    stack.start("api", "match", "judge", "beat")
+    stack.start("api", "match", "heavy", "judge", "beat")
     checker = check_project(stack, judge)
 
     def await_scores(after: str) -> None:

@@ -1,0 +1,202 @@
+"""What a judge may do, through the whole pipeline: one outcome each, as it deserves."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checker import CheckedRule, Checker, connect, query
+from fakes.judge import FakeJudge
+from load import span
+from sqlalchemy import make_url
+from stack import Stack
+
+from ops.valkey import start_valkey
+
+RETRY_AFTER_S = 4
+"""Longer than the first backoff, which lasts 1 to 3 s."""
+
+ATTEMPTS_MAX = 3
+SETTLED_S = 90.0
+
+# How the judge behaves, and what becomes of the span: state, error class, attempts.
+COMPLETED: Mapping[str, tuple[str, int]] = {
+    "answers": ("ok", 1),
+    "answers 429 with Retry-After": (f"429;times=1;retry-after={RETRY_AFTER_S}", 2),
+    "answers 429 without": ("429;times=1", 2),
+    "answers 500 twice": ("500;times=2", 3),
+    "hangs once": ("hang;times=1", 2),
+    "resets the connection": ("reset;times=1", 2),
+}
+ERRORED: Mapping[str, tuple[str, str, int]] = {
+    "answers 429 for ever": ("429", "rate_limited", ATTEMPTS_MAX),
+    "answers 500 for ever": ("500", "judge_unavailable", ATTEMPTS_MAX),
+    "hangs for ever": ("hang", "timeout", ATTEMPTS_MAX),
+    "answers half a JSON": ("bad_json", "bad_result", 1),
+    "answers an unknown choice": ("unknown_choice", "bad_result", 1),
+    "refuses the key": ("401", "judge_refused", 1),
+}
+BEHAVIOURS = {
+    **{case: behaviour for case, (behaviour, _) in COMPLETED.items()},
+    **{case: behaviour for case, (behaviour, *_) in ERRORED.items()},
+}
+OUTCOMES = """
+    select state, error_class, error_message, attempts, calls, prompt_tokens,
+           completion_tokens, model, extract(epoch from finished_at - created)::float as took_s
+      from outcome where project_id = %s and subject_id = %s"""
+
+
+@pytest.fixture(scope="module")
+def judge() -> Iterator[FakeJudge]:
+    """A judge of this module's own: its calls are counted."""
+    with FakeJudge() as own:
+        yield own
+
+
+@pytest.fixture(scope="module")
+def judging(postgres_url: str, template_url: str, judge: FakeJudge) -> Iterator[Stack]:
+    """A stack whose judge worker gives up soon."""
+    with connect(postgres_url) as connection:
+        connection.execute("create database judging template template")
+    url = make_url(postgres_url).set(database="judging")
+    with tempfile.TemporaryDirectory(prefix="tallyard-test-") as folder:
+        path = Path(folder)
+        valkey, redis_url = start_valkey(path / "valkey", log=path / "valkey.log")
+        with Stack(
+            database_url=url.render_as_string(hide_password=False), redis_url=redis_url,
+            folder=path / "stack", judge_base_url=judge.url, judge_api_key="sk-judge",
+            judge_model="gpt-4o", judge_timeout_s="1", attempts_max=str(ATTEMPTS_MAX),
+            backoff_max_s=str(RETRY_AFTER_S),
+        ) as stack:
+            stack.start("api", "match", "judge", "beat")
+            yield stack
+        valkey.stop(patience_s=2)
+
+
+def asking(case: str, behaviour: str) -> dict[str, Any]:
+    """A span whose judge behaves like this."""
+    return span(case, input=f"<{case}> judge!{behaviour}")
+
+
+@pytest.fixture(scope="module")
+def project(judging: Stack, judge: FakeJudge) -> str:
+    """Every case at once, settled, and found consistent."""
+    project = judging.project()
+    rule = judging.rule(project, "Factuality")
+    checker = Checker(
+        judging.database_url, project, rules=(CheckedRule(id=rule, scorers=("Factuality",)),),
+        judge=judge, error_classes=frozenset(wanted for _, wanted, _ in ERRORED.values()),
+    )
+    checker.watch()
+    events = [asking(case, behaviour) for case, behaviour in BEHAVIOURS.items()]
+    request = checker.log.send(events)
+    judging.insert(project, *events)
+    checker.log.acknowledge(request)
+    judging.wait_until(checker.is_quiet, deadline_s=SETTLED_S, what="every case to settle")
+    checker.assert_holds()
+    return project
+
+
+def outcome(stack: Stack, project: str, case: str) -> dict[str, Any]:
+    """The one outcome of the span."""
+    (found,) = query(stack.database_url, OUTCOMES, project, case)
+    return found
+
+
+def calls(judge: FakeJudge, case: str) -> int:
+    return sum(f"<{case}>" in call.prompt for call in judge.calls)
+
+
+@pytest.mark.parametrize("case", COMPLETED)
+def test_what_time_heals_is_completed_in_as_many_attempts_as_it_takes(
+    judging: Stack, judge: FakeJudge, project: str, case: str
+) -> None:
+    _, attempts = COMPLETED[case]
+
+    found = outcome(judging, project, case)
+
+    assert (found["state"], found["attempts"]) == ("completed", attempts)
+    assert calls(judge, case) == attempts
+
+
+@pytest.mark.parametrize("case", ERRORED)
+def test_what_nothing_heals_is_errored_with_its_class_and_not_tried_in_vain(
+    judging: Stack, judge: FakeJudge, project: str, case: str
+) -> None:
+    _, error_class, attempts = ERRORED[case]
+
+    found = outcome(judging, project, case)
+
+    assert (found["state"], found["error_class"]) == ("errored", error_class)
+    assert found["attempts"] == calls(judge, case) == attempts
+    row = judging.row(project, case)
+    assert row is not None
+    assert not row["scores"]
+    (told,) = judging.explain(project, case)["rules"]
+    assert told["status"] == "errored"
+
+
+def test_a_judge_that_asks_for_a_pause_gets_it(judging: Stack, project: str) -> None:
+    found = outcome(judging, project, "answers 429 with Retry-After")
+
+    assert found["took_s"] >= RETRY_AFTER_S
+
+
+def test_tokens_and_model_are_recorded_and_shown_on_the_score_span(
+    judging: Stack, project: str
+) -> None:
+    found = outcome(judging, project, "answers")
+
+    assert (found["calls"], found["model"], found["completion_tokens"]) == (1, "gpt-4o", 7)
+    assert found["prompt_tokens"] > 100
+    (score_span,) = judging.score_spans(project, "answers")
+    metrics = score_span["metrics"]
+    assert metrics["prompt_tokens"] == found["prompt_tokens"]
+    assert metrics["completion_tokens"] == 7
+    assert metrics["tokens"] == found["prompt_tokens"] + 7
+
+
+def test_two_rules_with_the_same_scorer_share_one_call(
+    judging: Stack, judge: FakeJudge
+) -> None:
+    project = judging.project()
+    rules = [judging.rule(project, "Factuality") for _ in range(2)]
+
+    judging.insert(project, span("shared"))
+    judging.scored(project, "shared")
+
+    found = query(
+        judging.database_url,
+        "select origin_id::text, state, scores from outcome where project_id = %s", project,
+    )
+    assert {one["origin_id"] for one in found} == set(rules)
+    assert [one["state"] for one in found] == ["completed", "completed"]
+    assert found[0]["scores"] == found[1]["scores"]
+    assert calls(judge, "shared") == 1
+
+
+def test_what_a_wrong_key_left_errored_is_completed_by_outcomes_retry(
+    judging: Stack, judge: FakeJudge
+) -> None:
+    name = "wrong key at first"
+    project = judging.project(name)
+    judging.rule(project, "Factuality")
+    judging.insert(project, asking("key", "401;times=1"), asking("other", "unknown_choice"))
+    judging.scored(project, "other")
+    judging.scored(project, "key")
+    assert outcome(judging, project, "key")["error_class"] == "judge_refused"
+
+    done = judging.tallyard(
+        "outcomes", "retry", "--class", "judge_refused", "--since", "1h", "--project", name
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert judging.scored(project, "key")["scores"] == {"Factuality": pytest.approx(0.4)}
+    assert outcome(judging, project, "key")["state"] == "completed"
+    assert len(judging.score_spans(project, "key")) == 1
+    assert calls(judge, "key") == 2
+    assert outcome(judging, project, "other")["error_class"] == "bad_result"
+    assert calls(judge, "other") == 1
