@@ -75,7 +75,7 @@ def _text(value: Json) -> bytes:
 
 def _without_nulls(fields: JsonObject) -> bytes:
     """Null and absent are one at the top; the order of keys is not kept where it is sorted."""
-    present = {name: value for name, value in fields.items() if value is not None}
+    present: JsonObject = {k: value for k, value in fields.items() if value is not None}
     return _sorted_text(present)
 
 
