@@ -202,7 +202,7 @@ class Stack:
         if name == "api":
             return readiness.api_is_ready(self.api_url)
         written = self._log(name).read_bytes()[read_from:]
-        return (b" ready." if name != "beat" else b"beat: Starting") in written
+        return (b"beat: Starting" if name.startswith("beat") else b" ready.") in written
 
     # --- the API
 
