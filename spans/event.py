@@ -39,7 +39,7 @@ OBJECT_FIELDS = (
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 
 
-LONG_INTEGER = re.compile(rb"[:\[,\s](-?[0-9]{19,})\s*[,\]}]")
+LONG_INTEGER = re.compile(rb"[:\[,\s](-?[0-9]{19,})(?=\s*[,\]}])")
 INTEGER_MIN, INTEGER_MAX = -(2**63), 2**64 - 1   # what the parser keeps as an integer
 
 
