@@ -1,0 +1,162 @@
+"""The vocabulary: what a score, an outcome and an error hold, and what they refuse."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from spans.errors import (
+    BadInput,
+    JudgeRefused,
+    RateLimited,
+    StoreUnavailable,
+    TallyardError,
+    TransientError,
+)
+from spans.ids import ObjectId, ProjectId, Xact, derived_id
+from spans.outcome import Failure, OutcomeKey, Verdict
+from spans.row import ObjectRef, ObjectType, is_finished, is_made_by_scorer, is_root
+from spans.scoring import (
+    REASON_BYTES,
+    REASON_OF_BYTE,
+    OriginKind,
+    OutcomeState,
+    Reason,
+    Role,
+    Score,
+    ScorerRef,
+    ScoringResult,
+)
+
+PROJECT = ProjectId(uuid.UUID(int=1))
+KEY = OutcomeKey(
+    object=ObjectRef(PROJECT, ObjectType.PROJECT_LOGS, ObjectId(PROJECT)), subject_id="row",
+    subject_version=Xact(7), origin_kind=OriginKind.RULE, origin_id=uuid.UUID(int=2),
+    role=Role.LIVE, scorer=ScorerRef(kind="global", name="Levenshtein", version="0.4.1"),
+)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -0.001, 1.001, 2])
+def test_a_score_outside_0_to_1_is_refused_and_nan_is_outside(value: float) -> None:
+    with pytest.raises(ValueError, match=r"outside 0\.\.1"):
+        Score(name="s", value=value)
+
+
+@pytest.mark.parametrize("value", [0, 1, 0.0, 1.0, 0.5, None])
+def test_a_score_is_0_to_1_or_nothing(value: float | None) -> None:
+    assert Score(name="s", value=value).value == value
+
+
+@pytest.mark.parametrize(
+    ("values", "state"),
+    [((0.0,), OutcomeState.COMPLETED), ((None,), OutcomeState.SKIPPED),
+     ((None, 0.5), OutcomeState.COMPLETED), ((None, None), OutcomeState.SKIPPED)],
+)
+def test_an_outcome_is_completed_by_any_score_and_skipped_by_none(
+    values: tuple[float | None, ...], state: OutcomeState
+) -> None:
+    scores = tuple(Score(name=f"s{n}", value=value) for n, value in enumerate(values))
+    result = ScoringResult(scores=scores, arguments={})
+
+    assert Verdict(result=result, started_at=0, run_ms=0).state is state
+
+
+def test_an_outcome_with_a_failure_is_errored() -> None:
+    failure = Failure(error_class="timeout", message="m")
+
+    assert Verdict(failure=failure, started_at=0, run_ms=0).state is OutcomeState.ERRORED
+
+
+OTHERS: dict[str, Any] = {
+    "subject_id": "row2", "subject_version": Xact(8), "origin_kind": OriginKind.MANUAL,
+    "origin_id": uuid.UUID(int=3), "role": Role.SHADOW,
+    "scorer": ScorerRef(kind="global", name="Levenshtein", version="0.4.2"),
+    "object": ObjectRef(PROJECT, ObjectType.EXPERIMENT, ObjectId(uuid.UUID(int=9))),
+}
+
+
+@pytest.mark.parametrize("field", OTHERS)
+def test_each_part_of_its_key_makes_another_outcome(field: str) -> None:
+    assert replace(KEY, **{field: OTHERS[field]}).id != KEY.id
+
+
+def test_an_outcomes_id_is_a_function_of_its_key() -> None:
+    assert replace(KEY).id == KEY.id
+    # Stored ids must stay what they are: whoever changes the hash orphans every outcome.
+    assert KEY.id == uuid.UUID("bbcc6a82-b2d4-20cf-cd5e-c7875f895d48")
+
+
+@pytest.mark.parametrize("field", ["subject_version", "scorer"])
+def test_a_score_span_is_replaced_by_the_next_version_of_content_or_scorer(field: str) -> None:
+    assert replace(KEY, **{field: OTHERS[field]}).score_span_id == KEY.score_span_id
+
+
+@pytest.mark.parametrize("field", ["subject_id", "origin_id", "role"])
+def test_score_spans_of_other_rows_rules_and_roles_are_others(field: str) -> None:
+    assert replace(KEY, **{field: OTHERS[field]}).score_span_id != KEY.score_span_id
+
+
+def test_derived_ids_keep_their_parts_apart() -> None:
+    assert derived_id("ab", "c") != derived_id("a", "bc")
+    assert derived_id("a", "") != derived_id("a")
+    assert derived_id("é") == derived_id("é")
+
+
+@pytest.mark.parametrize(
+    ("fields", "finished"),
+    [({}, False), ({"metrics": None}, False), ({"metrics": {}}, False),
+     ({"metrics": {"end": None}}, False), ({"metrics": {"end": "1"}}, False),
+     ({"metrics": {"end": 0}}, True), ({"metrics": {"end": 1.5, "start": 2}}, True)],
+)
+def test_a_span_is_finished_when_its_end_is_a_number(
+    fields: dict[str, Any], finished: bool
+) -> None:
+    assert is_finished(fields) is finished
+
+
+def test_a_root_has_no_parents() -> None:
+    assert is_root({})
+    assert is_root({"span_parents": None})
+    assert is_root({"span_parents": []})
+    assert not is_root({"span_parents": ["p"]})
+    assert not is_root({"span_parents": ["p"], "span_id": "a", "root_span_id": "a"})
+
+
+@pytest.mark.parametrize(
+    ("attributes", "made"),
+    [(None, False), ({}, False), ({"type": "llm"}, False), ({"purpose": "scorer"}, True),
+     ({"type": "score"}, True), ({"type": "llm", "purpose": "scorer"}, True),
+     ("scorer", False), ({"purpose": None}, False)],
+)
+def test_what_a_scorer_made_is_known_by_its_attributes(attributes: Any, made: bool) -> None:
+    assert is_made_by_scorer({"span_attributes": attributes}) is made
+
+
+def test_every_reason_has_a_byte_of_its_own() -> None:
+    assert set(REASON_BYTES) == set(Reason)
+    assert all(len(code) == 1 for code in REASON_BYTES.values())
+    assert len(REASON_OF_BYTE) == len(Reason)
+    assert all(REASON_OF_BYTE[code[0]] is reason for reason, code in REASON_BYTES.items())
+
+
+def test_an_errors_class_is_its_name_in_snake_case() -> None:
+    assert JudgeRefused.error_class() == "judge_refused"
+    assert RateLimited("slow", retry_after_s=3).error_class() == "rate_limited"
+    assert StoreUnavailable.error_class() == "store_unavailable"
+
+
+def test_bad_input_says_where() -> None:
+    assert str(BadInput("a list", path="tags")) == "tags: a list"
+    assert str(BadInput("the body is empty")) == "the body is empty"
+
+
+def test_only_transient_errors_say_when_to_come_back() -> None:
+    assert RateLimited("slow", retry_after_s=3.5).retry_after_s == 3.5
+    assert not [
+        kind for kind in TallyardError.__subclasses__()
+        if hasattr(kind("m"), "retry_after_s") and not issubclass(kind, TransientError)
+    ]
