@@ -27,6 +27,12 @@ def difference(before: Mapping[str, float], after: Mapping[str, float]) -> dict[
     return {name: value for name, value in used.items() if value >= 0.01}
 
 
+def machine_cpu_s() -> float:
+    """Processor seconds that this machine has spent on anything so far."""
+    times = psutil.cpu_times()
+    return sum(times) - times.idle - getattr(times, "iowait", 0.0)
+
+
 def pss_bytes(process: psutil.Process) -> int:
     """Proportional set size: pages that n processes share count 1/n for each."""
     for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines():
