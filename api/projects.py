@@ -125,7 +125,7 @@ async def _project(request: Request, context: Context, principal: Principal) -> 
 async def _get_or_create(
     context: Context, principal: Principal, name: Json, org_name: Json, description: Json
 ) -> tuple[Project, bool]:
-    if org_name not in {None, "", principal.org_name}:
+    if org_name not in (None, "", principal.org_name):   # a set would hash what was sent
         raise NotFound(f"this key is for the organisation {principal.org_name!r}")
     checked = _text(name, "name")
     about = None if description is None else _text(description, "description")

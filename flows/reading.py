@@ -34,7 +34,7 @@ class FetchRequest:
         cursor = body.get("cursor")
         if cursor is not None and not isinstance(cursor, str):
             raise BadInput("the text that the last page gave", path="cursor")
-        if body.get("version") not in {None, ""}:
+        if body.get("version") not in (None, ""):   # a set would hash what was sent
             raise BadInput("project logs keep the latest version only", path="version")
         conditions = [*_path_filters(body.get("filters")), *_older_than(body)]
         return cls(

@@ -8,7 +8,7 @@ rows, outbox and answers commit together, so that what is answered is never lost
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import groupby
 from typing import Any
@@ -249,12 +249,7 @@ def _with_parent(cursor: Cursor, group: Group, write: RowWrite) -> RowWrite:
         if found := cursor.fetchone():
             span_id, root = found
     given: JsonObject = {"root_span_id": root, "span_parents": [span_id]}
-    return RowWrite(
-        key=write.key, fields={**given, **write.fields}, is_merge=write.is_merge,
-        merge_paths=write.merge_paths, array_deletes=write.array_deletes,
-        skip_scoring=write.skip_scoring, scoring_state=write.scoring_state,
-        reselect=write.reselect,
-    )
+    return replace(write, fields={**given, **write.fields}, parent_id=None)
 
 
 def _keep_how_rows_ended(cursor: Cursor, group: Group) -> None:

@@ -771,7 +771,7 @@ def test_sdks_batches_of_7_mb_are_taken_without_overflow(stack: Stack) -> None:
         {"limit": -1}, {"limit": "x"}, {"limit": 1.5}, {"limit": True}, {"limit": []},
         {"cursor": "forged"}, {"cursor": "s99999999999999999999999999"}, {"cursor": 7},
         {"cursor": "s-1"}, {"cursor": "s1 or 1=1"}, {"cursor": "s\u00b2"}, {"cursor": "s"},
-        {"version": "1"}, {"max_xact_id": "x"}, {"max_xact_id": 1},
+        {"version": "1"}, {"version": []}, {"max_xact_id": "x"}, {"max_xact_id": 1},
         {"max_xact_id": "\u00b2"}, {"filters": "x"}, {"filters": [1]},
         {"filters": [{"type": "path_lookup"}]}, {"filters": [{"type": "x", "path": ["id"]}]},
         {"filters": [{"type": "path_lookup", "path": [], "value": 1}]},
@@ -817,13 +817,20 @@ def test_a_list_that_cannot_be_asked_for_is_refused_or_empty(stack: Stack, query
 
 PROJECT_BODIES: list[Any] = [
     {}, {"name": None}, {"name": 7}, {"name": ""}, {"name": "a" * 10_000}, {"name": []},
-    {"name": "x", "description": 7},
+    {"name": "x", "description": 7}, {"name": "x", "description": []},
 ]
 
 
 @pytest.mark.parametrize("body", PROJECT_BODIES, ids=lambda body: str(body)[:30])
 def test_a_project_that_cannot_be_made_is_refused(stack: Stack, body: Any) -> None:
     assert stack.http("POST", "/v1/project", body).status == 400
+
+
+@pytest.mark.parametrize("org_name", ["strangers", 7, [], {}, True])
+def test_another_organisation_is_not_found(stack: Stack, org_name: Any) -> None:
+    answer = stack.http("POST", "/v1/project", {"name": "x", "org_name": org_name})
+
+    assert answer.status == 404, answer.body
 
 
 def test_a_projects_odd_name_is_a_name(stack: Stack) -> None:

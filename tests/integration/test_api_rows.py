@@ -179,6 +179,14 @@ def test_a_deleted_row_is_hidden_and_a_later_plain_row_brings_it_back_clean(
     }
 
 
+def test_a_row_that_names_its_parent_can_be_deleted(stack: Stack, project: str) -> None:
+    stack.insert(project, {"id": "parent"}, {"id": "child", "_parent_id": "parent"})
+
+    stack.insert(project, {"id": "child", "_parent_id": "parent", "_object_delete": True})
+
+    assert [row["id"] for row in stack.rows(project)] == ["parent"]
+
+
 def test_deleting_what_was_never_there_is_fine(stack: Stack, project: str) -> None:
     assert stack.insert(project, {"id": "ghost", "_object_delete": True}) == ["ghost"]
     assert stack.row(project, "ghost") is None
