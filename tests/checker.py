@@ -139,7 +139,8 @@ class Checker:
     """One project's rows and outcomes against the log.
 
     `error_classes` are those that the test's own scorers and judge explain; `retries` tells
-    that `outcomes retry` was used, which alone takes an errored outcome back.
+    that `outcomes retry` was used, which alone takes an errored outcome back. It looks through
+    `connection` if there is one, else through a new one each time.
     """
 
     database_url: str
@@ -149,17 +150,17 @@ class Checker:
     judge: FakeJudge | None = None
     error_classes: frozenset[str] = frozenset()
     retries: bool = False
+    connection: psycopg.Connection[dict[str, Any]] | None = None
 
     def watch(self) -> None:
         """Begin to keep the history; to be called before anything is logged."""
         with connect(self.database_url) as connection:
-            if not number(self.database_url, "select to_regclass('checker_history')::text"):
+            if not self._number("select to_regclass('checker_history')::text"):
                 connection.execute(HISTORY)
 
     def is_quiet(self) -> bool:
         """Whether nothing waits any more."""
-        return not number(
-            self.database_url,
+        return not self._number(
             """select (select count(*) from outbox where matched_at is null)
                     + (select count(*) from outcome where state = 'pending')""",
         )
@@ -187,9 +188,17 @@ class Checker:
 
     # --- what is stored
 
+    def _query(self, statement: str, *values: Any) -> list[dict[str, Any]]:
+        if self.connection is not None:
+            return self.connection.execute(statement, values).fetchall()
+        return query(self.database_url, statement, *values)
+
+    def _number(self, statement: str, *values: Any) -> Any:
+        (row,) = self._query(statement, *values)
+        return next(iter(row.values()))
+
     def _rows(self) -> dict[str, dict[str, Any]]:
-        found = query(
-            self.database_url,
+        found = self._query(
             """select id, content_xact, deleted_at, input, output, expected, metadata, metrics,
                       span_attributes, context, origin, computed_scores, computed_by, scores
                  from span where project_id = %s""",
@@ -199,8 +208,7 @@ class Checker:
         return {row["id"]: row for row in found}
 
     def _outcomes(self) -> list[dict[str, Any]]:
-        return query(
-            self.database_url,
+        return self._query(
             """select id::text, subject_id, subject_version, origin_kind, origin_id::text, role,
                       scorer, scorer_version, state, error_class, error_message, scores,
                       attempts, deaths, score_span_id::text, skip_logging, queue
@@ -290,21 +298,18 @@ class Checker:
 
     def _of_leases(self) -> Iterable[str]:
         for table in ("outbox", "outcome"):
-            held = number(
-                self.database_url,
+            held = self._number(
                 f"""select count(*) from {table}
                      where owner is not null or lease_until is not null""",
             )
             if held:
                 yield f"{held} rows of {table} are still leased"
-        waiting = number(
-            self.database_url, "select count(*) from outbox where matched_at is null"
-        )
+        waiting = self._number("select count(*) from outbox where matched_at is null")
         if waiting:
             yield f"{waiting} outbox entries were never matched"
 
     def _of_history(self) -> Iterable[str]:
-        for step in query(self.database_url, "select * from checker_history order by seq"):
+        for step in self._query("select * from checker_history order by seq"):
             told = f"{step['kind']} {step['id']}: {step['was']} -> {step['became']}"
             if step["kind"] == "entry":
                 if step["was"] == "matched":
@@ -342,8 +347,7 @@ class Checker:
                 yield f"row {row_id}: {count} calls of the judge, {attempts[row_id]} attempts"
 
     def _claims(self, run: tuple[str, int, str]) -> int:
-        return int(number(
-            self.database_url,
+        return int(self._number(
             """select coalesce(sum(claims), 0) from (
                  select max(fence) as claims from outcome
                   where project_id = %s and subject_id = %s and subject_version = %s
