@@ -5,12 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from flows.score import JUDGE_BATCH, RetryPolicy, ScoreStore, executed, judge_one
+from flows.score import (
+    DEATHS_MAX,
+    JUDGE_BATCH,
+    RetryPolicy,
+    ScoreStore,
+    executed,
+    judge_one,
+)
 from flows.work import JUDGE, Claim, Execution, Retry
 from scorers.judge import Judge
+from spans.errors import TransientError
 from spans.outcome import BUG, Failure, Verdict
 
 logger = logging.getLogger(__name__)
@@ -27,6 +36,12 @@ class JudgeStore(ScoreStore, Protocol):
     def renew(self, queue: str) -> None:
         """Keep what this process holds of the queue for another lease."""
         ...
+
+
+PATIENCE_S = 30.0
+"""How long answers wait for a store that is away, before they are given up."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,36 +77,68 @@ class Judging:
             if now - begin < stop_after_s and (not is_empty or now - looked > POLL_S):
                 claimed = await self._claim(self.in_flight_max - len(running))
                 looked, is_empty = now, not claimed
-                for claim in claimed:
-                    answer = judge_one(claim, self.judge, self.policy)
-                    running[asyncio.create_task(answer)] = claim
+                if any(claim.deaths >= DEATHS_MAX - 1 for claim in claimed):
+                    # Its last try, and nothing else is to die of it.
+                    await self._finish(running)
+                    self._begin(running, claimed)
+                    await self._finish(running)
+                    continue
+                self._begin(running, claimed)
                 if claimed and len(running) < self.in_flight_max:
                     continue   # there may be more, and there is room for it
             if not running:
                 return
-            done, _ = await asyncio.wait(
-                running, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED
-            )
-            await self._record([_ended(running.pop(task), task) for task in done])
+            await self._record_some(running)
             if time.monotonic() - renewed > self.renew_s:
                 renewed = time.monotonic()
-                await asyncio.to_thread(self.store.renew, JUDGE)
+                await self._patiently(self.store.renew, JUDGE)
+
+    def _begin(self, running: Running, claims: list[Claim]) -> None:
+        for claim in claims:
+            answer = judge_one(claim, self.judge, self.policy)
+            running[asyncio.create_task(answer)] = claim
+
+    async def _finish(self, running: Running) -> None:
+        while running:
+            await self._record_some(running)
+
+    async def _record_some(self, running: Running) -> None:
+        """Wait for the first answers, at most POLL_S, and record what there is."""
+        tasks, _ = await asyncio.wait(
+            running, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED
+        )
+        done = [_ended(running.pop(task), task) for task in tasks]
+        executions = [(claim, end) for claim, end in done if isinstance(end, Execution)]
+        retries = [end for _, end in done if isinstance(end, Retry)]
+        if executions:
+            await self._patiently(self.store.record, executions)
+        if retries:
+            await self._patiently(self.store.postpone, retries)
 
     async def _claim(self, room: int) -> list[Claim]:
         if room <= 0:
             return []
-        claims = await asyncio.to_thread(self.store.claim, JUDGE, min(JUDGE_BATCH, room))
-        stale = [claim for claim in claims if claim.assignment is None]
-        await asyncio.to_thread(self.store.supersede, stale)
+        try:
+            claims = await asyncio.to_thread(self.store.claim, JUDGE, min(JUDGE_BATCH, room))
+            stale = [claim for claim in claims if claim.assignment is None]
+            await asyncio.to_thread(self.store.supersede, stale)
+        except TransientError as error:
+            logger.warning("judge: %s; nothing new is begun meanwhile", error)
+            return []
         return [claim for claim in claims if claim.assignment is not None]
 
-    async def _record(self, done: list[tuple[Claim, Execution | Retry]]) -> None:
-        executions = [(claim, end) for claim, end in done if isinstance(end, Execution)]
-        if executions:
-            await asyncio.to_thread(self.store.record, executions)
-        await asyncio.to_thread(
-            self.store.postpone, [end for _, end in done if isinstance(end, Retry)]
-        )
+    async def _patiently(self, work: Callable[[T], None], argument: T) -> None:
+        """Do it, and again while the store is away: the answers in hand are paid for."""
+        until = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                await asyncio.to_thread(work, argument)
+            except TransientError:
+                if time.monotonic() > until:
+                    raise
+                await asyncio.sleep(POLL_S)
+            else:
+                return
 
 
 def _ended(

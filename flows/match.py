@@ -39,6 +39,9 @@ from spans.scoring import REASON_BYTES, OriginKind, Reason, Role, ScorerRef
 ROWS_PER_CLAIM = 1000
 """Rows that one transaction matches: enough to spread its fixed cost, few enough to repeat."""
 
+ATTEMPTS_WHILE_MATCHING = 2
+"""Times that an entry's cheap scorers are run right here."""
+
 ATTEMPTS_MAX = 10
 """Times that an entry is taken up: one whose rows kill whoever decides on them ends here."""
 
@@ -164,10 +167,13 @@ class Matcher:
     ) -> tuple[tuple[Execution, ...], tuple[Postponed, ...]]:
         executions: list[Execution] = []
         postponed: list[Postponed] = []
-        # Entries that were claimed before may hold what killed the worker then. Their rows
-        # go to the heavy queue, which takes a suspicious batch apart, row by row.
+        # An entry that was claimed before may hold what killed the worker then. It comes
+        # alone; should that not do, its rows go to the heavy queue, which takes a suspicious
+        # batch apart, row by row.
         is_suspect = {
-            row_id for entry in batch.entries if entry.attempts > 1 for row_id in entry.row_ids
+            row_id
+            for entry in batch.entries if entry.attempts > ATTEMPTS_WHILE_MATCHING
+            for row_id in entry.row_ids
         }
         for (row_id, scorer), asked in assignments.items():
             subject = subjects[row_id]

@@ -23,6 +23,9 @@ from spans.outcome import Verdict
 HEAVY_BATCH = 16
 """Claims of the heavy worker at once: each may take seconds."""
 
+RECORD_S = 0.2
+"""Heavy results wait no longer than this for others to be recorded with."""
+
 JUDGE_BATCH = 8
 """Claims of the judge worker at once; many such batches are in flight together."""
 
@@ -76,10 +79,17 @@ def score_heavy(store: ScoreStore) -> int:
     """
     claims = store.claim(HEAVY, HEAVY_BATCH)
     store.supersede([claim for claim in claims if claim.assignment is None])
+    done: list[tuple[Claim, Execution]] = []
+    recorded_at = time.monotonic()
     for claim in claims:
-        if claim.assignment is not None:
-            verdict = run_in_process(claim.assignment.scorer, claim.assignment.subject)
-            store.record([(claim, executed(claim, verdict, HEAVY))])
+        if claim.assignment is None:
+            continue
+        verdict = run_in_process(claim.assignment.scorer, claim.assignment.subject)
+        done.append((claim, executed(claim, verdict, HEAVY)))
+        if time.monotonic() - recorded_at > RECORD_S:
+            store.record(done)
+            done, recorded_at = [], time.monotonic()
+    store.record(done)
     return len(claims)
 
 

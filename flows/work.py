@@ -75,13 +75,15 @@ class Claim:
     """A pending assignment that this worker holds, until its lease runs out.
 
     `fence` (by the lead outcome's id) guards the result: who claims later raises it, and
-    results under an older one are refused. `subject` is None where the row is gone or its
-    content has changed since: then there is nothing to run.
+    results under an older one are refused. `deaths` counts workers that it has cost.
+    `assignment` is None where the row is gone or its content has changed since: then there
+    is nothing to run.
     """
 
     lead: OutcomeKey
     fence: int
     attempts: int
+    deaths: int
     assignment: Assignment | None
 
 

@@ -7,6 +7,7 @@
     │   ├── JudgeUnavailable a judge could not be reached, or said 5xx
     │   ├── StoreUnavailable PostgreSQL or Redis could not be reached
     │   └── Contended        two transactions met, and PostgreSQL undid this one
+    │       └── StaleFence   what this worker held has been taken over by another
     ├── PermanentError       the operator must act: a wrong key, a wrong URL, a full disk
     │   ├── JudgeRefused     a judge said 401, 403, 404 or another 4xx
     │   └── SetupError       Tallyard cannot start as it is set up
@@ -62,6 +63,10 @@ class StoreUnavailable(TransientError):
 
 class Contended(TransientError):
     """Two transactions met, and PostgreSQL undid this one: doing it again is all it takes."""
+
+
+class StaleFence(Contended):
+    """What this worker held has been taken over by another: its result does not count."""
 
 
 class PermanentError(TallyardError):

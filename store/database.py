@@ -19,6 +19,8 @@ Cursor: TypeAlias = psycopg.Cursor[tuple[Any, ...]]
 
 APPLICATION = "tallyard"
 CONNECT_TIMEOUT_S = 5
+IDLE_IN_TRANSACTION_S = 60
+KEEPALIVE_S = 30
 POOL_SIZE = 4
 POOL_OVERFLOW = 12
 POOL_WAIT_S = 10
@@ -53,7 +55,12 @@ class Database:
                 "connect_timeout": CONNECT_TIMEOUT_S,
                 "application_name": f"{APPLICATION} {self.owner}",
                 # A plan that was made while a table was empty would be kept as it grows.
-                "options": "-c plan_cache_mode=force_custom_plan",
+                # A process that is frozen between two statements must not keep its row locks.
+                "options": "-c plan_cache_mode=force_custom_plan "
+                f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_S}s",
+                "keepalives_idle": KEEPALIVE_S,
+                "keepalives_interval": KEEPALIVE_S // 3,
+                "keepalives_count": 3,
             },
             json_deserializer=orjson.loads,
             json_serializer=lambda value: orjson.dumps(value).decode(),

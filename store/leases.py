@@ -2,6 +2,9 @@
 
 A lease lasts `lease_s` by PostgreSQL's clock. A process that is killed leaves no open
 connection behind, and then its leases end at once: nobody waits for them to run out.
+
+A restart of PostgreSQL closes everybody's connections, and says nothing about who is alive:
+what was claimed before it ends with its time alone.
 """
 
 from __future__ import annotations
@@ -17,8 +20,9 @@ ALIVE = f"""
 class Leases:
     """Ends leases. Every method is safe to repeat."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, lease_s: float) -> None:
         self._database = database
+        self._lease_s = lease_s
 
     def release_abandoned(self) -> int:
         """End the leases of processes that are gone, and those that ran out; how many.
@@ -27,7 +31,7 @@ class Leases:
         the connections' names, leases simply run out.
         """
         with self._database.cursor() as cursor:
-            return _abandoned_entries(cursor) + _abandoned_outcomes(cursor)
+            return _abandoned_entries(cursor, self._lease_s) + _abandoned_outcomes(cursor)
 
     def release_own(self, queue: str) -> None:
         """End what this process holds of a queue: called when it has nothing in hand, so
@@ -48,19 +52,27 @@ class Leases:
                 )
 
 
-def _abandoned_entries(cursor: Cursor) -> int:
+def _abandoned_entries(cursor: Cursor, lease_s: float) -> int:
     cursor.execute(
         f"""update outbox set lease_until = null, owner = null
              where matched_at is null and attempts > 0 and owner is not null
-               and owner not in ({ALIVE})"""
+               and lease_until > pg_postmaster_start_time() + make_interval(secs => %s)
+               and owner not in ({ALIVE})""",
+        (lease_s,),
     )
     return cursor.rowcount
 
 
 def _abandoned_outcomes(cursor: Cursor) -> int:
+    """A death is counted where the owner died; a lease that ran out only shows slowness."""
     cursor.execute(
         f"""update outcome set lease_until = null, owner = null, deaths = deaths + 1
              where state = 'pending' and owner is not null
-               and (owner not in ({ALIVE}) or lease_until < now())"""
+               and started_at > pg_postmaster_start_time() and owner not in ({ALIVE})"""
     )
-    return cursor.rowcount
+    dead = cursor.rowcount
+    cursor.execute(
+        """update outcome set lease_until = null, owner = null
+            where state = 'pending' and owner is not null and lease_until < now()"""
+    )
+    return dead + cursor.rowcount

@@ -22,9 +22,9 @@ from store.database import Cursor, Database
 from store.record import lock_rows, record
 from store.subjects import read_subjects
 
-HEAVY_LEASE_FACTOR = 10
-"""A heavy scorer holds the interpreter while it runs and cannot renew its lease meanwhile.
-Should its worker die, the lease ends at once all the same (see `store/leases.py`)."""
+HEAVY_LEASE_FACTOR = 20
+"""A heavy scorer holds the interpreter while it runs and cannot renew its lease, so that is to
+outlast the worker's hard time limit. Should the worker die, it ends at once all the same."""
 
 COLUMNS = frozenset({"input", "output", "expected", "metadata", "tags"})
 
@@ -116,7 +116,8 @@ class Ledger:
                     asked=(lead, *followers.get(_execution_key(lead.key), ())),
                 )
             claim = Claim(
-                lead=lead.key, fence=fence, attempts=attempts, assignment=assignment
+                lead=lead.key, fence=fence, attempts=attempts, deaths=deaths,
+                assignment=assignment,
             )
             (poisoned if deaths >= DEATHS_MAX and assignment else claims).append(claim)
         if poisoned:
@@ -160,6 +161,8 @@ class Ledger:
 
     def record(self, executions: Sequence[tuple[Claim, Execution]]) -> None:
         """See ScoreStore. One transaction; safe to repeat, since the fence lets one through."""
+        if not executions:
+            return
         now = self._clock()
         counts = Counts()
         with self._database.cursor() as cursor:

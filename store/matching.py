@@ -13,7 +13,7 @@ from flows.match import Batch, Matched, RuleSet
 from flows.work import Execution, Outbox, Postponed, Subject
 from rules.planning import plan
 from spans.clock import Clock
-from spans.errors import Contended
+from spans.errors import StaleFence
 from spans.ids import ObjectId, ProjectId, Xact
 from spans.row import ObjectRef, ObjectType, RowKey
 from spans.scoring import REASON_BYTES
@@ -122,6 +122,12 @@ class MatchRecords:
             self._record(matched, is_new=not matched.rescored and not is_suspect)
         except UniqueViolation:
             self._record(matched, is_new=False)   # some of it was scored by hand already
+        except StaleFence:
+            counts = Counts()
+            counts.add("stale_fences", {}, 1)
+            with self._database.cursor() as cursor:
+                counts.write(cursor)
+            raise
 
     def _record(self, matched: Matched, *, is_new: bool) -> None:
         now = self._clock()
@@ -179,7 +185,7 @@ def _close_entries(cursor: Cursor, matched: Matched) -> None:
         ),
     )
     if cursor.rowcount != len(entries):
-        raise Contended("the entries were taken over by another worker")
+        raise StaleFence("the entries were taken over by another worker")
     cursor.execute(
         "delete from row_at_end where project_id = %s and trigger_xact = any(%s)",
         (matched.batch.where.project_id, [entry.xact for entry in entries]),

@@ -107,7 +107,7 @@ def open_services(settings: Settings, *, clock: Clock = system_clock) -> Service
         rules=Rules(database),
         match_records=match_records,
         matcher=Matcher(store=match_records, cost_limit=settings.cost_limit),
-        leases=Leases(database),
+        leases=Leases(database, lease_s=settings.lease_s),
         outcomes=Outcomes(database),
         recent=RecentRows(database, clock),
         ledger=Ledger(database, clock, lease_s=settings.lease_s),

@@ -32,7 +32,8 @@ class JudgeRun(Protocol):
 
 def match_until_empty(services: Services) -> None:
     """Match and score batch by batch; what is left for another queue rings there."""
-    with _answering(services, MATCH):
+    with _waiting_for_the_store(MATCH):
+        _answer(services, MATCH)
         _repeat(services, MATCH, lambda: _match_some(services))
         for queue in (HEAVY, JUDGE):
             if services.ledger.is_waiting(queue):
@@ -41,13 +42,15 @@ def match_until_empty(services: Services) -> None:
 
 def score_heavy_until_empty(services: Services) -> None:
     """Run slow scorers, a few claims at a time."""
-    with _answering(services, HEAVY):
+    with _waiting_for_the_store(HEAVY):
+        _answer(services, HEAVY)
         _repeat(services, HEAVY, lambda: score_heavy(services.ledger))
 
 
 def judge_until_empty(services: Services, judge: JudgeRun) -> None:
     """Ask judges, many at once."""
-    with _answering(services, JUDGE):
+    with _waiting_for_the_store(JUDGE):
+        _answer(services, JUDGE)
         judge(stop_after_s=STINT_S)
         if services.ledger.is_waiting(JUDGE):
             services.bell.ring(JUDGE)
@@ -55,8 +58,17 @@ def judge_until_empty(services: Services, judge: JudgeRun) -> None:
 
 def tidy_up(services: Services) -> None:
     """Drop what is past its time."""
-    services.bell.answer(UPKEEP)
-    services.upkeep.drop_expired()
+    with _waiting_for_the_store(UPKEEP):
+        services.bell.answer(UPKEEP)
+        services.upkeep.drop_expired()
+
+
+def _answer(services: Services, queue: str) -> None:
+    """Clear the bell first, so that whoever rings from now on is heard; free what this
+    process, or one that is gone, left behind."""
+    services.bell.answer(queue)
+    services.leases.release_own(queue)
+    services.leases.release_abandoned()
 
 
 def _match_some(services: Services) -> int:
@@ -82,14 +94,10 @@ def _repeat(services: Services, queue: str, work: Callable[[], int]) -> None:
 
 
 @contextmanager
-def _answering(services: Services, queue: str) -> Iterator[None]:
-    """Clear the bell first, so that whoever rings from now on is heard; free what this
-    process, or one that is gone, left behind. A database that is away is waited for by beat,
-    not here: one line, and the next ring tries again."""
-    services.bell.answer(queue)
+def _waiting_for_the_store(queue: str) -> Iterator[None]:
+    """A database that is away is waited for by beat, not here: one line, and the next ring
+    tries again."""
     try:
-        services.leases.release_own(queue)
-        services.leases.release_abandoned()
         yield
     except StoreUnavailable as error:
         logger.warning("%s: %s; the next ring tries again", queue, error)
