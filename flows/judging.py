@@ -54,22 +54,24 @@ class Judging:
     in_flight_max: int
     renew_s: float
 
-    async def drain(self, *, stop_after_s: float) -> None:
+    async def drain(self, *, stop_after_s: float) -> int:
         """Judge what is due until nothing is; claims nothing more after `stop_after_s`.
+        Gives how many claims there were.
 
         Safe to repeat: a verdict is recorded only under its claim's own fence.
         """
         running: Running = {}
         try:
-            await self._drain(running, stop_after_s)
+            return await self._drain(running, stop_after_s)
         finally:
             # After an error of the store nobody waits for these: their claims are given
             # back, and an answer that came later would have been paid for in vain.
             for task in running:
                 task.cancel()
 
-    async def _drain(self, running: Running, stop_after_s: float) -> None:
+    async def _drain(self, running: Running, stop_after_s: float) -> int:
         begin = renewed = time.monotonic()
+        count = 0
         is_empty = False
         looked = 0.0
         while True:
@@ -77,6 +79,7 @@ class Judging:
             if now - begin < stop_after_s and (not is_empty or now - looked > POLL_S):
                 claimed = await self._claim(self.in_flight_max - len(running))
                 looked, is_empty = now, not claimed
+                count += len(claimed)
                 if any(claim.deaths >= DEATHS_MAX - 1 for claim in claimed):
                     # Its last try, and nothing else is to die of it.
                     await self._finish(running)
@@ -87,7 +90,7 @@ class Judging:
                 if claimed and len(running) < self.in_flight_max:
                     continue   # there may be more, and there is room for it
             if not running:
-                return
+                return count
             await self._record_some(running)
             if time.monotonic() - renewed > self.renew_s:
                 renewed = time.monotonic()

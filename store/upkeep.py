@@ -28,26 +28,27 @@ class Upkeep:
         self._database = database
         self._retention = retention
 
-    def drop_expired(self) -> None:
-        """Drop old match records, answers and rejections, and what deleted projects left."""
+    def drop_expired(self) -> int:
+        """Drop old match records, answers and rejections, and what deleted projects left;
+        gives how many rows that were."""
         keep = self._retention
-        self._drop("outbox", "seq", "matched_at", keep.match_record_days * 86400)
-        self._drop("rejected_row", "id", "created", keep.rejected_row_days * 86400)
-        self._drop("ingest_request", "ctid", "created", keep.resend_minutes * 60)
-        for table in DATA_TABLES:
-            self._drop_of_deleted_projects(table)
+        dropped = self._drop("outbox", "seq", "matched_at", keep.match_record_days * 86400)
+        dropped += self._drop("rejected_row", "id", "created", keep.rejected_row_days * 86400)
+        dropped += self._drop("ingest_request", "ctid", "created", keep.resend_minutes * 60)
+        dropped += sum(self._drop_of_deleted_projects(table) for table in DATA_TABLES)
         self._drop_empty_projects()
+        return dropped
 
-    def _drop(self, table: str, key: str, clock: str, age_s: float) -> None:
-        self._repeat(
+    def _drop(self, table: str, key: str, clock: str, age_s: float) -> int:
+        return self._repeat(
             f"""delete from {table} where {key} = any(array(
                   select {key} from {table}
                    where {clock} < now() - make_interval(secs => %s) limit {PIECE}))""",
             (age_s,),
         )
 
-    def _drop_of_deleted_projects(self, table: str) -> None:
-        self._repeat(
+    def _drop_of_deleted_projects(self, table: str) -> int:
+        return self._repeat(
             f"""delete from {table} where ctid = any(array(
                   select {table}.ctid from {table}
                     join project on project.id = {table}.project_id
@@ -62,12 +63,14 @@ class Upkeep:
                       and not exists (select from span where span.project_id = project.id)"""
             )
 
-    def _repeat(self, statement: str, parameters: tuple[float, ...]) -> None:
+    def _repeat(self, statement: str, parameters: tuple[float, ...]) -> int:
+        dropped = 0
         while True:
             with self._database.cursor() as cursor:
                 _execute(cursor, statement, parameters)
+                dropped += cursor.rowcount
                 if cursor.rowcount < PIECE:
-                    return
+                    return dropped
 
 
 def _execute(cursor: Cursor, statement: str, parameters: tuple[float, ...]) -> None:

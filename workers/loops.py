@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, Self
 
 from flows.match import ROWS_PER_CLAIM
 from flows.score import score_heavy
@@ -25,42 +24,72 @@ STINT_S = 20.0
 
 
 class JudgeRun(Protocol):
-    """Judges what is due on the process's event loop."""
+    """Judges what is due on the process's event loop; gives how many that were."""
 
-    def __call__(self, *, stop_after_s: float) -> None: ...
+    def __call__(self, *, stop_after_s: float) -> int: ...
 
 
-def match_until_empty(services: Services) -> None:
+def match_until_empty(services: Services) -> str:
     """Match and score batch by batch; what is left for another queue rings there."""
-    with _waiting_for_the_store(MATCH):
+    with _Stint(MATCH) as stint:
         _answer(services, MATCH)
-        _repeat(services, MATCH, lambda: _match_some(services))
+        _repeat(services, stint, lambda: _match_some(services))
         for queue in (HEAVY, JUDGE):
             if services.ledger.is_waiting(queue):
                 services.bell.ring(queue)
+    return stint.told("rows matched")
 
 
-def score_heavy_until_empty(services: Services) -> None:
+def score_heavy_until_empty(services: Services) -> str:
     """Run slow scorers, a few claims at a time."""
-    with _waiting_for_the_store(HEAVY):
+    with _Stint(HEAVY) as stint:
         _answer(services, HEAVY)
-        _repeat(services, HEAVY, lambda: score_heavy(services.ledger))
+        _repeat(services, stint, lambda: score_heavy(services.ledger))
+    return stint.told("runs")
 
 
-def judge_until_empty(services: Services, judge: JudgeRun) -> None:
+def judge_until_empty(services: Services, judge: JudgeRun) -> str:
     """Ask judges, many at once."""
-    with _waiting_for_the_store(JUDGE):
+    with _Stint(JUDGE) as stint:
         _answer(services, JUDGE)
-        judge(stop_after_s=STINT_S)
+        stint.done = judge(stop_after_s=STINT_S)
         if services.ledger.is_waiting(JUDGE):
             services.bell.ring(JUDGE)
+    return stint.told("runs")
 
 
-def tidy_up(services: Services) -> None:
+def tidy_up(services: Services) -> str:
     """Drop what is past its time."""
-    with _waiting_for_the_store(UPKEEP):
+    with _Stint(UPKEEP) as stint:
         services.bell.answer(UPKEEP)
-        services.upkeep.drop_expired()
+        stint.done = services.upkeep.drop_expired()
+    return stint.told("rows dropped")
+
+
+class _Stint:
+    """What one task did. A database that is away ends it, with one line in the log: it is
+    waited for by beat, and the next ring tries again."""
+
+    def __init__(self, queue: str) -> None:
+        self.queue = queue
+        self.done = 0
+        self._trouble = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: object
+    ) -> bool:
+        if not isinstance(error, StoreUnavailable):
+            return False
+        logger.warning("%s: %s; the next ring tries again", self.queue, error)
+        self._trouble = ", then PostgreSQL was away"
+        return True
+
+    def told(self, what: str) -> str:
+        """The task's result: what Flower shows of it."""
+        return f"{self.done} {what}{self._trouble}"
 
 
 def _answer(services: Services, queue: str) -> None:
@@ -78,26 +107,17 @@ def _match_some(services: Services) -> int:
     return rows
 
 
-def _repeat(services: Services, queue: str, work: Callable[[], int]) -> None:
+def _repeat(services: Services, stint: _Stint, work: Callable[[], int]) -> None:
     begin = time.monotonic()
     while True:
         try:
-            if not work():
+            if not (done := work()):
                 return
+            stint.done += done
         except Contended:
             # Two workers met on the same rows; PostgreSQL let one of them go. What this one
             # held is simply taken again, by whoever comes first.
-            services.leases.release_own(queue)
+            services.leases.release_own(stint.queue)
         if time.monotonic() - begin > STINT_S:
-            services.bell.ring(queue)
+            services.bell.ring(stint.queue)
             return
-
-
-@contextmanager
-def _waiting_for_the_store(queue: str) -> Iterator[None]:
-    """A database that is away is waited for by beat, not here: one line, and the next ring
-    tries again."""
-    try:
-        yield
-    except StoreUnavailable as error:
-        logger.warning("%s: %s; the next ring tries again", queue, error)

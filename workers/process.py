@@ -49,8 +49,8 @@ def services() -> Services:
         return PROCESS.services
 
 
-def judge(*, stop_after_s: float) -> None:
-    """Judge what is due, on this process's one event loop; returns when that is done."""
+def judge(*, stop_after_s: float) -> int:
+    """Judge what is due, on this process's one event loop; gives how many that were."""
     opened = services()
     with PROCESS.lock:
         if PROCESS.loop is None:
@@ -60,12 +60,12 @@ def judge(*, stop_after_s: float) -> None:
             ).start()
         loop = PROCESS.loop
 
-    async def drain() -> None:
+    async def drain() -> int:
         if PROCESS.judging is None:
             PROCESS.judging = opened.judging()   # its client belongs to this loop
-        await PROCESS.judging.drain(stop_after_s=stop_after_s)
+        return await PROCESS.judging.drain(stop_after_s=stop_after_s)
 
-    asyncio.run_coroutine_threadsafe(drain(), loop).result()
+    return asyncio.run_coroutine_threadsafe(drain(), loop).result()
 
 
 @setup_logging.connect

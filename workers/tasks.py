@@ -1,7 +1,7 @@
 """Celery's tasks: each answers a queue's bell and runs a flow until there is nothing left.
 
 Their arguments carry nothing, so a task that is lost, doubled, late or out of order does no
-harm: what there is to do, and who does it, stands in PostgreSQL.
+harm: what there is to do, and who does it, stands in PostgreSQL. Their results are for Flower.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from workers.loops import judge_until_empty, match_until_empty, score_heavy_unti
 
 
 @app.task(name="tallyard.match", queue="match")
-def match() -> None:
+def match() -> str:
     """Match what waits. Safe to repeat: entries are leased, and outcomes unique."""
-    match_until_empty(process.services())
+    return match_until_empty(process.services())
 
 
 @app.task(name="tallyard.score_heavy", queue="heavy", soft_time_limit=840, time_limit=900)
-def score_heavy() -> None:
+def score_heavy() -> str:
     """Run slow scorers. Safe to repeat: a result counts only under its claim's fence."""
-    score_heavy_until_empty(process.services())
+    return score_heavy_until_empty(process.services())
 
 
 @app.task(name="tallyard.judge", queue="judge")
-def judge() -> None:
+def judge() -> str:
     """Ask LLM judges. Safe to repeat: a verdict counts only under its claim's fence."""
-    judge_until_empty(process.services(), process.judge)
+    return judge_until_empty(process.services(), process.judge)
 
 
 @app.task(name="tallyard.upkeep", queue="upkeep")
-def upkeep() -> None:
+def upkeep() -> str:
     """Drop what is past its retention time. Safe to repeat: what is gone is gone."""
-    tidy_up(process.services())
+    return tidy_up(process.services())
