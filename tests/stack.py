@@ -132,7 +132,8 @@ class Stack:
     def start(self, *names: str, wait: bool = True) -> None:
         """Start processes (all but beat and Flower if none is named); wait until they answer.
 
-        "match-2" is a second "match". Those that run already are left alone.
+        "match-2" is a second "match". Those that run already are left alone. To be called from
+        the main thread.
         """
         asked = [name for name in names or EVERYTHING if not self.is_running(name)]
         read_from = {name: self._log(name).stat().st_size for name in asked

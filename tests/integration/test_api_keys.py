@@ -226,6 +226,20 @@ def test_a_key_that_is_none_of_ours_is_refused_in_the_same_words(
     assert answer.error == "Invalid API key: make one with `tallyard keys create`"
 
 
+def test_a_key_of_one_project_finds_that_project_and_makes_no_other(world: World) -> None:
+    stack = world.stack
+    own = stack.project()
+    name = stack.ok("GET", f"/v1/project/{own}")["name"]
+    for role in (INGEST, ADMIN):
+        key = stack.new_key(role, project=own)
+        assert stack.ok("POST", "/v1/project", {"name": name}, key=key)["id"] == own
+        registered = stack.ok("POST", "/api/project/register", {"project_name": name}, key=key)
+        assert registered["project"]["id"] == own
+        answer = stack.http("POST", "/v1/project", {"name": f"not {name}"}, key=key)
+        assert answer.status in {403, 404}
+    assert f"not {name}" not in stack.projects()
+
+
 def test_a_right_id_with_a_wrong_secret_is_refused_like_an_unknown_key(world: World) -> None:
     key = world.stack.new_key()
     wrong = key[:-1] + ("a" if key[-1] != "a" else "b")

@@ -75,6 +75,49 @@ def test_a_rule_with_several_scorers_gives_each_score(stack: Stack, project: str
     assert scores["Levenshtein"] == pytest.approx(0.5)
 
 
+def test_a_rule_that_is_paused_scores_nothing_until_it_goes_on(
+    stack: Stack, project: str
+) -> None:
+    rule = stack.rule(project, SCORE, name="paused")
+    stack.rule(project, "Levenshtein", name="other")
+    config: dict[str, Any] = {"online": {
+        "sampling_rate": 1, "scorers": [{"type": "global", "name": SCORE}],
+    }}
+
+    config["online"]["status"] = "paused"
+    stack.ok("PATCH", f"/v1/project_score/{rule}", {"config": config})
+    stack.insert(project, span("while paused"))
+    assert stack.scored(project, "while paused")["scores"] == {"Levenshtein": 1}
+
+    config["online"]["status"] = "active"
+    stack.ok("PATCH", f"/v1/project_score/{rule}", {"config": config})
+    stack.insert(project, span("after"))
+    assert set(stack.scored(project, "after")["scores"]) == {SCORE, "Levenshtein"}
+    assert answer_of(stack, project, "while paused", "paused")["status"] == "paused"
+
+
+def test_sampling_takes_whole_traces_and_explain_shows_the_number(
+    stack: Stack, project: str
+) -> None:
+    stack.rule(project, SCORE, sampling_rate=0.5)
+    spans = [
+        span(f"{trace} {n}", span_id=f"{trace}-{n}", root_span_id=f"trace {trace}")
+        for trace in range(40) for n in range(3)
+    ]
+    stack.insert(project, *spans)
+
+    by_trace: dict[str, set[str]] = {}
+    for each in spans:
+        stack.scored(project, each["id"])
+        told = answer_of(stack, project, each["id"])
+        by_trace.setdefault(each["root_span_id"], set()).add(told["status"])
+        if told["status"] == "sampled_out":
+            assert told["detail"]["sampling_number"] >= 0.5 == told["detail"]["sampling_rate"]
+    assert all(len(statuses) == 1 for statuses in by_trace.values())
+    # Of 40 traces at one half, fewer than 6 or more than 34 come once in a million.
+    assert 6 <= sum(statuses == {"completed"} for statuses in by_trace.values()) <= 34
+
+
 def test_skip_logging_keeps_the_score_and_leaves_the_score_span_out(
     stack: Stack, project: str
 ) -> None:
