@@ -370,6 +370,13 @@ class Stack:
             raise AssertionError(f"waited {deadline_s:g} s for {told}")
         return value[0]
 
+    def count(self, table: str, project: str) -> int:
+        """How many rows of a table are the project's."""
+        with self._database.cursor() as cursor:
+            cursor.execute(f"select count(*) from {table} where project_id = %s", (project,))
+            (count,) = cursor.fetchone() or (0,)
+            return int(count)
+
     def projects(self) -> list[str]:
         """The names of the organisation's projects."""
         found = Projects(self._database).list_projects(
