@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from checker import Checker, number
 from fakes.judge import FakeJudge
-from load import DEAR_COST, Load
+from load import DEAR_COST, Load, span
 from stack import Stack
 
 SEED = 20
@@ -67,3 +67,24 @@ def kill_while_it_holds_something(stack: Stack, name: str, part: str) -> None:
         stack.kill(name)
     else:
         stack.kill_pool(name)
+
+
+def test_what_a_killed_worker_held_is_not_waited_for_until_its_lease_ends(
+    make_stack: Callable[..., Stack], check_project: Callable[..., Checker], judge: FakeJudge
+) -> None:
+    stack = make_stack(lease_s="600")
+    stack.start("api", "match", "heavy", "judge", "beat")
+    checker = check_project(stack, judge)
+    judge.then("hang")
+    event = span("one", metadata={"judged": True})
+    request = checker.log.send([event])
+    stack.insert(checker.project, event)
+    checker.log.acknowledge(request)
+    stack.wait_until(lambda: judge.calls, deadline_s=30, what="the call")
+
+    stack.kill("judge")
+    stack.start("judge")
+
+    stack.wait_until(checker.is_quiet, deadline_s=30, what="quiet")
+    checker.assert_holds()
+    assert len(judge.calls) == 2
