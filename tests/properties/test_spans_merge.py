@@ -211,7 +211,18 @@ def test_every_path_of_a_merge_is_in_the_result(below: JsonObject, above: JsonOb
     assert merged.keys() == below.keys() | above.keys()
 
 
-@given(FIELDS, FIELDS, st.lists(PATHS, max_size=3))
+NESTED = st.fixed_dictionaries({}, optional={
+    "metadata": st.fixed_dictionaries({}, optional={
+        "a": SCALARS, "o": st.dictionaries(KEYS, VALUES, max_size=2),
+    }),
+    "output": st.dictionaries(KEYS, VALUES, max_size=2),
+})
+NESTED_PATHS = st.sampled_from([
+    ("metadata",), ("metadata", "o"), ("metadata", "a"), ("output",), ("output", "a"),
+])
+
+
+@given(NESTED, NESTED, st.lists(NESTED_PATHS, max_size=3))
 def test_at_a_merge_path_the_new_value_stands_alone(
     below: JsonObject, above: JsonObject, paths: list[tuple[str, ...]]
 ) -> None:
