@@ -16,7 +16,6 @@ from flows.keys import KeyRole, Principal
 from spans.errors import BadInput, NotFound
 from spans.ids import ProjectId
 from spans.json import Json
-from store.btql_query import QueryPage, Scope, run_query
 
 TZ_OFFSET_MAX_MINUTES = 24 * 60
 CURSOR_HEADER = "x-bt-cursor"
@@ -31,22 +30,13 @@ async def query_rows(request: Request, context: Context, principal: Principal) -
         raise BadInput("json or jsonl", path="fmt")
     tz_offset = _minutes(body.get("tz_offset"))
     projects = await _projects(query, context, principal)
-    services = context.services
-    settings = services.settings
-
-    def run() -> QueryPage:
-        with services.database.connection() as connection:
-            return run_query(
-                connection,
-                query,
-                scope=Scope(org_id=principal.org_id, project_ids=projects),
-                limit_max=settings.fetch_limit_max,
-                now=services.clock(),
-                tz_offset=tz_offset,
-                timeout_s=settings.query_timeout_s,
-            )
-
-    page = await in_thread(run)
+    reader = context.services.reader
+    limit_max = context.services.settings.fetch_limit_max
+    page = await in_thread(
+        lambda: reader.query(
+            query, principal.org_id, projects, limit_max=limit_max, tz_offset=tz_offset
+        )
+    )
     if fmt == "jsonl":
         lines = b"".join(orjson.dumps(row) + b"\n" for row in page.rows)
         headers = {CURSOR_HEADER: page.cursor} if page.cursor else {}
@@ -56,11 +46,11 @@ async def query_rows(request: Request, context: Context, principal: Principal) -
 
 async def _projects(
     query: Query, context: Context, principal: Principal
-) -> tuple[uuid.UUID, ...]:
+) -> tuple[ProjectId, ...]:
     """The projects that the query names, each checked. Raises NotFound."""
     if query.object_type != "project_logs":
         raise BadInput(f"{query.object_type} is not stored here; query project_logs('id')")
-    found: list[uuid.UUID] = []
+    found: list[ProjectId] = []
     for text in query.object_ids:
         try:
             project_id = ProjectId(uuid.UUID(text))

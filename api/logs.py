@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api.body import TooLarge, parse_object, read_body
+from api.body import TooLarge, parse_leniently, parse_object, read_body
 from api.endpoint import Context, Json200, endpoint, in_thread, json_body, path_uuid, query_int
 from flows.feedback import read_feedback
 from flows.ingest import IngestRequest, RejectedRow
@@ -37,7 +37,7 @@ async def logs3(request: Request, context: Context, principal: Principal) -> Res
     """Rows of any object, each stored or rejected on its own: what an SDK logs with, which
     would drop the whole batch after an error."""
     body = await _body(request, context)
-    rows = _list(parse_object(body), "rows", context)
+    rows = _list(parse_leniently(body), "rows", context)
     text, limits = BodyText(body), _limits(context)
     writes: list[RowWrite] = []
     rejected: list[RejectedRow] = []
@@ -46,7 +46,7 @@ async def logs3(request: Request, context: Context, principal: Principal) -> Res
         try:
             where = await _object_of(row, context, principal)
             _check_size(row, len(body), context)
-            writes.append(read_event(row, where, limits, new_id=str(uuid.uuid4()), body=text))
+            writes.append(read_event(row, where, limits, new_id=new_id, body=text))
         except UserError as error:
             rejected.append(_rejection(row, where, error))
     answer = await context.writer.write(
@@ -67,7 +67,7 @@ async def insert(request: Request, context: Context, principal: Principal) -> Re
     for index, event in enumerate(_list(parse_object(body), "events", context)):
         try:
             _check_size(event, len(body), context)
-            writes.append(read_event(event, where, limits, new_id=str(uuid.uuid4()), body=text))
+            writes.append(read_event(event, where, limits, new_id=new_id, body=text))
         except BadInput as error:
             raise error.within(f"events[{index}]") from error
     answer = await context.writer.write(_request(principal, request, body, writes))
@@ -82,7 +82,7 @@ async def feedback(request: Request, context: Context, principal: Principal) -> 
     writes: list[RowWrite] = []
     for index, item in enumerate(_list(parse_object(body), "feedback", context)):
         try:
-            writes += read_feedback(item, where, limits, text, lambda: str(uuid.uuid4()))
+            writes += read_feedback(item, where, limits, text, new_id)
         except BadInput as error:
             raise error.within(f"feedback[{index}]") from error
     await context.writer.write(_request(principal, request, body, writes))
@@ -102,6 +102,11 @@ async def fetch_rows(request: Request, context: Context, principal: Principal) -
     reader, org_id = context.services.reader, principal.org_id
     page = await in_thread(lambda: reader.page(where, org_id, asked))
     return Json200({"events": page.rows, "cursor": page.cursor})
+
+
+def new_id() -> str:
+    """An id for a row that came without."""
+    return str(uuid.uuid4())
 
 
 async def _body(request: Request, context: Context) -> bytes:

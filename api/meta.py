@@ -12,7 +12,6 @@ from api.endpoint import Context, Json200, endpoint, in_thread
 from api.metrics import metrics_text
 from flows.keys import KeyRole, Principal
 from spans.errors import TallyardError
-from store.backlog import read_backlog
 
 EVERYONE = (KeyRole.INGEST, KeyRole.READ)
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -65,7 +64,7 @@ async def ready(request: Request) -> Response:
     context: Context = request.app.state.context
     services = context.services
     try:
-        backlog = await in_thread(lambda: read_backlog(services.database))
+        await in_thread(services.database.check)
     except TallyardError as error:
         return Json200(
             {"status": "unavailable", "postgres": str(error)}, status_code=503,
@@ -76,10 +75,6 @@ async def ready(request: Request) -> Response:
         "status": "ready" if has_redis else "degraded",
         "postgres": "ok",
         "redis": "ok" if has_redis else "unreachable",
-        "backlog": [
-            {"queue": one.queue, "depth": one.depth, "oldest_s": one.oldest_s}
-            for one in backlog
-        ],
     })
 
 

@@ -88,10 +88,10 @@ async def listed(request: Request, context: Context, principal: Principal) -> Re
             return Json200({"objects": []})
         wanted = principal.project_id
     kind = query.get("score_type")
-    found = await in_thread(lambda: services.rules.list_rules(principal.org_id, page, wanted))
-    return Json200({
-        "objects": [shown(rule) for rule in found if kind in {None, rule.score_type}]
-    })
+    found = await in_thread(
+        lambda: services.rules.list_rules(principal.org_id, page, wanted, kind)
+    )
+    return Json200({"objects": [shown(rule) for rule in found]})
 
 
 async def one(request: Request, context: Context, principal: Principal) -> Response:
@@ -103,9 +103,12 @@ async def change(request: Request, context: Context, principal: Principal) -> Re
     """Change what is given of a rule; the rest stays."""
     rule = await _rule(request, context, principal)
     body = await json_body(request, context)
-    checked = patched(rule, {name: body[name] for name in body if name != "project_id"})
+    changes = {name: body[name] for name in body if name != "project_id"}
     rules = context.services.rules
-    return Json200(shown(await in_thread(lambda: rules.change_rule(rule, checked))))
+    changed = await in_thread(
+        lambda: rules.change_rule(rule, lambda present: patched(present, changes))
+    )
+    return Json200(shown(changed))
 
 
 async def delete(request: Request, context: Context, principal: Principal) -> Response:

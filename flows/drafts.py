@@ -31,6 +31,17 @@ class Draft:
     xact: Xact
     content_xact: Xact
     trigger_xact: Xact | None
+    was_deleted: bool = False       # at some point of this transaction
+
+    @property
+    def has_stale_scores(self) -> bool:
+        """Whether the row may hold scores of other content, and no match will replace them."""
+        return (
+            self.stored is not None
+            and self.stored.was_scored
+            and self.content_xact != self.stored.content_xact
+            and self.trigger_xact == self.stored.trigger_xact
+        )
 
 
 @dataclass(slots=True)
@@ -74,6 +85,7 @@ class Drafts:
             before is None or not has_same_content(before, after)
         )
         draft.row, draft.xact = after, xact
+        draft.was_deleted |= after.is_deleted
         if content_changed:
             draft.content_xact = xact
         if (

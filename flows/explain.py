@@ -33,7 +33,7 @@ CANDIDATES_MAX = 20
 class MatchRecord:
     """An outbox entry, as far as one row is concerned.
 
-    `reasons` has one byte for each rule of `rule_set`; both are None until it is matched.
+    `reasons` has one byte for each rule of `rule_set`; until it is matched there are neither.
     """
 
     created: datetime
@@ -103,8 +103,8 @@ class ExplainStore(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleAnswer:
-    """What one rule did with the span. `status` is a Reason's, an outcome's state, or one of
-    `waiting`, `rule_made_later`, `not_matched`."""
+    """What one rule did with the span. `status` is a Reason's, an outcome's state, `poisoned`,
+    or one of `waiting`, `skip_requested`, `rule_made_later`, `rule_deleted`, `not_matched`."""
 
     rule_id: str
     rule_name: str
@@ -176,6 +176,9 @@ def _answers(
             for planned, reason in zip(record.rule_set.rules, reasons, strict=True)
         }
     now = {planned.rule.id: planned for planned in current.rules}
+    known = {str(rule_id) for rule_id in (*then, *now)}
+    for gone in sorted({one.rule_id for one in outcomes} - known):
+        yield _of_deleted_rule(gone, tuple(one for one in outcomes if one.rule_id == gone))
     for rule_id in sorted(then.keys() | now.keys()):
         own = tuple(one for one in outcomes if one.rule_id == str(rule_id))
         planned, reason = then.get(rule_id, (now.get(rule_id), None))
@@ -190,6 +193,13 @@ def _answers(
             yield _of_reason(planned, reason, subject, is_gone=is_gone, history=own)
         else:
             yield _undecided(planned, subject, record, history=own)
+
+
+def _of_deleted_rule(rule_id: str, outcomes: tuple[OutcomeView, ...]) -> RuleAnswer:
+    return RuleAnswer(
+        rule_id=rule_id, rule_name="a rule that has been deleted", status="rule_deleted",
+        text="; ".join(_outcome_text(one) for one in outcomes), outcomes=outcomes,
+    )
 
 
 def _of_outcomes(

@@ -30,10 +30,10 @@ def read_feedback(
     changes: JsonObject = {name: item[name] for name in FIELDS if item.get(name) is not None}
     if changes:
         event: JsonObject = {"id": item["id"], **changes, "_is_merge": True, **audit}
-        writes.append(read_event(event, where, limits, new_id="", body=body))
+        writes.append(read_event(event, where, limits, new_id=new_id, body=body))
     if (comment := item.get("comment")) is not None:
         event = {
             "id": new_id(), "origin": {"id": item["id"]}, "comment": {"text": comment}, **audit,
         }
-        writes.append(read_event(event, where, limits, new_id="", body=body))
+        writes.append(read_event(event, where, limits, new_id=new_id, body=body))
     return writes

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from flows.score import (
@@ -38,6 +39,9 @@ class JudgeStore(ScoreStore, Protocol):
         ...
 
 
+GATHER_S = 0.02
+"""How long a first answer waits to be recorded together with others."""
+
 PATIENCE_S = 30.0
 """How long answers wait for a store that is away, before they are given up."""
 
@@ -53,6 +57,8 @@ class Judging:
     policy: RetryPolicy
     in_flight_max: int
     renew_s: float
+    stopping: threading.Event = field(default_factory=threading.Event)
+    _renewed_at: list[float] = field(default_factory=lambda: [0.0])
 
     async def drain(self, *, stop_after_s: float) -> int:
         """Judge what is due until nothing is; claims nothing more after `stop_after_s`.
@@ -64,17 +70,17 @@ class Judging:
         try:
             return await self._drain(running, stop_after_s)
         finally:
-            # After an error of the store nobody waits for these: their claims are given
-            # back, and an answer that came later would have been paid for in vain.
+            # Nobody waits for these any more, after an error of the store or when the worker
+            # is to stop: their claims are given back.
             for task in running:
                 task.cancel()
 
     async def _drain(self, running: Running, stop_after_s: float) -> int:
-        begin = renewed = time.monotonic()
+        begin = time.monotonic()
         count = 0
         is_empty = False
         looked = 0.0
-        while True:
+        while not self.stopping.is_set():
             now = time.monotonic()
             if now - begin < stop_after_s and (not is_empty or now - looked > POLL_S):
                 claimed = await self._claim(self.in_flight_max - len(running))
@@ -92,9 +98,7 @@ class Judging:
             if not running:
                 return count
             await self._record_some(running)
-            if time.monotonic() - renewed > self.renew_s:
-                renewed = time.monotonic()
-                await self._patiently(self.store.renew, JUDGE)
+        return count
 
     def _begin(self, running: Running, claims: list[Claim]) -> None:
         for claim in claims:
@@ -102,14 +106,18 @@ class Judging:
             running[asyncio.create_task(answer)] = claim
 
     async def _finish(self, running: Running) -> None:
-        while running:
+        while running and not self.stopping.is_set():
             await self._record_some(running)
 
     async def _record_some(self, running: Running) -> None:
-        """Wait for the first answers, at most POLL_S, and record what there is."""
-        tasks, _ = await asyncio.wait(
+        """Wait for the first answers, at most POLL_S, and a moment for others to come with
+        them; record what there is."""
+        first, _ = await asyncio.wait(
             running, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED
         )
+        if first and len(running) > len(first):
+            await asyncio.sleep(GATHER_S)
+        tasks = [task for task in running if task.done()]
         done = [_ended(running.pop(task), task) for task in tasks]
         executions = [(claim, end) for claim, end in done if isinstance(end, Execution)]
         retries = [end for _, end in done if isinstance(end, Retry)]
@@ -117,6 +125,9 @@ class Judging:
             await self._patiently(self.store.record, executions)
         if retries:
             await self._patiently(self.store.postpone, retries)
+        if time.monotonic() - self._renewed_at[0] > self.renew_s:
+            self._renewed_at[0] = time.monotonic()
+            await self._patiently(self.store.renew, JUDGE)
 
     async def _claim(self, room: int) -> list[Claim]:
         if room <= 0:

@@ -6,13 +6,12 @@ record. What is judged by an LLM, or costs too much, becomes a pending outcome f
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
-from flows.run import run_in_process, scoring_fields
+from flows.run import failed, run_scorer, scoring_fields
 from flows.work import (
     HEAVY,
     JUDGE,
@@ -30,20 +29,20 @@ from scorers import catalog
 from scorers.arguments import columns_of
 from scorers.catalog import Kind
 from scorers.in_process import cost
-from spans.errors import TallyardError, UserError
+from spans.errors import UserError
 from spans.ids import OutcomeId, ProjectId
-from spans.outcome import Failure, OutcomeKey, Verdict
+from spans.outcome import OutcomeKey, Verdict
 from spans.row import ObjectRef, is_finished
 from spans.scoring import REASON_BYTES, OriginKind, Reason, Role, ScorerRef
 
-ROWS_PER_CLAIM = 1000
+ROWS_PER_CLAIM = 500
 """Rows that one transaction matches: enough to spread its fixed cost, few enough to repeat."""
 
-ATTEMPTS_WHILE_MATCHING = 2
-"""Times that an entry's cheap scorers are run right here."""
+DEATHS_WHILE_MATCHING = 1
+"""Workers that an entry may cost while its cheap scorers are run right here."""
 
-ATTEMPTS_MAX = 10
-"""Times that an entry is taken up: one whose rows kill whoever decides on them ends here."""
+DEATHS_MAX = 5
+"""Workers that an entry may cost at all: one whose rows kill whoever decides ends here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +94,7 @@ class MatchStore(Protocol):
     def claim_entries(self, rows_max: int) -> list[Batch]:
         """Entries that nobody holds, oldest first, now held by this process.
 
-        One that was held before, by a process that never finished it, comes alone.
+        One that has cost a worker comes alone.
         """
         ...
 
@@ -134,7 +133,7 @@ class Matcher:
     def decide(self, batch: Batch) -> Matched:
         """Decide on every row of the batch, and run the cheap scorers."""
         rule_set = self.store.rule_set(batch.where.project_id, batch.revision)
-        if any(entry.attempts > ATTEMPTS_MAX for entry in batch.entries):
+        if any(entry.deaths >= DEATHS_MAX for entry in batch.entries):
             return _given_up(batch, rule_set)
         ids = [row_id for entry in batch.entries for row_id in entry.row_ids]
         subjects = self.store.subjects(batch.where, ids, rule_set.columns)
@@ -167,12 +166,11 @@ class Matcher:
     ) -> tuple[tuple[Execution, ...], tuple[Postponed, ...]]:
         executions: list[Execution] = []
         postponed: list[Postponed] = []
-        # An entry that was claimed before may hold what killed the worker then. It comes
-        # alone; should that not do, its rows go to the heavy queue, which takes a suspicious
-        # batch apart, row by row.
+        # An entry that has cost a worker comes alone; should it cost another, its rows go to
+        # the heavy queue, which takes a suspicious batch apart, row by row.
         is_suspect = {
             row_id
-            for entry in batch.entries if entry.attempts > ATTEMPTS_WHILE_MATCHING
+            for entry in batch.entries if entry.deaths > DEATHS_WHILE_MATCHING
             for row_id in entry.row_ids
         }
         for (row_id, scorer), asked in assignments.items():
@@ -193,12 +191,13 @@ class Matcher:
         try:
             spec = catalog.at_version(assignment.scorer)
         except UserError as error:
-            return _failed(error), MATCH
+            return failed(error), MATCH
         if spec.kind is Kind.JUDGED:
             return None, JUDGE
-        if suspect or cost(spec, scoring_fields(assignment.subject)) > self.cost_limit:
+        fields = scoring_fields(assignment.subject)
+        if suspect or cost(spec, fields) > self.cost_limit:
             return None, HEAVY
-        return run_in_process(assignment.scorer, assignment.subject), MATCH
+        return run_scorer(spec, fields), MATCH
 
 
 def asked_of(planned: PlannedRule, subject: Subject, revision: int | None) -> list[Asked]:
@@ -257,14 +256,6 @@ def _once_each(asked: Sequence[Asked]) -> tuple[Asked, ...]:
     return tuple(by_id.values())
 
 
-def _failed(error: TallyardError) -> Verdict:
-    return Verdict(
-        failure=Failure(error_class=error.error_class(), message=str(error)),
-        started_at=time.time(),
-        run_ms=0.0,
-    )
-
-
 def _reason(planned: PlannedRule, subject: Subject | None, entry: Outbox) -> Reason:
     if subject is None:
         return Reason.DELETED
@@ -278,5 +269,9 @@ def _reason(planned: PlannedRule, subject: Subject | None, entry: Outbox) -> Rea
 
 def _rescored(batch: Batch, subjects: Mapping[str, Subject]) -> tuple[Subject, ...]:
     """Rows that may hold scores, or wait for some, of other content than they have now."""
-    ids = {row_id for entry in batch.entries if entry.rescored for row_id in entry.row_ids}
-    return tuple(subject for row_id, subject in subjects.items() if row_id in ids)
+    return tuple(
+        subjects[row_id]
+        for entry in batch.entries if entry.rescored
+        for row_id in entry.row_ids
+        if row_id in subjects and subjects[row_id].trigger_xact == entry.xact
+    )

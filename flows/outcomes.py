@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
-from spans.errors import BadInput, TallyardError
+from spans.errors import (
+    BadInput,
+    BadResult,
+    JudgeRefused,
+    JudgeUnavailable,
+    MissingArgument,
+    RateLimited,
+    ScorerFailed,
+    SetupError,
+    Timeout,
+)
 from spans.ids import ProjectId, RuleId
 from spans.outcome import BUG, POISONED
 
@@ -70,12 +80,11 @@ def read_duration(text: str) -> timedelta:
 
 def error_classes() -> tuple[str, ...]:
     """Every class that an outcome can have."""
-    found = {BUG, POISONED}
-    waiting = [TallyardError]
-    while waiting:
-        kind = waiting.pop()
-        children = kind.__subclasses__()
-        waiting += children
-        if not children:
-            found.add(kind.error_class())
-    return tuple(sorted(found))
+    classes = {
+        kind.error_class()
+        for kind in (
+            Timeout, RateLimited, JudgeUnavailable, JudgeRefused, SetupError, BadInput,
+            MissingArgument, ScorerFailed, BadResult,
+        )
+    }
+    return tuple(sorted({*classes, BUG, POISONED}))

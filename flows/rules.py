@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal, Protocol
@@ -26,10 +26,6 @@ from spans.ids import OrgId, ProjectId, RuleId
 from spans.json import Json, JsonObject
 
 ONLINE = "online"
-SCORE_TYPES = (
-    "slider", "categorical", "weighted", "minimum", "maximum", ONLINE, "free-form",
-)
-FUNCTION_TYPES = ("scorer",)
 
 
 class GlobalScorer(BaseModel):
@@ -162,10 +158,21 @@ class RuleStore(Protocol):
     def find_rule(self, org_id: OrgId, rule_id: RuleId) -> ProjectScore | None: ...
 
     def list_rules(
-        self, org_id: OrgId, page: ListPage, project_id: ProjectId | None
+        self,
+        org_id: OrgId,
+        page: ListPage,
+        project_id: ProjectId | None,
+        score_type: str | None = None,
     ) -> list[ProjectScore]: ...
 
-    def change_rule(self, rule: ProjectScore, body: ProjectScoreBody) -> ProjectScore: ...
+    def change_rule(
+        self, rule: ProjectScore, patch: Callable[[ProjectScore], ProjectScoreBody]
+    ) -> ProjectScore:
+        """What `patch` makes of the rule as it is when nobody else can change it.
+
+        Raises NotFound if it has been deleted meanwhile.
+        """
+        ...
 
     def delete_rule(self, rule: ProjectScore) -> None:
         """Remove the rule, and what waits to be scored for it; its scores stay."""

@@ -4,30 +4,44 @@ from __future__ import annotations
 
 import time
 
-from flows.work import Subject
+from flows.work import Assignment, Subject
 from scorers.arguments import ScoringFields
-from scorers.catalog import at_version
+from scorers.catalog import ScorerSpec, at_version
 from scorers.in_process import score_in_process
 from spans.errors import TallyardError
 from spans.outcome import Failure, Verdict
-from spans.scoring import ScorerRef
 
 
-def run_in_process(scorer: ScorerRef, subject: Subject) -> Verdict:
-    """The verdict of a scorer that runs right here; what it raises is part of the verdict."""
+def run_assignment(assignment: Assignment) -> Verdict:
+    """The verdict of a scorer that runs right here, if it is still there at its version."""
+    try:
+        spec = at_version(assignment.scorer)
+    except TallyardError as error:
+        return failed(error)
+    return run_scorer(spec, scoring_fields(assignment.subject))
+
+
+def run_scorer(spec: ScorerSpec, fields: ScoringFields) -> Verdict:
+    """The scorer's verdict; what it raises is part of that."""
     started_at = time.time()
     begin = time.perf_counter()
     try:
-        result = score_in_process(at_version(scorer), scoring_fields(subject))
-        failure = None
+        result = score_in_process(spec, fields)
     except TallyardError as error:
-        result = None
-        failure = Failure(error_class=error.error_class(), message=str(error))
+        return failed(error, started_at=started_at, begin=begin)
     return Verdict(
-        result=result,
-        failure=failure,
-        started_at=started_at,
-        run_ms=(time.perf_counter() - begin) * 1000,
+        result=result, started_at=started_at, run_ms=(time.perf_counter() - begin) * 1000
+    )
+
+
+def failed(
+    error: TallyardError, *, started_at: float | None = None, begin: float | None = None
+) -> Verdict:
+    """The verdict of a run that ended in `error`."""
+    return Verdict(
+        failure=Failure(error_class=error.error_class(), message=str(error)),
+        started_at=time.time() if started_at is None else started_at,
+        run_ms=0.0 if begin is None else (time.perf_counter() - begin) * 1000,
     )
 
 

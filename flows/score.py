@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from flows.retry import RetryIn, decide
-from flows.run import run_in_process, scoring_fields
+from flows.run import run_assignment, scoring_fields
 from flows.work import HEAVY, JUDGE, Claim, Execution, Retry
 from scorers.catalog import at_version
 from scorers.judge import Judge, score_judged
@@ -23,10 +23,13 @@ from spans.outcome import Verdict
 HEAVY_BATCH = 16
 """Claims of the heavy worker at once: each may take seconds."""
 
+HEAVY_BATCH_S = 20.0
+"""A batch that has taken this long gives the rest of its claims back, for whoever is free."""
+
 RECORD_S = 0.2
 """Heavy results wait no longer than this for others to be recorded with."""
 
-JUDGE_BATCH = 8
+JUDGE_BATCH = 32
 """Claims of the judge worker at once; many such batches are in flight together."""
 
 DEATHS_MAX = 3
@@ -58,6 +61,10 @@ class ScoreStore(Protocol):
         """Give claims back, to be tried again later."""
         ...
 
+    def give_back(self, claims: Sequence[Claim]) -> None:
+        """Let others have claims that were not begun."""
+        ...
+
     def supersede(self, claims: Sequence[Claim]) -> None:
         """Close claims whose row has other content by now, or is gone."""
         ...
@@ -80,11 +87,14 @@ def score_heavy(store: ScoreStore) -> int:
     claims = store.claim(HEAVY, HEAVY_BATCH)
     store.supersede([claim for claim in claims if claim.assignment is None])
     done: list[tuple[Claim, Execution]] = []
-    recorded_at = time.monotonic()
-    for claim in claims:
+    begin = recorded_at = time.monotonic()
+    for index, claim in enumerate(claims):
         if claim.assignment is None:
             continue
-        verdict = run_in_process(claim.assignment.scorer, claim.assignment.subject)
+        if time.monotonic() - begin > HEAVY_BATCH_S:
+            store.give_back(claims[index:])
+            break
+        verdict = run_assignment(claim.assignment)
         done.append((claim, executed(claim, verdict, HEAVY)))
         if time.monotonic() - recorded_at > RECORD_S:
             store.record(done)

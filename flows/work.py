@@ -103,7 +103,7 @@ class Outbox:
 
     seq: int
     fence: int
-    attempts: int
+    deaths: int
     xact: Xact
     row_ids: tuple[str, ...]
     rescored: bool

@@ -6,7 +6,9 @@ nesting of 5 000 levels); such a row would crash each of its readers. They stop 
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -68,7 +70,7 @@ class BodyText:
 
 
 def read_event(
-    event: Json, where: ObjectRef, limits: Limits, *, new_id: str, body: BodyText
+    event: Json, where: ObjectRef, limits: Limits, *, new_id: Callable[[], str], body: BodyText
 ) -> RowWrite:
     """The write that `event` asks for; `new_id` names the row where the client did not.
 
@@ -76,7 +78,7 @@ def read_event(
     """
     if not isinstance(event, dict):
         raise BadInput("an event is an object")
-    row_id = _row_id(event.get("id"), new_id)
+    row_id = new_id() if event.get("id") is None else _row_id(event["id"])
     _check_span_ids(event)
     nodes = 0
     for value in event.values():
@@ -100,7 +102,7 @@ def _with_controls(
         origin = event.get("origin")
         target = origin.get("id") if isinstance(origin, dict) else None
         return RowWrite(
-            key=RowKey(where, _row_id(target, "")), fields={}, comment=comment,
+            key=RowKey(where, _row_id(target)), fields={}, comment=comment,
             comment_id=row_id, audit_source=_optional_text(event, "_audit_source"),
             audit_metadata=_optional_object(event, "_audit_metadata"),
         )
@@ -124,9 +126,7 @@ def _with_controls(
     )
 
 
-def _row_id(value: Json, otherwise: str) -> str:
-    if value is None and otherwise:
-        return otherwise
+def _row_id(value: Json) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= ID_CHARS_MAX:
         raise BadInput(f"a row's id is a text of 1 to {ID_CHARS_MAX} characters", path="id")
     if CONTROL_CHARACTER.search(value):
@@ -143,6 +143,10 @@ def _count(value: Json, depth_left: int, body: BodyText) -> int:
         for item in value.values() if isinstance(value, dict) else value:
             nodes += 1 if type(item) is str else _count(item, depth_left - 1, body)
         return nodes
+    if type(value) is int and not INTEGER_MIN <= value <= INTEGER_MAX:
+        raise BadInput("an integer beyond 64 bits: send it as a text")
+    if type(value) is float and not math.isfinite(value):
+        raise BadInput(f"{value} is no number that JSON has")
     if (
         type(value) is float
         and abs(value) >= EXACT_FLOAT_MAX

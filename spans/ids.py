@@ -11,8 +11,6 @@ ProjectId = NewType("ProjectId", uuid.UUID)
 ObjectId = NewType("ObjectId", uuid.UUID)      # a project (its logs), an experiment, a dataset
 RuleId = NewType("RuleId", uuid.UUID)
 OutcomeId = NewType("OutcomeId", uuid.UUID)
-RowId = NewType("RowId", str)                  # the client's own id of a row
-TraceId = NewType("TraceId", str)              # `root_span_id`
 Xact = NewType("Xact", int)                    # `_xact_id`: the version of one write
 
 

@@ -16,11 +16,6 @@ CONTENT_FIELDS = ("input", "output", "expected", "error")
 IDENTITY_FIELDS = ("created", "span_id", "root_span_id", "span_parents")
 """Set by a row's base; merges do not change them."""
 
-JSON_FIELDS = (
-    "scores", "metadata", "metrics", "tags", "span_attributes", "context", "origin",
-    "facets", "classifications",
-)
-
 
 class ObjectType(StrEnum):
     """What a row belongs to."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from spans.json import Json, JsonObject
+from spans.json import JsonObject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,17 +123,3 @@ REASON_BYTES: dict[Reason, bytes] = {
     Reason.POISONED: b"k",
 }
 REASON_OF_BYTE: dict[int, Reason] = {code[0]: reason for reason, code in REASON_BYTES.items()}
-
-__all__ = [
-    "REASON_BYTES",
-    "REASON_OF_BYTE",
-    "Json",
-    "OriginKind",
-    "OutcomeState",
-    "Reason",
-    "Role",
-    "Score",
-    "ScorerRef",
-    "ScoringResult",
-    "Usage",
-]

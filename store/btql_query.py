@@ -154,7 +154,9 @@ class _Statement:
         if self._pinned and "id" not in self._pinned:
             in_objects = cast(span.c.object_id, Text).in_([str(one) for one in ids])
             of_type = span.c.object_type + "" == literal(self._query.object_type)
+        in_pages = () if self._pinned else (span.c.seq > 0,)   # the index of pages asks for it
         return [
+            *in_pages,
             _one_of(span.c.project_id, self._scope.project_ids),
             of_type,
             in_objects,

@@ -10,10 +10,10 @@ from typing import Any, TypeAlias
 import orjson
 import psycopg
 import sqlalchemy
-from psycopg.errors import DeadlockDetected, SerializationFailure
+from psycopg.errors import DeadlockDetected, QueryCanceled, SerializationFailure
 from sqlalchemy import event
 
-from spans.errors import Contended, StoreUnavailable
+from spans.errors import BadInput, Contended, StoreUnavailable
 
 Cursor: TypeAlias = psycopg.Cursor[tuple[Any, ...]]
 
@@ -85,6 +85,11 @@ class Database:
             with driver.cursor() as cursor:
                 yield cursor
 
+    def check(self) -> None:
+        """Raises StoreUnavailable if PostgreSQL does not answer."""
+        with self.cursor() as cursor:
+            cursor.execute("select 1")
+
     def close(self) -> None:
         """Close what is idle."""
         self.engine.dispose()
@@ -96,11 +101,21 @@ def mapped_errors() -> Iterator[None]:
     Contended; other errors pass."""
     try:
         yield
+    except QueryCanceled as error:
+        raise BadInput(
+            "this took longer than TALLYARD_QUERY_TIMEOUT_S: narrow it by id, root_span_id or "
+            "_xact_id"
+        ) from error
     except (DeadlockDetected, SerializationFailure) as error:
         raise Contended(f"PostgreSQL: {_first_line(error)}") from error
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         raise StoreUnavailable(f"PostgreSQL: {_first_line(error)}") from error
     except sqlalchemy.exc.DBAPIError as error:
+        if isinstance(error.orig, QueryCanceled):
+            raise BadInput(
+                "this took longer than TALLYARD_QUERY_TIMEOUT_S: narrow it by id, "
+                "root_span_id or _xact_id"
+            ) from error
         if isinstance(error.orig, psycopg.OperationalError | psycopg.InterfaceError):
             raise StoreUnavailable(f"PostgreSQL: {_first_line(error.orig)}") from error
         raise

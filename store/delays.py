@@ -12,6 +12,7 @@ from datetime import datetime
 from uuid import UUID
 
 from flows.work import Execution
+from spans.row import RowKey
 from spans.scoring import OutcomeState
 from store.counters import Counts
 
@@ -40,7 +41,12 @@ class Histogram:
 
 
 def count_executions(
-    executions: Sequence[Execution], fresh: set[UUID], now: datetime, counts: Counts
+    executions: Sequence[Execution],
+    fresh: set[UUID],
+    superseded: set[RowKey],
+    *,
+    now: datetime,
+    counts: Counts,
 ) -> None:
     """Count the executions whose outcomes were written by this transaction."""
     now_s = now.timestamp()
@@ -52,10 +58,12 @@ def count_executions(
         if not written:
             continue
         failure, ended_at = verdict.failure, assignment.subject.ended_at
+        is_late = assignment.subject.key in superseded
+        state: str = OutcomeState.SUPERSEDED if is_late else verdict.state
         outcomes[
-            assignment.scorer.name, verdict.state, failure.error_class if failure else ""
+            assignment.scorer.name, state, failure.error_class if failure else ""
         ] += written
-        if verdict.state is OutcomeState.COMPLETED and ended_at is not None:
+        if state == OutcomeState.COMPLETED and ended_at is not None:
             wait.observe(verdict.started_at - ended_at)
             run.observe(now_s - verdict.started_at)
         if verdict.result is not None and (usage := verdict.result.usage).calls:

@@ -33,13 +33,20 @@ class ExplainRecords:
         """See ExplainStore."""
         with self._database.cursor() as cursor:
             cursor.execute(
-                """select span.project_id::text, span.id, span.span_id,
-                          span.span_attributes ->> 'name'
-                     from span join project on project.id = span.project_id
-                    where project.org_id = %s and project.deleted_at is null
-                      and (%s::uuid is null or span.project_id = %s)
-                      and (span.id = %s or span.span_id = %s)
-                      and span.object_type = 'project_logs' and span.deleted_at is null
+                """with reachable as materialized (
+                     select id from project where org_id = %s and deleted_at is null
+                        and (%s::uuid is null or id = %s)),
+                   found as (
+                     select project_id, span.id, span_id, span_attributes ->> 'name' as name, seq
+                       from reachable join span on span.project_id = reachable.id
+                      where object_type = 'project_logs' and object_id = reachable.id
+                        and span.id = %s and deleted_at is null
+                     union
+                     select project_id, span.id, span_id, span_attributes ->> 'name', seq
+                       from reachable join span on span.project_id = reachable.id
+                      where span_id = %s and object_type = 'project_logs'
+                        and deleted_at is null)
+                   select project_id::text, id, span_id, name from found
                     order by seq desc limit %s""",
                 (org_id, project_id, project_id, text, text, CANDIDATES_MAX),
             )

@@ -48,12 +48,19 @@ TRIES_MAX = 5
 CONFLICTS = (pg.UniqueViolation, Contended)
 
 ROW_FIELDS = (*IDENTITY_FIELDS, *PLAIN_FIELDS)
+COLUMN_OF = {"scores": "logged_scores"}
+# What a merge set to null, of a row whose base has not come yet, is JSON null and not SQL's.
+CLEARED = "array_remove(array[" + ", ".join(
+    f"case when {COLUMN_OF.get(name, name)}::text = 'null' then '{name}' end"
+    for name in PLAIN_FIELDS
+) + "], null)"
 SELECT_ROWS = f"""
-    select id, has_base, deleted_at is not null, content_xact, trigger_xact, scoring_state,
+    select id, case when has_base then null else {CLEARED} end,
+           has_base, deleted_at is not null, content_xact, trigger_xact, scoring_state,
            extra, computed_scores is not null or exists (
              select from outcome where outcome.project_id = span.project_id
                 and outcome.object_id = span.object_id and outcome.subject_id = span.id),
-           {", ".join("logged_scores" if name == "scores" else name for name in ROW_FIELDS)}
+           {", ".join(COLUMN_OF.get(name, name) for name in ROW_FIELDS)}
       from span
      where project_id = %s and object_type = %s and object_id = %s and id = any(%s)
      order by id for update
@@ -125,9 +132,9 @@ class SpanWriter:
     ) -> dict[tuple[str, bytes], IngestAnswer]:
         cursor.execute(
             """select key_id, body_hash, answer from ingest_request
-                where (key_id, body_hash) in (select * from unnest(%s::text[], %s::bytea[]))
+                where key_id = any(%s) and body_hash = any(%s)
                   and created > now() - make_interval(secs => %s)""",
-            ([r.key_id for r in requests], [r.body_hash for r in requests],
+            (list({r.key_id for r in requests}), [r.body_hash for r in requests],
              self._resend_minutes * 60),
         )
         return {
@@ -146,22 +153,21 @@ class SpanWriter:
     ) -> None:
         counts = Counts()
         _write_outbox(cursor, group)
-        cursor.executemany(
-            """insert into ingest_request (key_id, body_hash, answer) values (%s, %s, %s)
+        cursor.execute(
+            """insert into ingest_request (key_id, body_hash, answer)
+               select key_id, body_hash, answer::jsonb
+                 from unnest(%s::text[], %s::bytea[], %s::text[])
+                      as t(key_id, body_hash, answer)
+                order by key_id, body_hash
                on conflict (key_id, body_hash) do update
                   set answer = excluded.answer, created = now()
                 where ingest_request.created <= now() - make_interval(secs => %s)""",
-            [
-                (
-                    request.key_id, request.body_hash,
-                    orjson.dumps({
-                        "row_ids": answers[request.key_id, request.body_hash].row_ids,
-                        "xact": answers[request.key_id, request.body_hash].xact,
-                    }).decode(),
-                    self._resend_minutes * 60,
-                )
-                for request in requests
-            ],
+            (
+                [request.key_id for request in requests],
+                [request.body_hash for request in requests],
+                [_answer_text(answers[r.key_id, r.body_hash]) for r in requests],
+                self._resend_minutes * 60,
+            ),
         )
         if cursor.rowcount != len(requests):
             # The same body came in on another connection and committed first.
@@ -172,6 +178,10 @@ class SpanWriter:
         _write_rejected(cursor, requests)
         _write_comments(cursor, group)
         counts.write(cursor)
+
+
+def _answer_text(answer: IngestAnswer) -> str:
+    return orjson.dumps({"row_ids": answer.row_ids, "xact": answer.xact}).decode()
 
 
 def _once_each(requests: Iterable[IngestRequest]) -> list[IngestRequest]:
@@ -191,8 +201,10 @@ def _locked_rows(
 
 
 def _stored_row(key: RowKey, columns: list[Any]) -> StoredRow:
-    has_base, is_deleted, content_xact, trigger_xact, state, extra, scored, *values = columns
-    fields: JsonObject = {
+    (cleared, has_base, is_deleted, content_xact, trigger_xact, state, extra, scored,
+     *values) = columns
+    fields: JsonObject = dict.fromkeys(cleared or ())
+    fields |= {
         name: value for name, value in zip(ROW_FIELDS, values, strict=True)
         if value is not None
     }
@@ -291,6 +303,7 @@ def _write_rows(cursor: Cursor, group: Group, now: datetime) -> None:
     new: list[bytes] = []
     changed: list[bytes] = []
     deleted: list[RowKey] = []
+    stale: list[RowKey] = []
     for key in sorted(group.rows.changed):
         draft = group.rows.changed[key]
         line = span_line(
@@ -298,27 +311,34 @@ def _write_rows(cursor: Cursor, group: Group, now: datetime) -> None:
             trigger_xact=draft.trigger_xact, now=at,
         )
         (new if draft.stored is None else changed).append(line)
-        if draft.row.is_deleted and draft.stored is not None:
+        if draft.was_deleted and draft.stored is not None:
             deleted.append(key)
+        elif draft.has_stale_scores:
+            stale.append(key)
     if new:
         copy_lines(cursor, COPY_NEW, new)
     if changed:
         copy_lines(cursor, COPY_STAGED, changed)
         cursor.execute(UPDATE_FROM_STAGED)
     for where, keys in groupby(deleted, key=lambda key: key.object):
-        forget_scores(cursor, where, [key.id for key in keys])
+        ids = [key.id for key in keys]
+        _withdraw_scores(cursor, where, ids)
+        cursor.execute(
+            """delete from outcome
+                where project_id = %s and object_id = %s and subject_id = any(%s)""",
+            (where.project_id, where.object_id, ids),
+        )
+    for where, keys in groupby(stale, key=lambda key: key.object):
+        _withdraw_scores(cursor, where, [key.id for key in keys])
 
 
-def forget_scores(cursor: Cursor, where: ObjectRef, row_ids: list[str]) -> None:
-    """Delete the outcomes of deleted rows, with their score spans and computed scores."""
+def _withdraw_scores(cursor: Cursor, where: ObjectRef, row_ids: list[str]) -> None:
+    """Take away computed scores and score spans; the outcomes stay as history."""
     cursor.execute(
-        """with gone as (
-             delete from outcome
-              where project_id = %s and object_id = %s and subject_id = any(%s)
-             returning score_span_id)
-           delete from span where project_id = %s and object_type = %s and object_id = %s
-              and id in (select score_span_id::text from gone)""",
-        (where.project_id, where.object_id, row_ids, *where),
+        """delete from span where project_id = %s and object_type = %s and object_id = %s
+              and id in (select score_span_id::text from outcome
+                          where project_id = %s and object_id = %s and subject_id = any(%s))""",
+        (*where, where.project_id, where.object_id, row_ids),
     )
     cursor.execute(
         """update span set computed_scores = null, computed_by = null
@@ -334,16 +354,28 @@ def _write_outbox(cursor: Cursor, group: Group) -> None:
         before = draft.stored.trigger_xact if draft.stored else None
         if draft.trigger_xact is not None and draft.trigger_xact != before:
             entries.setdefault((draft.row.key.object, draft.trigger_xact), []).append(draft)
-    cursor.executemany(
+    if not entries:
+        return
+    cursor.execute(
         """insert into outbox (project_id, object_type, object_id, xact, row_ids, rescored)
-           values (%s, %s, %s, %s, %s, %s)""",
-        [
-            (
-                *where, xact, [draft.row.key.id for draft in drafts],
-                any(draft.stored and draft.stored.was_scored for draft in drafts),
-            )
-            for (where, xact), drafts in entries.items()
-        ],
+           select project_id, object_type, object_id, xact,
+                  array(select json_array_elements_text(row_ids)), rescored
+             from json_to_recordset(%s::json)
+                  as t(project_id uuid, object_type text, object_id uuid, xact bigint,
+                       row_ids json, rescored boolean)""",
+        (
+            orjson.dumps(
+                [
+                    {
+                        **where._asdict(),
+                        "xact": xact,
+                        "row_ids": [draft.row.key.id for draft in drafts],
+                        "rescored": any(d.stored and d.stored.was_scored for d in drafts),
+                    }
+                    for (where, xact), drafts in entries.items()
+                ]
+            ).decode(),
+        ),
     )
 
 

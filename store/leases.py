@@ -9,6 +9,7 @@ what was claimed before it ends with its time alone.
 
 from __future__ import annotations
 
+from flows.work import MATCH
 from store.database import APPLICATION, Cursor, Database
 
 ALIVE = f"""
@@ -28,9 +29,12 @@ class Leases:
         """End the leases of processes that are gone, and those that ran out; how many.
 
         Safe to run anywhere: a process that still lives keeps its own. Where a pooler hides
-        the connections' names, leases simply run out.
+        the connections' names, ours too is not to be seen, and leases simply run out.
         """
         with self._database.cursor() as cursor:
+            cursor.execute(f"select %s in ({ALIVE})", (self._database.owner,))
+            if cursor.fetchone() != (True,):
+                return _expired_outcomes(cursor)
             return _abandoned_entries(cursor, self._lease_s) + _abandoned_outcomes(cursor)
 
     def release_own(self, queue: str) -> None:
@@ -38,10 +42,10 @@ class Leases:
         that work which an error interrupted does not wait for its lease to run out."""
         owner = self._database.owner
         with self._database.cursor() as cursor:
-            if queue == "match":
+            if queue == MATCH:
                 cursor.execute(
                     """update outbox set lease_until = null, owner = null
-                        where matched_at is null and attempts > 0 and owner = %s""",
+                        where matched_at is null and owner = %s""",
                     (owner,),
                 )
             else:
@@ -52,10 +56,23 @@ class Leases:
                 )
 
 
+    def blame_own(self, queue: str) -> None:
+        """End what this process holds of a queue, as if it had died of it: called after an
+        error that nobody foresaw, which would otherwise come back for ever."""
+        table = "outbox" if queue == MATCH else "outcome"
+        waiting = "matched_at is null" if queue == MATCH else "state = 'pending'"
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                f"""update {table} set lease_until = null, owner = null, deaths = deaths + 1
+                     where {waiting} and owner = %s""".encode(),
+                (self._database.owner,),
+            )
+
+
 def _abandoned_entries(cursor: Cursor, lease_s: float) -> int:
     cursor.execute(
-        f"""update outbox set lease_until = null, owner = null
-             where matched_at is null and attempts > 0 and owner is not null
+        f"""update outbox set lease_until = null, owner = null, deaths = deaths + 1
+             where matched_at is null and owner is not null
                and lease_until > pg_postmaster_start_time() + make_interval(secs => %s)
                and owner not in ({ALIVE})""",
         (lease_s,),
@@ -70,9 +87,13 @@ def _abandoned_outcomes(cursor: Cursor) -> int:
              where state = 'pending' and owner is not null
                and started_at > pg_postmaster_start_time() and owner not in ({ALIVE})"""
     )
-    dead = cursor.rowcount
+    return cursor.rowcount + _expired_outcomes(cursor)
+
+
+def _expired_outcomes(cursor: Cursor) -> int:
+    """Entries need no such thing: who claims them looks at the lease itself."""
     cursor.execute(
         """update outcome set lease_until = null, owner = null
             where state = 'pending' and owner is not null and lease_until < now()"""
     )
-    return dead + cursor.rowcount
+    return cursor.rowcount

@@ -6,15 +6,18 @@ Only the lead of outcomes that share one execution is claimed; the others follow
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 from uuid import UUID
+
+from psycopg import DataError
 
 from flows.score import DEATHS_MAX, batch_size
 from flows.work import Asked, Assignment, Claim, Execution, Retry
 from spans.clock import Clock
 from spans.ids import ObjectId, ProjectId, Xact
-from spans.outcome import POISONED, Failure, OutcomeKey, Verdict
+from spans.outcome import BUG, POISONED, Failure, OutcomeKey, Verdict
 from spans.row import ObjectRef, ObjectType, is_made_by_scorer
 from spans.scoring import OriginKind, Role, ScorerRef
 from store.counters import Counts
@@ -37,14 +40,14 @@ CLAIM = f"""
     with first as (
       select deaths from outcome
        where queue = %(queue)s and state = 'pending' and is_lead and owner is null
-         and (next_attempt_at is null or next_attempt_at <= now())
+         and next_attempt_at <= now()
        order by deaths desc limit 1),
     due as (
       select id from outcome
        where queue = %(queue)s and state = 'pending' and is_lead and owner is null
-         and (next_attempt_at is null or next_attempt_at <= now())
+         and next_attempt_at <= now()
          and deaths = (select deaths from first)
-       order by next_attempt_at nulls first
+       order by next_attempt_at
        limit (%(limits)s::integer[])[least((select deaths from first) + 1, %(deaths_max)s)]
          for update skip locked)
     update outcome set attempts = attempts + 1, fence = fence + 1, owner = %(owner)s,
@@ -57,6 +60,7 @@ FOLLOWERS = f"""
     select {KEY} from outcome
      where project_id = %s and object_id = %s and subject_id = any(%s)
        and state = 'pending' and not is_lead
+     order by id for update
 """
 
 
@@ -91,13 +95,7 @@ class Ledger:
     def _with_subjects(
         self, cursor: Cursor, where: ObjectRef, leads: list[tuple[Any, ...]]
     ) -> list[Claim]:
-        ids = [row[4] for row in leads]
-        subjects = read_subjects(cursor, where, ids, COLUMNS)
-        cursor.execute(FOLLOWERS, (where.project_id, where.object_id, ids))
-        followers: dict[tuple[str, int, ScorerRef], list[Asked]] = {}
-        for row in cursor.fetchall():
-            asked = _asked(where, row)
-            followers.setdefault(_execution_key(asked.key), []).append(asked)
+        subjects = read_subjects(cursor, where, [row[4] for row in leads], COLUMNS)
         claims: list[Claim] = []
         poisoned: list[Claim] = []
         for row in leads:
@@ -112,8 +110,7 @@ class Ledger:
             assignment = None
             if subject is not None and runnable:
                 assignment = Assignment(
-                    subject=subject, scorer=lead.key.scorer,
-                    asked=(lead, *followers.get(_execution_key(lead.key), ())),
+                    subject=subject, scorer=lead.key.scorer, asked=(lead,)
                 )
             claim = Claim(
                 lead=lead.key, fence=fence, attempts=attempts, deaths=deaths,
@@ -144,7 +141,7 @@ class Ledger:
             cursor.execute(
                 """select exists (select from outcome
                     where queue = %s and state = 'pending' and is_lead and owner is null
-                      and (next_attempt_at is null or next_attempt_at <= now()))""",
+                      and next_attempt_at <= now())""",
                 (queue,),
             )
             row = cursor.fetchone()
@@ -161,6 +158,16 @@ class Ledger:
 
     def record(self, executions: Sequence[tuple[Claim, Execution]]) -> None:
         """See ScoreStore. One transaction; safe to repeat, since the fence lets one through."""
+        try:
+            self._record(executions)
+        except DataError as error:
+            if len(executions) > 1:
+                for one in executions:
+                    self.record([one])
+            else:
+                self._record([_unstorable(*one, error) for one in executions])
+
+    def _record(self, executions: Sequence[tuple[Claim, Execution]]) -> None:
         if not executions:
             return
         now = self._clock()
@@ -172,8 +179,21 @@ class Ledger:
             held = _still_held(cursor, [claim for claim, _ in executions])
             counts.add("stale_fences", {}, len(executions) - len(held))
             kept = [done for claim, done in executions if claim.lead.id in held]
-            record(cursor, locked, kept, (), now=now, counts=counts)
+            record(
+                cursor, locked, _with_followers(cursor, kept), (), now=now, counts=counts
+            )
             counts.write(cursor)
+
+    def give_back(self, claims: Sequence[Claim]) -> None:
+        """See ScoreStore."""
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                """update outcome set owner = null, lease_until = null
+                     from unnest(%s::uuid[], %s::bigint[]) as held(id, fence)
+                    where outcome.id = held.id and outcome.fence = held.fence
+                      and state = 'pending'""",
+                ([claim.lead.id for claim in claims], [claim.fence for claim in claims]),
+            )
 
     def postpone(self, retries: Sequence[Retry]) -> None:
         """See ScoreStore."""
@@ -228,6 +248,46 @@ class Ledger:
             )
 
 
+def _unstorable(
+    claim: Claim, execution: Execution, error: DataError
+) -> tuple[Claim, Execution]:
+    """The execution, as one whose result PostgreSQL cannot hold."""
+    failure = Failure(error_class=BUG, message=f"the result cannot be stored: {error}")
+    return claim, replace(
+        execution, verdict=replace(execution.verdict, result=None, failure=failure)
+    )
+
+
+def _with_followers(cursor: Cursor, executions: Sequence[Execution]) -> list[Execution]:
+    """The executions, answering also what waits for just such a one. Read under the rows'
+    locks: whoever adds a follower holds them too."""
+    followers: dict[tuple[ObjectRef, str, int, ScorerRef], list[Asked]] = {}
+    by_object: dict[ObjectRef, list[str]] = {}
+    for execution in executions:
+        key = execution.assignment.subject.key
+        by_object.setdefault(key.object, []).append(key.id)
+    for where, ids in by_object.items():
+        cursor.execute(FOLLOWERS, (where.project_id, where.object_id, ids))
+        for row in cursor:
+            asked = _asked(where, row)
+            followers.setdefault(_execution_key(asked.key), []).append(asked)
+    if not followers:
+        return list(executions)
+    return [
+        replace(
+            execution,
+            assignment=replace(
+                execution.assignment,
+                asked=(
+                    *execution.assignment.asked,
+                    *followers.get(_execution_key(execution.assignment.asked[0].key), ()),
+                ),
+            ),
+        )
+        for execution in executions
+    ]
+
+
 def _still_held(cursor: Cursor, claims: Sequence[Claim]) -> set[UUID]:
     cursor.execute(
         """select outcome.id from outcome, unnest(%s::uuid[], %s::bigint[]) as held(id, fence)
@@ -256,5 +316,5 @@ def _asked(where: ObjectRef, row: tuple[Any, ...]) -> Asked:
     )
 
 
-def _execution_key(key: OutcomeKey) -> tuple[str, int, ScorerRef]:
-    return key.subject_id, key.subject_version, key.scorer
+def _execution_key(key: OutcomeKey) -> tuple[ObjectRef, str, int, ScorerRef]:
+    return key.object, key.subject_id, key.subject_version, key.scorer

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
+from math import ceil
 from operator import itemgetter
 
 from psycopg.errors import UniqueViolation
@@ -13,32 +14,34 @@ from flows.match import Batch, Matched, RuleSet
 from flows.work import Execution, Outbox, Postponed, Subject
 from rules.planning import plan
 from spans.clock import Clock
-from spans.errors import StaleFence
+from spans.errors import Contended, StaleFence
 from spans.ids import ObjectId, ProjectId, Xact
 from spans.row import ObjectRef, ObjectType, RowKey
 from spans.scoring import REASON_BYTES
 from store.counters import Counts
 from store.database import Cursor, Database
-from store.record import Locked, lock_rows, record, write_computed
+from store.record import Locked, lock_rows, record
 from store.rule_rows import rule_from_json
 from store.subjects import read_subjects
-from store.versions import draw_versions
 
-ENTRIES_PER_CLAIM = 200
+ENTRIES_MAX = 200
+ENTRIES_MIN = 8
 RULE_SETS_KEPT = 256
 
-# An entry that was held before may have killed who held it: it comes first, and alone.
+# An entry that has cost a worker comes first, and alone.
 # The candidates' rows are summed up from the oldest on; what goes beyond the limit is
 # unlocked again by the commit. The newest revision of the rules is what decides.
 CLAIM = """
     with suspect as materialized (
       select seq, cardinality(row_ids) as size from outbox
-       where matched_at is null and attempts > 0
+       where matched_at is null and deaths > 0
          and (lease_until is null or lease_until < now())
        order by seq limit 1 for update skip locked),
     fresh as materialized (
       select seq, cardinality(row_ids) as size from outbox
-       where matched_at is null and attempts = 0 and not exists (select from suspect)
+       where matched_at is null and deaths = 0
+         and (lease_until is null or lease_until < now())
+         and not exists (select from suspect)
        order by seq limit %(entries)s for update skip locked),
     candidate as (select * from suspect union all select * from fresh),
     taken as (
@@ -49,8 +52,9 @@ CLAIM = """
                       lease_until = now() + make_interval(secs => %(lease)s)
       from taken, project
      where outbox.seq = taken.seq and project.id = outbox.project_id
+       and project.deleted_at is null
     returning outbox.project_id, object_type, object_id, project.rules_revision, outbox.seq,
-              fence, attempts, xact, row_ids, rescored, outbox.created
+              fence, deaths, xact, row_ids, rescored, outbox.created
 """
 
 
@@ -61,6 +65,7 @@ class MatchRecords:
         self._database = database
         self._clock = clock
         self._lease_s = lease_s
+        self._entries = ENTRIES_MIN
         self._rule_sets: dict[tuple[ProjectId, int], RuleSet] = {}
 
     def claim_entries(self, rows_max: int) -> list[Batch]:
@@ -69,21 +74,26 @@ class MatchRecords:
             cursor.execute(
                 CLAIM,
                 {
-                    "entries": ENTRIES_PER_CLAIM, "rows": rows_max,
+                    "entries": self._entries, "rows": rows_max,
                     "owner": self._database.owner, "lease": self._lease_s,
                 },
             )
             rows = sorted(cursor.fetchall(), key=itemgetter(slice(0, 5)))
+        if size := sum(len(row[8]) for row in rows):
+            # As many as will be taken, going by the last: those locked beyond that would hide
+            # from the other match processes that there is work for them.
+            wanted = ceil(rows_max * len(rows) / size)
+            self._entries = min(ENTRIES_MAX, max(ENTRIES_MIN, wanted))
         return [
             Batch(
                 where=ObjectRef(ProjectId(project), ObjectType(kind), ObjectId(object_id)),
                 revision=revision,
                 entries=tuple(
                     Outbox(
-                        seq=seq, fence=fence, attempts=attempts, xact=Xact(xact),
+                        seq=seq, fence=fence, deaths=deaths, xact=Xact(xact),
                         row_ids=tuple(row_ids), rescored=rescored, created=created,
                     )
-                    for *_, seq, fence, attempts, xact, row_ids, rescored, created in group
+                    for *_, seq, fence, deaths, xact, row_ids, rescored, created in group
                 ),
             )
             for (project, kind, object_id, revision), group in groupby(
@@ -117,9 +127,8 @@ class MatchRecords:
 
     def record_match(self, matched: Matched) -> None:
         """See MatchStore. One transaction; safe to repeat, since the fence lets one through."""
-        is_suspect = any(entry.attempts > 1 for entry in matched.batch.entries)
         try:
-            self._record(matched, is_new=not matched.rescored and not is_suspect)
+            self._record(matched, is_new=not matched.rescored)
         except UniqueViolation:
             self._record(matched, is_new=False)   # some of it was scored by hand already
         except StaleFence:
@@ -133,6 +142,7 @@ class MatchRecords:
         now = self._clock()
         counts = Counts()
         with self._database.cursor() as cursor:
+            _hold_rules(cursor, matched)
             locked = lock_rows(cursor, _keys(matched))
             _close_entries(cursor, matched)
             if matched.rescored:
@@ -169,6 +179,18 @@ def _keys(matched: Matched) -> list[RowKey]:
     ]
 
 
+def _hold_rules(cursor: Cursor, matched: Matched) -> None:
+    """Keep the rules as they were when this was decided, until it is written. Raises Contended
+    where they, or the project, have gone meanwhile: then it is decided anew."""
+    cursor.execute(
+        """select rules_revision from project where id = %s and deleted_at is null
+              for share""",
+        (matched.batch.where.project_id,),
+    )
+    if cursor.fetchone() != (matched.batch.revision,):
+        raise Contended("the project's rules have changed")
+
+
 def _close_entries(cursor: Cursor, matched: Matched) -> None:
     entries = matched.batch.entries
     cursor.execute(
@@ -199,8 +221,14 @@ def _withdraw(cursor: Cursor, locked: Locked, matched: Matched) -> None:
     asked = [one.key for each in work for one in each.assignment.asked]
     selected = {(key.subject_id, str(key.origin_id), key.scorer.name) for key in asked}
     where = matched.batch.where
-    ids = [subject.key.id for subject in matched.rescored]
-    versions = [subject.content_xact for subject in matched.rescored]
+    # A row that was written once more since is for the entry of that write to decide on: it
+    # may have done so already, and its scores are not ours to take.
+    latest = [
+        subject for subject in matched.rescored
+        if (row := locked.get(subject.key)) and row.trigger_xact == subject.trigger_xact
+    ]
+    ids = [subject.key.id for subject in latest]
+    versions = [subject.content_xact for subject in latest]
     cursor.execute(
         """update outcome set state = 'superseded', finished_at = now(), owner = null,
                               lease_until = null
@@ -210,10 +238,8 @@ def _withdraw(cursor: Cursor, locked: Locked, matched: Matched) -> None:
               and origin_kind = 'rule'""",
         (ids, versions, where.project_id, where.object_id),
     )
-    for subject in matched.rescored:
-        row = locked.get(subject.key)
-        if row is None:
-            continue
+    for subject in latest:
+        row = locked[subject.key]
         for who in list(row.by.values()):
             slot = (str(who["rule"]), str(who["scorer"]))
             if (subject.key.id, *slot) not in selected:
@@ -231,8 +257,6 @@ def _withdraw(cursor: Cursor, locked: Locked, matched: Matched) -> None:
               and id = any(%s)""",
         (*where, gone),
     )
-    if any(row.is_changed for row in locked.values()):
-        write_computed(cursor, locked, *draw_versions(cursor, 1))
 
 
 def _count(counts: Counts, matched: Matched) -> None:

@@ -16,30 +16,37 @@ class Outcomes:
         self._database = database
 
     def retry(self, project_id: ProjectId, request: RetryRequest) -> int:
-        """See OutcomeStore. Of those that share an execution one leads, as before."""
+        """See OutcomeStore. Of those that share an execution one leads, as before. What is
+        errored for a rule that is gone, or for content that is, stays history."""
         judged = [
             name for name in catalog.names() if catalog.resolve(name).kind is Kind.JUDGED
         ]
         with self._database.cursor() as cursor:
             cursor.execute(
                 """with chosen as (
-                     select id, row_number() over (
-                              partition by object_id, subject_id, subject_version, scorer_kind,
-                                           scorer, scorer_version order by id) as place
+                     select outcome.id, row_number() over (
+                              partition by outcome.object_id, subject_id, subject_version,
+                                           scorer_kind, scorer, scorer_version
+                              order by outcome.id) as place
                        from outcome
-                      where project_id = %s and state = 'errored'
+                       join span on span.project_id = outcome.project_id
+                        and span.object_type = outcome.object_type
+                        and span.object_id = outcome.object_id
+                        and span.id = subject_id and span.content_xact = subject_version
+                      where outcome.project_id = %s and state = 'errored'
+                        and origin_id in (select id from project_score where project_id = %s)
                         and (%s::text is null or error_class = %s)
                         and (%s::interval is null or finished_at > now() - %s::interval)
                         and (%s::uuid is null or origin_id = %s))
                    update outcome
-                      set state = 'pending', attempts = 0, deaths = 0, next_attempt_at = null,
+                      set state = 'pending', attempts = 0, deaths = 0, next_attempt_at = now(),
                           finished_at = null, owner = null, lease_until = null,
                           is_lead = chosen.place = 1,
                           queue = case when scorer = any(%s) then 'judge' else 'heavy' end
                      from chosen where outcome.id = chosen.id""",
                 (
-                    project_id, request.error_class, request.error_class, request.since,
-                    request.since, request.rule_id, request.rule_id, judged,
+                    project_id, project_id, request.error_class, request.error_class,
+                    request.since, request.since, request.rule_id, request.rule_id, judged,
                 ),
             )
             return cursor.rowcount
@@ -48,16 +55,22 @@ class Outcomes:
         """See OutcomeStore. The most numerous first."""
         with self._database.cursor() as cursor:
             cursor.execute(
-                """select origin_id::text, scorer, error_class, count(*),
-                          (array_agg(error_message order by finished_at desc))[1],
-                          max(finished_at)
-                     from outcome where project_id = %s and state = 'errored'
-                    group by 1, 2, 3 order by 4 desc""",
-                (project_id,),
+                """select kind.*, latest.error_message, latest.finished_at
+                     from (select origin_id, scorer, error_class, count(*) as number
+                             from outcome where project_id = %s and state = 'errored'
+                            group by 1, 2, 3) kind
+                     join lateral (
+                       select error_message, finished_at from outcome
+                        where project_id = %s and state = 'errored'
+                          and origin_id = kind.origin_id and scorer = kind.scorer
+                          and error_class = kind.error_class
+                        order by finished_at desc limit 1) latest on true
+                    order by number desc""",
+                (project_id, project_id),
             )
             return [
                 ErrorSummary(
-                    rule_id=rule_id, scorer=scorer, error_class=error_class, count=count,
+                    rule_id=str(rule_id), scorer=scorer, error_class=error_class, count=count,
                     last_message=message, last_at=last_at.isoformat(),
                 )
                 for rule_id, scorer, error_class, count, message, last_at in cursor

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from sqlalchemy import select, text
 
+from btql.query import Query
 from flows.reading import FetchRequest, Page
 from spans.clock import Clock
 from spans.errors import BadInput
 from spans.ids import OrgId, ProjectId
 from spans.json import JsonObject
 from spans.row import ObjectRef
+from store.btql_query import QueryPage, Scope, run_query
 from store.btql_sql import filter_clause
 from store.database import Database
 from store.rows import STORED, api_row, instant_text
@@ -35,6 +37,7 @@ class SpanReader:
                 span.c.project_id == where.project_id,
                 span.c.object_type == where.object_type.value,
                 span.c.object_id == where.object_id,
+                span.c.seq > 0,   # so that the index of pages serves
                 span.c.deleted_at.is_(None),
                 filter_clause(asked.filter, now=self._clock(), org_id=str(org_id)),
             )
@@ -51,6 +54,27 @@ class SpanReader:
             rows=[api_row(dict(row), org_id=org_id) for row in shown],
             cursor=f"{CURSOR_PREFIX}{shown[-1]['seq']}" if more and shown else None,
         )
+
+    def query(
+        self,
+        query: Query,
+        org_id: OrgId,
+        projects: tuple[ProjectId, ...],
+        *,
+        limit_max: int,
+        tz_offset: int,
+    ) -> QueryPage:
+        """One page of a query's rows, of these projects alone."""
+        with self._database.connection() as connection:
+            return run_query(
+                connection,
+                query,
+                scope=Scope(org_id=org_id, project_ids=projects),
+                limit_max=limit_max,
+                now=self._clock(),
+                tz_offset=tz_offset,
+                timeout_s=self._timeout_ms / 1000,
+            )
 
     def rejected(self, org_id: OrgId, project_id: ProjectId, limit: int) -> list[JsonObject]:
         """The latest rejected rows of a project, newest first."""

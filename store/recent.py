@@ -42,7 +42,8 @@ class RecentRows:
                 cursor.execute(
                     """select id, seq from span
                         where project_id = %s and object_type = %s and object_id = %s
-                          and (%s::bigint is null or seq < %s) and deleted_at is null
+                          and seq > 0 and (%s::bigint is null or seq < %s)
+                          and deleted_at is null
                         order by seq desc limit %s""",
                     (*where, before, before, PAGE),
                 )

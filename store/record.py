@@ -57,9 +57,29 @@ UPSERT_OUTCOMES = f"""
     insert into outcome ({_LIST}) select {_LIST} from outcome_staged order by id
     on conflict (id) do update
        set {", ".join(f"{name} = excluded.{name}" for name in _RESULT)},
-           lease_until = null, owner = null, next_attempt_at = null
+           lease_until = null, owner = null
      where outcome.state = 'pending' and excluded.state <> 'pending'
     returning id
+"""
+
+# Of those that wait for one scorer on one content, one leads. It may be missing where the
+# lead was answered before the others came, or went with its rule.
+LEAD = """
+    update outcome set is_lead = true where id in (
+      select distinct on (subject_id, subject_version, role, scorer_kind, scorer,
+                          scorer_version) one.id
+        from outcome one
+       where project_id = %s and object_id = %s and subject_id = any(%s)
+         and state = 'pending' and not is_lead
+         and not exists (
+               select from outcome lead
+                where lead.project_id = one.project_id and lead.object_id = one.object_id
+                  and lead.subject_id = one.subject_id
+                  and lead.subject_version = one.subject_version and lead.role = one.role
+                  and lead.scorer_kind = one.scorer_kind and lead.scorer = one.scorer
+                  and lead.scorer_version = one.scorer_version
+                  and lead.state = 'pending' and lead.is_lead)
+       order by subject_id, subject_version, role, scorer_kind, scorer, scorer_version, id)
 """
 
 UUID_DIGITS = 32
@@ -73,6 +93,7 @@ class LockedRow:
     """What a scored row has now, under lock."""
 
     content_xact: Xact
+    trigger_xact: Xact | None
     scores: dict[str, Json]
     by: dict[str, dict[str, Json]]
     is_changed: bool = False
@@ -114,14 +135,16 @@ def lock_rows(cursor: Cursor, keys: Iterable[RowKey]) -> Locked:
     locked: Locked = {}
     for where, group in groupby(sorted(set(keys)), key=lambda key: key.object):
         cursor.execute(
-            """select id, content_xact, computed_scores, computed_by from span
+            """select id, content_xact, trigger_xact, computed_scores, computed_by from span
                 where project_id = %s and object_type = %s and object_id = %s
                   and id = any(%s) and deleted_at is null
                 order by id for update""",
             (*where, [key.id for key in group]),
         )
-        for row_id, content_xact, scores, by in cursor:
-            locked[RowKey(where, row_id)] = LockedRow(content_xact, scores or {}, by or {})
+        for row_id, content_xact, trigger_xact, scores, by in cursor:
+            locked[RowKey(where, row_id)] = LockedRow(
+                content_xact, trigger_xact, scores or {}, by or {}
+            )
     return locked
 
 
@@ -144,9 +167,24 @@ def record(
     lines = [line for execution in executions for line in _outcome_lines(execution, locked, at)]
     lines += [line for later in postponed for line in _pending_lines(later, locked)]
     fresh = _insert_outcomes(cursor, lines, is_new=is_new)
-    count_executions(executions, fresh, now, counts)
+    if not is_new:
+        ensure_leads(cursor, [later.assignment.subject.key for later in postponed])
+    superseded = {
+        key for key, subject in (
+            (one.assignment.subject.key, one.assignment.subject) for one in executions
+        )
+        if key in locked and locked[key].content_xact != subject.content_xact
+    }
+    count_executions(executions, fresh, superseded, now=now, counts=counts)
     _write_scores(cursor, locked, executions, fresh, at, is_new=is_new)
     return len(fresh)
+
+
+def ensure_leads(cursor: Cursor, keys: Iterable[RowKey]) -> None:
+    """See to it that whatever is pending on these rows is led by one that can be claimed."""
+    for where, group in groupby(sorted(set(keys)), key=lambda key: key.object):
+        ids = [key.id for key in group]
+        cursor.execute(LEAD, (where.project_id, where.object_id, ids))
 
 
 def write_computed(cursor: Cursor, locked: Locked, xact: Xact) -> None:
@@ -155,26 +193,26 @@ def write_computed(cursor: Cursor, locked: Locked, xact: Xact) -> None:
     for where, group in groupby(changed, key=lambda key: key.object):
         keys = list(group)
         cursor.execute(
-            """update span set computed_scores = fresh.scores, computed_by = fresh.by,
-                               xact = %s
-                 from json_to_recordset(%s::json) as fresh(id text, scores jsonb, by jsonb)
-                where project_id = %s and object_type = %s and object_id = %s
-                  and span.id = fresh.id""",
-            (
-                xact,
-                orjson.dumps(
-                    [
-                        {
-                            "id": key.id,
-                            "scores": locked[key].scores or None,
-                            "by": locked[key].by or None,
-                        }
-                        for key in keys
-                    ]
+            """update span set computed_scores = %(fresh)s::jsonb -> id -> 'scores',
+                               computed_by = %(fresh)s::jsonb -> id -> 'by', xact = %(xact)s
+                where project_id = %(project)s and object_type = %(type)s
+                  and object_id = %(object)s and id = any(%(ids)s)""",
+            {
+                "fresh": orjson.dumps(
+                    {key.id: _shown(locked[key]) for key in keys}
                 ).decode(),
-                *where,
-            ),
+                "xact": xact,
+                "project": where.project_id,
+                "type": where.object_type,
+                "object": where.object_id,
+                "ids": [key.id for key in keys],
+            },
         )
+
+
+def _shown(row: LockedRow) -> dict[str, object]:
+    """Its computed scores and who computed them; without any, nothing, which is SQL's null."""
+    return {"scores": row.scores, "by": row.by} if row.scores else {}
 
 
 def _insert_outcomes(cursor: Cursor, lines: Sequence[bytes], *, is_new: bool) -> set[UUID]:

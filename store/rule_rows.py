@@ -9,8 +9,6 @@ from rules.model import Rule, Scope, ScorerChoice
 from spans.ids import ProjectId, RuleId
 from spans.json import Json, JsonObject
 
-ONLINE = "online"
-
 
 def rule_from_json(stored: JsonObject) -> Rule:
     """The rule of a `project_score` of type "online", as `flows.rules` validated it."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 
 from flows.projects import ListPage
 from flows.rules import ONLINE, ProjectScore, ProjectScoreBody, stored_config
-from spans.errors import BadInput
-from spans.ids import OrgId, ProjectId, RuleId
+from spans.errors import BadInput, NotFound
+from spans.ids import ObjectId, OrgId, ProjectId, RuleId
+from spans.row import ObjectRef, ObjectType, RowKey
 from store.database import Cursor, Database
 from store.paging import paged
+from store.record import ensure_leads
 
 COLUMNS = "id, project_id, name, description, score_type, categories, config, position, created"
 
@@ -74,7 +77,11 @@ class Rules:
         return _rule(row) if row else None
 
     def list_rules(
-        self, org_id: OrgId, page: ListPage, project_id: ProjectId | None
+        self,
+        org_id: OrgId,
+        page: ListPage,
+        project_id: ProjectId | None,
+        score_type: str | None = None,
     ) -> list[ProjectScore]:
         """See RuleStore."""
         with self._database.cursor() as cursor:
@@ -83,25 +90,33 @@ class Rules:
                 f"select {COLUMNS} from project_score",
                 """project_id in (select id from project
                                    where org_id = %s and deleted_at is null)
-                   and (%s::uuid is null or project_id = %s)""",
-                (org_id, project_id, project_id),
+                   and (%s::uuid is null or project_id = %s)
+                   and (%s::text is null or score_type = %s)""",
+                (org_id, project_id, project_id, score_type, score_type),
                 page,
                 table="project_score",
             )
         return [_rule(row) for row in rows]
 
-    def change_rule(self, rule: ProjectScore, body: ProjectScoreBody) -> ProjectScore:
+    def change_rule(
+        self, rule: ProjectScore, patch: Callable[[ProjectScore], ProjectScoreBody]
+    ) -> ProjectScore:
         """See RuleStore. Identical content makes no new revision."""
         with self._database.cursor() as cursor:
             cursor.execute("select 1 from project where id = %s for update", (rule.project_id,))
-            if body.name != rule.name:
+            cursor.execute(f"select {COLUMNS} from project_score where id = %s", (rule.id,))
+            if (row := cursor.fetchone()) is None:
+                raise NotFound("no such project score")
+            present = _rule(row)
+            body = patch(present)
+            if body.name != present.name:
                 cursor.execute(
                     "select 1 from project_score where project_id = %s and name = %s",
                     (rule.project_id, body.name),
                 )
                 if cursor.fetchone():
                     raise BadInput(f"another rule is named {body.name!r}", path="name")
-            return _update(cursor, rule, body) if _differs(rule, body) else rule
+            return _update(cursor, present, body) if _differs(present, body) else present
 
     def delete_rule(self, rule: ProjectScore) -> None:
         """See RuleStore. Outcomes that shared a run with one of its pending ones lead now."""
@@ -110,24 +125,17 @@ class Rules:
             cursor.execute("delete from project_score where id = %s", (rule.id,))
             cursor.execute(NEW_REVISION, {"project": rule.project_id})
             cursor.execute(
-                """with dropped as (
-                     update outcome set state = 'superseded', finished_at = now(), owner = null
-                      where project_id = %s and origin_id = %s and state = 'pending'
-                     returning id, is_lead, object_id, subject_id, subject_version,
-                               scorer_kind, scorer, scorer_version)
-                   update outcome set is_lead = true where id in (
-                     select distinct on (other.object_id, other.subject_id, other.scorer)
-                            other.id
-                       from outcome other join dropped on dropped.is_lead
-                        and other.project_id = %s and other.object_id = dropped.object_id
-                        and other.subject_id = dropped.subject_id
-                        and other.subject_version = dropped.subject_version
-                        and other.scorer_kind = dropped.scorer_kind
-                        and other.scorer = dropped.scorer
-                        and other.scorer_version = dropped.scorer_version
-                      where other.state = 'pending' and other.origin_id <> %s
-                      order by other.object_id, other.subject_id, other.scorer, other.id)""",
-                (rule.project_id, rule.id, rule.project_id, rule.id),
+                """update outcome set state = 'superseded', finished_at = now(), owner = null
+                    where project_id = %s and origin_id = %s and state = 'pending'
+                   returning object_type, object_id, subject_id""",
+                (rule.project_id, rule.id),
+            )
+            ensure_leads(
+                cursor,
+                [
+                    RowKey(ObjectRef(rule.project_id, ObjectType(kind), ObjectId(where)), row)
+                    for kind, where, row in cursor.fetchall()
+                ],
             )
 
 

@@ -67,10 +67,6 @@ class Bell:
         except redis.RedisError:
             return False
 
-    def depth(self, queue: str) -> int:
-        """How many rings wait to be heard."""
-        return int(self._redis.llen(queue))
-
     def _ring_for_ever(self) -> None:
         while True:
             self._is_wanted.wait()

@@ -7,4 +7,4 @@ from wiring.settings import read_settings
 
 _redis_url = read_settings().redis_url
 app = make_celery(_redis_url.get_secret_value() if _redis_url else "redis://")
-app.conf.imports = ("workers.tasks", "workers.process")
+app.conf.imports = ("workers.tasks", "workers.signals")

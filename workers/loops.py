@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol, Self
 
 from flows.match import ROWS_PER_CLAIM
@@ -31,7 +32,7 @@ class JudgeRun(Protocol):
 
 def match_until_empty(services: Services) -> str:
     """Match and score batch by batch; what is left for another queue rings there."""
-    with _Stint(MATCH) as stint:
+    with _Stint(services, MATCH) as stint:
         _answer(services, MATCH)
         _repeat(services, stint, lambda: _match_some(services))
         for queue in (HEAVY, JUDGE):
@@ -42,7 +43,7 @@ def match_until_empty(services: Services) -> str:
 
 def score_heavy_until_empty(services: Services) -> str:
     """Run slow scorers, a few claims at a time."""
-    with _Stint(HEAVY) as stint:
+    with _Stint(services, HEAVY) as stint:
         _answer(services, HEAVY)
         _repeat(services, stint, lambda: score_heavy(services.ledger))
     return stint.told("runs")
@@ -50,9 +51,10 @@ def score_heavy_until_empty(services: Services) -> str:
 
 def judge_until_empty(services: Services, judge: JudgeRun) -> str:
     """Ask judges, many at once."""
-    with _Stint(JUDGE) as stint:
+    with _Stint(services, JUDGE) as stint:
         _answer(services, JUDGE)
         stint.done = judge(stop_after_s=STINT_S)
+        services.leases.release_own(JUDGE)
         if services.ledger.is_waiting(JUDGE):
             services.bell.ring(JUDGE)
     return stint.told("runs")
@@ -60,7 +62,7 @@ def judge_until_empty(services: Services, judge: JudgeRun) -> str:
 
 def tidy_up(services: Services) -> str:
     """Drop what is past its time."""
-    with _Stint(UPKEEP) as stint:
+    with _Stint(services, UPKEEP) as stint:
         services.bell.answer(UPKEEP)
         stint.done = services.upkeep.drop_expired()
     return stint.told("rows dropped")
@@ -70,8 +72,9 @@ class _Stint:
     """What one task did. A database that is away ends it, with one line in the log: it is
     waited for by beat, and the next ring tries again."""
 
-    def __init__(self, queue: str) -> None:
+    def __init__(self, services: Services, queue: str) -> None:
         self.queue = queue
+        self._services = services
         self.done = 0
         self._trouble = ""
 
@@ -81,8 +84,12 @@ class _Stint:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: object
     ) -> bool:
-        if not isinstance(error, StoreUnavailable):
+        if error is None:
             return False
+        if not isinstance(error, StoreUnavailable):
+            with suppress(StoreUnavailable):
+                self._services.leases.blame_own(self.queue)
+            return False   # Celery logs it, with its traceback
         logger.warning("%s: %s; the next ring tries again", self.queue, error)
         self._trouble = ", then PostgreSQL was away"
         return True

@@ -7,25 +7,13 @@ processes on one PostgreSQL connection garble each other: hence opened after the
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from dataclasses import dataclass, field
 
-from celery.signals import (
-    setup_logging,
-    worker_init,
-    worker_process_init,
-    worker_process_shutdown,
-    worker_shutdown,
-)
-
 from flows.judging import Judging
-from wiring.collecting import set_up_collecting
-from wiring.logs import set_up_logging
 from wiring.services import Services, open_services
 from wiring.settings import read_settings
-
-logger = logging.getLogger(__name__)
+from workers.loops import judge_until_empty, match_until_empty, score_heavy_until_empty, tidy_up
 
 
 @dataclass(slots=True)
@@ -41,17 +29,54 @@ class Process:
 PROCESS = Process()
 
 
-def services() -> Services:
-    """This process's services."""
+def run_match() -> str:
+    """What the task `match` does; gives what Flower shows of it."""
+    return match_until_empty(_services())
+
+
+def run_heavy() -> str:
+    """What the task `score_heavy` does."""
+    return score_heavy_until_empty(_services())
+
+
+def run_judge() -> str:
+    """What the task `judge` does."""
+    return judge_until_empty(_services(), _judge)
+
+
+def run_upkeep() -> str:
+    """What the task `upkeep` does."""
+    return tidy_up(_services())
+
+
+def forget() -> None:
+    """Leave to the parent what is the parent's; called in each process as it begins."""
+    PROCESS.services = PROCESS.judging = PROCESS.loop = None
+
+
+def stop_judging() -> None:
+    """Give calls under way up, not wait for them: their claims go back, and no worker has
+    died of them."""
+    if PROCESS.judging is not None:
+        PROCESS.judging.stopping.set()
+
+
+def close() -> None:
+    """Close the connections."""
+    if PROCESS.services is not None:
+        PROCESS.services.close()
+
+
+def _services() -> Services:
     with PROCESS.lock:
         if PROCESS.services is None:
             PROCESS.services = open_services(read_settings())
         return PROCESS.services
 
 
-def judge(*, stop_after_s: float) -> int:
+def _judge(*, stop_after_s: float) -> int:
     """Judge what is due, on this process's one event loop; gives how many that were."""
-    opened = services()
+    opened = _services()
     with PROCESS.lock:
         if PROCESS.loop is None:
             PROCESS.loop = asyncio.new_event_loop()
@@ -66,22 +91,3 @@ def judge(*, stop_after_s: float) -> int:
         return await PROCESS.judging.drain(stop_after_s=stop_after_s)
 
     return asyncio.run_coroutine_threadsafe(drain(), loop).result()
-
-
-@setup_logging.connect
-def _set_up_logging(**_: object) -> None:
-    set_up_logging(read_settings().log_level)
-
-
-@worker_init.connect
-@worker_process_init.connect
-def _forget_services(**_: object) -> None:
-    PROCESS.services = PROCESS.judging = PROCESS.loop = None
-    set_up_collecting()
-
-
-@worker_process_shutdown.connect
-@worker_shutdown.connect
-def _close_services(**_: object) -> None:
-    if PROCESS.services is not None:
-        PROCESS.services.close()

@@ -6,30 +6,39 @@ harm: what there is to do, and who does it, stands in PostgreSQL. Their results 
 
 from __future__ import annotations
 
-from workers import process
 from workers.celery import app
-from workers.loops import judge_until_empty, match_until_empty, score_heavy_until_empty, tidy_up
+
+# What a task does is imported when it runs: beat and Flower load this module for the names
+# alone, and would carry scorers, SQL and all in 25 MB each.
 
 
 @app.task(name="tallyard.match", queue="match")
 def match() -> str:
     """Match what waits. Safe to repeat: entries are leased, and outcomes unique."""
-    return match_until_empty(process.services())
+    from workers.process import run_match  # noqa: PLC0415
+
+    return run_match()
 
 
-@app.task(name="tallyard.score_heavy", queue="heavy", soft_time_limit=840, time_limit=900)
+@app.task(name="tallyard.score_heavy", queue="heavy", time_limit=900)
 def score_heavy() -> str:
     """Run slow scorers. Safe to repeat: a result counts only under its claim's fence."""
-    return score_heavy_until_empty(process.services())
+    from workers.process import run_heavy  # noqa: PLC0415
+
+    return run_heavy()
 
 
 @app.task(name="tallyard.judge", queue="judge")
 def judge() -> str:
     """Ask LLM judges. Safe to repeat: a verdict counts only under its claim's fence."""
-    return judge_until_empty(process.services(), process.judge)
+    from workers.process import run_judge  # noqa: PLC0415
+
+    return run_judge()
 
 
 @app.task(name="tallyard.upkeep", queue="upkeep")
 def upkeep() -> str:
     """Drop what is past its retention time. Safe to repeat: what is gone is gone."""
-    return tidy_up(process.services())
+    from workers.process import run_upkeep  # noqa: PLC0415
+
+    return run_upkeep()

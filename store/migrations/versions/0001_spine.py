@@ -114,10 +114,12 @@ create table span (
   primary key (project_id, object_type, object_id, id)
 ) with (toast_tuple_target = 4080);     -- a span of 2 kB is stored as it is: compressing it
                                         -- takes as long as all else that its COPY does
-create index span_page on span (project_id, object_id, seq);
-create index span_version on span (project_id, xact);
-create index span_trace on span (project_id, root_span_id);
-create index span_by_span_id on span (project_id, span_id);
+-- Each of these holds every row, but by its condition serves only queries that name its last
+-- column: what names a row's key is left to the primary key (docs/decisions/0008).
+create index span_page on span (project_id, object_id, seq) where seq > 0;
+create index span_version on span (project_id, xact) where xact > 0;
+create index span_trace on span (project_id, root_span_id) where root_span_id > '';
+create index span_by_span_id on span (project_id, span_id) where span_id > '';
 
 -- Statistics would tell the planner that a project which is new has no rows, and it would
 -- read all of them through the smallest index to find one by its id. Without any it takes
@@ -135,7 +137,8 @@ create table outbox (
   row_ids text[] not null,
   rescored boolean not null,            -- some of the rows were matched before, with other content
   created timestamptz not null default now(),
-  attempts smallint not null default 0, -- counted, and committed, before the work starts
+  attempts integer not null default 0,  -- counted, and committed, before the work starts
+  deaths smallint not null default 0,   -- attempts that ended their worker, or in a bug
   lease_until timestamptz,
   owner text,
   fence bigint not null default 0,
@@ -145,7 +148,8 @@ create table outbox (
   reasons bytea                         -- one byte for each (row, rule of that revision), by row
 );
 create index outbox_waiting on outbox (seq) where matched_at is null;
-create index outbox_suspect on outbox (seq) where matched_at is null and attempts > 0;
+create index outbox_suspect on outbox (seq) where matched_at is null and deaths > 0;
+create index outbox_held on outbox (owner) where matched_at is null and owner is not null;
 create index outbox_by_xact on outbox (project_id, xact);
 create index outbox_matched on outbox (matched_at) where matched_at is not null;
 
@@ -184,9 +188,9 @@ create table outcome (
   is_lead boolean not null default true,  -- others with the same scorer and subject share its run
   skip_logging boolean not null default false,
   score_span_id uuid not null,          -- without versions: a new outcome replaces its span
-  attempts smallint not null default 0, -- counted, and committed, before the work starts
-  deaths smallint not null default 0,   -- attempts whose worker died
-  next_attempt_at timestamptz,
+  attempts integer not null default 0,  -- counted, and committed, before the work starts
+  deaths smallint not null default 0,   -- attempts that ended their worker, or in a bug
+  next_attempt_at timestamptz not null default now(),   -- while it is pending
   lease_until timestamptz,
   owner text,
   fence bigint not null default 0,
@@ -195,13 +199,15 @@ create table outcome (
   finished_at timestamptz,
   run_ms real,
   calls integer,
-  prompt_tokens integer,
-  completion_tokens integer,
+  prompt_tokens bigint,
+  completion_tokens bigint,
   model text
 );
 create index outcome_of_subject on outcome (project_id, object_id, subject_id);
-create index outcome_due on outcome (queue, deaths desc, next_attempt_at nulls first)
+create index outcome_due on outcome (queue, deaths desc, next_attempt_at)
   where state = 'pending' and is_lead and owner is null;
+create index outcome_waiting on outcome (queue, created) where state = 'pending' and is_lead;
+create index outcome_waiting_by_rule on outcome (project_id, origin_id) where state = 'pending';
 create index outcome_held on outcome (owner) where state = 'pending' and owner is not null;
 create index outcome_errored on outcome (project_id, finished_at) where state = 'errored';
 
@@ -227,6 +233,7 @@ create table rejected_row (
   created timestamptz not null default now()
 );
 create index rejected_row_list on rejected_row (org_id, id);
+create index rejected_row_age on rejected_row (created);
 
 create table comment (
   id text not null,

@@ -1,0 +1,52 @@
+"""What Celery tells us of a process's life.
+
+Beat and Flower load this too, and are no workers: what a worker needs is imported when one
+begins, in the parent, so that its children share the memory.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from celery.signals import (
+    setup_logging,
+    worker_init,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_shutdown,
+    worker_shutting_down,
+)
+
+from wiring.collecting import set_up_collecting
+from wiring.logs import set_up_logging
+from wiring.settings import read_settings
+
+PROCESS = "workers.process"
+
+
+@setup_logging.connect
+def _set_up_logging(**_: object) -> None:
+    set_up_logging(read_settings().log_level)
+
+
+@worker_init.connect
+def _import_what_workers_need(**_: object) -> None:
+    import_module(PROCESS)
+    import_module("autoevals")
+    set_up_collecting()
+
+
+@worker_process_init.connect
+def _begin(**_: object) -> None:
+    import_module(PROCESS).forget()
+
+
+@worker_shutting_down.connect
+def _stop_judging(**_: object) -> None:
+    import_module(PROCESS).stop_judging()
+
+
+@worker_process_shutdown.connect
+@worker_shutdown.connect
+def _close(**_: object) -> None:
+    import_module(PROCESS).close()
