@@ -38,6 +38,7 @@ CONTROL_FIELDS = frozenset({
 OBJECT_FIELDS = (
     "metadata", "span_attributes", "context", "origin", "facets", "classifications",
 )
+CALLER_FIELDS = frozenset({"caller_filename", "caller_functionname", "caller_lineno"})
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -231,8 +232,8 @@ def _check_metrics(metrics: Json) -> None:
     if not isinstance(metrics, dict):
         raise BadInput("an object of name: number", path="metrics")
     for name, value in metrics.items():
-        if value is None or isinstance(value, dict):   # some SDKs nest details here
-            continue
+        if value is None or isinstance(value, dict) or name in CALLER_FIELDS:
+            continue   # some SDKs nest details here; older ones say who called
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise BadInput("a metric is a number, or null", path=f"metrics.{name}")
         if name in {"start", "end"} and not 0 <= value <= SECONDS_MAX:

@@ -37,12 +37,13 @@ class ExplainRecords:
                      select id from project where org_id = %s and deleted_at is null
                         and (%s::uuid is null or id = %s)),
                    found as (
-                     select project_id, span.id, span_id, span_attributes ->> 'name' as name, seq
+                     select project_id, span.id, span_id, seq,
+                            span_attributes ->> 'name' as name
                        from reachable join span on span.project_id = reachable.id
                       where object_type = 'project_logs' and object_id = reachable.id
                         and span.id = %s and deleted_at is null
                      union
-                     select project_id, span.id, span_id, span_attributes ->> 'name', seq
+                     select project_id, span.id, span_id, seq, span_attributes ->> 'name'
                        from reachable join span on span.project_id = reachable.id
                       where span_id = %s and object_type = 'project_logs'
                         and deleted_at is null)

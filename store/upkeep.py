@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from store.database import Cursor, Database
 
-DATA_TABLES = ("outcome", "outbox", "row_at_end", "span", "comment", "audit_entry")
+DATA_TABLES = (
+    "outcome", "outbox", "row_at_end", "span", "comment", "audit_entry", "rejected_row",
+)
 
 PIECE = 5000
 """Rows that one transaction removes."""
