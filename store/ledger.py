@@ -14,7 +14,7 @@ from uuid import UUID
 from psycopg import DataError
 
 from flows.score import DEATHS_MAX, batch_size
-from flows.work import Asked, Assignment, Claim, Execution, Retry
+from flows.work import HEAVY, Asked, Assignment, Claim, Execution, Retry
 from spans.clock import Clock
 from spans.ids import ObjectId, ProjectId, Xact
 from spans.outcome import BUG, POISONED, Failure, OutcomeKey, Verdict
@@ -24,10 +24,6 @@ from store.counters import Counts
 from store.database import Cursor, Database
 from store.record import lock_rows, record
 from store.subjects import read_subjects
-
-HEAVY_LEASE_FACTOR = 20
-"""A heavy scorer holds the interpreter while it runs and cannot renew its lease, so that is to
-outlast the worker's hard time limit. Should the worker die, it ends at once all the same."""
 
 COLUMNS = frozenset({"input", "output", "expected", "metadata", "tags"})
 
@@ -65,12 +61,19 @@ FOLLOWERS = f"""
 
 
 class Ledger:
-    """Implements flows.score.ScoreStore."""
+    """Implements flows.score.ScoreStore.
 
-    def __init__(self, database: Database, clock: Clock, *, lease_s: float) -> None:
+    A heavy scorer holds the interpreter while it runs and cannot renew its lease, so that
+    outlasts the time after which its process is killed (`heavy_timeout_s`).
+    """
+
+    def __init__(
+        self, database: Database, clock: Clock, *, lease_s: float, heavy_timeout_s: float
+    ) -> None:
         self._database = database
         self._clock = clock
         self._lease_s = lease_s
+        self._heavy_lease_s = lease_s + heavy_timeout_s
 
     def claim(self, queue: str, limit: int) -> list[Claim]:
         """See ScoreStore. The attempt is committed before anything else is done."""
@@ -82,7 +85,7 @@ class Ledger:
                     "limits": [batch_size(limit, deaths) for deaths in range(DEATHS_MAX)],
                     "deaths_max": DEATHS_MAX,
                     "owner": self._database.owner,
-                    "lease": self._lease_s * (HEAVY_LEASE_FACTOR if queue == "heavy" else 1),
+                    "lease": self._heavy_lease_s if queue == HEAVY else self._lease_s,
                 },
             )
             leads = sorted(cursor.fetchall(), key=lambda row: row[1:5])
@@ -130,7 +133,7 @@ class Ledger:
         now_s = self._clock().timestamp()
         verdict = Verdict(failure=failure, started_at=now_s, run_ms=0.0)
         self.record([
-            (claim, Execution(assignment=claim.assignment, verdict=verdict, queue="heavy",
+            (claim, Execution(assignment=claim.assignment, verdict=verdict, queue=HEAVY,
                               attempts=claim.attempts))
             for claim in claims if claim.assignment is not None
         ])

@@ -110,7 +110,9 @@ def open_services(settings: Settings, *, clock: Clock = system_clock) -> Service
         leases=Leases(database, lease_s=settings.lease_s),
         outcomes=Outcomes(database),
         recent=RecentRows(database, clock),
-        ledger=Ledger(database, clock, lease_s=settings.lease_s),
+        ledger=Ledger(
+            database, clock, lease_s=settings.lease_s, heavy_timeout_s=settings.heavy_timeout_s
+        ),
         explain=ExplainRecords(database, match_records),
         following=Following(database),
         upkeep=Upkeep(

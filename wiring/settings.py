@@ -70,6 +70,12 @@ class Settings(BaseModel):
     lease_s: float = Field(
         60.0, gt=0, description="How long a silent worker keeps what it claimed, seconds"
     )
+    heavy_timeout_s: float = Field(
+        300.0,
+        ge=30,
+        description="A heavy worker's process that is busy for longer is killed, seconds; at "
+        "the third time its span is poisoned",
+    )
     match_processes: int = Field(2, ge=1, le=64, description="Processes of the match worker")
     heavy_processes: int = Field(1, ge=1, le=64, description="Processes of the heavy worker")
     cost_limit: float = Field(

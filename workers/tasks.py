@@ -20,7 +20,7 @@ def match() -> str:
     return run_match()
 
 
-@app.task(name="tallyard.score_heavy", queue="heavy", time_limit=900)
+@app.task(name="tallyard.score_heavy", queue="heavy")
 def score_heavy() -> str:
     """Run slow scorers. Safe to repeat: a result counts only under its claim's fence."""
     from workers.process import run_heavy  # noqa: PLC0415
