@@ -9,6 +9,8 @@ what was claimed before it ends with its time alone.
 
 from __future__ import annotations
 
+import time
+
 from flows.work import MATCH
 from store.database import APPLICATION, Cursor, Database
 
@@ -18,19 +20,28 @@ ALIVE = f"""
 """
 
 
+LOOK_S = 1.0
+
+
 class Leases:
     """Ends leases. Every method is safe to repeat."""
 
     def __init__(self, database: Database, *, lease_s: float) -> None:
         self._database = database
         self._lease_s = lease_s
+        self._look_again_at = 0.0
 
     def release_abandoned(self) -> int:
         """End the leases of processes that are gone, and those that ran out; how many.
 
+        Looks once in LOOK_S at most: a ring for each request would have it look for each.
         Safe to run anywhere: a process that still lives keeps its own. Where a pooler hides
         the connections' names, ours too is not to be seen, and leases simply run out.
         """
+        now = time.monotonic()
+        if now < self._look_again_at:
+            return 0
+        self._look_again_at = now + LOOK_S
         with self._database.cursor() as cursor:
             cursor.execute(f"select %s in ({ALIVE})", (self._database.owner,))
             if cursor.fetchone() != (True,):

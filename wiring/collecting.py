@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 
-YOUNG_OBJECTS = 100_000
+YOUNG_OBJECTS = 30_000
 
 
 def set_up_collecting() -> None:
