@@ -98,18 +98,18 @@ def test_a_claim_whose_worker_lives_survives_any_number_of_deaths_of_postgres(
         judge=judge,
     )
     checker.watch()
-    judge.then(*["ok;delay=6"] * 4)
+    judge.then(*["ok;delay=14"] * 3)
     request = checker.log.send([span("slow")])
     stack.insert(project, span("slow"))
     checker.log.acknowledge(request)
 
     stack.wait_until(lambda: judge.calls, deadline_s=30, what="the call")
-    for _ in range(3):
-        noticed = stack.log_text("judge").count(NOTICED)
+    for _ in range(2):
+        noticed = stack.log_text("match").count(NOTICED)
         postgres.die(signal.SIGKILL)
         stack.wait_until(
-            lambda noticed=noticed: stack.log_text("judge").count(NOTICED) > noticed,
-            deadline_s=30, what="the judge worker to notice",
+            lambda noticed=noticed: stack.log_text("match").count(NOTICED) > noticed,
+            deadline_s=30, what="a worker to notice",
         )
         postgres.start()
 
