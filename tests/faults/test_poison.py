@@ -70,7 +70,7 @@ def test_a_span_that_kills_the_match_worker_keeps_no_other_from_its_scores(
     make_stack: Callable[..., Stack], judge: FakeJudge
 ) -> None:
     """Ten seconds of Levenshtein run while matching, since no cost bound forbids it here."""
-    stack = make_stack(cost_limit="1e12")
+    stack = make_stack(cost_limit="1e12", lease_s="60")
     stack.start("api", "match", "heavy", "beat")
     project = stack.project()
     rule = stack.rule(project, "Levenshtein")
