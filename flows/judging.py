@@ -144,12 +144,16 @@ class Judging:
     async def _patiently(self, work: Callable[[T], None], argument: T) -> None:
         """Do it, and again while the store is away: the answers in hand are paid for."""
         until = time.monotonic() + PATIENCE_S
+        has_told = False
         while True:
             try:
                 await asyncio.to_thread(work, argument)
-            except TransientError:
+            except TransientError as error:
                 if time.monotonic() > until:
                     raise
+                if not has_told:
+                    logger.warning("judge: %s; answers in hand wait for it", error)
+                    has_told = True
                 await asyncio.sleep(POLL_S)
             else:
                 return
