@@ -1,4 +1,4 @@
-"""A worker that is asked to stop ends what it has in hand, and leaves nothing behind."""
+"""A worker that is asked to stop leaves nothing behind that others would have to wait for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from load import span
 from stack import Stack
 
 
-def test_a_judge_worker_asked_to_stop_records_what_it_has_asked(
+def test_a_judge_worker_asked_to_stop_holds_nothing_and_counts_as_no_death(
     own_stack: Stack, stack_judge: FakeJudge
 ) -> None:
     own_stack.start("api", "match", "judge")
@@ -26,10 +26,11 @@ def test_a_judge_worker_asked_to_stop_records_what_it_has_asked(
         lambda: not own_stack.is_running("judge"), deadline_s=15, what="the worker's end"
     )
 
-    assert query(own_stack.database_url, "select state, attempts from outcome") == [
-        {"state": "completed", "attempts": 1}
+    assert query(own_stack.database_url, "select owner, deaths from outcome") == [
+        {"owner": None, "deaths": 0}
     ]
-    assert asked(stack_judge, "stopping") == 1
+    own_stack.start("judge")
+    assert own_stack.scored(project, "stopping")["scores"].keys() == {"Factuality"}
 
 
 def asked(judge: FakeJudge, row_id: str) -> int:
