@@ -48,9 +48,12 @@ PATIENCE_S = 30.0
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Judging:
-    """The collaborators, and how many calls may be under way at once."""
+    """The collaborators, and how many calls may be under way at once.
+
+    `stopping` is set, from any thread, when the worker is to stop.
+    """
 
     store: JudgeStore
     judge: Judge
@@ -58,7 +61,7 @@ class Judging:
     in_flight_max: int
     renew_s: float
     stopping: threading.Event = field(default_factory=threading.Event)
-    _renewed_at: list[float] = field(default_factory=lambda: [0.0])
+    renewed_at: float = 0.0     # by time.monotonic
 
     async def drain(self, *, stop_after_s: float) -> int:
         """Judge what is due until nothing is; claims nothing more after `stop_after_s`.
@@ -125,8 +128,8 @@ class Judging:
             await self._patiently(self.store.record, executions)
         if retries:
             await self._patiently(self.store.postpone, retries)
-        if time.monotonic() - self._renewed_at[0] > self.renew_s:
-            self._renewed_at[0] = time.monotonic()
+        if time.monotonic() - self.renewed_at > self.renew_s:
+            self.renewed_at = time.monotonic()
             await self._patiently(self.store.renew, JUDGE)
 
     async def _claim(self, room: int) -> list[Claim]:
