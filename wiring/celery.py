@@ -43,7 +43,6 @@ def make_celery(redis_url: str) -> Celery:
             "socket_keepalive": True,
             "health_check_interval": 25,     # notices a connection that is only half open
         },
-        redis_backend_health_check_interval=25,
         beat_schedule={
             **{
                 f"ring {queue}": {
