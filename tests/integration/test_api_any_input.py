@@ -13,7 +13,11 @@ from hypothesis import strategies as st
 from stack import Stack
 
 from spans.event import CONTROL_FIELDS
-from spans.row import JSON_FIELDS
+
+STRUCTURED = (
+    "scores", "metadata", "metrics", "tags", "span_attributes", "context", "origin", "facets",
+    "classifications",
+)
 
 EXAMPLES = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -37,7 +41,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
     max_leaves=12,
 )
 FIELD_NAMES = [
-    *sorted(CONTROL_FIELDS), *JSON_FIELDS, "input", "output", "expected", "error", "created",
+    *sorted(CONTROL_FIELDS), *STRUCTURED, "input", "output", "expected", "error", "created",
     "span_id", "root_span_id", "span_parents",
 ]
 LIKELY = st.fixed_dictionaries({}, optional={
