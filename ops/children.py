@@ -25,6 +25,8 @@ from spans.errors import SetupError
 # linux/prctl.h and linux/capability.h
 PR_SET_PDEATHSIG = 1
 PR_SET_KEEPCAPS = 8
+PR_SET_SECUREBITS = 28
+SECBIT_NO_SETUID_FIXUP = 1 << 2
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 CAP_DAC_OVERRIDE = 1
@@ -125,6 +127,8 @@ def drop_root(uid: int) -> None:
     on_linux = sys.platform == "linux"
     if on_linux:
         libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)
+        # Else access(2), by which initdb looks for its programs, asks as if without the power.
+        libc.prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0)
     os.setgroups([])
     os.setgid(uid)
     os.setuid(uid)
@@ -137,6 +141,7 @@ def drop_root(uid: int) -> None:
         if libc.capset(header, struct.pack("6I", bits, bits, bits, 0, 0, 0)) == 0:
             libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0)
             return
+    libc.capset(header, struct.pack("6I", 0, 0, 0, 0, 0, 0))
 
 
 def wait_until(

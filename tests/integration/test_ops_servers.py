@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
 import signal
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,9 +18,12 @@ import redis
 from sqlalchemy import create_engine, make_url, text
 
 from ops.children import wait_until
-from ops.postgres import start_postgres
+from ops.postgres import MAJOR_VERSION, WHEEL, start_postgres
 from ops.valkey import start_valkey
 from spans.errors import SetupError
+
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -136,3 +143,28 @@ def test_valkey_listens_on_no_port(redis_url):
 
 def test_a_fresh_database_is_migrated_and_empty(fresh_database_url):
     assert answer(fresh_database_url, "select count(*) from alembic_version") == 1
+
+
+def test_postgres_starts_from_a_checkout_below_a_folder_that_others_may_not_enter(folder: Path):
+    # As below /root: the server runs as nobody there, and initdb looks for its programs.
+    spec = importlib.util.find_spec(WHEEL)
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    wheel = Path(spec.submodule_search_locations[0])
+    programs = f"pginstall{MAJOR_VERSION}"
+    shutil.copytree(wheel / programs, folder / WHEEL / programs, symlinks=True)
+    libraries = f"{WHEEL}.libs"
+    shutil.copytree(wheel.with_name(libraries), folder / libraries, symlinks=True)
+    (folder / WHEEL / "__init__.py").touch()
+    code = (
+        "import sys; from pathlib import Path; from ops.postgres import start_postgres;"
+        "child, url = start_postgres(Path(sys.argv[1]) / 'pg', log=Path(sys.argv[1]) / 'log');"
+        "child.stop(patience_s=5); print(url)"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False,
+        env={"PATH": os.defpath, "PYTHONPATH": f"{folder}:{ROOT}"},
+    )
+
+    assert done.stdout.startswith("postgresql"), done.stderr
