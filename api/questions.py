@@ -20,6 +20,8 @@ from spans.errors import BadInput, NotFound
 from spans.ids import ProjectId
 from spans.json import Json
 
+RETRY_FIELDS = ("class", "since", "rule_id")
+
 
 async def explain_span(request: Request, context: Context, principal: Principal) -> Response:
     """What each rule did with a span, by its row id or span id."""
@@ -44,9 +46,17 @@ async def retry(request: Request, context: Context, principal: Principal) -> Res
     """Run errored outcomes again."""
     project_id = await _project(request, context, principal)
     body = await json_body(request, context)
+    if unknown := body.keys() - set(RETRY_FIELDS):
+        raise BadInput(
+            f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(RETRY_FIELDS)}"
+        )
     rule = _text(body.get("rule_id"), "rule_id")
     rule_id = rule_id_of(rule) if rule is not None else None
-    if rule is not None and rule_id is None:
+    rules = context.services.rules
+    if rule is not None and (
+        rule_id is None
+        or await in_thread(lambda: rules.find_rule(principal.org_id, rule_id)) is None
+    ):
         raise NotFound("no such project score")
     asked = read_retry(_text(body.get("class"), "class"), _text(body.get("since"), "since"),
                        rule_id)

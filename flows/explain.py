@@ -72,6 +72,7 @@ class Candidate:
     """A row that an ambiguous id could mean."""
 
     project_id: str
+    project_name: str
     id: str
     span_id: str
     name: str | None
@@ -347,7 +348,11 @@ def _why_undecided(subject: Subject, record: MatchRecord | None) -> tuple[str, s
             "not finished: metrics.end is not set; a logger over REST sends it itself",
         )
     if subject.trigger_xact is None:
-        return "skip_requested", "every write so far said _skip_async_scoring"
+        return (
+            "skip_requested",
+            "no write so far put it up for matching: each was feedback, or said "
+            "_skip_async_scoring",
+        )
     if record is None:
         return "not_matched", "the match record is older than its retention time"
     if record.matched_at is None:

@@ -39,6 +39,7 @@ class ErrorSummary:
     """How many outcomes of a project are errored, and the latest message of each kind."""
 
     rule_id: str
+    rule_name: str | None     # None: it has been deleted
     scorer: str
     error_class: str
     count: int

@@ -46,6 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
     except SetupFailed as failure:
         sys.stderr.write(f"{failure}\n")
         return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("Stopped; run the command again to go on.\n")
+        return 130
     return 0
 
 

@@ -153,7 +153,8 @@ def show_example(api: Api, *, say: Callable[[str], None]) -> None:
     if missing:
         say(f"After {WAIT_S:g} s {missing} answers have no score yet: see the workers' logs.")
     else:
-        say(f"All answers were scored {time.monotonic() - began_s:.1f} s after the first.\n")
+        say(f"All answers were scored {time.monotonic() - began_s:.1f} s after the first.")
+        say(f"Ask why: . .venv/bin/activate; tallyard explain {next(iter(answers_by_id))}\n")
 
 
 def _make_rules(api: Api, project_id: str) -> None:

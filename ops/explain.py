@@ -24,9 +24,12 @@ def explain_command(span_id: str, *, project: str | None, wants_json: bool) -> N
     elif isinstance(told, Explanation):
         _show(told)
     else:
-        click.echo(f"{span_id!r} could be any of these; ask by the row id:")
+        click.echo(f"{span_id!r} could be any of these; ask by the row id, with --project:")
         for one in told:
-            click.echo(f"  row {one.id}  span {one.span_id}  {one.name or ''}")
+            click.echo(
+                f"  row {one.id}  span {one.span_id}  {one.name or ''}  "
+                f"(project {one.project_name})"
+            )
 
 
 def _show(told: Explanation) -> None:

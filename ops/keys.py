@@ -37,6 +37,8 @@ def create(*, name: str, role: str, project: str | None, as_json: bool) -> None:
             now=here.services.clock(),
             random_text=secrets.token_urlsafe,
         )
+    reach = f"the project {project!r}" if project else "every project"
+    click.echo(f"A key of role {role} for {reach}:", err=True)
     click.echo(json.dumps({"key": key}) if as_json else key)
 
 

@@ -13,6 +13,8 @@ from spans.errors import NotFound
 from spans.ids import OrgId
 from wiring.services import Services, open_services
 
+NAMES_SHOWN = 20
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
@@ -28,9 +30,10 @@ class Opened:
             if (found := projects.project_named(self.org_id, name)) is None:
                 raise NotFound(f"there is no project {name!r}")
             return found
-        every = projects.list_projects(self.org_id, ListPage(limit=2), None)
+        every = projects.list_projects(self.org_id, ListPage(limit=NAMES_SHOWN), None)
         if len(every) != 1:
-            raise NotFound("name the project: --project NAME")
+            names = ", ".join(sorted(project.name for project in every)) or "none yet"
+            raise NotFound(f"name the project: --project NAME (there are: {names})")
         return every[0]
 
 

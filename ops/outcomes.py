@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from flows.outcomes import read_retry
-from flows.rules import rule_id_of
 from flows.work import HEAVY, JUDGE
 from ops.opened import opened
+from ops.rules import rule_named
 
 
 @click.group()
@@ -23,26 +23,31 @@ def errors(*, project: str | None) -> None:
         found = here.services.outcomes.errors(here.project(project).id)
     for one in found:
         click.echo(
-            f"{one.count:>7}  {one.error_class:<18} {one.scorer}  (rule {one.rule_id}, last "
-            f"{one.last_at})\n         {one.last_message}"
+            f"{one.count:>7}  {one.error_class:<18} {one.scorer}  "
+            f"({one.rule_name or 'a deleted rule'}, last {one.last_at})\n"
+            f"         {one.last_message}"
         )
-    if not found:
+    if found:
+        click.echo("run them again with `tallyard outcomes retry` (not those of deleted rules)")
+    else:
         click.echo("nothing is errored")
 
 
 @outcomes.command()
 @click.option("--class", "error_class", help="Only this class, as `outcomes errors` shows it.")
 @click.option("--since", help="Only what ended within this time: 90s, 30m, 1h, 2d.")
-@click.option("--rule", help="Only this rule's (its id).")
+@click.option("--rule", help="Only this rule's (its name or id).")
 @click.option("--project", help="Its name; not needed where there is only one.")
 def retry(
     *, error_class: str | None, since: str | None, rule: str | None, project: str | None
 ) -> None:
     """Run errored outcomes again, from their first attempt."""
-    asked = read_retry(error_class, since, rule_id_of(rule) if rule else None)
     with opened() as here:
         services = here.services
-        count = services.outcomes.retry(here.project(project).id, asked)
+        found = here.project(project)
+        rule_id = rule_named(here, found, rule).id if rule else None
+        asked = read_retry(error_class, since, rule_id)
+        count = services.outcomes.retry(found.id, asked)
         for queue in (HEAVY, JUDGE):
             services.bell.ring_now(queue)
     click.echo(f"{count} outcomes are pending again")

@@ -30,6 +30,11 @@ MARKS = {
     ChangeKind.KEEP: " ",
 }
 
+NOTES = {
+    ChangeKind.DELETE: "  (not in the file: deleted)",
+    ChangeKind.KEEP: "  (not in the file: kept; --prune deletes it)",
+}
+
 
 @click.group()
 def rules() -> None:
@@ -91,7 +96,7 @@ def recent(rule: str, *, last: int, project: str | None) -> None:
         services = here.services
         done = score_recent(
             services.recent,
-            _rule_named(here, found, rule),
+            rule_named(here, found, rule),
             where=ObjectRef(found.id, ObjectType.PROJECT_LOGS, ObjectId(found.id)),
             last=last,
             clock=services.clock,
@@ -120,7 +125,8 @@ def _rules(here: Opened, project: Project) -> list[ProjectScore]:
     return [rule for rule in found if rule.score_type == ONLINE]
 
 
-def _rule_named(here: Opened, project: Project, text: str) -> ProjectScore:
+def rule_named(here: Opened, project: Project, text: str) -> ProjectScore:
+    """The project's rule of this name or id. Raises NotFound."""
     for rule in _rules(here, project):
         if text in {rule.name, str(rule.id)}:
             return rule
@@ -130,8 +136,7 @@ def _rule_named(here: Opened, project: Project, text: str) -> ProjectScore:
 def _show(wanted: RulesFile, changes: tuple[Change, ...], *, is_new: bool) -> None:
     click.echo(f"project {wanted.project}{' (new)' if is_new else ''}")
     for change in changes:
-        note = "  (not in the file; --prune deletes it)" if change.body is None else ""
-        click.echo(f"{MARKS[change.kind]} {change.name}{note}")
+        click.echo(f"{MARKS[change.kind]} {change.name}{NOTES.get(change.kind, '')}")
         for line in change.lines:
             click.echo(f"    {line}")
     if all(change.kind is ChangeKind.KEEP for change in changes):

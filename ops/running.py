@@ -21,8 +21,9 @@ def running_settings() -> Settings:
     state = data.read_state() if data.holder() is not None else None
     if state is None:
         raise SetupError(
-            f"Nothing runs on {data.path}: start it with `tallyard up` (or `make run`), or set "
-            "TALLYARD_DATABASE_URL and TALLYARD_REDIS_URL."
+            f"Nothing runs on {data.path}: start it with `tallyard up` (or `make run`). If it "
+            "runs on other data, go to its folder or set TALLYARD_DATA_DIR; for servers of "
+            "your own set TALLYARD_DATABASE_URL and TALLYARD_REDIS_URL."
         )
     return settings.model_copy(
         update={

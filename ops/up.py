@@ -180,6 +180,8 @@ class Run:
         key = self.data.api_key.read_text().strip()
         self.say(f"  API key   {key}  (in {self.data.api_key})")
         self.say(f"  Logs      {self.data.logs}")
+        self.say("Point an application that logs with the SDK at it:")
+        self.say(f"  export BRAINTRUST_APP_URL={self.api_url} BRAINTRUST_API_KEY={key}")
         self.say("Ctrl-C stops everything.\n")
 
     def _write_state(self) -> None:

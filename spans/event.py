@@ -35,6 +35,12 @@ CONTROL_FIELDS = frozenset({
 })
 """Not content: instructions to us, where the row lives, or what we ourselves show."""
 
+FEEDBACK_FIELDS = frozenset({
+    "scores", "expected", "tags", "metadata", "created", "span_id", "root_span_id",
+    "span_parents",
+})
+"""All that feedback speaks of, and what SDKs repeat beside it."""
+
 OBJECT_FIELDS = (
     "metadata", "span_attributes", "context", "origin", "facets", "classifications",
 )
@@ -113,8 +119,13 @@ def _with_controls(
         key=RowKey(where, row_id),
         fields=fields,
         is_merge=is_merge,
-        # A merge that names its source is a person's word on the row, sent by an SDK.
-        is_feedback=is_merge and event.get("_audit_source") is not None,
+        # A merge that names its source is a person's word on the row, sent by an SDK; unless
+        # the SDK has folded it into the end of the span, to send both as one.
+        is_feedback=(
+            is_merge
+            and event.get("_audit_source") is not None
+            and fields.keys() <= FEEDBACK_FIELDS
+        ),
         is_delete=event.get("_object_delete") is True,
         merge_paths=_paths(event.get("_merge_paths")),
         array_deletes=_array_deletes(event.get("_array_delete")),

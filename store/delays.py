@@ -17,6 +17,9 @@ from spans.scoring import OutcomeState
 from store.counters import Counts
 
 BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
+WAIT_MAX_S = 30 * 86400.0
+"""A span that ended longer ago was logged late, or by a wrong clock: no delay of ours."""
+
 BUCKET_LABELS = (*(f"{bound:g}" for bound in BUCKETS_S), "+Inf")
 
 
@@ -63,7 +66,11 @@ def count_executions(
         outcomes[
             assignment.scorer.name, state, failure.error_class if failure else ""
         ] += written
-        if state == OutcomeState.COMPLETED and ended_at is not None:
+        if (
+            state == OutcomeState.COMPLETED
+            and ended_at is not None
+            and verdict.started_at - ended_at < WAIT_MAX_S
+        ):
             wait.observe(verdict.started_at - ended_at)
             run.observe(now_s - verdict.started_at)
         if verdict.result is not None and (usage := verdict.result.usage).calls:

@@ -34,26 +34,31 @@ class ExplainRecords:
         with self._database.cursor() as cursor:
             cursor.execute(
                 """with reachable as materialized (
-                     select id from project where org_id = %s and deleted_at is null
+                     select id, name as project_name from project
+                      where org_id = %s and deleted_at is null
                         and (%s::uuid is null or id = %s)),
                    found as (
-                     select project_id, span.id, span_id, seq,
+                     select project_id, project_name, span.id, span_id, seq,
                             span_attributes ->> 'name' as name
                        from reachable join span on span.project_id = reachable.id
                       where object_type = 'project_logs' and object_id = reachable.id
                         and span.id = %s and deleted_at is null
                      union
-                     select project_id, span.id, span_id, seq, span_attributes ->> 'name'
+                     select project_id, project_name, span.id, span_id, seq,
+                            span_attributes ->> 'name'
                        from reachable join span on span.project_id = reachable.id
                       where span_id = %s and object_type = 'project_logs'
                         and deleted_at is null)
-                   select project_id::text, id, span_id, name from found
+                   select project_id::text, project_name, id, span_id, name from found
                     order by seq desc limit %s""",
                 (org_id, project_id, project_id, text, text, CANDIDATES_MAX),
             )
             return [
-                Candidate(project_id=project, id=row_id, span_id=span_id, name=name)
-                for project, row_id, span_id, name in cursor
+                Candidate(
+                    project_id=project, project_name=project_name, id=row_id,
+                    span_id=span_id, name=name,
+                )
+                for project, project_name, row_id, span_id, name in cursor
             ]
 
     def subject(self, candidate: Candidate) -> Subject:

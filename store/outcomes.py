@@ -55,7 +55,8 @@ class Outcomes:
         """See OutcomeStore. The most numerous first."""
         with self._database.cursor() as cursor:
             cursor.execute(
-                """select kind.*, latest.error_message, latest.finished_at
+                """select kind.*, latest.error_message, latest.finished_at,
+                          project_score.name
                      from (select origin_id, scorer, error_class, count(*) as number
                              from outcome where project_id = %s and state = 'errored'
                             group by 1, 2, 3) kind
@@ -65,13 +66,14 @@ class Outcomes:
                           and origin_id = kind.origin_id and scorer = kind.scorer
                           and error_class = kind.error_class
                         order by finished_at desc limit 1) latest on true
+                     left join project_score on project_score.id = kind.origin_id
                     order by number desc""",
                 (project_id, project_id),
             )
             return [
                 ErrorSummary(
-                    rule_id=str(rule_id), scorer=scorer, error_class=error_class, count=count,
-                    last_message=message, last_at=last_at.isoformat(),
+                    rule_id=str(rule_id), rule_name=name, scorer=scorer,
+                    error_class=error_class, count=count, last_message=message, last_at=last_at.isoformat(),
                 )
-                for rule_id, scorer, error_class, count, message, last_at in cursor
+                for rule_id, scorer, error_class, count, message, last_at, name in cursor
             ]

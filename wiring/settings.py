@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
@@ -47,7 +48,9 @@ class Settings(BaseModel):
     )
     example: bool = Field(default=True, description="Load the example into an empty store")
     org_name: str = Field("tallyard", description="Organisation that is made at first start")
-    log_level: str = Field("INFO", description="Least level that is logged")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Least level that is logged: DEBUG, INFO, WARNING or ERROR"
+    )
 
     judge_base_url: str = Field(
         "https://api.openai.com/v1", description="OpenAI-compatible endpoint of the LLM judge"

@@ -22,7 +22,6 @@ from ops.postgres import MAJOR_VERSION, WHEEL, start_postgres
 from ops.valkey import start_valkey
 from spans.errors import SetupError
 
-
 ROOT = Path(__file__).parents[2]
 
 
