@@ -73,7 +73,8 @@ class Outcomes:
             return [
                 ErrorSummary(
                     rule_id=str(rule_id), rule_name=name, scorer=scorer,
-                    error_class=error_class, count=count, last_message=message, last_at=last_at.isoformat(),
+                    error_class=error_class, count=count, last_message=message,
+                    last_at=last_at.isoformat(),
                 )
                 for rule_id, scorer, error_class, count, message, last_at, name in cursor
             ]
