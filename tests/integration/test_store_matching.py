@@ -1,0 +1,255 @@
+"""Matching and the ledger where two meet: late workers, changed rules, shared runs."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from flows.ingest import IngestAnswer, IngestRequest
+from flows.match import Matcher
+from flows.outcomes import RetryRequest
+from flows.rules import ProjectScore, read_rule
+from flows.run import run_assignment
+from flows.score import executed
+from flows.work import HEAVY
+from spans.clock import system_clock
+from spans.errors import Contended
+from spans.event import BodyText, Limits, read_event
+from spans.ids import ObjectId, OrgId, ProjectId, RuleId
+from spans.json import JsonObject
+from spans.row import ObjectRef, ObjectType
+from store.database import Database
+from store.ingest import SpanWriter
+from store.ledger import Ledger
+from store.matching import MatchRecords
+from store.outcomes import Outcomes
+from store.projects import Projects
+from store.rules import Rules
+
+LIMITS = Limits(depth_max=64, nodes_max=10_000)
+
+
+@dataclass
+class World:
+    """One project on a database of its own, and what works on it."""
+
+    database: Database
+    where: ObjectRef
+
+    def __post_init__(self) -> None:
+        self.rules = Rules(self.database)
+        self.records = MatchRecords(self.database, system_clock, lease_s=60)
+        self.matcher = Matcher(store=self.records, cost_limit=1e7)
+        self.ledger = Ledger(self.database, system_clock, lease_s=60, heavy_timeout_s=60)
+
+    def rule(self, name: str, scorer: str = "Levenshtein", **online: object) -> ProjectScore:
+        body = read_rule({
+            "name": name, "score_type": "online",
+            "config": {"online": {
+                "sampling_rate": 1, "scorers": [{"type": "global", "name": scorer}], **online,
+            }},
+        })
+        return self.rules.create_rule(
+            self.where.project_id, RuleId(uuid.uuid4()), body, replace=True
+        )[0]
+
+    def write(self, *events: JsonObject) -> IngestAnswer:
+        writer = SpanWriter(self.database, system_clock, resend_minutes=60)
+        body = BodyText(b"")
+        (answer,) = writer.write([
+            IngestRequest(
+                org_id=OrgId(uuid.uuid4()), key_id="key", body_hash=uuid.uuid4().bytes * 2,
+                writes=tuple(
+                    read_event(event, self.where, LIMITS, new_id=str, body=body)
+                    for event in events
+                ),
+            )
+        ])
+        assert isinstance(answer, IngestAnswer), answer
+        return answer
+
+    def ended(self, output: str, **more: object) -> JsonObject:
+        return {
+            "id": "a", "output": output, "expected": "kitten", "metrics": {"end": time.time()},
+            **more,
+        }
+
+    def match(self) -> None:
+        while self.matcher.match_some():
+            pass
+
+    def score_heavy(self) -> None:
+        while claims := self.ledger.claim(HEAVY, 16):
+            for claim in claims:
+                assert claim.assignment is not None
+                verdict = run_assignment(claim.assignment)
+                self.ledger.record([(claim, executed(claim, verdict, HEAVY))])
+
+    def one(self, query: str) -> object:
+        with self.database.cursor() as cursor:
+            cursor.execute(query.encode())
+            row = cursor.fetchone()
+        return row[0] if row else None
+
+    def scores(self) -> object:
+        return self.one("select scores from span where id = 'a'")
+
+    def states(self) -> object:
+        return self.one(
+            "select array_agg(state order by subject_version, state) from outcome"
+        )
+
+    def score_spans(self) -> object:
+        return self.one(
+            "select count(*) from span where span_attributes ->> 'purpose' = 'scorer'"
+        )
+
+
+@pytest.fixture
+def world(fresh_database_url: str) -> Iterator[World]:
+    database = Database(fresh_database_url)
+    projects = Projects(database)
+    org = projects.ensure_organization(OrgId(uuid.uuid4()), "acme")
+    project, _ = projects.get_or_create_project(org, ProjectId(uuid.uuid4()), "app", None)
+    yield World(database, ObjectRef(project.id, ObjectType.PROJECT_LOGS, ObjectId(project.id)))
+    database.close()
+
+
+def test_a_late_match_of_an_older_write_leaves_the_newer_score_alone(world: World) -> None:
+    world.rule("close")
+    world.write(world.ended("kitten"))
+    world.match()
+    world.write(world.ended("mitten"))
+    (late,) = world.records.claim_entries(500)
+    decided_late = world.matcher.decide(late)
+    world.write(world.ended("bitten"))
+    world.match()
+    newest = world.scores()
+
+    world.records.record_match(decided_late)
+
+    assert world.scores() == newest
+    assert newest is not None
+    assert world.score_spans() == 1
+
+
+def test_what_waits_for_a_scorer_that_was_answered_already_is_claimed_by_itself(
+    world: World,
+) -> None:
+    world.matcher = Matcher(store=world.records, cost_limit=1e-9)   # all to the heavy queue
+    world.rule("first")
+    world.write(world.ended("sitting"))
+    world.match()
+    world.score_heavy()
+    world.rule("second")
+    world.write({
+        "id": "a", "_is_merge": True,
+        "_async_scoring_control": {"kind": "state_force_reselect"},
+    })
+    world.match()
+
+    world.score_heavy()
+
+    assert world.states() == ["completed", "completed"]
+
+
+def test_a_rule_that_joins_a_run_under_way_gets_its_result(world: World) -> None:
+    world.matcher = Matcher(store=world.records, cost_limit=1e-9)
+    world.rule("first")
+    world.write(world.ended("sitting"))
+    world.match()
+    (claim,) = world.ledger.claim(HEAVY, 16)
+    world.rule("second")
+    world.write({
+        "id": "a", "_is_merge": True,
+        "_async_scoring_control": {"kind": "state_force_reselect"},
+    })
+    world.match()
+    assert claim.assignment is not None
+
+    world.ledger.record([(claim, executed(claim, run_assignment(claim.assignment), HEAVY))])
+
+    assert world.states() == ["completed", "completed"]
+    assert world.ledger.claim(HEAVY, 16) == []
+
+
+def test_rules_that_change_while_a_match_is_decided_have_it_decided_anew(world: World) -> None:
+    rule = world.rule("close")
+    world.write(world.ended("sitting"))
+    (batch,) = world.records.claim_entries(500)
+    decided = world.matcher.decide(batch)
+    world.rules.delete_rule(rule)
+
+    with pytest.raises(Contended):
+        world.records.record_match(decided)
+
+    assert world.scores() is None
+    assert world.states() is None
+
+
+def test_a_row_deleted_and_made_anew_in_one_request_keeps_no_score(world: World) -> None:
+    world.rule("close")
+    world.write(world.ended("sitting"))
+    world.match()
+    assert world.scores() is not None
+
+    world.write({"id": "a", "_object_delete": True}, {"id": "a", "output": "not ended"})
+
+    assert world.scores() is None
+    assert world.states() is None
+    assert world.score_spans() == 0
+
+
+def test_content_changed_by_a_write_that_asks_not_to_be_scored_keeps_no_score(
+    world: World,
+) -> None:
+    world.rule("close")
+    world.write(world.ended("sitting"))
+    world.match()
+
+    world.write(world.ended("something else", _skip_async_scoring=True))
+    world.match()
+
+    assert world.scores() is None
+    assert world.score_spans() == 0
+    assert world.states() == ["completed"]   # as history
+
+
+def test_a_null_that_a_merge_set_outlives_the_base_that_comes_late(world: World) -> None:
+    world.write({"id": "a", "_is_merge": True, "expected": None, "tags": ["late"]})
+    world.write({"id": "a", "expected": "x", "output": "y"})
+
+    assert world.one("select expected::text from span where id = 'a'") in {None, "null"}
+    assert world.one("select output #>> '{}' from span where id = 'a'") == "y"
+
+
+def test_feedback_folded_into_the_end_of_its_span_has_it_scored(world: World) -> None:
+    world.rule("close")
+    world.write({"id": "a", "input": "q"})
+    world.write(
+        world.ended("sitting", scores={"human": 1}, _is_merge=True, _audit_source="external")
+    )
+
+    world.match()
+
+    scores = world.scores()
+    assert isinstance(scores, dict)
+    assert scores.keys() == {"human", "Levenshtein"}
+
+
+def test_errors_of_a_deleted_rule_are_not_run_again(world: World) -> None:
+    rule = world.rule("needs context", "ContextRelevancy")
+    world.rule("close")
+    world.write(world.ended("sitting", expected=None))
+    world.match()
+    assert world.states() == ["errored", "pending"]
+    world.rules.delete_rule(rule)
+    outcomes = Outcomes(world.database)
+
+    retried = outcomes.retry(world.where.project_id, RetryRequest())
+
+    assert retried == 1   # of the rule that is there
