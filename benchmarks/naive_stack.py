@@ -25,9 +25,6 @@ from ops.valkey import start_valkey
 from store.migrate import upgrade_at
 
 DATABASE = "naive"
-# The planner, without statistics of its columns, takes this index for a single row's key and
-# reads the whole project. The baseline asks nothing that needs it.
-WITHOUT_TRAP = "drop index span_page"
 WARM_ROWS = 200
 READY_S = 60.0
 STOP_S = 5.0
@@ -75,8 +72,6 @@ def running_naive(folder: Path, tallyard_database_url: str) -> Iterator[Naive]:
     url = make_url(tallyard_database_url).set(database=DATABASE)
     upgrade_at(url.render_as_string(hide_password=False))
     database_url = libpq_url(url.render_as_string(hide_password=False))
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute(WITHOUT_TRAP)
     children: dict[str, Child] = {}
     try:
         children["broker"], redis_url = start_valkey(
