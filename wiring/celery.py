@@ -24,9 +24,9 @@ def make_celery(redis_url: str) -> Celery:
         task_queues={name: {} for name in QUEUES},
         task_default_queue="match",
         task_create_missing_queues=False,    # a misspelt -Q is an error, not a silent queue
-        task_acks_late=True,                 # the bell is answered when the work is done
-        task_reject_on_worker_lost=True,     # a killed child's bell rings again; attempts are
-                                             # counted in PostgreSQL, so this cannot loop
+        task_acks_late=False,                # a lost ring costs nothing, and a late answer over
+                                             # a connection that is gone ends a worker's
+                                             # consuming (docs/decisions/0009)
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,     # our own log format
         worker_send_task_events=True,        # Flower shows nothing without
