@@ -12,12 +12,14 @@ from stack import Stack
 NEIGHBOURS = 20
 KILLS_MAX = 12
 MATCHING = "select count(*) from outbox where owner is not null"
-# While somebody holds it, how often it was taken up: by match workers, then by heavy ones.
+# While somebody tries it, how often it was taken up: by match workers, then by heavy ones. Who
+# takes it up after its third death only marks it, and has its neighbours in hand as well.
 TRIES = """
     select (select sum(attempts) from outbox)
          + (select coalesce(sum(attempts), 0) from outcome where subject_id = 'poison')
      where exists (select from outbox where owner is not null)
-        or exists (select from outcome where subject_id = 'poison' and owner is not null)
+        or exists (select from outcome where subject_id = 'poison' and owner is not null
+                                        and deaths < 3)
     union all select 0 order by 1 desc limit 1"""
 # Backtracks for longer than the universe has been there.
 ENDLESS = {"type": "string", "pattern": "^(a+)+$"}

@@ -14,6 +14,7 @@ from stack import Stack
 
 from spans.event import CONTROL_FIELDS
 
+DEPTH = "tallyard_queue_depth{"
 STRUCTURED = (
     "scores", "metadata", "metrics", "tags", "span_attributes", "context", "origin", "facets",
     "classifications",
@@ -186,13 +187,14 @@ def test_whatever_was_stored_was_scored_or_its_outcome_says_why(
                            "metrics": {"end": 1.0}})
 
     assert stack.scored(project, "last", deadline_s=60)["scores"]
-    ready = stack.http("GET", "/health/ready", key="").json
-    stack.wait_until(
-        lambda: not any(
-            each["depth"] for each in
-            stack.http("GET", "/health/ready", key="").json["backlog"]
-        ), deadline_s=60, what=str(ready["backlog"]),
-    )
+
+    def waiting() -> list[str]:
+        metrics = stack.http("GET", "/metrics", key="").body.decode()
+        depths = [line for line in metrics.splitlines() if line.startswith(DEPTH)]
+        assert len(depths) == 3
+        return [line for line in depths if float(line.split()[-1])]
+
+    stack.wait_until(lambda: not waiting(), deadline_s=60, what=lambda: str(waiting()))
     assert "Traceback" not in stack.log_text("match")
     errors = stack.ok("GET", f"/v1/project_logs/{project}/errors")["errors"]
     assert not [each for each in errors if each["error_class"] in {"bug", "poisoned"}], errors
