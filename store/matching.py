@@ -36,11 +36,13 @@ CLAIM = """
       select seq, cardinality(row_ids) as size from outbox
        where matched_at is null and deaths > 0
          and (lease_until is null or lease_until < now())
+         and exists (select from project where id = project_id and deleted_at is null)
        order by seq limit 1 for update skip locked),
     fresh as materialized (
       select seq, cardinality(row_ids) as size from outbox
        where matched_at is null and deaths = 0
          and (lease_until is null or lease_until < now())
+         and exists (select from project where id = project_id and deleted_at is null)
          and not exists (select from suspect)
        order by seq limit %(entries)s for update skip locked),
     candidate as (select * from suspect union all select * from fresh),
@@ -52,7 +54,6 @@ CLAIM = """
                       lease_until = now() + make_interval(secs => %(lease)s)
       from taken, project
      where outbox.seq = taken.seq and project.id = outbox.project_id
-       and project.deleted_at is null
     returning outbox.project_id, object_type, object_id, project.rules_revision, outbox.seq,
               fence, deaths, xact, row_ids, rescored, outbox.created
 """

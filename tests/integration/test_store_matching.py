@@ -253,3 +253,21 @@ def test_errors_of_a_deleted_rule_are_not_run_again(world: World) -> None:
     retried = outcomes.retry(world.where.project_id, RetryRequest())
 
     assert retried == 1   # of the rule that is there
+
+
+def test_what_was_logged_to_a_project_as_it_was_deleted_holds_up_no_other(world: World) -> None:
+    projects = Projects(world.database)
+    org = projects.ensure_organization(OrgId(uuid.uuid4()), "acme")
+    gone, _ = projects.get_or_create_project(org, ProjectId(uuid.uuid4()), "gone", None)
+    projects.delete_project(gone.id)
+    late = World(
+        world.database, ObjectRef(gone.id, ObjectType.PROJECT_LOGS, ObjectId(gone.id))
+    )
+    for number in range(300):
+        late.write({"id": str(number), "output": "o", "metrics": {"end": 1.0}})
+    world.rule("close")
+    world.write(world.ended("sitting"))
+
+    world.match()
+
+    assert world.scores() is not None
