@@ -13,6 +13,7 @@ from stack import Stack
 from zombies import judge_zombie
 
 MATCHED = "select from outbox where matched_at is not null"
+REFUSED = "select from counter where name = 'stale_fences'"
 MATCHING = "select from outbox where owner is not null"
 STALE = "select coalesce(sum(value), 0) as sum from counter where name = 'stale_fences'"
 
@@ -60,7 +61,7 @@ def test_a_frozen_match_worker_that_wakes_up_late_is_refused_by_the_fence(
     )
     os.kill(child, signal.SIGCONT)
     stack.wait_until(
-        lambda: "succeeded" in stack.log_text("match"), deadline_s=30, what="the late end"
+        lambda: query(stack.database_url, REFUSED), deadline_s=30, what="the late end"
     )
 
     stack.wait_until(checker.is_quiet, deadline_s=30, what="quiet")
@@ -102,7 +103,7 @@ def test_a_late_match_worker_that_lost_part_of_its_batch_leaves_the_rest_to_othe
         stack.kill("match-2")
     os.kill(child, signal.SIGCONT)
     stack.wait_until(
-        lambda: "succeeded" in stack.log_text("match"), deadline_s=30, what="the late end"
+        lambda: query(stack.database_url, REFUSED), deadline_s=30, what="the late end"
     )
 
     stack.wait_until(checker.is_quiet, deadline_s=30, what="quiet")
