@@ -167,8 +167,7 @@ def record(
     lines = [line for execution in executions for line in _outcome_lines(execution, locked, at)]
     lines += [line for later in postponed for line in _pending_lines(later, locked)]
     fresh = _insert_outcomes(cursor, lines, is_new=is_new)
-    if not is_new:
-        ensure_leads(cursor, [later.assignment.subject.key for later in postponed])
+    ensure_leads(cursor, [later.assignment.subject.key for later in postponed])
     superseded = {
         key for key, subject in (
             (one.assignment.subject.key, one.assignment.subject) for one in executions
@@ -228,13 +227,13 @@ def _insert_outcomes(cursor: Cursor, lines: Sequence[bytes], *, is_new: bool) ->
 
 
 def _pending_lines(later: Postponed, locked: Locked) -> list[bytes]:
-    """Outcomes that wait for their queue; the first leads, the others share its run."""
+    """Outcomes that wait for their queue; who of them leads, `ensure_leads` decides."""
     if later.assignment.subject.key not in locked:
         return []
     nothing = [OutcomeState.PENDING.encode(), NULL, NULL, NULL, b"0", *[NULL] * 7]
     return [
-        _line(asked, later.queue, is_lead=index == 0, result=nothing)
-        for index, asked in enumerate(later.assignment.asked)
+        _line(asked, later.queue, is_lead=False, result=nothing)
+        for asked in later.assignment.asked
     ]
 
 

@@ -625,7 +625,8 @@ def test_a_retry_may_name_a_rule(stack: Stack, project: str) -> None:
     assert stack.ok("POST", path, {"rule_id": one}) == {"retried": 1}
     nobody = "00000000-0000-4000-8000-000000000000"
     assert stack.http("POST", path, {"rule_id": "nothing"}).status == 404
-    assert stack.ok("POST", path, {"rule_id": nobody}) == {"retried": 0}
+    assert stack.http("POST", path, {"rule_id": nobody}).status == 404
+    assert stack.http("POST", path, {"rule": one}).status == 400   # a misspelt name is no "all"
 
 
 def test_outcomes_are_listed_and_run_again_on_the_command_line(
@@ -791,7 +792,7 @@ def test_rules_as_code_make_a_project_and_delete_only_when_told(
 
     stack.rule(stack.project(name), SCORE, name="by hand")
     kept = stack.tallyard("rules", "apply", str(file))
-    assert "by hand  (not in the file; --prune deletes it)" in kept.stdout
+    assert "by hand  (not in the file: kept; --prune deletes it)" in kept.stdout
     assert "by hand" in exported(stack, name)
     pruned = stack.tallyard("rules", "apply", str(file), "--prune")
     assert pruned.returncode == 0, pruned.stderr
