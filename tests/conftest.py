@@ -17,6 +17,7 @@ from fakes.judge import FakeJudge
 from sqlalchemy import NullPool, create_engine, make_url
 from stack import Stack
 
+from ops.children import wait_until
 from ops.postgres import start_postgres
 from ops.valkey import start_valkey
 from store.migrate import upgrade
@@ -67,7 +68,8 @@ def fresh_database_url(postgres_url: str, template_url: str) -> Iterator[str]:
     name = f"fresh_{next(_numbers)}"
     yield create_database(postgres_url, name=name, template="template")
     with admin(postgres_url) as connection:
-        connection.execute(f"drop database {name} with (force)")
+        # PostgreSQL's own vacuum may be at work in it, which we have no right to end.
+        assert wait_until(lambda: dropped(connection, name), deadline_s=30)
 
 
 @pytest.fixture(scope="session")
@@ -138,6 +140,14 @@ def client_python() -> Callable[[str], Path]:
         return path
 
     return python_of
+
+
+def dropped(connection: psycopg.Connection, name: str) -> bool:
+    try:
+        connection.execute(f"drop database if exists {name} with (force)")
+    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.ObjectInUse):
+        return False
+    return True
 
 
 def create_database(postgres_url: str, *, name: str, template: str = "template1") -> str:

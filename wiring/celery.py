@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from celery import Celery
+from kombu.transport import TRANSPORT_ALIASES
 
 QUEUES = ("match", "heavy", "judge", "upkeep")
 
@@ -14,6 +15,8 @@ UPKEEP_S = 60.0
 
 def make_celery(redis_url: str) -> Celery:
     """A Celery application that speaks to `redis_url`; opens nothing yet."""
+    # By its alias, since the scheme of a unix socket (`redis+socket`) allows no other way.
+    TRANSPORT_ALIASES["redis"] = TRANSPORT_ALIASES["rediss"] = "wiring.transport:Transport"
     app = Celery("tallyard")
     app.conf.update(
         broker_url=_broker_url(redis_url),
@@ -24,9 +27,7 @@ def make_celery(redis_url: str) -> Celery:
         task_queues={name: {} for name in QUEUES},
         task_default_queue="match",
         task_create_missing_queues=False,    # a misspelt -Q is an error, not a silent queue
-        task_acks_late=False,                # a lost ring costs nothing, and a late answer over
-                                             # a connection that is gone ends a worker's
-                                             # consuming (docs/decisions/0009)
+        task_acks_late=False,                # a lost ring costs nothing (docs/decisions/0009)
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,     # our own log format
         worker_send_task_events=True,        # Flower shows nothing without
