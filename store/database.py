@@ -57,7 +57,9 @@ class Database:
                 # A plan that was made while a table was empty would be kept as it grows.
                 # A process that is frozen between two statements must not keep its row locks.
                 "options": "-c plan_cache_mode=force_custom_plan "
-                f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_S}s",
+                f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_S}s "
+                # What a connection keeps for its staging places, for as long as it lives.
+                "-c temp_buffers=1MB",
                 "keepalives_idle": KEEPALIVE_S,
                 "keepalives_interval": KEEPALIVE_S // 3,
                 "keepalives_count": 3,
