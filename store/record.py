@@ -169,10 +169,9 @@ def record(
     fresh = _insert_outcomes(cursor, lines, is_new=is_new)
     ensure_leads(cursor, [later.assignment.subject.key for later in postponed])
     superseded = {
-        key for key, subject in (
-            (one.assignment.subject.key, one.assignment.subject) for one in executions
-        )
-        if key in locked and locked[key].content_xact != subject.content_xact
+        subject.key
+        for subject in (one.assignment.subject for one in executions)
+        if subject.key in locked and locked[subject.key].content_xact != subject.content_xact
     }
     count_executions(executions, fresh, superseded, now=now, counts=counts)
     _write_scores(cursor, locked, executions, fresh, at, is_new=is_new)
