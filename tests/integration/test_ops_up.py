@@ -15,9 +15,11 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 import pytest
@@ -29,6 +31,7 @@ TALLYARD = str(Path(sys.executable).parent / "tallyard")
 READY_S = 90.0
 ROOT = Path(__file__).parents[2]
 REST_BYTES_MAX = 700e6
+Answer = TypeVar("Answer")
 
 
 def environment(data_dir: Path, **more: str) -> dict[str, str]:
@@ -77,6 +80,14 @@ class Running:
     def descendants(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 
+    def ask_all(self, question: Callable[[psutil.Process], Answer]) -> list[Answer]:
+        """What it and its descendants answer; PostgreSQL's own workers may end meanwhile."""
+        answers = []
+        for each in [psutil.Process(self.process.pid), *self.descendants()]:
+            with suppress(psutil.NoSuchProcess):
+                answers.append(question(each))
+        return answers
+
     def stop(self, how: signal.Signals = signal.SIGTERM) -> float:
         """Seconds until it had ended."""
         began = time.monotonic()
@@ -99,11 +110,15 @@ def start_up(data_dir: Path, **more: str) -> Running:
 
 
 def survivors(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [
-        each
-        for each in processes
-        if each.is_running() and each.status() != psutil.STATUS_ZOMBIE
-    ]
+    return [each for each in processes if is_alive(each)]
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether it still runs; one that ends while it is asked does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @pytest.fixture(scope="module")
@@ -183,16 +198,15 @@ def test_a_second_start_on_the_same_data_is_refused_with_a_sentence(running):
 
 
 def test_everything_at_rest_fits_into_its_bound(running):
-    family = [psutil.Process(running.process.pid), *running.descendants()]
-    used = {f"{each.name()} {each.pid}": each.memory_full_info().pss for each in family}
-    assert sum(used.values()) < REST_BYTES_MAX, used
+    used = running.ask_all(lambda each: (each.memory_full_info().pss, each.name()))
+    assert sum(pss for pss, _ in used) < REST_BYTES_MAX, used
 
 
 def test_no_port_is_open_but_the_two_that_were_printed(running):
     open_ports = {
         connection.laddr.port
-        for each in [psutil.Process(running.process.pid), *running.descendants()]
-        for connection in each.net_connections(kind="tcp")
+        for connections in running.ask_all(lambda each: each.net_connections(kind="tcp"))
+        for connection in connections
         if connection.status == psutil.CONN_LISTEN
     }
     printed = {int(port) for port in re.findall(r"http://127\.0\.0\.1:(\d+)", running.said())}
