@@ -10,6 +10,8 @@ OrgId = NewType("OrgId", uuid.UUID)
 ProjectId = NewType("ProjectId", uuid.UUID)
 ObjectId = NewType("ObjectId", uuid.UUID)      # a project (its logs), an experiment, a dataset
 RuleId = NewType("RuleId", uuid.UUID)
+FunctionId = NewType("FunctionId", uuid.UUID)
+InvocationId = NewType("InvocationId", uuid.UUID)
 OutcomeId = NewType("OutcomeId", uuid.UUID)
 Xact = NewType("Xact", int)                    # `_xact_id`: the version of one write
 

@@ -1,0 +1,104 @@
+"""Functions: scorers of the users' own, their versions, bundles, and calls that wait."""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+
+TABLES = """
+create table function (
+  id uuid primary key,
+  project_id uuid not null references project on delete cascade,
+  slug text not null,
+  version bigint not null,              -- the latest; `_xact_id` on the wire
+  shadow_version bigint,                -- runs beside the latest, its scores never shown
+  shadow_rate double precision check (shadow_rate between 0 and 1),
+  created timestamptz not null default now(),
+  deleted_at timestamptz                -- its versions stay: outcomes name them
+);
+create unique index function_slug on function (project_id, slug) where deleted_at is null;
+
+-- Prompts too: a function whose data is of type "prompt". Rows are never changed, but for
+-- `program` and `problem`, which the jail finds out of the rest.
+create table function_version (
+  function_id uuid not null references function on delete cascade,
+  version bigint not null,
+  project_id uuid not null,
+  slug text not null,
+  name text not null,
+  description text,
+  function_type text,                   -- scorer | llm | tool | ...; null: a prompt
+  function_data jsonb not null,
+  prompt_data jsonb,
+  function_schema jsonb,
+  tags jsonb,
+  metadata jsonb,
+  origin jsonb,
+  kind text not null,                   -- code | classifier | global | prompt | other
+  queue text,                           -- sandbox | judge | heavy; null: it is no scorer
+  program jsonb,                        -- what the jail made of its code, ready to run
+  problem text,                         -- why it cannot run
+  created timestamptz not null default now(),
+  primary key (function_id, version)
+);
+create index function_version_of_project on function_version (project_id, version);
+
+create table bundle (
+  id uuid primary key,
+  org_id uuid not null references organization,
+  runtime text not null,
+  runtime_version text not null,
+  upload_sha256 bytea not null,         -- of the secret in its upload URL
+  content bytea,                        -- as it came; null until it is uploaded
+  content_encoding text,
+  content_sha256 bytea,
+  created timestamptz not null default now()
+);
+alter table bundle alter column content set storage external;   -- it is compressed already
+create index bundle_by_content on bundle (content_sha256);
+
+-- A call that waits for its answer: run by a worker of `queue`, told by NOTIFY invocation.
+create table invocation (
+  id uuid primary key,
+  org_id uuid not null references organization,
+  queue text not null,
+  request jsonb not null,
+  answer jsonb,                         -- null until it is answered
+  created timestamptz not null default now(),
+  answered_at timestamptz,
+  attempts integer not null default 0,
+  lease_until timestamptz,
+  owner text,
+  fence bigint not null default 0
+);
+create index invocation_waiting on invocation (queue, created) where answered_at is null;
+create index invocation_age on invocation (created);
+
+-- What a judge answered to exactly this request; used only where the operator allows it.
+create table judge_answer (
+  request_sha256 bytea primary key,
+  answer jsonb not null,
+  created timestamptz not null default now()
+);
+create index judge_answer_age on judge_answer (created);
+
+-- The functions that a revision's rules name, at their versions of that moment.
+alter table rule_set add column functions jsonb not null default '[]';
+
+alter table outcome
+  add column label text,                -- how its scorer is shown, where not by its name
+  add column log text,                  -- what the scorer wrote to stdout and stderr
+  add column is_cached boolean not null default false;  -- the judge was not asked anew
+create index outcome_of_scorer on outcome (project_id, scorer, scorer_version)
+  where scorer_kind = 'function';
+"""
+
+
+def upgrade() -> None:
+    op.execute(TABLES)
+
+
+def downgrade() -> None:
+    raise RuntimeError("0003 holds users' scorers: restore a backup instead")
