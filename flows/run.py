@@ -50,5 +50,5 @@ def scoring_fields(subject: Subject) -> ScoringFields:
     view = subject.view.get
     return ScoringFields(
         input=view("input"), output=view("output"), expected=view("expected"),
-        metadata=view("metadata"), tags=view("tags"),
+        metadata=view("metadata"), tags=view("tags"), id=subject.key.id,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from flows.work import Asked, Subject
+from flows.work import Asked, Execution
 from spans.json import Json, JsonObject
 from spans.outcome import Verdict
 from spans.row import Row, RowKey
@@ -14,7 +14,7 @@ SPAN_ID_DIGITS = 16
 """Hex digits of a span id, as clients make them."""
 
 
-def score_span(subject: Subject, asked: Asked, verdict: Verdict) -> Row:
+def score_span(execution: Execution, asked: Asked) -> Row:
     """The row of one outcome's score span.
 
     Its id is derived from the subject, the rule and the scorer without their versions: a
@@ -22,14 +22,16 @@ def score_span(subject: Subject, asked: Asked, verdict: Verdict) -> Row:
     `metadata` its own; `context` says which rule and which outcome. An errored outcome has
     its message in `error`.
     """
-    key = asked.key
+    subject, verdict, key = execution.assignment.subject, execution.verdict, asked.key
     outcome_id = key.score_span_id
     fields: JsonObject = {
         "span_id": outcome_id.hex[:SPAN_ID_DIGITS],
         "root_span_id": subject.root_span_id,
         "span_parents": [subject.span_id],
         "created": datetime.fromtimestamp(verdict.started_at, UTC).isoformat(),
-        "span_attributes": {"name": key.scorer.name, "type": "score", "purpose": "scorer"},
+        "span_attributes": {
+            "name": execution.assignment.shown_as, "type": "score", "purpose": "scorer",
+        },
         "metrics": _metrics(verdict),
         "context": {
             "rule_id": str(key.origin_id),

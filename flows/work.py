@@ -11,8 +11,11 @@ from spans.outcome import OutcomeKey, Verdict
 from spans.row import RowKey
 from spans.scoring import ScorerRef
 
-MATCH, HEAVY, JUDGE, UPKEEP = "match", "heavy", "judge", "upkeep"
-"""Queues: scored while matching; scorers too slow for that; LLM judges; removing the old."""
+MATCH, HEAVY, JUDGE, SANDBOX = "match", "heavy", "judge", "sandbox"
+"""Queues: scored while matching; scorers too slow for that; LLM judges; users' own code."""
+
+UPKEEP = "upkeep"
+"""The queue that removes what is past its time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +48,20 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """One scorer to be run once on one row, for every outcome that asks for just that."""
+    """One scorer to be run once on one row, for every outcome that asks for just that.
+
+    `label` is how the scorer is shown where its name is no word: a function's.
+    """
 
     subject: Subject
     scorer: ScorerRef
     asked: tuple[Asked, ...]
+    label: str | None = None
+
+    @property
+    def shown_as(self) -> str:
+        """The scorer, for people."""
+        return self.label or self.scorer.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,13 +14,19 @@ _SPAN_FIELDS = frozenset({"input", "output", "expected", "metadata", "tags"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoringFields:
-    """The fields of a span that a scorer may ask for. None: missing, or JSON null."""
+    """The fields of a span that a scorer may ask for. None: missing, or JSON null.
+
+    `trace` is read only for scorers that want it: {spans, thread, configuration}, see
+    `flows.trace`.
+    """
 
     input: Json = None
     output: Json = None
     expected: Json = None
     metadata: Json = None
     tags: Json = None
+    id: str | None = None
+    trace: JsonObject | None = None
 
 
 def arguments(spec: ScorerSpec, fields: ScoringFields) -> JsonObject:

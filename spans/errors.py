@@ -57,6 +57,14 @@ class JudgeUnavailable(TransientError):
     """A judge could not be reached, or answered 5xx."""
 
 
+class SandboxLost(TransientError):
+    """A sandbox died around what it ran: killed from outside, or out of memory."""
+
+
+class InfraError(TransientError):
+    """A sandbox could not be built."""
+
+
 class StoreUnavailable(TransientError):
     """PostgreSQL or Redis could not be reached."""
 
@@ -75,6 +83,10 @@ class PermanentError(TallyardError):
 
 class JudgeRefused(PermanentError):
     """A judge answered with a 4xx that trying again will not change (key, model, URL)."""
+
+
+class SandboxUnavailable(PermanentError):
+    """Code cannot be contained on this machine as it is set up, so none is run."""
 
 
 class SetupError(PermanentError):

@@ -67,11 +67,12 @@ class Verdict:
     """What one execution of a scorer came to, for every outcome that shares it.
 
     Exactly one of `result` and `failure` is set. `run_ms` is the scorer's own time,
-    `started_at` in unix seconds.
+    `started_at` in unix seconds. `log` is what it wrote to stdout and stderr, if anything.
     """
 
     result: ScoringResult | None = None
     failure: Failure | None = None
+    log: str | None = None
     started_at: float
     run_ms: float
 

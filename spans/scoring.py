@@ -40,12 +40,16 @@ class ScorerRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What a scorer's LLM calls cost. Tokens as the judge counted them."""
+    """What a scorer's LLM calls cost. Tokens as the judge counted them.
+
+    `is_cached`: the answer was kept from an identical call, and none was made.
+    """
 
     calls: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     model: str | None = None
+    is_cached: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,7 +64,7 @@ def count_executions(
         is_late = assignment.subject.key in superseded
         state: str = OutcomeState.SUPERSEDED if is_late else verdict.state
         outcomes[
-            assignment.scorer.name, state, failure.error_class if failure else ""
+            assignment.shown_as, state, failure.error_class if failure else ""
         ] += written
         if (
             state == OutcomeState.COMPLETED

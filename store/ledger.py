@@ -29,7 +29,7 @@ COLUMNS = frozenset({"input", "output", "expected", "metadata", "tags"})
 
 KEY = """outcome.id, outcome.project_id, outcome.object_type, outcome.object_id, subject_id,
          subject_version, origin_kind, origin_id, role, scorer_kind, scorer, scorer_version,
-         outcome.rules_revision, skip_logging, fence, attempts, deaths"""
+         outcome.rules_revision, skip_logging, label, fence, attempts, deaths"""
 
 # Those that have cost a worker come in batches of their own, the most suspicious first.
 CLAIM = f"""
@@ -104,7 +104,7 @@ class Ledger:
         for row in leads:
             lead = _asked(where, row)
             subject = subjects.get(lead.key.subject_id)
-            *_, fence, attempts, deaths = row
+            *_, label, fence, attempts, deaths = row
             runnable = (
                 subject is not None
                 and subject.content_xact == lead.key.subject_version
@@ -113,7 +113,7 @@ class Ledger:
             assignment = None
             if subject is not None and runnable:
                 assignment = Assignment(
-                    subject=subject, scorer=lead.key.scorer, asked=(lead,)
+                    subject=subject, scorer=lead.key.scorer, asked=(lead,), label=label
                 )
             claim = Claim(
                 lead=lead.key, fence=fence, attempts=attempts, deaths=deaths,

@@ -16,7 +16,7 @@ from uuid import UUID
 import orjson
 
 from flows.score_span import score_span
-from flows.work import Asked, Execution, Postponed
+from flows.work import Asked, Assignment, Execution, Postponed
 from spans.ids import Xact
 from spans.json import Json
 from spans.outcome import SPAN, OutcomeKey, Verdict
@@ -44,8 +44,9 @@ OUTCOME_COLUMNS = (
     "id", "project_id", "object_type", "object_id", "subject_kind", "subject_id",
     "subject_version", "origin_kind", "origin_id", "role", "scorer_kind", "scorer",
     "scorer_version", "rules_revision", "queue", "is_lead", "skip_logging", "score_span_id",
-    "state", "error_class", "error_message", "scores", "attempts", "started_at",
+    "label", "state", "error_class", "error_message", "scores", "attempts", "started_at",
     "finished_at", "run_ms", "calls", "prompt_tokens", "completion_tokens", "model",
+    "log", "is_cached",
 )
 _LIST = ", ".join(OUTCOME_COLUMNS)
 _RESULT = OUTCOME_COLUMNS[OUTCOME_COLUMNS.index("state"):]
@@ -229,11 +230,16 @@ def _pending_lines(later: Postponed, locked: Locked) -> list[bytes]:
     """Outcomes that wait for their queue; who of them leads, `ensure_leads` decides."""
     if later.assignment.subject.key not in locked:
         return []
-    nothing = [OutcomeState.PENDING.encode(), NULL, NULL, NULL, b"0", *[NULL] * 7]
+    nothing = [OutcomeState.PENDING.encode(), NULL, NULL, NULL, b"0", *[NULL] * 8, FALSE]
+    label = _label(later.assignment)
     return [
-        _line(asked, later.queue, is_lead=False, result=nothing)
+        _line(asked, later.queue, label, is_lead=False, result=nothing)
         for asked in later.assignment.asked
     ]
+
+
+def _label(assignment: Assignment) -> bytes:
+    return escaped(assignment.label) if assignment.label else NULL
 
 
 def _outcome_lines(execution: Execution, locked: Locked, at: bytes) -> list[bytes]:
@@ -257,9 +263,12 @@ def _outcome_lines(execution: Execution, locked: Locked, at: bytes) -> list[byte
         b"%d" % usage.prompt_tokens if usage else NULL,
         b"%d" % usage.completion_tokens if usage else NULL,
         escaped(usage.model) if usage and usage.model else NULL,
+        escaped(verdict.log) if verdict.log else NULL,
+        TRUE if usage and usage.is_cached else FALSE,
     ]
+    label = _label(execution.assignment)
     return [
-        _line(asked, execution.queue, is_lead=index == 0, result=result)
+        _line(asked, execution.queue, label, is_lead=index == 0, result=result)
         for index, asked in enumerate(execution.assignment.asked)
     ]
 
@@ -275,7 +284,9 @@ def _scores_cell(verdict: Verdict) -> bytes:
     )
 
 
-def _line(asked: Asked, queue: str, *, is_lead: bool, result: Sequence[bytes]) -> bytes:
+def _line(
+    asked: Asked, queue: str, label: bytes, *, is_lead: bool, result: Sequence[bytes]
+) -> bytes:
     key = asked.key
     where = key.object
     cells = (
@@ -297,6 +308,7 @@ def _line(asked: Asked, queue: str, *, is_lead: bool, result: Sequence[bytes]) -
         TRUE if is_lead else FALSE,
         TRUE if asked.skip_logging else FALSE,
         key.score_span_id.hex.encode(),
+        label,
         *result,
     )
     return b"\t".join(cells) + b"\n"
@@ -322,7 +334,7 @@ def _write_scores(
             if asked.key.id in fresh and asked.key.role is Role.LIVE:
                 row.show(asked.key, execution.verdict)
                 if not asked.skip_logging:
-                    spans.append(score_span(subject, asked, execution.verdict))
+                    spans.append(score_span(execution, asked))
     if not spans and not any(row.is_changed for row in locked.values()):
         return
     (xact,) = draw_versions(cursor, 1)
