@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-# Recursive aliases need `type` (3.12); mypy understands this quoted form on 3.11.
-Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+from typing_extensions import TypeAliasType
+
+# Recursive, and known by its name to who reads dataclasses of it (`type`, from 3.12 on).
+Json = TypeAliasType("Json", "bool | int | float | str | list[Json] | dict[str, Json] | None")
 JsonObject: TypeAlias = dict[str, Json]

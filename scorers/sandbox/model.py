@@ -65,6 +65,19 @@ class Program:
     models: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What the jail made of a scorer's source: a `program`, or the `problem` of its author.
+
+    `line` and `column` count from 1, in the source as it came.
+    """
+
+    program: Program | None = None
+    problem: str | None = None
+    line: int | None = None
+    column: int | None = None
+
+
 class Ended(StrEnum):
     """How one record's run ended."""
 
