@@ -22,7 +22,7 @@ help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: environment ## Set up, then start everything and show its URLs (Ctrl-C stops it)
+run: system environment ## Set up, then start everything and show its URLs (Ctrl-C stops it)
 	@exec $(BIN)/tallyard up
 
 .PHONY: check
@@ -33,7 +33,7 @@ check: environment-dev ## Lint, types, import contracts, unit and property tests
 	@$(BIN)/python -m pytest -q tests/unit tests/properties tests/architecture
 
 .PHONY: test
-test: environment-dev clients ## Everything that check does, and all other tests, on real servers
+test: system-required environment-dev clients ## Everything that check does, and all other tests, on real servers
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
@@ -47,7 +47,7 @@ bench: environment-dev ## Measure against the baselines (table and JSON)
 clean: ## Forget all data, and everything that set-up made
 	@if [ -e "$${TALLYARD_DATA_DIR:-.tallyard}" ]; then \
 		$(MAKE) environment && $(BIN)/tallyard clean --yes; fi
-	@rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache \
+	@rm -rf $(VENV) $(VENV)-scorers .cache .mypy_cache .pytest_cache .ruff_cache \
 		.import_linter_cache .hypothesis dist *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -59,16 +59,30 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 lock: environment-dev ## Compile the locks anew from pyproject.toml (keeps what still fits)
 	@$(COMPILE) pyproject.toml --group build -o requirements.txt
 	@$(COMPILE) pyproject.toml --group build --group dev -c requirements.txt -o requirements-dev.txt
+	@$(COMPILE) --group scorers -c requirements.txt -o requirements-scorers.txt
 	@for each in $(CLIENTS); do $(COMPILE) tests/clients/$$each.in -o tests/clients/$$each.txt; done
 
 .PHONY: environment
-environment: python
+environment: scorers
 	@$(PYTHON) ops/environment.py --venv $(VENV) --lock requirements.txt --project .
 
 .PHONY: environment-dev
-environment-dev: python
+environment-dev: scorers
 	@$(PYTHON) ops/environment.py --venv $(VENV) --lock requirements.txt \
 		--lock requirements-dev.txt --project .
+
+# What users' own scorers import: apart, for only this is bound into their sandbox.
+.PHONY: scorers
+scorers: python
+	@$(PYTHON) ops/environment.py --venv $(VENV)-scorers --lock requirements-scorers.txt
+
+.PHONY: system
+system: python
+	@$(PYTHON) ops/system.py
+
+.PHONY: system-required
+system-required: python
+	@$(PYTHON) ops/system.py --required
 
 # The real clients, each in an environment of its own: their dependencies contradict each other.
 .PHONY: clients

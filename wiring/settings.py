@@ -7,6 +7,7 @@ A setting `judge_timeout_s` is the variable `TALLYARD_JUDGE_TIMEOUT_S`. An unkno
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -88,6 +89,12 @@ class Settings(BaseModel):
         "(for Levenshtein: characters x characters); above it the heavy queue takes over",
     )
 
+    scorer_packages: Path | None = Field(
+        None,
+        description="Folder of the packages that users' scorers may import; unset: those of "
+        "the environment that set-up makes beside Tallyard's own",
+    )
+
     body_bytes_max: int = Field(
         20 * 2**20, ge=1024, description="Largest request body as sent, bytes"
     )
@@ -133,6 +140,15 @@ class Settings(BaseModel):
     def postgres_dir(self) -> Path:
         """Where the embedded PostgreSQL keeps its data, and its socket."""
         return self.data_dir / "postgres"
+
+    @property
+    def scorer_packages_dir(self) -> Path:
+        """What users' scorers may import: `.venv-scorers` beside `.venv`, and the like."""
+        if self.scorer_packages:
+            return self.scorer_packages
+        own = Path(sys.prefix)
+        python = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        return own.with_name(f"{own.name}-scorers") / "lib" / python / "site-packages"
 
     @property
     def valkey_socket(self) -> Path:
