@@ -205,7 +205,7 @@ def _params(given: Json, where: str) -> JsonObject:
         if value is not None and name not in _IGNORED
     }
     if ours := sorted(_OURS.intersection(params)):
-        raise BadInput(f"{", ".join(ours)}: the judge's call says that itself", path=where)
+        raise BadInput("the judge's call says that itself", path=f"{where}.{ours[0]}")
     if len(json.dumps(params)) > PARAMS_CHARACTERS_MAX:
         raise BadInput(f"longer than {PARAMS_CHARACTERS_MAX} characters of JSON", path=where)
     return params

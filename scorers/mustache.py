@@ -188,8 +188,7 @@ class _Reading:
         self._words(position, len(self._text))
         if self._open:
             left = self._open[-1]
-            name = f"{left.name:.99}"
-            self._refuse(left.begin, f"{{{{{left.sigil}{name}}}}} is not closed: no {{{{/{name}}}}}")
+            self._refuse(left.begin, f"{{{{{left.sigil}{left.name:.99}}}}} is never closed")
         return tuple(self._bodies[0])
 
     def _next(self, position: int) -> _Tag | None:
