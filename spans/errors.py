@@ -5,16 +5,20 @@
     │   ├── Timeout          a judge did not answer within its deadline
     │   ├── RateLimited      a judge said 429
     │   ├── JudgeUnavailable a judge could not be reached, or said 5xx
+    │   ├── NoWorker         no worker took a call that somebody waits for
+    │   ├── NotAnswered      a worker took such a call, and is not done in time
     │   ├── StoreUnavailable PostgreSQL or Redis could not be reached
     │   └── Contended        two transactions met, and PostgreSQL undid this one
     │       └── StaleFence   what this worker held has been taken over by another
     ├── PermanentError       the operator must act: a wrong key, a wrong URL, a full disk
+    │   ├── CallFailed       a call ended without an answer: it kills workers, or is a bug
     │   ├── JudgeRefused     a judge said 401, 403, 404 or another 4xx
     │   └── SetupError       Tallyard cannot start as it is set up
     └── UserError            the caller, or the author of the rule or scorer, must act
         ├── BadInput         a request that is not understood
         ├── NotFound         no such thing, or not for this key
         ├── Forbidden        this key's role does not allow it
+        ├── InvalidSource    a scorer's code that cannot be one: its author must act
         ├── MissingArgument  a scorer needs a field that the span does not have
         ├── ScorerFailed     the scorer raised
         └── BadResult        the scorer or judge answered with something that is no score
@@ -65,6 +69,14 @@ class InfraError(TransientError):
     """A sandbox could not be built."""
 
 
+class NoWorker(TransientError):
+    """No worker took a call in the time that its caller waits (`TALLYARD_INVOKE_TIMEOUT_S`)."""
+
+
+class NotAnswered(TransientError):
+    """A worker took a call, and was not done in the time that its caller waits."""
+
+
 class StoreUnavailable(TransientError):
     """PostgreSQL or Redis could not be reached."""
 
@@ -79,6 +91,10 @@ class StaleFence(Contended):
 
 class PermanentError(TallyardError):
     """The operator must act; trying again changes nothing."""
+
+
+class CallFailed(PermanentError):
+    """A call that somebody waits for ended without an answer; the workers' logs say more."""
 
 
 class JudgeRefused(PermanentError):
@@ -115,6 +131,17 @@ class NotFound(UserError):
 
 class Forbidden(UserError):
     """The key's role does not allow it."""
+
+
+class InvalidSource(UserError):
+    """A scorer's code that cannot be one. `line` and `column` count from 1."""
+
+    def __init__(
+        self, message: str, *, line: int | None = None, column: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.line = line
+        self.column = column
 
 
 class MissingArgument(UserError):

@@ -1,0 +1,305 @@
+"""Functions: scorers and prompts of the users' own, kept in versions that never change.
+
+A write that says something new makes a version. It is in force at once, or with a `rollout`
+runs as a shadow beside the one in force until it is promoted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+from uuid import UUID
+
+from flows.function_body import FunctionBody, Source, read_function
+from flows.keys import Principal
+from flows.projects import ListPage
+from scorers.classifier import Classifier, read_classifier
+from scorers.function import FunctionKind, FunctionVersion
+from scorers.sandbox.model import Checked, Program
+from spans.errors import BadInput, InvalidSource, NotFound
+from spans.ids import FunctionId, OrgId, ProjectId, Xact
+from spans.json import Json, JsonObject
+
+FUNCTIONS_MAX = 500
+"""Functions of one request; a pushed file holds a handful."""
+
+VERSION_DIGITS_MAX = 19
+"""Those of a bigint, and of every `_xact_id`."""
+
+NOT_UPLOADED = "the bundle that holds its code has not been uploaded: push it again"
+
+
+class IfExists(StrEnum):
+    """What a write does where its project has a function of that slug."""
+
+    ERROR = "error"
+    REPLACE = "replace"
+    IGNORE = "ignore"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shadow:
+    """A version that runs beside the one in force, its scores stored and never shown.
+
+    `rate` is the share of traces that it is run on, 0..1.
+    """
+
+    version: Xact
+    rate: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Function:
+    """A function at one version; `in_force` is the one that rules follow.
+
+    `program` runs it if it is code; None until its bundle is there. `problem` says why it
+    cannot run.
+    """
+
+    id: FunctionId
+    org_id: OrgId
+    project_id: ProjectId
+    version: Xact
+    in_force: Xact
+    created: datetime
+    body: FunctionBody
+    program: Program | None
+    problem: str | None
+    shadow: Shadow | None
+
+    def as_version(self) -> FunctionVersion:
+        """What runs it."""
+        body, problem = self.body, self.problem
+        classifier: Classifier | None = None
+        if body.kind is FunctionKind.CLASSIFIER:
+            try:
+                classifier = read_classifier(body.prompt_data or {})
+            except BadInput as error:
+                problem = str(error)
+        if body.kind is FunctionKind.CODE and self.program is None:
+            problem = problem or NOT_UPLOADED
+        return FunctionVersion(
+            id=self.id, project_id=self.project_id, version=self.version, name=body.name,
+            slug=body.slug, kind=body.kind, program=self.program, classifier=classifier,
+            global_name=body.global_name if body.kind is FunctionKind.GLOBAL else None,
+            problem=problem,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionFilter:
+    """Which functions are listed; None: any. Without a `version` the one in force."""
+
+    project_id: ProjectId | None = None
+    slug: str | None = None
+    version: Xact | None = None
+    only_prompts: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionWrite:
+    """A function as it is to be, found by its project and slug, or made as `new_id`.
+
+    `program` is what the jail made of inline code. With a `shadow_rate` it does not come in
+    force, but runs beside what is.
+    """
+
+    project_id: ProjectId
+    new_id: FunctionId
+    body: FunctionBody
+    program: Program | None = None
+    if_exists: IfExists = IfExists.REPLACE
+    shadow_rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """The function after a write, and whether it was there before."""
+
+    function: Function
+    existed: bool
+
+
+class FunctionStore(Protocol):
+    """Where functions are kept.
+
+    Whatever changes the version in force, the shadow, or that there is a function at all,
+    makes a new revision of every rule set that names it, in the same transaction.
+    """
+
+    def write(self, org_id: OrgId, writes: Sequence[FunctionWrite]) -> list[Written]:
+        """Make or replace them, all or none. What says nothing new makes no version.
+
+        Raises BadInput where a write's `if_exists` is ERROR and there is one, and for a
+        bundle that is not the organisation's.
+        """
+        ...
+
+    def change(
+        self, present: Function, body: FunctionBody, program: Program | None,
+        shadow_rate: float | None,
+    ) -> Function:
+        """Have the function become `body`. Raises Contended if `present` is no longer in
+        force, NotFound if it was deleted."""
+        ...
+
+    def find(
+        self, org_id: OrgId, function_id: FunctionId, version: Xact | None = None
+    ) -> Function | None:
+        """A function that is not deleted, at this version or at the one in force."""
+        ...
+
+    def named(
+        self, org_id: OrgId, project_id: ProjectId, slug: str, version: Xact | None = None
+    ) -> Function | None:
+        """The same, by its slug."""
+        ...
+
+    def list_functions(
+        self, org_id: OrgId, page: ListPage, wanted: FunctionFilter
+    ) -> list[Function]: ...
+
+    def versions(self, function: Function) -> list[Function]:
+        """Every version, the newest first."""
+        ...
+
+    def delete(self, function: Function) -> None:
+        """Hide it. Its versions stay, for the outcomes that name them."""
+        ...
+
+    def set_shadow(self, function: Function, shadow: Shadow | None) -> Function:
+        """Run another version beside the one in force, or none. Raises NotFound if there is
+        no such version."""
+        ...
+
+    def promote(self, function: Function, version: Xact) -> Function:
+        """Put a version in force, which ends the shadow. Raises NotFound."""
+        ...
+
+    def version(self, function_id: FunctionId, version: Xact) -> FunctionVersion | None:
+        """A version, also of a function that has been deleted since."""
+        ...
+
+    def latest(self, function_id: FunctionId) -> FunctionVersion | None:
+        """The version in force, of a function that is not deleted."""
+        ...
+
+    def set_program(
+        self, function_id: FunctionId, version: Xact, program: Program | None,
+        problem: str | None,
+    ) -> None:
+        """Keep what the jail found out about a version."""
+        ...
+
+
+Check = Callable[[Source], Awaitable[Checked]]
+"""Looks at source in a jail. Raises NoWorker where none can."""
+
+
+async def program_of(
+    body: FunctionBody, present: Function | None, check: Check
+) -> Program | None:
+    """What runs the function's inline code, if that is what it is made of.
+
+    Code that is in force already has been checked. Raises InvalidSource.
+    """
+    source = body.source
+    if source is None:
+        return None
+    if present is not None and present.program is not None and present.body.source == source:
+        return body.with_settings(present.program)
+    checked = await check(source)
+    if checked.program is None:
+        raise InvalidSource(
+            checked.problem or "the source is no scorer", line=checked.line,
+            column=checked.column,
+        )
+    return body.with_settings(checked.program)
+
+
+def get(
+    store: FunctionStore, principal: Principal, function_id: FunctionId,
+    version: Xact | None = None,
+) -> Function:
+    """The function. Raises NotFound for another organisation's just as for none."""
+    function = store.find(principal.org_id, function_id, version)
+    if function is None or principal.project_id not in {None, function.project_id}:
+        raise NotFound("no such function")
+    return function
+
+
+def read_definition(item: Json) -> tuple[str, FunctionBody, IfExists, float | None]:
+    """(project id, function, if_exists, shadow rate) of an element of `functions`, as the
+    command line of the SDKs sends it. Raises BadInput, InvalidSource."""
+    if not isinstance(item, dict):
+        raise BadInput("a function is an object")
+    project_id = item.get("project_id")
+    if not isinstance(project_id, str):
+        raise BadInput("a function names its project", path="project_id")
+    wish = item.get("if_exists") or IfExists.ERROR
+    if wish not in {*IfExists}:
+        raise BadInput(f"one of {', '.join(IfExists)}", path="if_exists")
+    return project_id, read_function(item), IfExists(str(wish)), read_rollout(item)
+
+
+def read_rollout(body: Mapping[str, Json]) -> float | None:
+    """The rate of `rollout: {shadow: rate}`; None: in force at once. Raises BadInput."""
+    rollout = body.get("rollout")
+    if rollout is None:
+        return None
+    if not isinstance(rollout, dict) or rollout.keys() != {"shadow"}:
+        raise BadInput('{"shadow": the share of traces, 0 to 1}', path="rollout")
+    return read_rate(rollout["shadow"], "rollout.shadow")
+
+
+def read_rate(value: Json, path: str) -> float:
+    """A share, 0..1. Raises BadInput."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise BadInput("a share of the traces, 0 to 1", path=path)
+    return float(value)
+
+
+def function_id_of(text: str) -> FunctionId | None:
+    """The id, or None for a text that can name no function."""
+    try:
+        return FunctionId(UUID(text))
+    except ValueError:
+        return None
+
+
+def read_version(value: Json, path: str = "version") -> Xact:
+    """A version as it is written: an `_xact_id`. Raises BadInput."""
+    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    if not (text.isascii() and text.isdigit() and len(text) <= VERSION_DIGITS_MAX):
+        raise BadInput("the `_xact_id` of a version", path=path)
+    return Xact(int(text))
+
+
+def shown(function: Function) -> JsonObject:
+    """A function as the API gives it."""
+    body, shadow = function.body, function.shadow
+    return {
+        "id": str(function.id),
+        "_xact_id": str(function.version),
+        "project_id": str(function.project_id),
+        "log_id": "p",
+        "org_id": str(function.org_id),
+        "created": function.created.isoformat(),
+        **body.model_dump(mode="json"),
+        "problem": function.as_version().problem,
+        "rollout": None if shadow is None else {
+            "version": str(shadow.version), "shadow": shadow.rate,
+        },
+    }
+
+
+def shown_as_prompt(function: Function) -> JsonObject:
+    """The same for clients that look for prompts, who know fewer fields."""
+    told = shown(function)
+    return {
+        name: told[name] for name in told
+        if name not in {"function_data", "function_schema", "origin", "problem", "rollout"}
+    }
