@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
+from flows.judged import JudgedScorers
 from flows.score import (
     DEATHS_MAX,
     JUDGE_BATCH,
@@ -19,7 +20,6 @@ from flows.score import (
     judge_one,
 )
 from flows.work import JUDGE, Claim, Execution, Retry
-from scorers.judge import Judge
 from spans.errors import TransientError
 from spans.outcome import BUG, Failure, Verdict
 
@@ -56,7 +56,7 @@ class Judging:
     """
 
     store: JudgeStore
-    judge: Judge
+    scorers: JudgedScorers
     policy: RetryPolicy
     in_flight_max: int
     renew_s: float
@@ -105,7 +105,7 @@ class Judging:
 
     def _begin(self, running: Running, claims: list[Claim]) -> None:
         for claim in claims:
-            answer = judge_one(claim, self.judge, self.policy)
+            answer = judge_one(claim, self.scorers, self.policy)
             running[asyncio.create_task(answer)] = claim
 
     async def _finish(self, running: Running) -> None:

@@ -12,11 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from flows.judged import JudgedScorers
 from flows.retry import RetryIn, decide
-from flows.run import run_assignment, scoring_fields
+from flows.run import run_assignment
 from flows.work import HEAVY, JUDGE, Claim, Execution, Retry
-from scorers.catalog import at_version
-from scorers.judge import Judge, score_judged
 from spans.errors import TallyardError
 from spans.outcome import Verdict
 
@@ -103,7 +102,9 @@ def score_heavy(store: ScoreStore) -> int:
     return len(claims)
 
 
-async def judge_one(claim: Claim, judge: Judge, policy: RetryPolicy) -> Execution | Retry:
+async def judge_one(
+    claim: Claim, scorers: JudgedScorers, policy: RetryPolicy
+) -> Execution | Retry:
     """Ask the judge about one claim. Never raises a TallyardError: it is part of the answer."""
     assignment = claim.assignment
     assert assignment is not None  # noqa: S101 empty claims are superseded before
@@ -111,8 +112,7 @@ async def judge_one(claim: Claim, judge: Judge, policy: RetryPolicy) -> Executio
     begin = time.perf_counter()
     result, failure = None, None
     try:
-        spec = at_version(assignment.scorer)
-        result = await score_judged(judge, spec, scoring_fields(assignment.subject))
+        result = await scorers.score(assignment)
     except TallyardError as error:
         decision = decide(
             error,

@@ -6,12 +6,15 @@ from datetime import UTC, datetime
 
 from flows.work import Asked, Execution
 from spans.json import Json, JsonObject
-from spans.outcome import Verdict
+from spans.outcome import OutcomeKey, Verdict
 from spans.row import Row, RowKey
 from spans.scoring import Score
 
 SPAN_ID_DIGITS = 16
 """Hex digits of a span id, as clients make them."""
+
+MESSAGE_CHARACTERS_MAX = 20_000
+"""Of each message of a judge's prompt: what was judged stands on the span itself."""
 
 
 def score_span(execution: Execution, asked: Asked) -> Row:
@@ -19,8 +22,8 @@ def score_span(execution: Execution, asked: Asked) -> Row:
 
     Its id is derived from the subject, the rule and the scorer without their versions: a
     later outcome replaces it. `input` holds the scorer's arguments, `output` what it gave,
-    `metadata` its own; `context` says which rule and which outcome. An errored outcome has
-    its message in `error`.
+    `metadata` its own; `context` says which rule and which outcome, and what a judge was
+    asked in so many words. An errored outcome has its message in `error`.
     """
     subject, verdict, key = execution.assignment.subject, execution.verdict, asked.key
     outcome_id = key.score_span_id
@@ -33,12 +36,7 @@ def score_span(execution: Execution, asked: Asked) -> Row:
             "name": execution.assignment.shown_as, "type": "score", "purpose": "scorer",
         },
         "metrics": _metrics(verdict),
-        "context": {
-            "rule_id": str(key.origin_id),
-            "outcome_id": str(key.id),
-            "scorer": key.scorer.name,
-            "scorer_version": key.scorer.version,
-        },
+        "context": _context(key, verdict),
         "origin": {
             "object_type": key.object.object_type.value,
             "object_id": str(key.object.object_id),
@@ -56,6 +54,28 @@ def score_span(execution: Execution, asked: Asked) -> Row:
     return Row(
         key=RowKey(subject.key.object, str(outcome_id)), fields=fields, has_base=True
     )
+
+
+def _context(key: OutcomeKey, verdict: Verdict) -> JsonObject:
+    context: JsonObject = {
+        "rule_id": str(key.origin_id),
+        "outcome_id": str(key.id),
+        "scorer": key.scorer.name,
+        "scorer_version": key.scorer.version,
+    }
+    if verdict.result is not None and verdict.result.prompt:
+        context["prompt"] = [_shortened(message) for message in verdict.result.prompt]
+    return context
+
+
+def _shortened(message: JsonObject) -> JsonObject:
+    """A message of a prompt, the middle of a long one left out."""
+    content = str(message["content"])
+    if len(content) > MESSAGE_CHARACTERS_MAX:
+        half = MESSAGE_CHARACTERS_MAX // 2
+        left_out = len(content) - 2 * half
+        content = f"{content[:half]}\n[{left_out} characters left out]\n{content[-half:]}"
+    return {**message, "content": content}
 
 
 def _output(scores: tuple[Score, ...]) -> tuple[Json, Json]:

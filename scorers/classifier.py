@@ -36,24 +36,18 @@ _IGNORED = frozenset({"use_cache"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
-    """One message of the prompt, before a record is put into it."""
-
-    role: str
-    template: Template
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Classifier:
     """A `prompt` with an `llm_classifier` parser, read and checked.
 
-    `choice_scores` maps each choice to 0..1. With `allow_skip` the judge may decline, which
-    gives no score. `model` None: the judge's own. `params` go into the request as they are
-    (temperature, max_tokens, ...).
+    `messages` are (role, text); the text is a mustache template, or, without `is_template`,
+    stands as it is. `choice_scores` maps each choice to 0..1. With `allow_skip` the judge may
+    decline, which gives no score. `model` None: the judge's own. `params` go into the request
+    as they are (temperature, max_tokens, ...).
     """
 
-    messages: tuple[Message, ...]
+    messages: tuple[tuple[str, str], ...]
     choice_scores: dict[str, float]
+    is_template: bool = True
     use_cot: bool = False
     allow_skip: bool = False
     model: str | None = None
@@ -65,9 +59,16 @@ class Classifier:
         return (*self.choice_scores, SKIP) if self.allow_skip else (*self.choice_scores,)
 
     @property
+    def templates(self) -> tuple[Template, ...]:
+        """The messages' templates."""
+        if self.is_template:
+            return tuple(parse(text) for _, text in self.messages)
+        return tuple((Words(text),) for _, text in self.messages)
+
+    @property
     def variables(self) -> frozenset[str]:
         """The names that its templates use."""
-        return frozenset().union(*(names(message.template) for message in self.messages))
+        return frozenset().union(*map(names, self.templates))
 
     @property
     def needs_thread(self) -> bool:
@@ -87,8 +88,17 @@ def read_classifier(prompt_data: JsonObject, *, where: str = "prompt_data") -> C
     model = options.get("model") or None
     if not isinstance(model, str | None):
         raise BadInput("must be a string", path=f"{where}.options.model")
+    template_format = prompt_data.get("template_format") or "mustache"
+    if template_format not in {"mustache", "none"}:
+        raise BadInput(
+            f"{template_format!s:.99} templates are not rendered here: use mustache or none",
+            path=f"{where}.template_format",
+        )
+    is_template = template_format == "mustache"
+    prompt = prompt_data.get("prompt")
     return Classifier(
-        messages=_messages(prompt_data, where),
+        messages=_messages(prompt, f"{where}.prompt", is_template=is_template),
+        is_template=is_template,
         choice_scores=_choice_scores(parser, f"{where}.parser", allow_skip=allow_skip),
         use_cot=_flag(parser, "use_cot", f"{where}.parser"),
         allow_skip=allow_skip,
@@ -121,44 +131,41 @@ def _refuse_what_is_not_done(prompt_data: JsonObject, where: str) -> None:
         raise BadInput("preprocessors are not run here", path=f"{where}.preprocessor")
 
 
-def _messages(prompt_data: JsonObject, where: str) -> tuple[Message, ...]:
-    prompt = _object(prompt_data.get("prompt"), f"{where}.prompt")
-    template_format = prompt_data.get("template_format") or "mustache"
-    if template_format not in {"mustache", "none"}:
-        raise BadInput(
-            f"{template_format!s:.99} templates are not rendered here: use mustache or none",
-            path=f"{where}.template_format",
-        )
-    match prompt:
-        case {"type": "completion"}:
-            texts = [("user", _text(prompt.get("content"), f"{where}.prompt.content"))]
-            places = [f"{where}.prompt.content"]
-        case {"type": "chat"}:
-            given = prompt.get("messages")
-            if not isinstance(given, list) or not 1 <= len(given) <= MESSAGES_MAX:
-                raise BadInput(
-                    f"must be a list of 1 to {MESSAGES_MAX} messages",
-                    path=f"{where}.prompt.messages",
-                )
-            places = [f"{where}.prompt.messages[{index}]" for index in range(len(given))]
-            texts = [_message(*each) for each in zip(given, places, strict=True)]
+def _messages(
+    given: Json, where: str, *, is_template: bool
+) -> tuple[tuple[str, str], ...]:
+    match _object(given, where):
+        case {"type": "completion", **rest}:
+            place = f"{where}.content"
+            return (("user", _template(rest.get("content"), place, is_template=is_template)),)
+        case {"type": "chat", **rest}:
+            place = f"{where}.messages"
+            messages = rest.get("messages")
+            if not isinstance(messages, list) or not 1 <= len(messages) <= MESSAGES_MAX:
+                raise BadInput(f"must be a list of 1 to {MESSAGES_MAX} messages", path=place)
+            return tuple(
+                _message(message, f"{place}[{index}]", is_template=is_template)
+                for index, message in enumerate(messages)
+            )
         case _:
-            raise BadInput("must be chat or completion", path=f"{where}.prompt.type")
-    return tuple(
-        Message(
-            role=role,
-            template=(Words(text),) if template_format == "none" else parse(text, where=place),
-        )
-        for (role, text), place in zip(texts, places, strict=True)
-    )
+            raise BadInput("must be chat or completion", path=f"{where}.type")
 
 
-def _message(given: Json, where: str) -> tuple[str, str]:
+def _message(given: Json, where: str, *, is_template: bool) -> tuple[str, str]:
     message = _object(given, where)
     role = message.get("role")
     if not isinstance(role, str) or role not in ROLES:
         raise BadInput(f"must be one of {', '.join(sorted(ROLES))}", path=f"{where}.role")
-    return role, _text(message.get("content"), f"{where}.content")
+    place = f"{where}.content"
+    return role, _template(message.get("content"), place, is_template=is_template)
+
+
+def _template(content: Json, where: str, *, is_template: bool) -> str:
+    """The text of a message, known to be a template if it has to be one."""
+    text = _text(content, where)
+    if is_template:
+        parse(text, where=where)
+    return text
 
 
 def _text(content: Json, where: str) -> str:

@@ -36,6 +36,9 @@ OPENAI_HOST = "api.openai.com"
 # temperature that AnswerRelevancy would send.
 _RESPONSES_PREFIX = "gpt-5"
 _REASONING_PREFIXES = ("gpt-5", "o1", "o3", "o4")
+_RESPONSES_WORDS = {
+    "max_tokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens",
+}
 
 # What autoevals raises over an answer that it cannot read: an unknown choice is a KeyError, a
 # missing tool call a ValueError, no statements at all a ZeroDivisionError.
@@ -127,11 +130,17 @@ class Judge:
         client.RateLimitError = _NeverRaised
         return client
 
+    async def complete(self, request: JsonObject, params: JsonObject) -> JsonObject:
+        """The answer to a chat completion request, as a chat completion, whichever endpoint
+        its model is asked over. `params` go beside it as the model's endpoint names them."""
+        model = str(request["model"])
+        if not model.startswith(_RESPONSES_PREFIX):
+            return await self._post("/chat/completions", {**params, **request}, model)
+        body = {**_params_of_responses(params), **_as_responses(request)}
+        return _from_responses(await self._post("/responses", body, model))
+
     async def _complete(self, **request: Any) -> JsonObject:  # noqa: ANN401 autoevals' own
-        if not request["model"].startswith(_RESPONSES_PREFIX):
-            return await self._post("/chat/completions", request, request["model"])
-        answer = await self._post("/responses", _as_responses(request), request["model"])
-        return _from_responses(answer)
+        return await self.complete(request, {})
 
     async def _embed(self, *, input: str, **_: object) -> JsonObject:  # noqa: A002 the API's word
         # autoevals hands no embedding model to the scorers inside its scorers: ours always.
@@ -178,7 +187,7 @@ async def score_judged(
             if execution.answer is None:
                 raise failure(spec, error) from error
             reason = f"{type(error).__name__}: {judge.excerpt(str(error))}"
-            answer = judge.excerpt(_gist(execution.answer))
+            answer = judge.excerpt(gist(execution.answer))
             raise BadResult(
                 f"{spec.name} found no score in the judge's answer ({reason}): {answer}"
             ) from error
@@ -224,6 +233,14 @@ def _as_responses(request: dict[str, Any]) -> JsonObject:
     }
 
 
+def _params_of_responses(params: JsonObject) -> JsonObject:
+    """A chat completion's parameters, in the words of /responses."""
+    renamed = {_RESPONSES_WORDS.get(name, name): value for name, value in params.items()}
+    if "reasoning_effort" in renamed:
+        renamed["reasoning"] = {"effort": renamed.pop("reasoning_effort")}
+    return renamed
+
+
 def _from_responses(answer: JsonObject) -> JsonObject:
     """The tool calls of a /responses answer as a chat completion; none if it has none."""
     output = answer.get("output")
@@ -238,7 +255,7 @@ def _from_responses(answer: JsonObject) -> JsonObject:
     return {"choices": [{"message": message}]}
 
 
-def _gist(answer: JsonObject) -> Json:
+def gist(answer: JsonObject) -> Json:
     """The part of an answer that says something: its message, its output, else all of it."""
     match answer:
         case {"choices": [{"message": message}, *_]}:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NoReturn, TypeAlias
 
 from spans.errors import BadInput
@@ -18,6 +19,7 @@ from spans.json import Json
 TEMPLATE_CHARACTERS_MAX = 100_000
 TAGS_MAX = 1000
 NESTING_MAX = 16
+TEMPLATES_KEPT = 256
 
 STEPS_MAX = 100_000
 """Nodes that one rendering visits: sections in sections over long lists multiply."""
@@ -72,7 +74,8 @@ class TooManySteps(Exception):
     """The rendering visits more than STEPS_MAX nodes."""
 
 
-def parse(text: str, *, where: str) -> Template:
+@lru_cache(maxsize=TEMPLATES_KEPT)
+def parse(text: str, *, where: str | None = None) -> Template:
     """The template. Raises BadInput at `where`, with line and column, for what is none."""
     if len(text) > TEMPLATE_CHARACTERS_MAX:
         raise BadInput(f"longer than {TEMPLATE_CHARACTERS_MAX} characters", path=where)
@@ -169,7 +172,7 @@ class _Tag:
 class _Reading:
     """One pass over the text, with a stack of the sections that are open."""
 
-    def __init__(self, text: str, where: str) -> None:
+    def __init__(self, text: str, where: str | None) -> None:
         self._text = text
         self._where = where
         self._open: list[_Tag] = []

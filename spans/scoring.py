@@ -57,11 +57,14 @@ class ScoringResult:
     """What one execution of a scorer gave.
 
     `arguments` are what the scorer was called with: the `input` of the score span.
+    `prompt` is what a judge was asked with them, {role, content} each, where the scorer has a
+    prompt of its own.
     An empty `scores` never occurs: a scorer that declines gives one Score with value None.
     """
 
     scores: tuple[Score, ...]
     arguments: JsonObject
+    prompt: tuple[JsonObject, ...] = ()
     usage: Usage = Usage()
 
 
