@@ -16,6 +16,7 @@ from sqlalchemy import event
 from spans.errors import BadInput, Contended, StoreUnavailable
 
 Cursor: TypeAlias = psycopg.Cursor[tuple[Any, ...]]
+Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
 APPLICATION = "tallyard"
 CONNECT_TIMEOUT_S = 5
@@ -86,6 +87,18 @@ class Database:
             assert isinstance(driver, psycopg.Connection)  # noqa: S101 for the type checker
             with driver.cursor() as cursor:
                 yield cursor
+
+    @contextmanager
+    def listening(self, channel: str) -> Iterator[Connection]:
+        """A connection outside the pool that hears NOTIFY on `channel`; each of its statements
+        is a transaction. Raises StoreUnavailable, also later."""
+        with mapped_errors(), self.engine.connect() as pooled:
+            driver = pooled.connection.driver_connection
+            assert isinstance(driver, psycopg.Connection)  # noqa: S101 for the type checker
+            pooled.detach()
+            driver.autocommit = True
+            driver.execute(f"listen {channel}".encode())
+            yield driver
 
     def check(self) -> None:
         """Raises StoreUnavailable if PostgreSQL does not answer."""

@@ -46,7 +46,11 @@ class Leases:
             cursor.execute(f"select %s in ({ALIVE})", (self._database.owner,))
             if cursor.fetchone() != (True,):
                 return _expired_outcomes(cursor)
-            return _abandoned_entries(cursor, self._lease_s) + _abandoned_outcomes(cursor)
+            return (
+                _abandoned_entries(cursor, self._lease_s)
+                + _abandoned_outcomes(cursor)
+                + _abandoned_calls(cursor, self._lease_s)
+            )
 
     def release_own(self, queue: str) -> None:
         """End what this process holds of a queue: called when it has nothing in hand, so
@@ -65,7 +69,11 @@ class Leases:
                         where state = 'pending' and owner = %s and queue = %s""",
                     (owner, queue),
                 )
-
+                cursor.execute(
+                    """update invocation set lease_until = null, owner = null
+                        where answered_at is null and owner = %s and queue = %s""",
+                    (owner, queue),
+                )
 
     def blame_own(self, queue: str) -> None:
         """End what this process holds of a queue, as if it had died of it: called after an
@@ -99,6 +107,18 @@ def _abandoned_outcomes(cursor: Cursor) -> int:
                and started_at > pg_postmaster_start_time() and owner not in ({ALIVE})"""
     )
     return cursor.rowcount + _expired_outcomes(cursor)
+
+
+def _abandoned_calls(cursor: Cursor, lease_s: float) -> int:
+    """Only a death ends them: see `store.invocations`."""
+    cursor.execute(
+        f"""update invocation set lease_until = null, owner = null
+             where answered_at is null and owner is not null
+               and lease_until > pg_postmaster_start_time() + make_interval(secs => %s)
+               and owner not in ({ALIVE})""",
+        (lease_s,),
+    )
+    return cursor.rowcount
 
 
 def _expired_outcomes(cursor: Cursor) -> int:

@@ -1,0 +1,134 @@
+"""Waiting for answers: one listening connection a process wakes everybody who waits.
+
+A notification may be missed while the connection is made anew, so what is waited for is
+also looked up, every POLL_S.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import psycopg
+
+from spans.errors import NotAnswered, NoWorker, StoreUnavailable
+from spans.ids import InvocationId
+from spans.json import JsonObject
+from store.database import Connection, Database
+from store.invocations import CHANNEL
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 1.0
+"""The longest that a missed notification delays an answer, or a deadline its caller."""
+
+STOP_S = 5.0
+
+
+@dataclass(slots=True)
+class _Waiting:
+    future: Future[JsonObject] = field(default_factory=Future)
+    since: float = field(default_factory=time.monotonic)
+
+
+class Answers:
+    """Implements flows.calling.Answers. Starts its thread with the first call."""
+
+    def __init__(self, database: Database, *, patience_s: float) -> None:
+        self._database = database
+        self._patience_s = patience_s
+        self._waiting: dict[InvocationId, _Waiting] = {}
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._is_closing = threading.Event()
+
+    def expect(self, invocation_id: InvocationId) -> Future[JsonObject]:
+        """See flows.calling.Answers."""
+        waiting = _Waiting()
+        with self._lock:
+            self._waiting[invocation_id] = waiting
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._listen_for_ever, name="answers", daemon=True
+                )
+                self._thread.start()
+        return waiting.future
+
+    def close(self) -> None:
+        """Stop listening. Who still waits is told that it is over."""
+        self._is_closing.set()
+        if self._thread is not None:
+            with suppress(StoreUnavailable), self._database.cursor() as cursor:
+                cursor.execute("select pg_notify(%s, '')", (CHANNEL,))   # wakes it
+            self._thread.join(STOP_S)
+        for invocation_id in list(self._waiting):
+            self._end(invocation_id, StoreUnavailable("this process is stopping; ask again"))
+
+    def _listen_for_ever(self) -> None:
+        while not self._is_closing.is_set():
+            try:
+                with self._database.listening(CHANNEL) as connection:
+                    while not self._is_closing.is_set():
+                        self._look(connection)
+                        for _ in connection.notifies(timeout=POLL_S, stop_after=1):
+                            pass
+            except (StoreUnavailable, psycopg.Error) as error:
+                logger.warning("answers: %s; listening again as soon as it is there", error)
+                self._give_up_late({})
+                self._is_closing.wait(POLL_S)
+
+    def _look(self, connection: Connection) -> None:
+        """Hand out the answers that are there; give up what was waited for long enough."""
+        with self._lock:
+            ids = [
+                each for each, waiting in self._waiting.items() if not waiting.future.done()
+            ]
+            for gone in self._waiting.keys() - set(ids):
+                del self._waiting[gone]     # who waited has gone away
+        if not ids:
+            return
+        found = connection.execute(
+            "select id, answered_at is not null, answer, attempts from invocation"
+            " where id = any(%s)",
+            (ids,),
+        ).fetchall()
+        attempts: dict[InvocationId, int] = {}
+        for invocation_id, is_answered, answer, count in found:
+            if is_answered:
+                self._end(invocation_id, answer)
+            else:
+                attempts[invocation_id] = count
+        self._give_up_late(attempts)
+
+    def _give_up_late(self, attempts: dict[InvocationId, int]) -> None:
+        """`attempts` of those that are known; how often a worker has taken them."""
+        limit = time.monotonic() - self._patience_s
+        with self._lock:
+            late = [each for each, waiting in self._waiting.items() if waiting.since < limit]
+        for invocation_id in late:
+            if attempts.get(invocation_id):
+                error = NotAnswered(
+                    f"a worker is still at it after {self._patience_s:g} s: give it less to "
+                    "do at once, or raise TALLYARD_INVOKE_TIMEOUT_S"
+                )
+                self._end(invocation_id, error)
+            else:
+                self._end(invocation_id, NoWorker(
+                    f"no worker took this within {self._patience_s:g} s: see that the "
+                    "sandbox, judge and heavy workers run, and what their logs say"
+                ))
+
+    def _end(self, invocation_id: InvocationId, end: JsonObject | Exception) -> None:
+        with self._lock:
+            waiting = self._waiting.pop(invocation_id, None)
+        if waiting is None:
+            return
+        with suppress(InvalidStateError):   # cancelled: nobody waits
+            if isinstance(end, Exception):
+                waiting.future.set_exception(end)
+            else:
+                waiting.future.set_result(end)

@@ -1,0 +1,260 @@
+"""Calls that wait: left, taken, answered, given up; with PostgreSQL's own notifications."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from flows.answering import Answering
+from flows.calling import Calls, finished
+from flows.invocations import ATTEMPTS_MAX, Answer, Check, Run
+from flows.run import failed
+from ops.children import wait_until
+from scorers.function import FunctionKind, FunctionVersion
+from scorers.sandbox.model import Checked, Program, Runtime
+from spans.errors import CallFailed, NotAnswered, NotFound, NoWorker
+from spans.ids import FunctionId, InvocationId, ObjectId, OrgId, ProjectId, Xact
+from spans.json import JsonObject
+from spans.outcome import Verdict
+from spans.row import ObjectRef, ObjectType, RowKey
+from spans.scoring import Score, ScoringResult
+from store.answers import Answers
+from store.database import Database
+from store.invocations import Invocations
+from store.leases import Leases
+from store.projects import Projects
+from store.traces import Traces
+
+PATIENCE_S = 20.0
+CHECK = Check(runtime=Runtime.PYTHON, code="def handler(): return 1")
+CHECKED = Checked(program=Program(runtime=Runtime.PYTHON, code="x", parameters=()))
+
+
+class Sandbox:
+    """A runner and builder that works, for programs that it knows."""
+
+    def build(self, request):
+        assert request == CHECK
+        return CHECKED
+
+    def run(self, function, records):
+        if function.name == "unforeseen":
+            raise ZeroDivisionError("secret")
+        return [verdict(function.name, record) for record in records]
+
+
+def verdict(name: str, record: JsonObject) -> Verdict:
+    scores = (
+        Score(name=name, value=None),
+        Score(name="keys", value=1.0, metadata={"keys": [*record["input"]]}),
+    )
+    result = ScoringResult(scores=scores, arguments=record)
+    return Verdict(result=result, started_at=1.0, run_ms=2.5, log="printed")
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    opened = Database(database_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def org_id(database: Database) -> OrgId:
+    return Projects(database).ensure_organization(OrgId(uuid.uuid4()), "tallyard")
+
+
+@pytest.fixture
+def queue(org_id: OrgId) -> str:
+    """A queue of the test's own."""
+    return f"sandbox-{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def calls(database: Database) -> Iterator[Calls]:
+    yield from opened_calls(database, PATIENCE_S)
+
+
+def opened_calls(database: Database, patience_s: float) -> Iterator[Calls]:
+    answers = Answers(database, patience_s=patience_s)
+    yield Calls(store=store_of(database), answers=answers, ring=lambda queue: None)
+    answers.close()
+
+
+def store_of(database: Database) -> Invocations:
+    return Invocations(database, lease_s=60, patience_s=PATIENCE_S)
+
+
+def answering(database: Database, queue: str) -> Answering:
+    sandbox = Sandbox()
+    return Answering(
+        queue=queue, store=store_of(database), traces=Traces(database), runner=sandbox,
+        builder=sandbox,
+    )
+
+
+def function(name: str = "mine") -> FunctionVersion:
+    return FunctionVersion(
+        id=FunctionId(uuid.uuid4()), project_id=ProjectId(uuid.uuid4()), version=Xact(7),
+        name=name, slug=name, kind=FunctionKind.CODE, program=CHECKED.program,
+    )
+
+
+def test_an_answer_wakes_who_waits(database, calls, org_id, queue):
+    future = calls.begin(org_id, queue, CHECK)
+    warm(calls, database, org_id)
+
+    assert answering(database, queue).answer_some() == 1
+    begin = time.monotonic()
+    assert finished(future.result(timeout=5)) == Answer(checked=CHECKED)
+    # Well below the poll: it was the notification.
+    assert time.monotonic() - begin < 0.5
+    assert answering(database, queue).answer_some() == 0
+
+
+def test_records_and_verdicts_arrive_as_they_were(database, calls, org_id, queue):
+    run = Run(
+        function=function(),
+        records=({"input": {"z": 1, "a": "\u2028", "m": None}}, {"input": {}}),
+        rows=(RowKey(
+            ObjectRef(ProjectId(uuid.uuid4()), ObjectType.PROJECT_LOGS, ObjectId(uuid.uuid4())),
+            "gone",
+        ),),
+    )
+    future = calls.begin(org_id, queue, run)
+    answering(database, queue).answer_some()
+    first, second, gone = finished(future.result(timeout=5)).verdicts
+
+    assert first.result is not None
+    assert [score.value for score in first.result.scores] == [None, 1.0]
+    # Keys keep their order: ExactMatch depends on it.
+    assert first.result.scores[1].metadata == {"keys": ["z", "a", "m"]}
+    assert (first.log, first.run_ms, first.result.arguments) == ("printed", 2.5, {})
+    assert second.result is not None
+    assert gone == failed(NotFound("the span 'gone' is gone"), started_at=gone.started_at)
+
+
+def test_each_call_is_taken_once(database, calls, org_id, queue):
+    futures = [calls.begin(org_id, queue, CHECK) for _ in range(20)]
+    store = store_of(database)
+    taken = [store.claim(queue) for _ in range(21)]
+
+    assert taken.pop() is None
+    assert len({each.id for each in taken if each}) == len(futures)
+
+
+def test_an_answer_under_an_older_fence_does_not_count(database, calls, org_id, queue):
+    future = calls.begin(org_id, queue, CHECK)
+    store = store_of(database)
+    late = store.claim(queue)
+    Leases(database, lease_s=60).release_own(queue)
+    current = store.claim(queue)
+    assert late is not None
+    assert current is not None
+    assert (current.id, current.attempts) == (late.id, 2)
+
+    store.answer(late, Answer(checked=Checked(problem="late")))
+    store.answer(current, Answer(checked=CHECKED))
+    store.answer(current, Answer(checked=Checked(problem="again")))
+
+    assert finished(future.result(timeout=5)).checked == CHECKED
+
+
+def test_a_call_whose_worker_died_is_taken_by_another(database_url, database, calls, org_id,
+                                                      queue):
+    future = calls.begin(org_id, queue, CHECK)
+    killed = Database(database_url)
+    assert store_of(killed).claim(queue) is not None
+    assert answering(database, queue).answer_some() == 0
+    killed.close()
+
+    def is_answered() -> bool:
+        Leases(database, lease_s=60).release_abandoned()
+        return answering(database, queue).answer_some() == 1
+
+    assert wait_until(is_answered, deadline_s=10)
+    assert finished(future.result(timeout=5)).checked == CHECKED
+
+
+def test_a_call_that_kills_its_workers_is_answered_in_the_end(database, calls, org_id, queue):
+    future = calls.begin(org_id, queue, CHECK)
+    store, leases = store_of(database), Leases(database, lease_s=60)
+    for _ in range(ATTEMPTS_MAX):
+        assert store.claim(queue) is not None
+        leases.release_own(queue)
+
+    assert answering(database, queue).answer_some() == 1
+    with pytest.raises(CallFailed, match="3 workers died"):
+        finished(future.result(timeout=5))
+
+
+def test_an_error_that_nobody_foresaw_is_answered_without_its_text(
+    database, calls, org_id, queue, caplog
+):
+    future = calls.begin(
+        org_id, queue, Run(function=function("unforeseen"), records=({"input": {}},))
+    )
+    answering(database, queue).answer_some()
+    with pytest.raises(CallFailed, match="ZeroDivisionError; the worker's log") as caught:
+        finished(future.result(timeout=5))
+    assert "secret" not in str(caught.value)
+    assert "secret" in caplog.text
+
+
+@pytest.mark.parametrize("is_taken", [False, True])
+def test_patience_ends_with_who_must_act(database, org_id, queue, is_taken):
+    for calls in opened_calls(database, 0.3):
+        future = calls.begin(org_id, queue, CHECK)
+        if is_taken:
+            assert store_of(database).claim(queue) is not None
+        expected, said = (
+            (NotAnswered, "still at it") if is_taken else (NoWorker, "no worker took this")
+        )
+        with pytest.raises(expected, match=said):
+            future.result(timeout=10)
+
+
+def test_what_nobody_waits_for_any_more_is_not_run(database, org_id, queue):
+    impatient = Invocations(database, lease_s=60, patience_s=0.05)
+    impatient.ask(InvocationId(uuid.uuid4()), org_id, queue, CHECK)
+    assert wait_until(lambda: impatient.claim(queue) is None, deadline_s=5)
+
+
+def test_a_lost_connection_loses_no_answer(database, calls, org_id, queue):
+    warm(calls, database, org_id)
+    future = calls.begin(org_id, queue, CHECK)
+    with database.cursor() as cursor:
+        cursor.execute(
+            """select count(pg_terminate_backend(pid)) from pg_stat_activity
+                where application_name = %s and pid <> pg_backend_pid()
+                  and query like 'listen %%' or query like '%%from invocation where id = any%%'
+                  and pid <> pg_backend_pid()""",
+            (f"tallyard {database.owner}",),
+        )
+        assert cursor.fetchone() != (0,)
+    store = store_of(database)
+    invocation = store.claim(queue)
+    assert invocation is not None
+    store.answer(invocation, Answer(checked=CHECKED))
+
+    assert finished(future.result(timeout=10)).checked == CHECKED
+
+
+def test_closing_tells_who_still_waits(database, org_id, queue):
+    opened = opened_calls(database, PATIENCE_S)
+    waiting = next(opened).begin(org_id, queue, CHECK)
+    assert next(opened, None) is None
+    assert "stopping" in str(waiting.exception(timeout=5))
+
+
+def warm(calls: Calls, database: Database, org_id: OrgId) -> None:
+    """Until the process listens: a call of another queue is answered."""
+    queue = f"warm-{uuid.uuid4().hex}"
+    future = calls.begin(org_id, queue, CHECK)
+    answering(database, queue).answer_some()
+    future.result(timeout=10)
+
+
