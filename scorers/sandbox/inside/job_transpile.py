@@ -1,0 +1,93 @@
+"""Makes JavaScript of a TypeScript scorer, and finds its handler. Executes nothing of it.
+
+Types are removed, never checked: a checker can be made to run for ever. Nothing is bundled:
+what a module imports is node's own, of a short list, or it comes as a pushed bundle.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+MODULE_CHECK = Path(__file__).with_name("module_check.cjs")
+ESBUILD_FLAGS = (
+    "--loader=ts", "--format=esm", "--target=node20", "--charset=utf8",
+    "--log-level=error", "--log-limit=1", "--color=false",
+)
+NODE_FLAGS = ("--expose-internals", "--max-old-space-size=128", "--stack-size=900")
+# Tidiness, no boundary: nothing else of node's own is of use to a scorer in a jail.
+IMPORTS = frozenset(
+    {"assert", "buffer", "crypto", "path", "querystring", "string_decoder", "url", "util"}
+)
+ARGUMENTS = ("input", "output", "expected", "metadata", "tags", "id", "trace")
+TRACE = re.compile(r"\btrace\b")
+PLACE = re.compile(r"^\s*<stdin>:(\d+):(\d+):", re.MULTILINE)
+MESSAGE = re.compile(r"\[ERROR\] (.+)")
+MESSAGE_CHARACTERS = 500
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """Of {code, node, esbuild} (paths): {code, parameters}, or {problem, line, column}.
+
+    The code that comes back exports `handler`, or has a default export.
+    `parameters` are the names that the handler takes; null: whatever there is.
+    """
+    source: str = request["code"]
+    made = _run([request["esbuild"], *ESBUILD_FLAGS], source)
+    if made.returncode != 0:
+        return _refused(made.stderr)
+    code = made.stdout
+    looked = _run([request["node"], *NODE_FLAGS, str(MODULE_CHECK)], code)
+    if looked.returncode != 0:
+        return _problem("The source is nested too deeply, or too large, to be looked through.")
+    found: dict[str, Any] = json.loads(looked.stdout)
+    for name in found.get("imports", ()):
+        if name.removeprefix("node:") not in IMPORTS:
+            return _refused_import(name, source)
+    if "problem" in found:
+        return _problem(found["problem"])
+    if "alias" in found:
+        code = f"{code}export {{ {found['alias']} as handler }};\n"
+    parameters = found["parameters"]
+    if parameters is None and not TRACE.search(source):
+        # Reading a span's whole trace is dear; who never says the word does not miss it.
+        parameters = [argument for argument in ARGUMENTS if argument != "trace"]
+    return {"code": code, "parameters": parameters}
+
+
+def _run(command: list[str], text: str) -> subprocess.CompletedProcess[str]:
+    # A lone surrogate is no text: it becomes a question mark, and so a syntax error or itself.
+    return subprocess.run(  # noqa: S603 the paths are the host's
+        command, input=text, capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
+
+
+def _refused(said: str) -> dict[str, Any]:
+    message = MESSAGE.search(said)
+    place = PLACE.search(said)
+    return {
+        "problem": f"SyntaxError: {message[1]}"[:MESSAGE_CHARACTERS] if message else
+        "The source is nested too deeply, or too large, to be transpiled.",
+        "line": int(place[1]) if place else None,
+        "column": int(place[2]) + 1 if place else None,
+    }
+
+
+def _refused_import(name: str, source: str) -> dict[str, Any]:
+    allowed = ", ".join(f"node:{each}" for each in sorted(IMPORTS))
+    problem = (
+        f"invalid source: it imports {name[:100]!r}, and a scorer that is no bundle may import "
+        f"only {allowed}. For packages, push a bundle."
+    )
+    for number, line in enumerate(source.splitlines(), start=1):
+        column = max(line.find(f"{quote}{name}{quote}") for quote in "\"'`")
+        if column >= 0:
+            return {"problem": problem, "line": number, "column": column + 1}
+    return _problem(problem)
+
+
+def _problem(problem: str) -> dict[str, Any]:
+    return {"problem": problem, "line": None, "column": None}

@@ -1,0 +1,103 @@
+// Finds the handler in a JavaScript module, what it takes, and what the module imports; executes
+// nothing of it. Started with --expose-internals, for the parser that node brings along.
+// Reads the source from descriptor 0, writes one JSON object to descriptor 1.
+'use strict';
+
+const fs = require('node:fs');
+const acorn = require('internal/deps/acorn/acorn/dist/acorn');
+
+const HANDLER = 'handler';
+
+function answer(code) {
+  let body;
+  try {
+    ({ body } = acorn.parse(code, { ecmaVersion: 'latest', sourceType: 'module' }));
+  } catch (error) {
+    return { problem: `SyntaxError: ${error.message}` };
+  }
+  const imports = [...new Set(specifiers(body))];
+  const exported = exportsOf(body);
+  const functions = topLevelFunctions(body);
+  if (exported.has(HANDLER)) return { imports, ...described(exported.get(HANDLER), functions) };
+  if (exported.has('default')) return { imports, ...described(exported.get('default'), functions) };
+  const name = functions.has(HANDLER) ? HANDLER : [...functions.keys()].at(-1);
+  if (name === undefined) {
+    return {
+      imports,
+      problem: 'There is no handler: export one, `export function handler({ output }) { ... }`',
+    };
+  }
+  // `alias` is what has to be exported as the handler.
+  return { imports, alias: name, ...described(functions.get(name), functions) };
+}
+
+// What is imported by a name that stands in the source.
+function* specifiers(node) {
+  if (Array.isArray(node)) {
+    for (const each of node) yield* specifiers(each);
+    return;
+  }
+  if (node === null || typeof node !== 'object' || typeof node.type !== 'string') return;
+  const from = /^(Import|Export)/.test(node.type) ? node.source : null;
+  if (from && typeof from.value === 'string') yield from.value;
+  for (const each of Object.values(node)) {
+    if (each !== null && typeof each === 'object') yield* specifiers(each);
+  }
+}
+
+// Name -> what is exported under it: a node, or null where that stands elsewhere.
+function exportsOf(body) {
+  const found = new Map();
+  for (const node of body) {
+    if (node.type === 'ExportDefaultDeclaration') found.set('default', node.declaration);
+    if (node.type !== 'ExportNamedDeclaration') continue;
+    for (const [name, value] of declared(node.declaration)) found.set(name, value);
+    for (const each of node.specifiers) {
+      found.set(each.exported.name ?? each.exported.value, node.source ? null : each.local);
+    }
+  }
+  return found;
+}
+
+function topLevelFunctions(body) {
+  const found = new Map();
+  for (const node of body) {
+    const statement = node.type === 'ExportNamedDeclaration' ? node.declaration : node;
+    for (const [name, value] of declared(statement)) {
+      // Last means last in the source, also of a name that comes twice.
+      if (isFunction(value)) found.delete(name), found.set(name, value);
+    }
+  }
+  return found;
+}
+
+function* declared(statement) {
+  if (statement?.type === 'FunctionDeclaration') yield [statement.id.name, statement];
+  if (statement?.type === 'ClassDeclaration') yield [statement.id.name, statement];
+  if (statement?.type !== 'VariableDeclaration') return;
+  for (const each of statement.declarations) {
+    if (each.id.type === 'Identifier') yield [each.id.name, each.init];
+  }
+}
+
+function isFunction(node) {
+  return /^(FunctionDeclaration|FunctionExpression|ArrowFunctionExpression)$/.test(node?.type);
+}
+
+// What it takes of its one object, where the pattern says so; null: whatever there is.
+function described(node, functions) {
+  const meant = node?.type === 'Identifier' ? functions.get(node.name) : node;
+  if (!isFunction(meant)) return { parameters: null };
+  const [first] = meant.params;
+  if (first === undefined) {
+    return { parameters: meant.type === 'ArrowFunctionExpression' ? [] : null };
+  }
+  const pattern = first.type === 'AssignmentPattern' ? first.left : first;
+  if (pattern.type !== 'ObjectPattern') return { parameters: null };
+  const names = pattern.properties.map(
+    (each) => each.type === 'Property' && !each.computed && (each.key.name ?? each.key.value),
+  );
+  return { parameters: names.every((each) => typeof each === 'string') ? names : null };
+}
+
+fs.writeFileSync(1, JSON.stringify(answer(fs.readFileSync(0, 'utf8'))));
