@@ -37,18 +37,23 @@ async def read_body(request: Request, *, sent_max: int, inflated_max: int) -> by
     100 kB of gzip can hold 100 MB.
     """
     _check_type(request.headers.get("content-type", ""))
+    inflate = _inflater(request.headers.get("content-encoding", ""))
+    sent = await read_sent(request, sent_max, timeout_s=READ_TIMEOUT_S)
+    return sent if inflate is None else _inflated(sent, inflate, inflated_max)
+
+
+async def read_sent(request: Request, sent_max: int, *, timeout_s: float) -> bytes:
+    """The body as it was sent. Raises TooLarge, TooSlow."""
     announced = request.headers.get("content-length", "")
     if announced.isascii() and announced.isdigit() and int(announced) > sent_max:
         raise TooLarge(f"the body has {announced} bytes, more than {sent_max}")
-    inflate = _inflater(request.headers.get("content-encoding", ""))
     try:
-        async with asyncio.timeout(READ_TIMEOUT_S):
-            sent = await _read(request, sent_max)
+        async with asyncio.timeout(timeout_s):
+            return await _read(request, sent_max)
     except TimeoutError as error:
-        raise TooSlow(f"the body did not come within {READ_TIMEOUT_S:g} s") from error
+        raise TooSlow(f"the body did not come within {timeout_s:g} s") from error
     except ClientDisconnect as error:
         raise BadInput("the client went away before its body was whole") from error
-    return sent if inflate is None else _inflated(sent, inflate, inflated_max)
 
 
 def parse_object(body: bytes) -> JsonObject:

@@ -21,6 +21,7 @@ from flows.projects import ListPage
 from spans.errors import (
     BadInput,
     Forbidden,
+    InvalidSource,
     NotFound,
     StoreUnavailable,
     TallyardError,
@@ -130,15 +131,18 @@ def error_response(error: TallyardError) -> Response:
         headers["www-authenticate"] = "Bearer"
     is_ours = isinstance(error, StoreUnavailable)
     message = "the store cannot be reached; send this again" if is_ours else str(error)
-    body: Mapping[str, Json] = {"error": {"class": error.error_class(), "message": message}}
-    return JSONResponse(body, status_code=status, headers=headers)
+    told: dict[str, Json] = {"class": error.error_class(), "message": message}
+    if isinstance(error, InvalidSource):
+        told.update(line=error.line, column=error.column)
+    return JSONResponse({"error": told}, status_code=status, headers=headers)
 
 
 def status_of(error: TallyardError) -> int:
     """The HTTP status that says who must act."""
     for kind, status in (
         (TooLarge, 413), (TooSlow, 408), (UnknownEncoding, 415), (Unauthorized, 401),
-        (Forbidden, 403), (NotFound, 404), (BadInput, 400), (UserError, 400),
+        (Forbidden, 403), (NotFound, 404), (BadInput, 400), (InvalidSource, 422),
+        (UserError, 400),
         (TransientError, 503),
     ):
         if isinstance(error, kind):

@@ -160,7 +160,7 @@ class Source:
 def read_function(body: Mapping[str, Json]) -> FunctionBody:
     """The function that was sent. Raises BadInput with the field and what is wrong with it,
     and InvalidSource where it is the code."""
-    _check_size(body)
+    values = _values(body)
     try:
         function = FunctionBody.model_validate(dict(body))
     except ValidationError as error:
@@ -182,6 +182,8 @@ def read_function(body: Mapping[str, Json]) -> FunctionBody:
                 '"llm_classifier", "use_cot": true, "choice_scores": {"good": 1, "bad": 0}}',
                 path="prompt_data.parser",
             )
+    if any("\0" in value for value in values if isinstance(value, str)):
+        raise BadInput("\\u0000 cannot be stored")
     return function
 
 
@@ -272,22 +274,23 @@ def _runtime(code: JsonObject) -> Runtime:
     return Runtime(str(name))
 
 
-def _check_size(body: Mapping[str, Json]) -> None:
-    """PostgreSQL's jsonb keeps what Python cannot write out again: it stops here."""
-    left = NODES_MAX
-    level: list[Json] = [*body.values()]
+def _values(body: Mapping[str, Json]) -> list[Json]:
+    """Every value in it, and every name. Raises BadInput for more, or deeper ones, than are
+    of use: what jsonb still keeps of such, Python could not write out again."""
+    found: list[Json] = []
+    level: list[Json] = [dict(body)]
     for _ in range(DEPTH_MAX):
-        left -= len(level)
-        if left < 0:
+        found += level
+        if len(found) > NODES_MAX:
             raise BadInput(f"more than {NODES_MAX} values")
         level = [
             child
             for value in level
             if isinstance(value, dict | list)
-            for child in (value.values() if isinstance(value, dict) else value)
+            for child in ([*value, *value.values()] if isinstance(value, dict) else value)
         ]
         if not level:
-            return
+            return found
     raise BadInput(f"nested deeper than {DEPTH_MAX}")
 
 

@@ -100,19 +100,28 @@ class FunctionFilter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FunctionWrite:
-    """A function as it is to be, found by its project and slug, or made as `new_id`.
+class Definition:
+    """A function as it is to be; one that is there is found by its project and slug.
 
-    `program` is what the jail made of inline code. With a `shadow_rate` it does not come in
-    force, but runs beside what is.
+    With a `shadow_rate` it does not come in force, but runs beside what is.
     """
 
     project_id: ProjectId
-    new_id: FunctionId
     body: FunctionBody
-    program: Program | None = None
-    if_exists: IfExists = IfExists.REPLACE
+    if_exists: IfExists
     shadow_rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionWrite:
+    """A definition whose code has been checked: `program` is what the jail made of it.
+
+    `new_id` names the function if there is none.
+    """
+
+    definition: Definition
+    new_id: FunctionId
+    program: Program | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +208,18 @@ Check = Callable[[Source], Awaitable[Checked]]
 """Looks at source in a jail. Raises NoWorker where none can."""
 
 
+async def write_of(
+    definition: Definition, present: Function | None, check: Check, *, new_id: FunctionId
+) -> FunctionWrite:
+    """The definition, ready to be written; `present` is what its slug names now.
+
+    Raises InvalidSource.
+    """
+    is_kept = present is not None and definition.if_exists is not IfExists.REPLACE
+    program = None if is_kept else await program_of(definition.body, present, check)
+    return FunctionWrite(definition=definition, new_id=new_id, program=program)
+
+
 async def program_of(
     body: FunctionBody, present: Function | None, check: Check
 ) -> Program | None:
@@ -231,18 +252,27 @@ def get(
     return function
 
 
-def read_definition(item: Json) -> tuple[str, FunctionBody, IfExists, float | None]:
-    """(project id, function, if_exists, shadow rate) of an element of `functions`, as the
-    command line of the SDKs sends it. Raises BadInput, InvalidSource."""
+def read_definition(item: Json) -> Definition:
+    """One function of a request that pushes some. Raises BadInput, InvalidSource."""
     if not isinstance(item, dict):
         raise BadInput("a function is an object")
-    project_id = item.get("project_id")
-    if not isinstance(project_id, str):
-        raise BadInput("a function names its project", path="project_id")
     wish = item.get("if_exists") or IfExists.ERROR
-    if wish not in {*IfExists}:
+    if not isinstance(wish, str) or wish not in {*IfExists}:
         raise BadInput(f"one of {', '.join(IfExists)}", path="if_exists")
-    return project_id, read_function(item), IfExists(str(wish)), read_rollout(item)
+    return Definition(
+        project_id=read_project_id(item.get("project_id")), body=read_function(item),
+        if_exists=IfExists(wish), shadow_rate=read_rollout(item),
+    )
+
+
+def read_project_id(value: Json) -> ProjectId:
+    """Raises BadInput, and NotFound for what can name no project."""
+    if not isinstance(value, str):
+        raise BadInput("a function names its project", path="project_id")
+    try:
+        return ProjectId(UUID(value))
+    except ValueError as error:
+        raise NotFound("no such project") from error
 
 
 def read_rollout(body: Mapping[str, Json]) -> float | None:

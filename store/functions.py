@@ -15,14 +15,12 @@ from flows.functions import (
     IfExists,
     Shadow,
     Written,
-    function_id_of,
 )
 from flows.projects import ListPage
 from scorers.function import FunctionVersion
 from scorers.sandbox.model import Program
 from spans.errors import BadInput, Contended, NotFound
 from spans.ids import FunctionId, OrgId, ProjectId, Xact
-from spans.scoring import ScorerRef
 from store.database import Cursor, Database
 from store.paging import paged
 from store.rule_sets import change_functions, raise_revisions
@@ -53,7 +51,7 @@ VERSION_MAX = 2**63 - 1
 
 
 class Functions:
-    """Implements flows.functions.FunctionStore and flows.function_source.FunctionSource."""
+    """Implements flows.functions.FunctionStore."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -185,19 +183,6 @@ class Functions:
         found = self._one("is_there and id = %s", None, function_id)
         return found.as_version() if found else None
 
-    def function(self, scorer: ScorerRef) -> FunctionVersion:
-        """See FunctionSource."""
-        found = None
-        function_id = function_id_of(scorer.name)
-        if function_id is not None and scorer.version.isdigit():
-            found = self.version(function_id, Xact(int(scorer.version)))
-        if found is None:
-            raise BadInput(
-                f"there is no function {scorer.name} of version {scorer.version}: name "
-                "another in the rule"
-            )
-        return found
-
     def set_program(
         self, function_id: FunctionId, version: Xact, program: Program | None,
         problem: str | None,
@@ -220,33 +205,37 @@ class Functions:
 
 
 def _write(cursor: Cursor, org_id: OrgId, write: FunctionWrite) -> Written:
-    slug = write.body.slug
-    function_id = _named(cursor, write.project_id, slug)
+    wanted, slug = write.definition, write.definition.body.slug
+    function_id = _named(cursor, wanted.project_id, slug)
     if function_id is None:
-        if write.shadow_rate is not None:
-            raise BadInput(
-                f"{slug!r} is new: there is no version to run beside", path="rollout"
-            )
-        cursor.execute(
-            """insert into function (id, project_id, slug, version)
-               select %s, id, %s, 0 from project
-                where id = %s and org_id = %s and deleted_at is null""",
-            (write.new_id, slug, write.project_id, org_id),
-        )
-        if not cursor.rowcount:
-            raise NotFound("no such project")
-        version = _add_version(cursor, write.new_id, write.body, write.program)
-        cursor.execute(
-            "update function set version = %s where id = %s", (version, write.new_id)
-        )
+        _add(cursor, org_id, write)
         return Written(function=_there(cursor, write.new_id), existed=False)
-    if write.if_exists is IfExists.ERROR:
+    if wanted.if_exists is IfExists.ERROR:
         raise BadInput(
             f"the project has a function {slug!r}: push it with if_exists replace", path="slug"
         )
-    if write.if_exists is IfExists.REPLACE:
-        _put(cursor, _there(cursor, function_id), write.body, write.program, write.shadow_rate)
+    if wanted.if_exists is IfExists.REPLACE:
+        present = _there(cursor, function_id)
+        _put(cursor, present, wanted.body, write.program, wanted.shadow_rate)
     return Written(function=_there(cursor, function_id), existed=True)
+
+
+def _add(cursor: Cursor, org_id: OrgId, write: FunctionWrite) -> None:
+    wanted = write.definition
+    if wanted.shadow_rate is not None:
+        raise BadInput(
+            f"{wanted.body.slug!r} is new: there is no version to run beside", path="rollout"
+        )
+    cursor.execute(
+        """insert into function (id, project_id, slug, version)
+           select %s, id, %s, 0 from project
+            where id = %s and org_id = %s and deleted_at is null""",
+        (write.new_id, wanted.body.slug, wanted.project_id, org_id),
+    )
+    if not cursor.rowcount:
+        raise NotFound("no such project")
+    version = _add_version(cursor, write.new_id, wanted.body, write.program)
+    cursor.execute("update function set version = %s where id = %s", (version, write.new_id))
 
 
 def _put(
