@@ -69,11 +69,6 @@ class Leases:
                         where state = 'pending' and owner = %s and queue = %s""",
                     (owner, queue),
                 )
-                cursor.execute(
-                    """update invocation set lease_until = null, owner = null
-                        where answered_at is null and owner = %s and queue = %s""",
-                    (owner, queue),
-                )
 
     def blame_own(self, queue: str) -> None:
         """End what this process holds of a queue, as if it had died of it: called after an

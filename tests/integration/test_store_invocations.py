@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -146,11 +147,37 @@ def test_each_call_is_taken_once(database, calls, org_id, queue):
     assert len({each.id for each in taken if each}) == len(futures)
 
 
+def test_calls_are_answered_together_as_far_as_there_is_room(
+    database, calls, org_id, queue
+):
+    first, second = threading.Barrier(3), threading.Barrier(2)
+    held: list[object] = []
+
+    class Slow(Sandbox):
+        def build(self, request):
+            held.append(request)
+            (first if len(held) <= 2 else second).wait(timeout=10)
+            return CHECKED
+
+    futures = [calls.begin(org_id, queue, CHECK) for _ in range(3)]
+    together = Answering(
+        queue=queue, store=store_of(database), traces=Traces(database), runner=Slow(),
+        builder=Slow(), at_once=2,
+    )
+    together.look()
+    together.look()
+    assert wait_until(lambda: len(held) == 2, deadline_s=5)
+    first.wait(timeout=10)
+    assert wait_until(lambda: together.look() or len(held) == 3, deadline_s=5)
+    second.wait(timeout=10)
+    assert [finished(each.result(timeout=5)).checked for each in futures] == [CHECKED] * 3
+
+
 def test_an_answer_under_an_older_fence_does_not_count(database, calls, org_id, queue):
     future = calls.begin(org_id, queue, CHECK)
     store = store_of(database)
     late = store.claim(queue)
-    Leases(database, lease_s=60).release_own(queue)
+    let_go(database, queue)
     current = store.claim(queue)
     assert late is not None
     assert current is not None
@@ -181,10 +208,9 @@ def test_a_call_whose_worker_died_is_taken_by_another(database_url, database, ca
 
 def test_a_call_that_kills_its_workers_is_answered_in_the_end(database, calls, org_id, queue):
     future = calls.begin(org_id, queue, CHECK)
-    store, leases = store_of(database), Leases(database, lease_s=60)
     for _ in range(ATTEMPTS_MAX):
-        assert store.claim(queue) is not None
-        leases.release_own(queue)
+        assert store_of(database).claim(queue) is not None
+        let_go(database, queue)
 
     assert answering(database, queue).answer_some() == 1
     with pytest.raises(CallFailed, match="3 workers died"):
@@ -248,6 +274,12 @@ def test_closing_tells_who_still_waits(database, org_id, queue):
     waiting = next(opened).begin(org_id, queue, CHECK)
     assert next(opened, None) is None
     assert "stopping" in str(waiting.exception(timeout=5))
+
+
+def let_go(database: Database, queue: str) -> None:
+    """What the death of a worker comes to."""
+    with database.cursor() as cursor:
+        cursor.execute("update invocation set owner = null where queue = %s", (queue,))
 
 
 def warm(calls: Calls, database: Database, org_id: OrgId) -> None:
