@@ -52,7 +52,8 @@ T = TypeVar("T")
 class Judging:
     """The collaborators, and how many calls may be under way at once.
 
-    `stopping` is set, from any thread, when the worker is to stop.
+    `meanwhile` is called, on another thread, before more is claimed: what must not wait for
+    the end of a long backlog. `stopping` is set, from any thread, when the worker is to stop.
     """
 
     store: JudgeStore
@@ -60,6 +61,7 @@ class Judging:
     policy: RetryPolicy
     in_flight_max: int
     renew_s: float
+    meanwhile: Callable[[], object] = lambda: None
     stopping: threading.Event = field(default_factory=threading.Event)
     renewed_at: float = 0.0     # by time.monotonic
 
@@ -133,9 +135,10 @@ class Judging:
             await self._patiently(self.store.renew, JUDGE)
 
     async def _claim(self, room: int) -> list[Claim]:
-        if room <= 0:
-            return []
         try:
+            await asyncio.to_thread(self.meanwhile)
+            if room <= 0:
+                return []
             claims = await asyncio.to_thread(self.store.claim, JUDGE, min(JUDGE_BATCH, room))
             stale = [claim for claim in claims if claim.assignment is None]
             await asyncio.to_thread(self.store.supersede, stale)
