@@ -1,0 +1,167 @@
+"""The attacks, and what may become of each.
+
+An attack answers 1.0 if it worked, so OK is contained only with another score. Where it is
+about what its own answer may claim, that score is its author's to choose: `scores_itself`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from scorers.sandbox.model import Ended
+
+HERE = Path(__file__).parent
+NESTED = 100_000
+INVALID_SOURCE = "invalid_source"
+"""Refused before it ran: what the transpiler says, which is no `Ended` of a run."""
+
+OK, ERROR, TIMEOUT, KILLED = Ended.OK, Ended.ERROR, Ended.TIMEOUT, Ended.KILLED
+NO_RESULT, BAD_RESULT, TOO_LARGE = Ended.NO_RESULT, Ended.BAD_RESULT, Ended.RESULT_TOO_LARGE
+
+QUIET = frozenset({OK, ERROR})                    # what was tried did not work, and that is all
+STOPPED = frozenset({TIMEOUT, KILLED})
+REFUSED = frozenset({ERROR, BAD_RESULT})
+DIED = frozenset({OK, ERROR, KILLED, TIMEOUT, NO_RESULT})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One attack. `variants` are records of one batch, told apart by `metadata.variant`.
+
+    `control`: it does no harm to a machine that nothing protects, and must succeed there.
+    `runs`: how often it is run, each in a batch of its own, since some need a second time.
+    """
+
+    name: str
+    ended: frozenset[str]
+    variants: int = 1
+    runs: int = 1
+    scores_itself: bool = False
+    control: bool = False
+
+
+def case(
+    name: str, ended: frozenset[Ended], *more: str, variants: int = 1, runs: int = 1,
+    scores_itself: bool = False, control: bool = False,
+) -> Case:
+    return Case(
+        name=name, ended=frozenset({*ended, *more}), variants=variants, runs=runs,
+        scores_itself=scores_itself, control=control,
+    )
+
+
+PYTHON = (
+    case("read_etc_shadow", QUIET),
+    case("env_secrets", QUIET, control=True),
+    case("host_files", QUIET, control=True),
+    case("proc_snoop", QUIET, control=True),
+    case("symlink_escape", QUIET, control=True),
+    case("open_by_handle", QUIET),
+    case("net_loopback_redis", QUIET, control=True),
+    case("net_metadata_and_dns", QUIET),
+    case("abstract_unix_socket", QUIET, control=True),
+    case("fork_bomb", DIED),
+    case("thread_bomb", DIED),
+    case("memory_bomb_list", STOPPED, ERROR),
+    case("memory_bomb_mmap", frozenset({ERROR, KILLED}), variants=2),
+    case("memory_bomb_forked", DIED),
+    case("memfd_bomb", QUIET, KILLED, TIMEOUT),
+    case("sysv_shm_mqueue", QUIET),
+    case("infinite_loop", STOPPED),
+    case("sleep_past_deadline", STOPPED),
+    case("regex_redos", STOPPED),
+    case("bigint_pow", STOPPED, ERROR),
+    case("giant_stdout", QUIET, KILLED, TIMEOUT),
+    case("giant_result", STOPPED, ERROR, TOO_LARGE, variants=4),
+    case("fd_exhaustion", QUIET),
+    case("tmp_fill", QUIET),
+    case("sparse_truncate", QUIET),
+    case("poison_site_packages", QUIET),
+    case("monkeypatch_next_call", QUIET, scores_itself=True),
+    case("leave_tmp_file", QUIET, runs=2, control=True),
+    case("daemon_survivor", QUIET, NO_RESULT, TIMEOUT, BAD_RESULT, control=True),
+    case("zombie_children", QUIET),
+    case("kill_parent", QUIET, KILLED, NO_RESULT, variants=5),
+    case("ptrace_parent", QUIET),
+    case("os_exit", frozenset({NO_RESULT, ERROR})),
+    case("segfault", frozenset({KILLED})),
+    case("abort_with_core", frozenset({KILLED})),
+    case("sys_exit_and_base_exceptions", frozenset({ERROR, NO_RESULT}), variants=8),
+    case("exception_str_bomb", STOPPED, ERROR, NO_RESULT, variants=7),
+    case("deep_recursion", STOPPED, ERROR),
+    case("deep_json_result", REFUSED, KILLED, variants=2),
+    case("result_nan", REFUSED, variants=6),
+    case("result_infinity", REFUSED, variants=6),
+    case("result_raw_nan_bytes", REFUSED, NO_RESULT, variants=16),
+    case("result_hugeint", REFUSED, variants=7),
+    case("result_out_of_range", REFUSED, variants=7),
+    case("result_types", REFUSED, variants=17),
+    case("result_nul_and_surrogates", REFUSED, variants=6),
+    case("result_spoof_two_frames", REFUSED, KILLED, variants=13),
+    case("result_spoof_envelope", REFUSED, OK, variants=5),
+    case("result_promises_gigabytes", REFUSED, TOO_LARGE, KILLED, TIMEOUT, variants=3),
+    case("frames_before_ready", REFUSED, NO_RESULT),
+    case("code_executes_at_check", frozenset({ERROR, NO_RESULT})),
+    case("result_pickle", REFUSED, variants=3),
+    case("result_str_subclass", REFUSED, OK, variants=6, scores_itself=True),
+    case("result_partial_then_hang", frozenset({TIMEOUT})),
+    case("result_slow_drip", frozenset({TIMEOUT})),
+    case("log_injection", QUIET, variants=3),
+    case("ctypes_syscalls", QUIET),
+    case("mount_unshare", QUIET),
+    case("setuid_caps", QUIET),
+    case("raise_rlimits", QUIET),
+    case("exec_shell", QUIET, control=True),
+    case("seccomp_x32_and_int80", QUIET, KILLED),
+    case("int80", QUIET, KILLED),
+    case("subinterpreter", QUIET, TIMEOUT, KILLED),
+    case("thread_hang_at_exit", frozenset({OK, TIMEOUT})),
+    case("module_level_bomb", STOPPED),
+    case("compile_bomb", STOPPED, ERROR, NO_RESULT, variants=3),
+    case("frame_walk_runner", QUIET, control=True),
+    case("inherited_fds", QUIET, control=True),
+    case("scm_rights_steal", QUIET, control=True),
+    case("tty_tiocsti", QUIET),
+    case("clock_abuse", DIED, variants=3),
+    case("async_never_done", STOPPED, variants=2),
+    case("input_mutation", frozenset({OK})),
+    case("dns_exfil_via_result_name", QUIET, BAD_RESULT, variants=11),
+)
+
+JAVASCRIPT = (
+    case("read_files", QUIET, control=True),
+    case("env", QUIET, control=True),
+    case("net_fetch", QUIET, control=True),
+    case("child_process", QUIET, control=True),
+    case("infinite_loop", STOPPED),
+    case("microtask_starvation", STOPPED),
+    case("memory_bomb_heap", STOPPED, ERROR, NO_RESULT),
+    case("memory_bomb_buffers", DIED),
+    case("worker_thread_bomb", DIED),
+    case("prototype_pollution", QUIET, BAD_RESULT, scores_itself=True),
+    case("result_fd_spoof", REFUSED, KILLED, variants=12),
+    case("result_nan", REFUSED, OK, variants=18),
+    case("process_exit_hooks", DIED, variants=6),
+    case("native_addon", QUIET),
+    case("detached_survivor", QUIET, TIMEOUT, control=True),
+    case("regex_redos", STOPPED),
+    case("type_level_bomb", QUIET),
+    case("import_escape", STOPPED, ERROR, INVALID_SOURCE),
+    case("import_host_paths", frozenset({ERROR}), INVALID_SOURCE),
+)
+
+BOMBS = (
+    "(" * NESTED + ")" * NESTED,
+    "-" * NESTED + "1",
+    "[" * 150 + "1" + "]" * 150 + " + 1 ** 9 ** 9 ** 9" * 20 + " + (1 << 2**40)",
+)
+
+
+def sources(case: Case, language: str) -> list[str]:
+    """The attack's source, or one for each variant where the source itself is the attack."""
+    suffix = {"python": "py", "javascript": "ts"}[language]
+    text = (HERE / language / f"{case.name}.{suffix}").read_text()
+    if case.name == "compile_bomb":
+        return [text.replace("__BOMB__", bomb) for bomb in BOMBS]
+    return [text]

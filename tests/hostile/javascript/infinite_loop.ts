@@ -1,0 +1,4 @@
+/** Never answer. */
+export function handler(): number {
+  for (;;) {}
+}

@@ -1,0 +1,12 @@
+"""An answer too deep for whoever parses it."""
+
+from __future__ import annotations
+
+DEPTH = 50_000
+
+
+def handler(metadata):
+    deep = []
+    for _ in range(DEPTH):
+        deep = [deep] if metadata["variant"] == 0 else {"x": deep}
+    return {"score": 1.0, "metadata": {"deep": deep}}

@@ -1,0 +1,8 @@
+"""Never answer."""
+
+from __future__ import annotations
+
+
+def handler():
+    while True:
+        pass

@@ -1,0 +1,22 @@
+"""Leave a module where the next call may import it. Success is to find it again."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+
+def handler(metadata):
+    found = 0.0
+    places = (".", tempfile.gettempdir(), *metadata["shared"])
+    paths = [f"{place}/poison_left.py" for place in places]
+    for path in paths:
+        if os.path.exists(path):
+            found = 1.0
+    for path in paths:
+        try:
+            with open(path, "w") as file:
+                file.write("POISON = True\n")
+        except OSError:
+            continue
+    return found

@@ -1,0 +1,13 @@
+"""A score without end, or one in its metadata."""
+
+from __future__ import annotations
+
+INFINITY = float("inf")
+GIVEN = (
+    INFINITY, -INFINITY, {"score": INFINITY}, {"score": 1.0, "metadata": {"deep": [-INFINITY]}},
+    {"score": "Infinity"}, [1.0, INFINITY],
+)
+
+
+def handler(metadata):
+    return GIVEN[metadata["variant"]]

@@ -1,0 +1,16 @@
+"""Text that PostgreSQL's jsonb refuses: NUL and lone surrogates, in values, keys and names."""
+
+from __future__ import annotations
+
+GIVEN = (
+    {"score": 1.0, "metadata": {"text": "a\x00b"}},
+    {"score": 1.0, "metadata": {"text": "a\ud800b"}},
+    {"score": 1.0, "metadata": {"a\x00b": 1}},
+    {"score": 1.0, "metadata": {"\udfff": 1}},
+    {"score": 1.0, "name": "a\x00b"},
+    {"score": 1.0, "name": "\ud83d"},
+)
+
+
+def handler(metadata):
+    return GIVEN[metadata["variant"]]

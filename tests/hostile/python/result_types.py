@@ -1,0 +1,13 @@
+"""What looks like a score and is none."""
+
+from __future__ import annotations
+
+GIVEN = (
+    "1", b"1", object(), {"score": "1"}, {"score": [1]}, {"value": 1}, {"score": 1, "name": 5},
+    {"score": 1, "metadata": "text"}, {1.0}, 1j, print,
+    {"score": b"1"}, {"score": {"score": 1}}, [[1.0]], type, NotImplemented, ...,
+)
+
+
+def handler(metadata):
+    return GIVEN[metadata["variant"]]

@@ -1,0 +1,9 @@
+"""Read from nowhere."""
+
+from __future__ import annotations
+
+import ctypes
+
+
+def handler():
+    return len(ctypes.string_at(0))
