@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from importlib.metadata import version
 
 from starlette.requests import Request
@@ -60,11 +61,13 @@ async def live(request: Request) -> Response:
 
 async def ready(request: Request) -> Response:
     """Whether what we depend on answers: PostgreSQL, without which nothing works (503), and
-    Redis, without which scores come seconds later (`degraded`)."""
+    Redis, without which scores come seconds later (`degraded`). `sandbox` tells of each
+    worker that runs users' code whether it contains it; one that does not takes none."""
     context: Context = request.app.state.context
     services = context.services
     try:
         await in_thread(services.database.check)
+        workers = await in_thread(services.sandbox_workers.present)
     except TallyardError as error:
         return Json200(
             {"status": "unavailable", "postgres": str(error)}, status_code=503,
@@ -75,6 +78,7 @@ async def ready(request: Request) -> Response:
         "status": "ready" if has_redis else "degraded",
         "postgres": "ok",
         "redis": "ok" if has_redis else "unreachable",
+        "sandbox": [asdict(worker) for worker in workers],
     })
 
 

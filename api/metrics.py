@@ -6,6 +6,7 @@ API process tells the same numbers, and no restart loses one.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
@@ -16,6 +17,7 @@ from prometheus_client.metrics_core import Metric
 from store.backlog import read_backlog
 from store.counters import Sample, samples
 from store.delays import BUCKET_LABELS
+from store.sandbox_workers import SandboxWorker
 from wiring.services import Services
 
 COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -65,6 +67,18 @@ class _Metrics:
             age.add_metric([one.queue], one.oldest_s)
         yield depth
         yield age
+        yield _sandbox_workers(self._services.sandbox_workers.present())
+
+
+def _sandbox_workers(workers: Iterable[SandboxWorker]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(
+        "tallyard_sandbox_workers", "Workers that run users' code, by what contains it",
+        labels=["tier", "contains"],
+    )
+    number = Counter((worker.tier or "", worker.is_ok) for worker in workers)
+    for (tier, is_ok), count in number.items():
+        family.add_metric([tier, "yes" if is_ok else "no"], count)
+    return family
 
 
 def _counter(

@@ -29,6 +29,7 @@ WORKERS: Mapping[str, tuple[str, ...]] = {
     "match": ("match",),
     "heavy": ("heavy", "upkeep"),
     "judge": ("judge",),
+    "sandbox": ("sandbox",),
 }
 
 
@@ -42,6 +43,8 @@ def processes(
         _worker("heavy", "--concurrency", str(settings.heavy_processes)),
         # Judges wait for the network: one event loop with many calls, and one task to feed it.
         _worker("judge", "--pool", "threads", "--concurrency", "1"),
+        # Users' code runs in processes of its own; this one feeds them, and waits.
+        _worker("sandbox", "--pool", "threads", "--concurrency", "1"),
         Process(
             name="beat",
             # It rings bells; what is due stands in PostgreSQL, so it need remember nothing.

@@ -33,5 +33,5 @@ def read_backlog(database: Database) -> list[Backlog]:
         }
     return [
         found.get(queue, Backlog(queue=queue, depth=0, oldest_s=0.0))
-        for queue in ("match", "heavy", "judge")
+        for queue in ("match", "heavy", "judge", "sandbox")
     ]

@@ -19,6 +19,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import textwrap
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -47,7 +48,7 @@ READY_S = 60.0
 
 HTTP_TIMEOUT_S = 60.0
 PATIENCE_S = 5.0
-WORKERS = ("match", "heavy", "judge")
+WORKERS = ("match", "heavy", "judge", "sandbox")
 EVERYTHING = ("api", *WORKERS)
 T = TypeVar("T")
 _numbers = itertools.count(1)
@@ -281,6 +282,25 @@ class Stack:
             "score_type": "online", "config": {"online": config},
         }
         return str(self.ok("POST", "/v1/project_score", body)["id"])
+
+    def function(
+        self, project: str, code: str, *, slug: str | None = None, runtime: str = "python",
+        **fields: Any,
+    ) -> dict[str, Any]:
+        """A scorer made of inline code, or its next version, as the API shows it."""
+        slug = slug or f"scorer-{next(_numbers)}"
+        context = {"runtime": runtime, "version": "3.11" if runtime == "python" else "20"}
+        data = {"type": "inline", "runtime_context": context, "code": textwrap.dedent(code)}
+        body = {
+            "project_id": project, "name": slug, "slug": slug, "function_type": "scorer",
+            "function_data": {"type": "code", "data": data}, **fields,
+        }
+        return dict(self.ok("PUT", "/v1/function", body))
+
+    def function_rule(self, project: str, *functions: dict[str, Any], **online: Any) -> str:
+        """The id of a new rule over functions, each {id, version?}."""
+        scorers = [{"type": "function", **function} for function in functions]
+        return self.rule(project, **{"scorers": scorers, **online})
 
     def insert(self, project: str, *events: dict[str, Any]) -> list[str]:
         """Their row ids."""

@@ -25,6 +25,7 @@ TASK_OF_QUEUE = {
     "match": "tallyard.match",
     "heavy": "tallyard.score_heavy",
     "judge": "tallyard.judge",
+    "sandbox": "tallyard.sandbox",
     "upkeep": "tallyard.upkeep",
 }
 

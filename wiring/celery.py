@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import Celery
 from kombu.transport import TRANSPORT_ALIASES
 
-QUEUES = ("match", "heavy", "judge", "upkeep")
+QUEUES = ("match", "heavy", "judge", "sandbox", "upkeep")
 
 BEAT_S = 5.0
 """How often beat rings every queue: the longest that a lost ring can delay work."""
@@ -52,6 +52,7 @@ def make_celery(redis_url: str) -> Celery:
                 }
                 for queue, task in (
                     ("match", "match"), ("heavy", "score_heavy"), ("judge", "judge"),
+                    ("sandbox", "sandbox"),
                 )
             },
             "ring upkeep": {

@@ -36,6 +36,14 @@ def judge() -> str:
     return run_judge()
 
 
+@app.task(name="tallyard.sandbox", queue="sandbox")
+def sandbox() -> str:
+    """Run users' code. Safe to repeat: a verdict counts only under its claim's fence."""
+    from workers.process import run_sandbox  # noqa: PLC0415
+
+    return run_sandbox()
+
+
 @app.task(name="tallyard.upkeep", queue="upkeep")
 def upkeep() -> str:
     """Drop what is past its retention time. Safe to repeat: what is gone is gone."""

@@ -64,8 +64,8 @@ create table invocation (
   id uuid primary key,
   org_id uuid not null references organization,
   queue text not null,
-  request jsonb not null,
-  answer jsonb,                         -- null until it is answered
+  request json not null,                -- json: a record's keys keep their order
+  answer json,                          -- null until it is answered
   created timestamptz not null default now(),
   answered_at timestamptz,
   attempts integer not null default 0,
@@ -75,6 +75,17 @@ create table invocation (
 );
 create index invocation_waiting on invocation (queue, created) where answered_at is null;
 create index invocation_age on invocation (created);
+
+-- What each sandbox worker found when it tried to contain something.
+create table sandbox_worker (
+  owner text primary key,               -- its process, as in pg_stat_activity
+  host text not null,
+  tier text,                            -- bubblewrap | landlock; null: none
+  is_ok boolean not null,
+  sentence text not null,               -- what is wrong, and the next step; empty if nothing
+  probes jsonb not null,                -- {probe: what it gave}
+  seen_at timestamptz not null default now()
+);
 
 -- What a judge answered to exactly this request; used only where the operator allows it.
 create table judge_answer (
