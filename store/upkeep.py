@@ -10,6 +10,9 @@ DATA_TABLES = (
     "outcome", "outbox", "row_at_end", "span", "comment", "audit_entry", "rejected_row",
 )
 
+TOKEN_DAYS = 2.0
+"""Ceilings are a day's, in any time zone."""
+
 PIECE = 5000
 """Rows that one transaction removes."""
 
@@ -21,6 +24,8 @@ class Retention:
     match_record_days: float
     rejected_row_days: float
     resend_minutes: float
+    invocation_days: float
+    judge_cache_days: float
 
 
 class Upkeep:
@@ -37,6 +42,11 @@ class Upkeep:
         dropped = self._drop("outbox", "seq", "matched_at", keep.match_record_days * 86400)
         dropped += self._drop("rejected_row", "id", "created", keep.rejected_row_days * 86400)
         dropped += self._drop("ingest_request", "ctid", "created", keep.resend_minutes * 60)
+        dropped += self._drop("invocation", "id", "created", keep.invocation_days * 86400)
+        dropped += self._drop("scorer_tokens", "ctid", "day", TOKEN_DAYS * 86400)
+        dropped += self._drop(
+            "judge_answer", "request_sha256", "created", keep.judge_cache_days * 86400
+        )
         dropped += sum(self._drop_of_deleted_projects(table) for table in DATA_TABLES)
         self._drop_empty_projects()
         return dropped

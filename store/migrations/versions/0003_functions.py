@@ -95,6 +95,14 @@ create table judge_answer (
 );
 create index judge_answer_age on judge_answer (created);
 
+-- What code scorers spent of the models that they may use.
+create table scorer_tokens (
+  scorer_id text not null,
+  day date not null,                    -- UTC
+  tokens bigint not null,
+  primary key (scorer_id, day)
+);
+
 -- The functions that a revision's rules name, at their versions of that moment.
 alter table rule_set add column functions jsonb not null default '[]';
 

@@ -1,0 +1,130 @@
+"""The models that a scorer may use: `from tallyard import llm`.
+
+    answer = llm.chat(model="gpt-4o-mini", messages=[{"role": "user", "content": "..."}])
+    answer["choices"][0]["message"]["content"]
+
+One request at a time, over the one descriptor that leads out. Which models, and how many
+tokens, the scorer's `metadata.sandbox.models` and the operator say. Only read and write are
+used: there are no system calls for sockets in here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import types
+from typing import Any
+
+_DESCRIPTOR = 4
+_REQUEST_BYTES_MAX = 2**20
+_CHUNK = 65536
+_BASE_URL = "http://llm.internal/v1"      # never looked up: the transport has one way to go
+_turn = threading.Lock()
+
+JsonObject = dict[str, Any]
+
+
+class LlmError(Exception):
+    """The call was refused or went wrong. `status` is HTTP's, `code` says what it was."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+def chat(*, model: str, messages: list[JsonObject], **parameters: Any) -> JsonObject:  # noqa: ANN401
+    """A chat completion. Raises LlmError."""
+    return call("/v1/chat/completions", {"model": model, "messages": messages, **parameters})
+
+
+def responses(*, model: str, input: Any, **parameters: Any) -> JsonObject:  # noqa: A002, ANN401
+    """The same over /responses. Raises LlmError."""
+    return call("/v1/responses", {"model": model, "input": input, **parameters})
+
+
+def embeddings(*, model: str, input: str | list[str], **parameters: Any) -> JsonObject:  # noqa: A002, ANN401
+    """Embeddings of texts. Raises LlmError."""
+    return call("/v1/embeddings", {"model": model, "input": input, **parameters})
+
+
+def call(path: str, body: JsonObject) -> JsonObject:
+    """The answer to one POST. Raises LlmError."""
+    status, payload = exchange("POST", path, json.dumps(body).encode())
+    answer: JsonObject = json.loads(payload)
+    if status != 200:
+        error = answer["error"]
+        raise LlmError(status, error["code"], error["message"])
+    return answer
+
+
+def exchange(method: str, path: str, body: bytes) -> tuple[int, bytes]:
+    """Status and body of the answer. Raises LlmError if there is no way out, or no more."""
+    if len(body) > _REQUEST_BYTES_MAX:
+        raise LlmError(
+            413, "request_too_large", f"a request has at most {_REQUEST_BYTES_MAX} bytes"
+        )
+    head = f"{method} {path} HTTP/1.1\r\ncontent-length: {len(body)}\r\n\r\n"
+    with _turn:
+        try:
+            _write(head.encode() + body)
+            return _read()
+        except OSError as error:
+            raise LlmError(
+                503, "no_models",
+                "no model can be called from here: list those that the scorer needs in "
+                "metadata.sandbox.models, and have the operator allow them",
+            ) from error
+
+
+def openai_client(**options: Any) -> Any:  # noqa: ANN401 the package is the scorer's own
+    """An `openai.OpenAI` that calls the same models, where the scorer brings that package."""
+    httpx, openai = __import__("httpx"), __import__("openai")
+
+    class Transport(httpx.BaseTransport):  # type: ignore[misc, name-defined]  # as above
+        def handle_request(self, request: Any) -> Any:  # noqa: ANN401 httpx's own
+            status, payload = exchange(request.method, request.url.path, request.read())
+            headers = {"content-type": "application/json", "x-should-retry": "false"}
+            return httpx.Response(status, headers=headers, content=payload, request=request)
+
+    settings = {
+        "api_key": "none", "base_url": _BASE_URL, "max_retries": 0,
+        "http_client": httpx.Client(transport=Transport()), **options,
+    }
+    return openai.OpenAI(**settings)
+
+
+def offer() -> None:
+    """From now on `from tallyard import llm` gives this module."""
+    package = types.ModuleType("tallyard")
+    package.__path__ = []
+    package.llm = sys.modules["tallyard.llm"] = sys.modules[__name__]  # type: ignore[attr-defined]
+    sys.modules["tallyard"] = package
+
+
+def _write(data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(_DESCRIPTOR, rest[:_CHUNK]):]
+
+
+def _read() -> tuple[int, bytes]:
+    received = bytearray()
+    while b"\r\n\r\n" not in received:
+        received += _some()
+    head, _, body = bytes(received).partition(b"\r\n\r\n")
+    start, *lines = head.decode("latin-1").split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in lines)
+    length = int(headers["content-length"])
+    while len(body) < length:
+        body += _some()
+    return int(start.split(" ")[1]), body
+
+
+def _some() -> bytes:
+    data = os.read(_DESCRIPTOR, _CHUNK)
+    if not data:
+        raise ConnectionResetError("the way out has been closed")
+    return data

@@ -1,0 +1,140 @@
+"""Which calls of a model a user's code may make: read, checked, and cut to its ceilings.
+
+What is let through is a list, not what is left of one: the endpoints know tools that search
+the web, files by address, and stored conversations of the operator's account, and each would
+be a way out of a jail or into somebody else's data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from spans.json import Json, JsonObject
+
+CHAT, EMBEDDINGS, RESPONSES = "/chat/completions", "/embeddings", "/responses"
+
+_SHARED = frozenset({"model", "temperature", "top_p", "tools", "tool_choice",
+                     "parallel_tool_calls"})
+_FIELDS = {
+    CHAT: _SHARED | {
+        "messages", "max_tokens", "max_completion_tokens", "stop", "seed", "logit_bias",
+        "frequency_penalty", "presence_penalty", "logprobs", "top_logprobs", "response_format",
+        "reasoning_effort", "verbosity", "n", "stream", "store",
+    },
+    RESPONSES: _SHARED | {
+        "input", "instructions", "max_output_tokens", "reasoning", "text", "stream", "store",
+    },
+    EMBEDDINGS: frozenset({"model", "input", "dimensions", "encoding_format"}),
+}
+# Fields that may be sent with the one value that they have anyway.
+_FIXED: JsonObject = {"n": 1, "stream": False, "store": False}
+_CEILINGS = {
+    CHAT: ("max_tokens", "max_completion_tokens"), RESPONSES: ("max_output_tokens",),
+    EMBEDDINGS: (),
+}
+# Models that know only the newer name of the ceiling; the older servers know only the other.
+_REASONING_PREFIXES = ("gpt-5", "o1", "o3", "o4")
+
+# No `id`: an item that has nothing else is one that was stored before, by anybody.
+_ITEM_FIELDS = frozenset({"type", "role", "content", "name", "refusal", "tool_calls",
+                          "tool_call_id", "call_id", "arguments", "output", "status"})
+_ITEMS = frozenset({None, "message", "function_call", "function_call_output"})
+_PARTS = frozenset({"text", "input_text", "output_text", "refusal"})
+
+
+class Refused(Exception):
+    """A call that is not made. `status` and `code` are HTTP's and OpenAI's for it."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A call that may be made. `completion_tokens_max` is what its answer may take."""
+
+    path: str
+    model: str
+    body: JsonObject
+    completion_tokens_max: int
+
+
+def admitted(
+    path: str, body: JsonObject, *, models: Collection[str], tokens_max: int
+) -> Call:
+    """The call as it goes out. `models` are those that this scorer may use, `tokens_max` the
+    most that one answer may take. Raises Refused."""
+    model = body.get("model")
+    if not isinstance(model, str) or model not in models:
+        allowed = ", ".join(sorted(models)) or "none"
+        raise Refused(
+            403, "model_not_allowed",
+            f"this scorer may not use {model!r:.99}; it may use: {allowed}. A model has to "
+            "stand in the scorer's metadata.sandbox.models and in TALLYARD_SANDBOX_MODELS",
+        )
+    if unknown := sorted(set(body) - _FIELDS[path]):
+        raise _invalid(f"{unknown[0]:.99} is not let through from a scorer")
+    for name, value in _FIXED.items():
+        if body.get(name) not in (None, value):
+            raise _invalid(f"{name} must be {value!r}".replace("False", "false"))
+    _check_tools(body.get("tools"))
+    _check_texts(body.get("messages" if path == CHAT else "input"))
+    kept = {name: value for name, value in body.items() if name not in _FIXED}
+    if path == EMBEDDINGS:
+        return Call(path=path, model=model, body=kept, completion_tokens_max=0)
+    most = _ceiling(path, kept, tokens_max)
+    return Call(path=path, model=model, body=kept, completion_tokens_max=most)
+
+
+def _ceiling(path: str, body: JsonObject, tokens_max: int) -> int:
+    """Put the ceiling into the body; the smaller of it and the caller's own counts."""
+    given = [name for name in _CEILINGS[path] if body.get(name) is not None]
+    for name in given:
+        value = body[name]
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise _invalid(f"{name} must be a whole number from 1")
+        body[name] = min(value, tokens_max)
+    if not given:
+        is_reasoning = str(body["model"]).startswith(_REASONING_PREFIXES)
+        given = [_CEILINGS[path][-1 if is_reasoning else 0]]
+        body[given[0]] = tokens_max
+    return tokens_max
+
+
+def _check_tools(tools: Json) -> None:
+    if tools is None:
+        return
+    if not isinstance(tools, list) or not all(
+        isinstance(tool, dict) and tool.get("type") == "function" for tool in tools
+    ):
+        raise _invalid("tools must be functions: what an endpoint would run itself is not let "
+                       "through")
+
+
+def _check_texts(given: Json) -> None:
+    """Messages, items or plain text, as long as nothing in them names something elsewhere."""
+    for item in given if isinstance(given, list) else [given]:
+        if isinstance(item, str):
+            continue
+        if not isinstance(item, dict) or item.get("type") not in _ITEMS:
+            raise _invalid("messages and inputs must be text, messages or function calls")
+        if unknown := sorted(set(item) - _ITEM_FIELDS):
+            raise _invalid(f"{unknown[0]:.99} is not let through in a message")
+        for part in _parts(item.get("content")) + _parts(item.get("output")):
+            if not isinstance(part, str) and not (
+                isinstance(part, dict) and part.get("type") in _PARTS
+            ):
+                raise _invalid("a message's content must be text")
+
+
+def _parts(content: Json) -> list[Json]:
+    if content is None:
+        return []
+    return content if isinstance(content, list) else [content]
+
+
+def _invalid(message: str) -> Refused:
+    return Refused(400, "invalid_request_error", message)
