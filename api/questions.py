@@ -15,7 +15,7 @@ from flows.keys import KeyRole, Principal
 from flows.outcomes import read_retry
 from flows.projects import get
 from flows.rules import rule_id_of
-from flows.work import HEAVY, JUDGE
+from flows.work import HEAVY, JUDGE, SANDBOX
 from spans.errors import BadInput, NotFound
 from spans.ids import ProjectId
 from spans.json import Json
@@ -62,7 +62,7 @@ async def retry(request: Request, context: Context, principal: Principal) -> Res
                        rule_id)
     services = context.services
     count = await in_thread(lambda: services.outcomes.retry(project_id, asked))
-    for queue in (HEAVY, JUDGE):
+    for queue in (HEAVY, JUDGE, SANDBOX):
         services.bell.ring(queue)
     return Json200({"retried": count})
 

@@ -20,7 +20,7 @@ from api.endpoint import (
 )
 from flows.keys import KeyRole, Principal
 from flows.projects import get
-from flows.rules import ProjectScore, patched, read_rule
+from flows.rules import ProjectScore, check_functions, patched, read_rule
 from flows.score_recent import RECENT_MAX, score_recent
 from spans.errors import BadInput, NotFound
 from spans.ids import ObjectId, ProjectId, RuleId
@@ -62,6 +62,7 @@ async def _make(
     services = context.services
     await in_thread(lambda: get(services.projects, principal, project_id))
     checked = read_rule(body)
+    await in_thread(lambda: check_functions(services.functions, principal, checked))
     rule, existed = await in_thread(
         lambda: services.rules.create_rule(
             project_id, RuleId(uuid.uuid4()), checked, replace=replace
@@ -104,11 +105,13 @@ async def change(request: Request, context: Context, principal: Principal) -> Re
     rule = await _rule(request, context, principal)
     body = await json_body(request, context)
     changes = {name: body[name] for name in body if name != "project_id"}
-    rules = context.services.rules
-    changed = await in_thread(
-        lambda: rules.change_rule(rule, lambda present: patched(present, changes))
-    )
-    return Json200(shown(changed))
+    services = context.services
+
+    def changed() -> ProjectScore:
+        check_functions(services.functions, principal, patched(rule, changes), rule)
+        return services.rules.change_rule(rule, lambda present: patched(present, changes))
+
+    return Json200(shown(await in_thread(changed)))
 
 
 async def delete(request: Request, context: Context, principal: Principal) -> Response:

@@ -24,7 +24,7 @@ from spans.errors import NotFound
 from spans.ids import OrgId, ProjectId, RuleId
 from spans.json import Json, JsonObject
 from spans.row import is_finished, is_made_by_scorer
-from spans.scoring import REASON_OF_BYTE, OutcomeState, Reason
+from spans.scoring import REASON_OF_BYTE, OutcomeState, Reason, Role
 
 CANDIDATES_MAX = 20
 
@@ -45,11 +45,14 @@ class MatchRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutcomeView:
-    """An outcome as it is shown."""
+    """An outcome as it is shown. `label` is the scorer for people where its name is an id;
+    `log` what it wrote."""
 
     id: str
     rule_id: str
+    role: Role
     scorer: str
+    label: str | None
     scorer_version: str
     subject_version: int
     state: OutcomeState
@@ -65,6 +68,8 @@ class OutcomeView:
     prompt_tokens: int | None
     completion_tokens: int | None
     model: str | None
+    is_cached: bool
+    log: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +212,9 @@ def _of_outcomes(
     rule: Rule, current: tuple[OutcomeView, ...], *, history: tuple[OutcomeView, ...]
 ) -> RuleAnswer:
     """The rule selected the span: what became of that. Older contents' outcomes are history."""
-    worst = min(current, key=lambda one: _WORST_FIRST.index(one.state))
+    # What a shadow runs into is not the rule's trouble.
+    live = [one for one in current if one.role is Role.LIVE] or current
+    worst = min(live, key=lambda one: _WORST_FIRST.index(one.state))
     status = "poisoned" if worst.error_class == "poisoned" else worst.state.value
     return RuleAnswer(
         rule_id=str(rule.id), rule_name=rule.name, status=status,
@@ -223,7 +230,9 @@ _WORST_FIRST = (
 
 
 def _outcome_text(one: OutcomeView) -> str:
-    name = f"{one.scorer} {one.scorer_version}"
+    name = f"{one.label or one.scorer} {one.scorer_version}"
+    if one.role is not Role.LIVE:
+        name = f"{one.role.value} {name}"
     at = one.finished_at.isoformat(timespec="milliseconds") if one.finished_at else ""
     match one.state:
         case OutcomeState.COMPLETED:

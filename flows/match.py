@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
+from flows.rule_functions import Functions, scorers_of
 from flows.run import failed, run_scorer, scoring_fields
 from flows.work import (
     HEAVY,
@@ -23,17 +24,17 @@ from flows.work import (
     Postponed,
     Subject,
 )
-from rules.model import ScorerChoice
 from rules.planning import PlannedRule
 from scorers import catalog
 from scorers.arguments import columns_of
-from scorers.catalog import Kind
+from scorers.catalog import GLOBAL, Kind
+from scorers.function import FUNCTION
 from scorers.in_process import cost
 from spans.errors import UserError
 from spans.ids import OutcomeId, ProjectId
 from spans.outcome import OutcomeKey, Verdict
 from spans.row import ObjectRef, is_finished
-from spans.scoring import REASON_BYTES, OriginKind, Reason, Role, ScorerRef
+from spans.scoring import REASON_BYTES, OriginKind, Reason, ScorerRef
 
 ROWS_PER_CLAIM = 500
 """Rows that one transaction matches: enough to spread its fixed cost, few enough to repeat."""
@@ -47,10 +48,11 @@ DEATHS_MAX = 5
 
 @dataclass(frozen=True, kw_only=True)
 class RuleSet:
-    """A project's rules at one revision, ready to decide."""
+    """A project's rules at one revision, ready to decide, and the functions they name."""
 
     revision: int
     rules: tuple[PlannedRule, ...]
+    functions: Functions
 
     @cached_property
     def columns(self) -> frozenset[str]:
@@ -58,7 +60,7 @@ class RuleSet:
         read = [planned.columns for planned in self.rules]
         for planned in self.rules:
             for choice in planned.rule.scorers:
-                if catalog.known(choice.name):
+                if choice.kind == GLOBAL and catalog.known(choice.name):
                     spec = catalog.resolve(choice.name)
                     if spec.kind is Kind.IN_PROCESS:
                         read.append(columns_of(spec))
@@ -147,12 +149,14 @@ class Matcher:
                     reason = _reason(planned, subject, entry)
                     codes += REASON_BYTES[reason]
                     if reason is Reason.SELECTED and subject is not None:
-                        for asked in asked_of(planned, subject, rule_set.revision):
+                        for asked in asked_of(
+                            planned, subject, rule_set.functions, rule_set.revision
+                        ):
                             assignments.setdefault(
                                 (row_id, asked.key.scorer), []
                             ).append(asked)
             reasons.append(bytes(codes))
-        executions, postponed = self._run(batch, subjects, assignments)
+        executions, postponed = self._run(batch, subjects, assignments, rule_set.functions)
         return Matched(
             batch=batch, reasons=tuple(reasons), executions=executions, postponed=postponed,
             rescored=_rescored(batch, subjects),
@@ -163,6 +167,7 @@ class Matcher:
         batch: Batch,
         subjects: Mapping[str, Subject],
         assignments: Mapping[tuple[str, ScorerRef], Sequence[Asked]],
+        functions: Functions,
     ) -> tuple[tuple[Execution, ...], tuple[Postponed, ...]]:
         executions: list[Execution] = []
         postponed: list[Postponed] = []
@@ -175,8 +180,13 @@ class Matcher:
         }
         for (row_id, scorer), asked in assignments.items():
             subject = subjects[row_id]
-            assignment = Assignment(subject=subject, scorer=scorer, asked=_once_each(asked))
-            done, queue = self._now_or_later(assignment, suspect=row_id in is_suspect)
+            assignment = Assignment(
+                subject=subject, scorer=scorer, asked=_once_each(asked),
+                label=functions.label(scorer),
+            )
+            done, queue = self._now_or_later(
+                assignment, functions, suspect=row_id in is_suspect
+            )
             if done is not None:
                 executions.append(
                     Execution(assignment=assignment, verdict=done, queue=MATCH, attempts=1)
@@ -186,9 +196,11 @@ class Matcher:
         return tuple(executions), tuple(postponed)
 
     def _now_or_later(
-        self, assignment: Assignment, *, suspect: bool
+        self, assignment: Assignment, functions: Functions, *, suspect: bool
     ) -> tuple[Verdict | None, str]:
         try:
+            if assignment.scorer.kind == FUNCTION:
+                return None, functions.queue(assignment.scorer)
             spec = catalog.at_version(assignment.scorer)
         except UserError as error:
             return failed(error), MATCH
@@ -200,8 +212,11 @@ class Matcher:
         return run_scorer(spec, fields), MATCH
 
 
-def asked_of(planned: PlannedRule, subject: Subject, revision: int | None) -> list[Asked]:
-    """The outcomes that a rule asks for on a row that it selects: one for each scorer."""
+def asked_of(
+    planned: PlannedRule, subject: Subject, functions: Functions, revision: int | None
+) -> list[Asked]:
+    """The outcomes that a rule asks for on a row that it selects: one for each scorer, and
+    for the shadow of each function that runs on this trace."""
     rule = planned.rule
     return [
         Asked(
@@ -211,13 +226,14 @@ def asked_of(planned: PlannedRule, subject: Subject, revision: int | None) -> li
                 subject_version=subject.content_xact,
                 origin_kind=OriginKind.RULE,
                 origin_id=rule.id,
-                role=Role.LIVE,
-                scorer=_reference(choice),
+                role=role,
+                scorer=scorer,
             ),
             rules_revision=revision,
             skip_logging=rule.skip_logging,
         )
         for choice in rule.scorers
+        for scorer, role in scorers_of(choice, functions, subject.root_span_id)
     ]
 
 
@@ -232,20 +248,15 @@ def _given_up(batch: Batch, rule_set: RuleSet) -> Matched:
     )
 
 
-def queue_of(scorer: ScorerRef) -> str:
-    """The queue of an outcome that is not run while matching."""
+def queue_of(scorer: ScorerRef, functions: Functions) -> str:
+    """The queue of an outcome that is not run while matching. Raises BadInput for a function
+    that cannot be run."""
+    if scorer.kind == FUNCTION:
+        return functions.queue(scorer)
     is_judged = (
         catalog.known(scorer.name) and catalog.resolve(scorer.name).kind is Kind.JUDGED
     )
     return JUDGE if is_judged else HEAVY
-
-
-def _reference(choice: ScorerChoice) -> ScorerRef:
-    """The scorer at the version that the rule pins, or at today's."""
-    return ScorerRef(
-        kind=choice.kind, name=choice.name,
-        version=choice.version or catalog.installed_version(),
-    )
 
 
 def _once_each(asked: Sequence[Asked]) -> tuple[Asked, ...]:

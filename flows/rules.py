@@ -19,10 +19,12 @@ from pydantic import (
 
 from btql.errors import BtqlError
 from btql.parse import parse_filter
+from flows.functions import Function, function_id_of, read_version
+from flows.keys import Principal
 from flows.projects import ListPage
 from scorers import catalog
 from spans.errors import BadInput, UserError
-from spans.ids import OrgId, ProjectId, RuleId
+from spans.ids import FunctionId, OrgId, ProjectId, RuleId, Xact
 from spans.json import Json, JsonObject
 
 ONLINE = "online"
@@ -54,7 +56,8 @@ class GlobalScorer(BaseModel):
 
 
 class FunctionScorer(BaseModel):
-    """A scorer of the user's own, by id."""
+    """A scorer of a user's own, by id; `version` pins it to one of its versions. Whether
+    there is such a one, `check_functions` asks the store."""
 
     model_config = ConfigDict(extra="forbid")
     type: Literal["function"]
@@ -63,8 +66,19 @@ class FunctionScorer(BaseModel):
 
     @field_validator("id")
     @classmethod
-    def _is_known(cls, function_id: str) -> str:
-        raise ValueError(f"there is no function {function_id!r}; use a scorer of type global")
+    def _is_id(cls, text: str) -> str:
+        function_id = function_id_of(text)
+        if function_id is None:
+            raise ValueError(f"{text!r} is no function's id; see GET /v1/function")
+        return str(function_id)
+
+    @field_validator("version")
+    @classmethod
+    def _is_version(cls, text: str | None) -> str | None:
+        try:
+            return None if text is None else str(read_version(text))
+        except UserError as error:
+            raise ValueError("the `_xact_id` of one of its versions") from error
 
 
 class SpanScope(BaseModel):
@@ -188,6 +202,11 @@ def read_rule(body: Mapping[str, Json]) -> ProjectScoreBody:
     online = checked.config.online if checked.config else None
     if checked.score_type == ONLINE and online is None:
         raise BadInput("a rule needs it", path="config.online")
+    ids = [one.id for one in online.scorers if one.type == "function"] if online else []
+    if len(ids) > len(set(ids)):
+        # Two versions of one function would show their scores under one name: the shadow of
+        # a function is what compares them.
+        raise BadInput("a rule names a function once", path="config.online.scorers")
     return checked
 
 
@@ -201,6 +220,56 @@ def patched(rule: ProjectScore, changes: Mapping[str, Json]) -> ProjectScoreBody
     if isinstance(changes.get("config"), dict) and isinstance(rule.config, dict):
         merged["config"] = {**rule.config, **changes["config"]}  # type: ignore[dict-item]
     return read_rule(merged)
+
+
+class FunctionFinder(Protocol):
+    """What checking a rule's functions needs of stored data."""
+
+    def find(
+        self, org_id: OrgId, function_id: FunctionId, version: Xact | None = None
+    ) -> Function | None: ...
+
+
+def check_functions(
+    store: FunctionFinder, principal: Principal, body: ProjectScoreBody,
+    present: ProjectScore | None = None,
+) -> None:
+    """Raises BadInput where the rule names a function that is not there, that the key may not
+    reach, or that is no scorer.
+
+    What the rule names at `present` is not asked for again: a rule over a function that has
+    been deleted can still be paused, or have the function taken out.
+    """
+    online = body.config.online if body.config else None
+    kept = _named(present.config if present else None)
+    for index, one in enumerate(online.scorers if online else ()):
+        if isinstance(one, GlobalScorer) or (one.id, one.version) in kept:
+            continue
+        path = f"config.online.scorers.{index}"
+        version = None if one.version is None else read_version(one.version)
+        function = store.find(principal.org_id, FunctionId(UUID(one.id)), version)
+        if function is None or principal.project_id not in {None, function.project_id}:
+            at = "" if version is None else f" of version {version}"
+            raise BadInput(
+                f"there is no function {one.id}{at}; see GET /v1/function", path=path
+            )
+        if function.body.queue is None:
+            raise BadInput(
+                f"the function {function.body.name!r} is no scorer: name one that is code, a "
+                "prompt with an llm_classifier parser, or global",
+                path=path,
+            )
+
+
+def _named(config: JsonObject | None) -> set[tuple[Json, Json]]:
+    """(id, version) of the functions that a stored rule names."""
+    online = config.get("online") if config else None
+    scorers = online.get("scorers") if isinstance(online, dict) else None
+    return {
+        (one.get("id"), one.get("version"))
+        for one in (scorers if isinstance(scorers, list) else ())
+        if isinstance(one, dict)
+    }
 
 
 def stored_config(body: ProjectScoreBody) -> JsonObject | None:

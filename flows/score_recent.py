@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from flows.match import asked_of, queue_of
+from flows.rule_functions import Functions
 from flows.rules import ONLINE, ProjectScore
 from flows.work import Assignment, Postponed, Subject
 from rules.model import Rule
@@ -45,6 +46,10 @@ class RecentStore(Protocol):
 
     def rule(self, score: ProjectScore) -> Rule: ...
 
+    def functions(self, score: ProjectScore) -> Functions:
+        """Those that the project's rules name now."""
+        ...
+
     def recent(
         self, where: ObjectRef, columns: frozenset[str]
     ) -> Iterator[list[Subject]]:
@@ -61,7 +66,8 @@ def score_recent(
 ) -> Started:
     """Have the rule score the latest `last` rows that it selects.
 
-    Safe to repeat: outcomes are unique by their key. Raises BadInput if `score` is no rule.
+    Safe to repeat: outcomes are unique by their key. Raises BadInput if `score` is no rule,
+    or names a function that cannot be run.
     """
     if score.score_type != ONLINE:
         raise BadInput(f"{score.name!r} is of type {score.score_type}, not a rule")
@@ -69,6 +75,7 @@ def score_recent(
     (planned,) = plan([rule], clock=clock)
     if planned.filter_error is not None:
         raise BadInput(f"the rule's filter is not understood: {planned.filter_error}")
+    functions = store.functions(score)
     examined = 0
     chosen: list[Subject] = []
     for page in store.recent(where, planned.columns):
@@ -78,11 +85,14 @@ def score_recent(
             break
     postponed = [
         Postponed(
-            assignment=Assignment(subject=subject, scorer=asked.key.scorer, asked=(asked,)),
-            queue=queue_of(asked.key.scorer),
+            assignment=Assignment(
+                subject=subject, scorer=asked.key.scorer, asked=(asked,),
+                label=functions.label(asked.key.scorer),
+            ),
+            queue=queue_of(asked.key.scorer, functions),
         )
         for subject in chosen[:last]
-        for asked in asked_of(planned, subject, None)
+        for asked in asked_of(planned, subject, functions, None)
     ]
     return Started(
         examined=examined,

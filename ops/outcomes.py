@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from flows.outcomes import read_retry
-from flows.work import HEAVY, JUDGE
+from flows.work import HEAVY, JUDGE, SANDBOX
 from ops.opened import opened
 from ops.rules import rule_named
 
@@ -48,6 +48,6 @@ def retry(
         rule_id = rule_named(here, found, rule).id if rule else None
         asked = read_retry(error_class, since, rule_id)
         count = services.outcomes.retry(found.id, asked)
-        for queue in (HEAVY, JUDGE):
+        for queue in (HEAVY, JUDGE, SANDBOX):
             services.bell.ring_now(queue)
     click.echo(f"{count} outcomes are pending again")

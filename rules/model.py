@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from spans.ids import ProjectId, RuleId
+from spans.ids import FunctionId, ProjectId, RuleId, Xact
 
 
 class Scope(StrEnum):
@@ -27,6 +27,35 @@ class ScorerChoice:
     kind: str
     name: str
     version: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowVersion:
+    """A version of a function that runs beside the one in force; its scores are not shown.
+
+    `rate` is the share of traces that it runs on, 0..1.
+    """
+
+    version: Xact
+    queue: str | None
+    rate: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedFunction:
+    """A function that rules name, as it was at a revision of the project's rules.
+
+    `version` is the one that was in force, or that the rule pins. Runs of it wait in `queue`;
+    None: it is no scorer.
+    """
+
+    id: FunctionId
+    version: Xact
+    is_pinned: bool
+    name: str
+    queue: str | None
+    is_deleted: bool = False
+    shadow: ShadowVersion | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

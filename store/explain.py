@@ -11,7 +11,7 @@ from flows.work import Subject
 from spans.errors import NotFound
 from spans.ids import ObjectId, OrgId, ProjectId
 from spans.row import ObjectRef, ObjectType
-from spans.scoring import OutcomeState
+from spans.scoring import OutcomeState, Role
 from store.database import Database
 from store.matching import MatchRecords
 from store.subjects import EXPRESSIONS, STORED, read_subjects
@@ -106,7 +106,8 @@ class ExplainRecords:
                 """select id::text, origin_id::text, scorer, scorer_version, subject_version,
                           state, error_class, error_message, scores, attempts,
                           next_attempt_at, owner is not null, created, finished_at, run_ms,
-                          prompt_tokens, completion_tokens, model, is_lead
+                          prompt_tokens, completion_tokens, model, is_cached, log, role,
+                          label, is_lead
                      from outcome
                     where project_id = %s and object_id = %s and subject_id = %s
                     order by subject_version desc, created desc, id limit %s""",
@@ -130,5 +131,5 @@ def _outcome(row: tuple[Any, ...], run: tuple[Any, ...]) -> OutcomeView:
         state=OutcomeState(row[5]), error_class=run[6], error_message=run[7], scores=row[8],
         attempts=run[9], next_attempt_at=run[10], is_running=run[11], created=row[12],
         finished_at=row[13], run_ms=run[14], prompt_tokens=run[15], completion_tokens=run[16],
-        model=run[17],
+        model=run[17], is_cached=run[18], log=run[19], role=Role(row[20]), label=row[21],
     )

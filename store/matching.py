@@ -11,6 +11,7 @@ from operator import itemgetter
 from psycopg.errors import UniqueViolation
 
 from flows.match import Batch, Matched, RuleSet
+from flows.rule_functions import Functions
 from flows.work import Execution, Outbox, Postponed, Subject
 from rules.planning import plan
 from spans.clock import Clock
@@ -21,7 +22,7 @@ from spans.scoring import REASON_BYTES
 from store.counters import Counts
 from store.database import Cursor, Database
 from store.record import Locked, lock_rows, record
-from store.rule_rows import rule_from_json
+from store.rule_rows import function_from_json, rule_from_json
 from store.subjects import read_subjects
 
 ENTRIES_MAX = 200
@@ -109,11 +110,16 @@ class MatchRecords:
             return known
         with self._database.cursor() as cursor:
             cursor.execute(
-                "select rules from rule_set where project_id = %s and revision = %s", key
+                """select rules, functions from rule_set
+                    where project_id = %s and revision = %s""",
+                key,
             )
-            found = cursor.fetchone()
-        rules = [rule_from_json(item) for item in (found[0] if found else [])]
-        rule_set = RuleSet(revision=revision, rules=plan(rules, clock=self._clock))
+            rules, functions = cursor.fetchone() or ((), ())
+        rule_set = RuleSet(
+            revision=revision,
+            rules=plan(map(rule_from_json, rules), clock=self._clock),
+            functions=Functions([function_from_json(item) for item in functions]),
+        )
         while len(self._rule_sets) >= RULE_SETS_KEPT:
             self._rule_sets.pop(next(iter(self._rule_sets)))
         self._rule_sets[key] = rule_set

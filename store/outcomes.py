@@ -17,7 +17,7 @@ class Outcomes:
 
     def retry(self, project_id: ProjectId, request: RetryRequest) -> int:
         """See OutcomeStore. Of those that share an execution one leads, as before. What is
-        errored for a rule that is gone, or for content that is, stays history."""
+        errored for a rule or a function that is gone, or for content that is, stays history."""
         judged = [
             name for name in catalog.names() if catalog.resolve(name).kind is Kind.JUDGED
         ]
@@ -26,13 +26,20 @@ class Outcomes:
                 """with chosen as (
                      select outcome.id, row_number() over (
                               partition by outcome.object_id, subject_id, subject_version,
-                                           scorer_kind, scorer, scorer_version
-                              order by outcome.id) as place
+                                           role, scorer_kind, scorer, scorer_version
+                              order by outcome.id) as place,
+                            case when scorer_kind = 'function' then present.queue
+                                 when scorer = any(%s) then 'judge'
+                                 else 'heavy' end as queue
                        from outcome
                        join span on span.project_id = outcome.project_id
                         and span.object_type = outcome.object_type
                         and span.object_id = outcome.object_id
                         and span.id = subject_id and span.content_xact = subject_version
+                       left join function on scorer_kind = 'function'
+                        and function.id::text = scorer and function.deleted_at is null
+                       left join function_version present on present.function_id = function.id
+                        and present.version::text = scorer_version
                       where outcome.project_id = %s and state = 'errored'
                         and origin_id in (select id from project_score where project_id = %s)
                         and (%s::text is null or error_class = %s)
@@ -42,11 +49,11 @@ class Outcomes:
                       set state = 'pending', attempts = 0, deaths = 0, next_attempt_at = now(),
                           finished_at = null, owner = null, lease_until = null,
                           is_lead = chosen.place = 1,
-                          queue = case when scorer = any(%s) then 'judge' else 'heavy' end
-                     from chosen where outcome.id = chosen.id""",
+                          queue = chosen.queue
+                     from chosen where outcome.id = chosen.id and chosen.queue is not null""",
                 (
-                    project_id, project_id, request.error_class, request.error_class,
-                    request.since, request.since, request.rule_id, request.rule_id, judged,
+                    judged, project_id, project_id, request.error_class, request.error_class,
+                    request.since, request.since, request.rule_id, request.rule_id,
                 ),
             )
             return cursor.rowcount
@@ -55,11 +62,13 @@ class Outcomes:
         """See OutcomeStore. The most numerous first."""
         with self._database.cursor() as cursor:
             cursor.execute(
-                """select kind.*, latest.error_message, latest.finished_at,
+                """select kind.origin_id, kind.shown, kind.error_class, kind.number,
+                          latest.error_message, latest.finished_at,
                           project_score.name
-                     from (select origin_id, scorer, error_class, count(*) as number
+                     from (select origin_id, scorer, max(coalesce(label, scorer)) as shown,
+                                  error_class, count(*) as number
                              from outcome where project_id = %s and state = 'errored'
-                            group by 1, 2, 3) kind
+                            group by origin_id, scorer, error_class) kind
                      join lateral (
                        select error_message, finished_at from outcome
                         where project_id = %s and state = 'errored'

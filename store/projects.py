@@ -8,10 +8,11 @@ import orjson
 
 from flows.projects import ListPage, Project
 from spans.errors import BadInput
-from spans.ids import OrgId, ProjectId
+from spans.ids import FunctionId, OrgId, ProjectId
 from spans.json import JsonObject
 from store.database import Cursor, Database
 from store.paging import paged
+from store.rule_sets import change_functions, raise_revisions
 
 COLUMNS = "id, org_id, name, description, settings, created, deleted_at"
 
@@ -119,14 +120,25 @@ class Projects:
             return _project(_one(cursor))
 
     def delete_project(self, project_id: ProjectId) -> Project:
-        """See ProjectStore. What waits to be matched or scored is dropped at once."""
+        """See ProjectStore. What waits to be matched or scored is dropped at once; rules of
+        other projects that name its functions are told that those are gone."""
         with self._database.cursor() as cursor:
+            cursor.execute("select org_id from project where id = %s", (project_id,))
+            org_id = OrgId(_one(cursor)[0])
+            change_functions(cursor, org_id)
+            cursor.execute(
+                """update function set deleted_at = now()
+                    where project_id = %s and deleted_at is null returning id""",
+                (project_id,),
+            )
+            functions = [FunctionId(function_id) for (function_id,) in cursor]
             cursor.execute(
                 f"""update project set deleted_at = coalesce(deleted_at, now()) where id = %s
                     returning {COLUMNS}""",
                 (project_id,),
             )
             row = _one(cursor)
+            raise_revisions(cursor, org_id, functions)
             cursor.execute(
                 "delete from outbox where project_id = %s and matched_at is null", (project_id,)
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from flows.rule_functions import Functions
 from flows.rules import ProjectScore
 from flows.work import Postponed, Subject
 from rules.model import Rule
@@ -12,7 +13,7 @@ from spans.row import ObjectRef
 from store.counters import Counts
 from store.database import Database
 from store.record import lock_rows, record
-from store.rule_rows import rule_from_json
+from store.rule_rows import function_from_json, rule_from_json
 from store.subjects import read_subjects
 
 PAGE = 500
@@ -33,6 +34,18 @@ class RecentRows:
                 "created": score.created.isoformat(), "config": score.config,
             }
         )
+
+    def functions(self, score: ProjectScore) -> Functions:
+        """See RecentStore."""
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                """select functions from rule_set
+                     join project on project.id = project_id and rules_revision = revision
+                    where project_id = %s""",
+                (score.project_id,),
+            )
+            (functions,) = cursor.fetchone() or ((),)
+        return Functions([function_from_json(item) for item in functions])
 
     def recent(self, where: ObjectRef, columns: frozenset[str]) -> Iterator[list[Subject]]:
         """See RecentStore."""

@@ -1,12 +1,12 @@
-"""Rules as they are kept: the wire's own shape, read into `rules.model.Rule`."""
+"""Rules as they are kept: the wire's own shape, read into `rules.model`."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from uuid import UUID
 
-from rules.model import Rule, Scope, ScorerChoice
-from spans.ids import ProjectId, RuleId
+from rules.model import NamedFunction, Rule, Scope, ScorerChoice, ShadowVersion
+from spans.ids import FunctionId, ProjectId, RuleId, Xact
 from spans.json import Json, JsonObject
 
 
@@ -31,6 +31,26 @@ def rule_from_json(stored: JsonObject) -> Rule:
     )
 
 
+def function_from_json(stored: JsonObject) -> NamedFunction:
+    """A function that a rule set names, as `store.rule_sets` wrote it."""
+    shadow = None
+    if stored.get("shadow_version") is not None:
+        shadow = ShadowVersion(
+            version=Xact(int(str(stored["shadow_version"]))),
+            queue=_text(stored.get("shadow_queue")),
+            rate=float(str(stored["shadow_rate"])),
+        )
+    return NamedFunction(
+        id=FunctionId(UUID(str(stored["id"]))),
+        version=Xact(int(str(stored["version"]))),
+        is_pinned=stored["pinned"] is True,
+        name=str(stored["name"]),
+        queue=_text(stored.get("queue")),
+        is_deleted=stored["is_deleted"] is True,
+        shadow=shadow,
+    )
+
+
 def _choice(item: JsonObject) -> ScorerChoice:
     kind = str(item["type"])
     version = item.get("version")
@@ -39,6 +59,10 @@ def _choice(item: JsonObject) -> ScorerChoice:
         name=str(item["name"] if kind == "global" else item["id"]),
         version=None if version is None else str(version),
     )
+
+
+def _text(value: Json) -> str | None:
+    return None if value is None else str(value)
 
 
 def _object(value: Json) -> JsonObject:

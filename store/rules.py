@@ -8,28 +8,16 @@ from typing import Any
 import orjson
 
 from flows.projects import ListPage
-from flows.rules import ONLINE, ProjectScore, ProjectScoreBody, stored_config
+from flows.rules import ProjectScore, ProjectScoreBody, stored_config
 from spans.errors import BadInput, NotFound
 from spans.ids import ObjectId, OrgId, ProjectId, RuleId
 from spans.row import ObjectRef, ObjectType, RowKey
 from store.database import Cursor, Database
 from store.paging import paged
 from store.record import ensure_leads
+from store.rule_sets import hold_functions, new_revision
 
 COLUMNS = "id, project_id, name, description, score_type, categories, config, position, created"
-
-# The project's row is locked by the raise of its revision: changes of its rules queue up.
-NEW_REVISION = f"""
-    with project as (
-      update project set rules_revision = rules_revision + 1 where id = %(project)s
-      returning id, rules_revision)
-    insert into rule_set (project_id, revision, rules)
-    select project.id, project.rules_revision,
-           coalesce((select jsonb_agg(to_jsonb(rule)) from project_score rule
-                      where rule.project_id = project.id
-                        and rule.score_type = '{ONLINE}'), '[]')
-      from project
-"""
 
 
 class Rules:
@@ -43,7 +31,7 @@ class Rules:
     ) -> tuple[ProjectScore, bool]:
         """See RuleStore. Safe to repeat: the name is unique in its project."""
         with self._database.cursor() as cursor:
-            cursor.execute("select 1 from project where id = %s for update", (project_id,))
+            _lock(cursor, project_id)
             cursor.execute(
                 f"select {COLUMNS} from project_score where project_id = %s and name = %s",
                 (project_id, body.name),
@@ -57,7 +45,7 @@ class Rules:
                 )
                 row = cursor.fetchone()
                 assert row is not None  # noqa: S101 an insert returns its row
-                cursor.execute(NEW_REVISION, {"project": project_id})
+                new_revision(cursor, project_id)
                 return _rule(row), False
             rule = _rule(row)
             if replace and _differs(rule, body):
@@ -103,7 +91,7 @@ class Rules:
     ) -> ProjectScore:
         """See RuleStore. Identical content makes no new revision."""
         with self._database.cursor() as cursor:
-            cursor.execute("select 1 from project where id = %s for update", (rule.project_id,))
+            _lock(cursor, rule.project_id)
             cursor.execute(f"select {COLUMNS} from project_score where id = %s", (rule.id,))
             if (row := cursor.fetchone()) is None:
                 raise NotFound("no such project score")
@@ -121,9 +109,9 @@ class Rules:
     def delete_rule(self, rule: ProjectScore) -> None:
         """See RuleStore. Outcomes that shared a run with one of its pending ones lead now."""
         with self._database.cursor() as cursor:
-            cursor.execute("select 1 from project where id = %s for update", (rule.project_id,))
+            _lock(cursor, rule.project_id)
             cursor.execute("delete from project_score where id = %s", (rule.id,))
-            cursor.execute(NEW_REVISION, {"project": rule.project_id})
+            new_revision(cursor, rule.project_id)
             cursor.execute(
                 """update outcome set state = 'superseded', finished_at = now(), owner = null
                     where project_id = %s and origin_id = %s and state = 'pending'
@@ -139,6 +127,13 @@ class Rules:
             )
 
 
+def _lock(cursor: Cursor, project_id: ProjectId) -> None:
+    """Be the only one that changes the project's rules, over functions that stay as they
+    are."""
+    hold_functions(cursor, project_id)
+    cursor.execute("select 1 from project where id = %s for update", (project_id,))
+
+
 def _update(cursor: Cursor, rule: ProjectScore, body: ProjectScoreBody) -> ProjectScore:
     cursor.execute(
         f"""update project_score set name = %s, description = %s, score_type = %s,
@@ -148,7 +143,7 @@ def _update(cursor: Cursor, rule: ProjectScore, body: ProjectScoreBody) -> Proje
     )
     row = cursor.fetchone()
     assert row is not None  # noqa: S101 the project's lock kept it there
-    cursor.execute(NEW_REVISION, {"project": rule.project_id})
+    new_revision(cursor, rule.project_id)
     return _rule(row)
 
 
