@@ -1,5 +1,5 @@
 /** Read host files: hashes, homes, environments, a known file. */
-type Metadata = { file: string; source: string; pids: number[] };
+type Metadata = { file: string; source: string; pids: number[]; visible: string[] };
 
 export async function handler({ metadata }: { metadata: Metadata }) {
   const fs = await import("node:" + "fs");
@@ -16,7 +16,9 @@ export async function handler({ metadata }: { metadata: Metadata }) {
   }
   for (const path of ["/root", "/home", "/var", "/run", "/sys", "/boot"]) {
     try {
-      const names = fs.readdirSync(path);
+      // On the way to what a scorer needs there are folders, and nothing else in them.
+      const names = fs.readdirSync(path).filter((name: string) =>
+        !metadata.visible.some((each) => `${each}/`.startsWith(`${path}/${name}/`)));
       if (names.length > 0) return { score: 1.0, metadata: { path, names: names.slice(0, 9) } };
     } catch {}
   }

@@ -14,6 +14,10 @@ FILES = (
 )
 
 
+def on_the_way(path, visible):
+    return any(f"{each}/".startswith(f"{path}/") for each in visible)
+
+
 def handler(metadata):
     climbed = os.path.join("/proc/self/cwd", *[".."] * 20, metadata["file"].lstrip("/"))
     dotted = os.path.join(*[".."] * 20, metadata["file"].lstrip("/"))
@@ -28,6 +32,9 @@ def handler(metadata):
             names = os.listdir(path)
         except OSError:
             continue
+        # On the way to what a scorer needs there are folders, and nothing else in them.
+        visible = metadata["visible"]
+        names = [name for name in names if not on_the_way(f"{path}/{name}", visible)]
         if names:
             return {"score": 1.0, "metadata": {"path": path, "names": names[:9]}}
     return 0.0

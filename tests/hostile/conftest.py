@@ -1,0 +1,67 @@
+"""Both tiers, each as root and as an ordinary user: whoever runs the tests, nothing is skipped.
+
+An ordinary user cannot be root, so a run as one has the two cells of its own user.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hostile.canaries import Canaries, listening
+from hostile.cell import Cell
+from hostile.worker import ORDINARY_UID, ROOT, started
+
+from scorers.sandbox.model import Runtime
+from scorers.sandbox.place import Tier
+
+USERS = {"root": 0, "user": ORDINARY_UID} if os.geteuid() == 0 else {"user": os.geteuid()}
+CELLS = [(tier, user) for tier in Tier for user in USERS]
+ANYBODY = 0o777
+PYTHON = Path(sys.executable).resolve()
+
+READER = "def handler(input):\n    return len(input['text']) / 100\n"
+
+
+@pytest.fixture(scope="session")
+def canaries() -> Iterator[Canaries]:
+    with listening() as found:
+        yield found
+
+
+@pytest.fixture(
+    scope="session", params=CELLS, ids=[f"{tier.value}-{user}" for tier, user in CELLS]
+)
+def cell(request: pytest.FixtureRequest, canaries: Canaries) -> Iterator[Cell]:
+    """A worker that has also scored a secret record of another project's."""
+    tier, user = request.param
+    folder = Path(tempfile.mkdtemp(prefix="tallyard-hostile-"))
+    bundles, scratch = folder / "bundles", folder / "scratch"
+    for each in (folder, bundles, scratch):
+        each.mkdir(exist_ok=True)
+        each.chmod(ANYBODY)
+    setting = {
+        "tier": tier, "python": str(PYTHON), "packages": None, "preload": (),
+        "bundles": str(bundles), "scratch": str(scratch),
+    }
+    needed = [Path(sys.base_prefix).resolve(), Path(sys.prefix), ROOT]
+    try:
+        with started(
+            setting, uid=USERS[user], needed=needed,
+            environment={"CANARY": canaries.in_environment, "TMPDIR": str(folder)},
+        ) as worker:
+            made = Cell(
+                worker=worker, tier=tier, canaries=canaries,
+                visible=(str(PYTHON.parent.parent), *sys.path),
+            )
+            secret = {"input": {"text": canaries.in_record}}
+            (ran,) = made.run("neighbour", Runtime.PYTHON, READER, [secret])
+            assert ran["ended"] == "ok", ran
+            yield made
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
