@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import btql, functions, logs, meta, projects, questions, rules
+from api import btql, functions, invoke, logs, meta, projects, questions, rules
 from api.endpoint import Context
 from api.group import GroupWriter
 from wiring.services import Services
@@ -68,7 +68,7 @@ def make_app(open_services: Callable[[], Services]) -> Starlette:
 
     return Starlette(
         routes=[
-            *logs.ROUTES, *projects.ROUTES, *rules.ROUTES, *functions.ROUTES,
+            *logs.ROUTES, *projects.ROUTES, *rules.ROUTES, *functions.ROUTES, *invoke.ROUTES,
             *questions.ROUTES, *btql.ROUTES, *meta.ROUTES,
         ],
         middleware=[Middleware(UnforeseenErrors)],

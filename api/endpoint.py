@@ -22,6 +22,7 @@ from spans.errors import (
     BadInput,
     Forbidden,
     InvalidSource,
+    NotAnswered,
     NotFound,
     StoreUnavailable,
     TallyardError,
@@ -142,8 +143,7 @@ def status_of(error: TallyardError) -> int:
     for kind, status in (
         (TooLarge, 413), (TooSlow, 408), (UnknownEncoding, 415), (Unauthorized, 401),
         (Forbidden, 403), (NotFound, 404), (BadInput, 400), (InvalidSource, 422),
-        (UserError, 400),
-        (TransientError, 503),
+        (UserError, 400), (NotAnswered, 504), (TransientError, 503),
     ):
         if isinstance(error, kind):
             return status

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
-from flows.invocations import Answer, InvocationStore, Request, read_answer
-from spans.errors import CallFailed
+from flows.function_body import Source
+from flows.invocations import (
+    Answer,
+    Check,
+    InvocationStore,
+    Request,
+    Run,
+    queue_for,
+    read_answer,
+)
+from flows.work import SANDBOX
+from scorers.function import FunctionVersion
+from scorers.sandbox.model import Checked
+from spans.errors import CallFailed, NoWorker
 from spans.ids import InvocationId, OrgId
 from spans.json import JsonObject
+from spans.outcome import Verdict
+from spans.row import RowKey
+
+ROWS_PER_CALL = 50
+"""Rows of one call: little enough to be done long before its deadline."""
 
 
 class Answers(Protocol):
@@ -27,14 +45,18 @@ class Answers(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calls:
-    """Leaves calls and waits for them. `ring` has a queue's workers look."""
+    """Leaves calls and waits for them. `ring` has a queue's workers look; `refusal` says why
+    none of them could answer, where that is known."""
 
     store: InvocationStore
     answers: Answers
     ring: Callable[[str], None]
+    refusal: Callable[[str], str | None] = lambda _: None
 
     def begin(self, org_id: OrgId, queue: str, request: Request) -> Future[JsonObject]:
-        """Leave a call; its answer is for `finished`. Raises StoreUnavailable."""
+        """Leave a call; its answer is for `finished`. Raises NoWorker, StoreUnavailable."""
+        if (sentence := self.refusal(queue)) is not None:
+            raise NoWorker(sentence)
         invocation_id = InvocationId(uuid.uuid4())
         future = self.answers.expect(invocation_id)
         try:
@@ -45,12 +67,39 @@ class Calls:
         self.ring(queue)
         return future
 
-    def ask(self, org_id: OrgId, queue: str, request: Request) -> Answer:
-        """Leave a call and wait for the answer, on this thread.
+    async def ask(self, org_id: OrgId, queue: str, request: Request) -> Answer:
+        """Leave a call and wait for the answer; no thread waits with it.
 
         Raises NoWorker, NotAnswered, CallFailed, StoreUnavailable.
         """
-        return finished(self.begin(org_id, queue, request).result())
+        future = await asyncio.to_thread(self.begin, org_id, queue, request)
+        return finished(await asyncio.wrap_future(future))
+
+    async def check(self, org_id: OrgId, source: Source) -> Checked:
+        """What the jail says of a scorer's source. Raises as `ask` does."""
+        request = Check(runtime=source.runtime, code=source.code)
+        answer = await self.ask(org_id, SANDBOX, request)
+        assert answer.checked is not None  # noqa: S101 what a Check is answered with
+        return answer.checked
+
+    async def run(
+        self, org_id: OrgId, function: FunctionVersion, *,
+        records: Sequence[JsonObject] = (), rows: Sequence[RowKey] = (),
+    ) -> list[Verdict]:
+        """What the function says of each record, then of each stored row, in order.
+
+        Many rows are several calls, which any number of workers answer. Nothing is saved.
+        Raises as `ask` does, and BadInput for a function that cannot run.
+        """
+        queue = queue_for(function)
+        requests = [
+            Run(function=function, rows=tuple(rows[start : start + ROWS_PER_CALL]))
+            for start in range(0, len(rows), ROWS_PER_CALL)
+        ]
+        if records:
+            requests.insert(0, Run(function=function, records=tuple(records)))
+        answers = await asyncio.gather(*(self.ask(org_id, queue, each) for each in requests))
+        return [verdict for answer in answers for verdict in answer.verdicts]
 
 
 def finished(kept: JsonObject) -> Answer:

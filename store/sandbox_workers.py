@@ -59,6 +59,14 @@ class SandboxWorkers:
                 "delete from sandbox_worker where owner = %s", (self._database.owner,)
             )
 
+    def refusal(self) -> str | None:
+        """Why none of those that are there would take code; None where one would, or nobody is
+        there yet."""
+        present = self.present()
+        if not present or any(worker.is_ok for worker in present):
+            return None
+        return f"no worker can run code: {present[0].sentence}"
+
     def present(self) -> list[SandboxWorker]:
         """Those seen lately, by host."""
         with self._database.cursor() as cursor:

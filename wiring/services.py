@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from dataclasses import dataclass
 
 from celery import Celery
 from pydantic import SecretStr
 
+from flows.answering import Answering, Builder, Runner
+from flows.calling import Calls
+from flows.function_source import KeptFunctions
+from flows.judged import JudgedScorers
 from flows.judging import Judging
 from flows.match import Matcher
+from flows.runners import InProcess, Judged
 from flows.score import RetryPolicy
+from flows.work import HEAVY, JUDGE, SANDBOX
 from scorers.judge import Judge
 from spans.clock import Clock, system_clock
 from spans.errors import SetupError
+from store.answers import Answers
+from store.bundles import Bundles
 from store.database import Database
 from store.explain import ExplainRecords
 from store.following import Following
+from store.functions import Functions
 from store.ingest import SpanWriter
+from store.invocations import Invocations
+from store.judge_answers import JudgeAnswers
 from store.keys import Keys
 from store.leases import Leases
 from store.ledger import Ledger
@@ -27,10 +39,15 @@ from store.projects import Projects
 from store.reading import SpanReader
 from store.recent import RecentRows
 from store.rules import Rules
+from store.sandbox_workers import SandboxWorkers
+from store.traces import Traces
 from store.upkeep import Retention, Upkeep
 from wiring.bell import Bell
 from wiring.celery import make_celery
 from wiring.settings import Settings
+
+JUDGED_CALLS = 32
+"""Calls that wait which one judge worker answers at once, each on a thread that waits too."""
 
 LEASE_RENEWALS = 4
 """How many times a lease is renewed before it would run out."""
@@ -50,6 +67,8 @@ class Services:
     projects: Projects
     keys: Keys
     rules: Rules
+    functions: Functions
+    bundles: Bundles
     match_records: MatchRecords
     matcher: Matcher
     ledger: Ledger
@@ -58,14 +77,19 @@ class Services:
     recent: RecentRows
     explain: ExplainRecords
     following: Following
+    traces: Traces
+    sandbox_workers: SandboxWorkers
+    invocations: Invocations
+    answers: Answers
+    calls: Calls
+    heavy_calls: Answering
     upkeep: Upkeep
 
     def judging(self) -> Judging:
-        """The judge and its calls; to be made on the thread whose event loop will run it."""
+        """The judge and its calls; to be made on the event loop that will run it."""
         settings = self.settings
         key = settings.judge_api_key
-        return Judging(
-            store=self.ledger,
+        scorers = JudgedScorers(
             judge=Judge(
                 base_url=settings.judge_base_url,
                 api_key=key.get_secret_value() if key else None,
@@ -74,6 +98,19 @@ class Services:
                 timeout_s=settings.judge_timeout_s,
                 in_flight=settings.judge_in_flight,
             ),
+            functions=KeptFunctions(self.functions),
+            traces=self.traces,
+            cache=JudgeAnswers(self.database, days=settings.judge_cache_days)
+            if settings.judge_cache_days
+            else None,
+        )
+        answering = self.answering(
+            JUDGE, Judged(scorers=scorers, loop=asyncio.get_running_loop()),
+            at_once=JUDGED_CALLS,
+        )
+        return Judging(
+            store=self.ledger,
+            scorers=scorers,
             policy=RetryPolicy(
                 attempts_max=settings.attempts_max,
                 wait_max_s=settings.backoff_max_s,
@@ -81,10 +118,21 @@ class Services:
             ),
             in_flight_max=settings.judge_in_flight,
             renew_s=settings.lease_s / LEASE_RENEWALS,
+            meanwhile=answering.look,
+        )
+
+    def answering(
+        self, queue: str, runner: Runner, builder: Builder | None = None, *, at_once: int
+    ) -> Answering:
+        """Answers the calls of a queue, that many together."""
+        return Answering(
+            queue=queue, store=self.invocations, traces=self.traces, runner=runner,
+            builder=builder, at_once=at_once,
         )
 
     def close(self) -> None:
         """Close the connections."""
+        self.answers.close()
         self.database.close()
 
 
@@ -93,18 +141,27 @@ def open_services(settings: Settings, *, clock: Clock = system_clock) -> Service
     database = Database(_given(settings.database_url, "TALLYARD_DATABASE_URL"))
     redis_url = _given(settings.redis_url, "TALLYARD_REDIS_URL")
     celery = make_celery(redis_url)
+    bell = Bell(celery, redis_url)
     match_records = MatchRecords(database, clock, lease_s=settings.lease_s)
+    answers = Answers(database, patience_s=settings.invoke_timeout_s)
+    invocations = Invocations(
+        database, lease_s=settings.lease_s, patience_s=settings.invoke_timeout_s
+    )
+    traces = Traces(database)
+    sandbox_workers = SandboxWorkers(database)
     return Services(
         settings=settings,
         clock=clock,
         database=database,
         celery=celery,
-        bell=Bell(celery, redis_url),
+        bell=bell,
         spans=SpanWriter(database, clock, resend_minutes=settings.resend_minutes),
         reader=SpanReader(database, clock, query_timeout_s=settings.query_timeout_s),
         projects=Projects(database),
         keys=Keys(database),
         rules=Rules(database),
+        functions=Functions(database),
+        bundles=Bundles(database),
         match_records=match_records,
         matcher=Matcher(store=match_records, cost_limit=settings.cost_limit),
         leases=Leases(database, lease_s=settings.lease_s),
@@ -115,12 +172,25 @@ def open_services(settings: Settings, *, clock: Clock = system_clock) -> Service
         ),
         explain=ExplainRecords(database, match_records),
         following=Following(database),
+        traces=traces,
+        sandbox_workers=sandbox_workers,
+        invocations=invocations,
+        answers=answers,
+        calls=Calls(
+            store=invocations, answers=answers, ring=bell.ring,
+            refusal=lambda queue: sandbox_workers.refusal() if queue == SANDBOX else None,
+        ),
+        heavy_calls=Answering(
+            queue=HEAVY, store=invocations, traces=traces, runner=InProcess()
+        ),
         upkeep=Upkeep(
             database,
             Retention(
                 match_record_days=settings.match_record_days,
                 rejected_row_days=settings.rejected_row_days,
                 resend_minutes=settings.resend_minutes,
+                invocation_days=settings.invocation_days,
+                judge_cache_days=settings.judge_cache_days,
             ),
         ),
     )

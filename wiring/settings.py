@@ -65,6 +65,12 @@ class Settings(BaseModel):
     judge_in_flight: int = Field(
         256, ge=1, le=4096, description="Judge calls under way at once in one worker process"
     )
+    judge_cache_days: float = Field(
+        0.0,
+        ge=0,
+        description="Days for which a classifier's answer is given again to an identical call; "
+        "0: each call is made",
+    )
     attempts_max: int = Field(
         5, ge=1, le=100, description="Attempts of one outcome before a transient error is final"
     )
@@ -95,11 +101,53 @@ class Settings(BaseModel):
         "the environment that set-up makes beside Tallyard's own",
     )
 
+    sandbox: Literal["auto", "bubblewrap", "landlock", "off"] = Field(
+        "auto",
+        description="What contains users' code: auto takes bubblewrap, or none; landlock is "
+        "weaker and never taken unasked; off runs none",
+    )
+    sandbox_batches: int = Field(
+        2, ge=1, le=64, description="Batches of users' code under way at once in one worker"
+    )
+    sandbox_kept: int = Field(
+        16, ge=1, le=1024, description="Sandboxes that one worker keeps ready, one a scorer"
+    )
+    sandbox_idle_s: float = Field(
+        60.0, gt=0, description="An idle sandbox is let go after this, seconds"
+    )
+    sandbox_time_max_s: float = Field(
+        30.0, gt=0, le=600, description="Most that a scorer may ask for one record, seconds"
+    )
+    sandbox_memory_max_mb: int = Field(
+        1024, ge=64, description="Most that a scorer may ask for all its processes, MiB"
+    )
+    sandbox_result_bytes_max: int = Field(
+        2**20, ge=1024, description="Most that a scorer may ask for one result, bytes"
+    )
+    sandbox_log_bytes_max: int = Field(
+        2**18, ge=0, description="Most of a scorer's output that is kept for one record, bytes"
+    )
+
+    sandbox_models: str | None = Field(
+        None,
+        description="Models that users' code may call over the judge's endpoint, with commas "
+        "between them; unset: none",
+    )
+    sandbox_tokens_per_call: int = Field(
+        4096, ge=16, description="Most tokens of one answer to users' code"
+    )
+    sandbox_tokens_per_day: int = Field(
+        1_000_000, ge=1, description="Most tokens that the code of one scorer may use in a day"
+    )
+
     body_bytes_max: int = Field(
         20 * 2**20, ge=1024, description="Largest request body as sent, bytes"
     )
     inflated_bytes_max: int = Field(
         64 * 2**20, ge=1024, description="Largest request body after inflating, bytes"
+    )
+    bundle_bytes_max: int = Field(
+        64 * 2**20, ge=1024, description="Largest pushed bundle of code, bytes as sent"
     )
     span_bytes_max: int = Field(
         6 * 2**20, ge=1024, description="Largest span, bytes of JSON (an SDK's largest batch)"
@@ -116,6 +164,14 @@ class Settings(BaseModel):
     rejected_row_days: float = Field(14.0, gt=0, description="Days that rejected rows are kept")
     resend_minutes: float = Field(
         60.0, gt=0, description="Minutes in which a resent request gets its first answer"
+    )
+
+    invoke_timeout_s: float = Field(
+        60.0, gt=0, le=3600, description="How long a call waits for its answer, seconds: "
+        "invoke, scorer tests, and the check of code when it is uploaded"
+    )
+    invocation_days: float = Field(
+        1.0, gt=0, description="Days that such calls and their answers are kept"
     )
 
     @field_validator("database_url")

@@ -45,7 +45,10 @@ def score_heavy_until_empty(services: Services) -> str:
     """Run slow scorers, a few claims at a time."""
     with _Stint(services, HEAVY) as stint:
         _answer(services, HEAVY)
-        _repeat(services, stint, lambda: score_heavy(services.ledger))
+        _repeat(
+            services, stint,
+            lambda: services.heavy_calls.answer_some() + score_heavy(services.ledger),
+        )
     return stint.told("runs")
 
 

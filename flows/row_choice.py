@@ -1,0 +1,125 @@
+"""Which stored rows a scorer is tried on: named ones, or the latest that pass a filter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from btql.query import Query, read_query
+from spans.errors import BadInput, NotFound
+from spans.ids import OrgId, ProjectId
+from spans.json import Json, JsonObject
+from spans.row import ObjectRef, RowKey
+
+LAST_DEFAULT = 20
+
+# Rows that a rule could select: finished, and not made by a scorer.
+SCORABLE = (
+    "metrics.end IS NOT NULL"
+    " AND (span_attributes.purpose IS NULL OR span_attributes.purpose != 'scorer')"
+    " AND (span_attributes.type IS NULL OR span_attributes.type != 'score')"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowChoice:
+    """Either `ids` (row ids or span ids), or the `last` rows that pass `filter`."""
+
+    ids: tuple[str, ...] = ()
+    last: int = LAST_DEFAULT
+    filter: str | None = None
+
+    @classmethod
+    def read(cls, body: JsonObject, *, most: int) -> RowChoice:
+        """What a request says: {ids} or {last, filter}. Raises BadInput."""
+        ids = body.get("ids")
+        if ids is not None:
+            if (
+                not isinstance(ids, list) or not 0 < len(ids) <= most
+                or not all(isinstance(each, str) for each in ids)
+            ):
+                raise BadInput(f"1 to {most} ids of spans", path="ids")
+            return cls(ids=tuple(dict.fromkeys(map(str, ids))))
+        last = body.get("last", LAST_DEFAULT)
+        if isinstance(last, bool) or not isinstance(last, int) or not 1 <= last <= most:
+            raise BadInput(f"a number from 1 to {most}", path="last")
+        given = body.get("filter")
+        if given is not None and not isinstance(given, str):
+            raise BadInput("a filter, as text", path="filter")
+        return cls(last=last, filter=given if given and given.strip() else None)
+
+
+class Page(Protocol):
+    """Rows of an answer."""
+
+    @property
+    def rows(self) -> list[JsonObject]: ...
+
+
+class QueryReader(Protocol):
+    """Where queries are answered."""
+
+    def query(
+        self, query: Query, org_id: OrgId, projects: tuple[ProjectId, ...], *,
+        limit_max: int, tz_offset: int,
+    ) -> Page:
+        """The rows of these projects that the query asks for, newest first."""
+        ...
+
+
+def choose(
+    reader: QueryReader, org_id: OrgId, where: ObjectRef, choice: RowChoice
+) -> list[RowKey]:
+    """The rows, newest first; named ones in the order of their names.
+
+    Raises BadInput for a filter that is not understood, NotFound for an id that names no row.
+    """
+    # An id may be a row's and a span's at once; both are wanted then.
+    limit = choice.last if not choice.ids else 2 * len(choice.ids)
+    condition = _named(choice.ids) if choice.ids else _filtered(choice.filter)
+    query = read_query({
+        "select": [{"op": "ident", "name": ["id"]}, {"op": "ident", "name": ["span_id"]}],
+        "from": {
+            "op": "function", "name": {"op": "ident", "name": ["project_logs"]},
+            "args": [{"op": "literal", "value": str(where.project_id)}],
+        },
+        "filter": condition,
+        "limit": limit,
+    })
+    rows = reader.query(
+        query, org_id, (where.project_id,), limit_max=limit, tz_offset=0
+    ).rows
+    if choice.ids:
+        return _in_order(where, choice.ids, rows)
+    return [RowKey(where, str(row["id"])) for row in rows]
+
+
+def _named(ids: Sequence[str]) -> Json:
+    return {
+        "op": "or",
+        "children": [
+            {
+                "op": "in", "left": {"op": "ident", "name": [column]},
+                "right": {"op": "literal", "value": list(ids)},
+            }
+            for column in ("id", "span_id")
+        ],
+    }
+
+
+def _filtered(condition: str | None) -> Json:
+    children: list[Json] = [{"btql": SCORABLE}]
+    if condition is not None:
+        children.append({"btql": condition})
+    return {"op": "and", "children": children}
+
+
+def _in_order(
+    where: ObjectRef, ids: Sequence[str], rows: Sequence[JsonObject]
+) -> list[RowKey]:
+    names = {str(row["span_id"]): str(row["id"]) for row in rows}
+    names |= {str(row["id"]): str(row["id"]) for row in rows}    # a row's own id comes first
+    if missing := [each for each in ids if each not in names]:
+        raise NotFound(f"there is no span {missing[0]!r} in the project")
+    return [RowKey(where, names[each]) for each in ids]
