@@ -1,0 +1,126 @@
+"""The command line of bubblewrap that makes a jail (tier A).
+
+What is not named here is not in the jail: there are no accounts, no shell, no other program
+than the interpreter, and no file of the project but what runs inside.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from scorers.sandbox.place import Place
+
+HOME = "/opt/tallyard"
+"""Below this the jail finds `scorers.sandbox.inside`."""
+
+PACKAGES = "/opt/packages"
+BUNDLE = "/bundle"
+BUILD = "/build"
+
+INSIDE = Path(__file__).parent / "inside"
+
+_LIBRARIES = ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache")
+_ROOT_BYTES = 4 * 1024 * 1024             # of folders and mount points alone
+_SMALL_BYTES = 1024 * 1024
+_NOBODY = "65534"
+_ENVIRONMENT = {"PATH": "/usr/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "TMPDIR": "/tmp"}  # noqa: S108
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bind:
+    """A file or folder of the host, shown in the jail at `target`."""
+
+    source: Path
+    target: str
+    writable: bool = False
+
+
+def command(place: Place, binds: Sequence[Bind], *, filter_fd: int) -> list[str]:
+    """All up to the program to run. `filter_fd` is open on the outer seccomp filter."""
+    shown = [*_interpreter(place.python), *_ours(place), *binds]
+    as_root = os.geteuid() == 0
+    return [
+        str(place.bubblewrap),
+        "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts",
+        "--unshare-cgroup-try", "--die-with-parent", "--new-session", "--clearenv",
+        "--hostname", "scorer",
+        *_tmpfs("/", _ROOT_BYTES),
+        *_folders(each.target for each in shown),
+        *_bound(shown),
+        "--proc", "/proc",
+        "--dev", "/dev",
+        *_tmpfs("/dev/shm", _SMALL_BYTES), "--remount-ro", "/dev",  # noqa: S108 the jail's own
+        *_tmpfs("/tmp", _SMALL_BYTES), "--remount-ro", "/",  # noqa: S108 the jail's own
+        *(_powers_of_root() if as_root else _mapped_user()),
+        "--seccomp", str(filter_fd),
+        *(word for name, value in _ENVIRONMENT.items() for word in ("--setenv", name, value)),
+        "--",
+    ]  # fmt: skip
+
+
+def _powers_of_root() -> list[str]:
+    """Root opens the interpreter's folders, then the zygote becomes a real, other user.
+
+    A user that is only mapped would still be root to the kernel, which counts no processes
+    against the limit of root.
+    """
+    return ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+
+
+def _mapped_user() -> list[str]:
+    return ["--unshare-user", "--uid", _NOBODY, "--gid", _NOBODY, "--cap-drop", "ALL"]
+
+
+def _interpreter(python: Path) -> list[Bind]:
+    """It, its library and its standard library, where they are outside: it looks for them so.
+
+    Moved, an interpreter that finds its library by a path in itself takes the system's instead.
+    """
+    prefix = python.parent.parent
+    own = [python]
+    if prefix != Path("/usr"):
+        own += [*sorted((prefix / "lib").glob("libpython*")), _standard_library(python)]
+    return [
+        *(Bind(source=Path(each), target=each) for each in _LIBRARIES if Path(each).exists()),
+        *(Bind(source=each, target=str(each)) for each in own),
+    ]
+
+
+def _standard_library(python: Path) -> Path:
+    """lib/python3.N beside the interpreter, whose own name tells N."""
+    return python.parent.parent / "lib" / python.name
+
+
+def _ours(place: Place) -> list[Bind]:
+    found = [Bind(source=INSIDE, target=f"{HOME}/scorers/sandbox/inside")]
+    if place.packages is not None:
+        found.append(Bind(source=place.packages, target=PACKAGES))
+    return found
+
+
+def _folders(targets: Iterable[str]) -> list[str]:
+    """Every parent, open to read: bubblewrap makes missing ones for root's eyes alone."""
+    parents = {
+        parent
+        for target in targets
+        for parent in PurePath(target).parents
+        if parent != PurePath("/") and not str(parent).startswith(_LIBRARIES)
+    }
+    ordered = sorted(parents, key=lambda each: len(each.parts))
+    return [word for each in ordered for word in ("--perms", "0755", "--dir", str(each))]
+
+
+def _bound(binds: Sequence[Bind]) -> list[str]:
+    return [
+        word
+        for each in binds
+        for word in ("--bind" if each.writable else "--ro-bind", str(each.source), each.target)
+    ]
+
+
+def _tmpfs(target: str, size: int) -> list[str]:
+    """With a size: else each may take half of the machine's memory."""
+    return ["--size", str(size), "--tmpfs", target]

@@ -1,0 +1,136 @@
+"""A limit on the memory of a whole tree of processes, where the kernel lets us set one.
+
+A worker that may make control groups below its own (root, or a delegated subtree) puts each
+run into one. Elsewhere the supervisor's own watch over memory, which is always there, is all.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_names = itertools.count()
+
+
+class Cgroups:
+    """Groups of one process of ours, made when needed and used again. Thread-safe."""
+
+    def __init__(self, home: Path | None) -> None:
+        self._home = home
+        self._free: list[_Group] = []
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def lend(self, memory_mb: int) -> Iterator[int | None]:
+        """An open cgroup.procs of a group that may hold so much; None: there is none here."""
+        group = self._take(memory_mb)
+        try:
+            yield group.entrance if group else None
+        finally:
+            if group:
+                with self._lock:
+                    self._free.append(group)
+
+    def close(self) -> None:
+        """Remove all groups; no process is in them any more."""
+        with self._lock:
+            while self._free:
+                self._free.pop().remove()
+
+    def _take(self, memory_mb: int) -> _Group | None:
+        if self._home is None:
+            return None
+        with self._lock:
+            group = self._free.pop() if self._free else None
+        try:
+            group = group or _Group(self._home / f"tallyard-{os.getpid()}-{next(_names)}")
+            group.limit(memory_mb * 1024 * 1024)
+        except OSError:
+            return None
+        return group
+
+
+class _Group:
+    """One control group, and the descriptor by which a process enters it."""
+
+    def __init__(self, path: Path) -> None:
+        path.mkdir()
+        self._path = path
+        self._most = 0
+        self.entrance = os.open(path / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+
+    def limit(self, most: int) -> None:
+        """Bytes that it may hold, swap included where the kernel counts that."""
+        if most == self._most:
+            return
+        names = ("memory.max", "memory.limit_in_bytes")
+        name = next(each for each in names if (self._path / each).exists())
+        swap = "memory.memsw.limit_in_bytes"
+        # The one with swap may never be the smaller.
+        for each in (swap, name, swap):
+            with suppress(OSError):
+                (self._path / each).write_text(str(most))
+        (self._path / name).write_text(str(most))
+        self._most = most
+
+    def remove(self) -> None:
+        os.close(self.entrance)
+        with suppress(OSError):                       # a process in it is still ending
+            self._path.rmdir()
+
+
+def find_home() -> Path | None:
+    """Where groups with a limit on memory can be made below our own; None: nowhere."""
+    home = _own()
+    if home is None:
+        return None
+    trial = home / f"tallyard-{os.getpid()}-trial"
+    try:
+        group = _Group(trial)
+    except OSError:
+        with suppress(OSError):
+            trial.rmdir()
+        return None
+    try:
+        group.limit(1 << 30)
+    except (OSError, StopIteration):                  # v2: memory is not delegated to us
+        return None
+    finally:
+        group.remove()
+    return home
+
+
+def _own() -> Path | None:
+    """Our group's folder: in version 1 the memory controller's, in version 2 the only one."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        return None
+    paths = {}
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        paths[controllers] = path
+    for mount in mounts:
+        fields, _, source = mount.partition(" - ")
+        kind, _, options = source.split(" ", 2)
+        _, _, _, root, target, *_ = fields.split(" ")
+        ours: str | None = None
+        if kind == "cgroup" and "memory" in options.split(","):
+            ours = next((paths[key] for key in paths if "memory" in key.split(",")), None)
+        elif kind == "cgroup2" and _offers_memory(Path(target)):
+            ours = paths.get("")
+        if ours is not None:
+            # In a container the mount may begin below the root of all groups.
+            below = os.path.relpath(ours, root) if ours.startswith(root) else "."
+            return Path(target) / below
+    return None
+
+
+def _offers_memory(mount: Path) -> bool:
+    offered = mount / "cgroup.controllers"
+    return offered.exists() and "memory" in offered.read_text().split()

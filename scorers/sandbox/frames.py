@@ -1,0 +1,142 @@
+"""What a child sent, taken apart and checked: it proves nothing but that a scorer said so."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from dataclasses import dataclass
+
+import orjson
+
+from scorers.sandbox.model import Ended
+from spans.json import Json
+
+HEADER = struct.Struct(">III")
+"""Bytes of log dropped, length of the log, length of the body (see `inside/frames.py`)."""
+
+DEPTH_MAX = 32
+INTEGER_MAX = 2**53
+"""Beyond it a double, which is what others read numbers as, cannot tell neighbours apart."""
+
+ENVELOPE_BYTES = 8 * 1024
+"""What a body may hold beside its result: an error's message."""
+
+_ERRORS = {
+    "exception": Ended.ERROR,
+    "memory": Ended.ERROR,
+    "invalid_source": Ended.ERROR,
+    "bad_result": Ended.BAD_RESULT,
+    "result_too_large": Ended.RESULT_TOO_LARGE,
+}
+_DETAIL_CHARACTERS = 2048
+# But for line feed and tab; with what turns the direction of writing, and halves of pairs.
+_CONTROL = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One answer, not yet believed. `at_s` is when it came, by the monotonic clock."""
+
+    body: bytes
+    log: bytes
+    dropped: int
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a frame says."""
+
+    ended: Ended
+    value: Json = None
+    detail: str = ""
+
+
+class Broken(Exception):
+    """The child did not keep to the form: nothing that follows can be read."""
+
+
+def split(
+    buffer: bytearray, *, result_bytes: int, log_bytes: int, now_s: float
+) -> list[Frame]:
+    """Take whole frames off the front of `buffer`. Raises Broken for one that is too large."""
+    frames: list[Frame] = []
+    start = 0
+    while len(buffer) - start >= HEADER.size:
+        dropped, log, body = HEADER.unpack_from(buffer, start)
+        if body > result_bytes + ENVELOPE_BYTES or log > log_bytes:
+            del buffer[:start]
+            raise Broken(f"a result of {body} bytes, and a log of {log}")
+        middle = start + HEADER.size + log
+        end = middle + body
+        if len(buffer) < end:
+            break
+        printed = bytes(buffer[middle - log : middle])
+        frames.append(Frame(bytes(buffer[middle:end]), printed, dropped, now_s))
+        start = end
+    del buffer[:start]
+    return frames
+
+
+def answer(body: bytes) -> Answer:
+    """What the body says; BAD_RESULT for what is no JSON of ours. Never raises."""
+    try:
+        value = _parsed(body)
+    except (ValueError, RecursionError) as error:
+        return Answer(Ended.BAD_RESULT, detail=f"what the scorer sent is no result: {error}")
+    if isinstance(value, dict) and len(value) == 1:
+        if "result" in value:
+            return Answer(Ended.OK, value["result"])
+        told = value.get("error")
+        if isinstance(told, dict) and told.keys() == {"kind", "message"}:
+            kind, message = told["kind"], told["message"]
+            if isinstance(kind, str) and kind in _ERRORS and isinstance(message, str):
+                return Answer(_ERRORS[kind], detail=readable(message)[:_DETAIL_CHARACTERS])
+    return Answer(Ended.BAD_RESULT, detail="the scorer sent an answer of its own making")
+
+
+def readable(text: str) -> str:
+    r"""The text with control characters escaped (`\x1b`): it can forge no line and no colour."""
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def _parsed(body: bytes) -> Json:
+    value: Json = orjson.loads(body)       # refuses NaN, bad UTF-8 and lone surrogates
+    if _check(value, DEPTH_MAX):
+        json.loads(body, parse_int=_small)
+    return value
+
+
+def _check(value: Json, depth: int) -> bool:
+    """Raise ValueError for what cannot be stored. True: a number may be a large integer.
+
+    The parser turns integers beyond 64 bits into floats, so that one cannot tell them here.
+    """
+    if isinstance(value, str):
+        if "\0" in value:
+            raise ValueError("it has a NUL character")
+        return False
+    if isinstance(value, int | float):
+        return not -INTEGER_MAX <= value <= INTEGER_MAX
+    if isinstance(value, dict | list):
+        if not depth:
+            raise ValueError(f"it is nested more than {DEPTH_MAX} deep")
+        found = False
+        if isinstance(value, dict):
+            for name, each in value.items():
+                _check(name, depth)
+                found |= _check(each, depth - 1)
+        else:
+            for each in value:
+                found |= _check(each, depth - 1)
+        return found
+    return False
+
+
+def _small(text: str) -> int:
+    if len(text) > len(str(INTEGER_MAX)) + 1 or abs(int(text)) > INTEGER_MAX:
+        raise ValueError(f"an integer beyond 2**53: {text:.40}")
+    return int(text)

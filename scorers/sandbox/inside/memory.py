@@ -1,0 +1,80 @@
+"""How much memory a child and all its descendants hold, as /proc tells it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_PPID, _RSS = 1, 21                       # fields of /proc/<pid>/stat, counted after the name
+_ROUNDS_MAX = 1000                        # of killing: each round meets a new generation
+
+
+def exceeds(processes: int, pid: int, most: int) -> bool:
+    """Whether all descendants of `pid` together hold more than `most` bytes.
+
+    `processes` is an open directory of /proc. Pages that processes share count in each of them
+    at first; only if that sum is too much are they divided fairly, which takes longer.
+    """
+    tree = _tree(processes, pid)
+    return sum(tree.values()) > most and sum(
+        _proportional(processes, each, resident) for each, resident in tree.items()
+    ) > most
+
+
+def kill_children() -> None:
+    """Kill and collect all children of this process, and those that it inherits by it."""
+    path = f"/proc/self/task/{os.getpid()}/children"
+    for _ in range(_ROUNDS_MAX):
+        with open(path) as file:  # noqa: PTH123 read once a round
+            children = [int(each) for each in file.read().split()]
+        if not children:
+            return
+        for each in children:
+            with suppress(OSError):
+                os.kill(each, signal.SIGKILL)
+                os.waitpid(each, 0)
+
+
+def _tree(processes: int, root: int) -> dict[int, int]:
+    """Resident bytes of each descendant."""
+    resident: dict[int, int] = {}
+    children: dict[int, list[int]] = {}
+    for name in os.listdir(processes):
+        if not name.isdigit():
+            continue
+        fields = _read(processes, f"{name}/stat").rpartition(b")")[2].split()
+        if len(fields) > _RSS:
+            resident[int(name)] = int(fields[_RSS]) * _PAGE
+            children.setdefault(int(fields[_PPID]), []).append(int(name))
+    found: dict[int, int] = {}
+    todo = [root]
+    while todo:
+        each = todo.pop()
+        found[each] = resident.get(each, 0)
+        todo += children.get(each, ())
+    del found[root]
+    return found
+
+
+def _proportional(processes: int, pid: int, resident: int) -> int:
+    """Its pages, each divided by the number of processes that share it."""
+    for line in _read(processes, f"{pid}/smaps_rollup").splitlines():
+        if line.startswith(b"Pss:"):
+            return int(line.split()[1]) * 1024
+    return resident
+
+
+def _read(processes: int, path: str) -> bytes:
+    """The file's first 4 kB; empty if the process has gone or is closed to us."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=processes)
+    except OSError:
+        return b""
+    try:
+        return os.read(descriptor, 4096)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,178 @@
+"""Runs a Python scorer over the records of one order.
+
+By now the walls stand. This code shares its process with the scorer, which may change any of
+it: nothing is decided here, only carried.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import os
+import sys
+import traceback
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from scorers.sandbox.inside import frames, llm
+from scorers.sandbox.inside.bundle_python import load_handler
+from scorers.sandbox.inside.output import Output
+from scorers.sandbox.inside.trace import Trace
+
+FILE = "scorer.py"
+BUNDLE = "/bundle"
+_PLACES_MAX = 10                          # of a traceback, the innermost
+
+# What a record may hold; a handler that declares one which this record lacks is given None.
+_ARGUMENTS = frozenset({"input", "output", "expected", "metadata", "tags", "id", "trace"})
+
+Handler = Callable[..., Any]
+
+
+def run() -> None:
+    """Load the scorer, then answer for each record."""
+    request = json.loads(frames.read_text())
+    program = request["program"]
+    output = Output(program["log_bytes"])
+    output.install()
+    _forget_ourselves()
+    if program["models"]:
+        llm.offer()
+    try:
+        call = _Call.of(_load(program), program)
+    # A scorer's own code runs here as much as in a handler: it may raise anything.
+    except BaseException as error:  # noqa: BLE001
+        kind = "memory" if isinstance(error, MemoryError) else "invalid_source"
+        frames.write({"error": _failure(error, kind)}, *output.take())
+        return
+    frames.ready()
+    most = program["result_bytes"]
+    with asyncio.Runner() as loop:
+        for record in request["records"]:
+            body = _body(call, record, loop)
+            if len(body) > most:
+                body = frames.encoded(_refused("result_too_large", f"more than {most} bytes"))
+            frames.send(body, *output.take())
+        os._exit(0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A handler, and what it declares that it takes."""
+
+    handler: Handler
+    positional: tuple[str, ...]
+    named: frozenset[str] | None          # None: everything there is
+
+    @classmethod
+    def of(cls, handler: Handler, program: dict[str, Any]) -> _Call:
+        kinds = inspect.Parameter
+        declared = inspect.signature(handler).parameters.values()
+        if any(each.kind is kinds.VAR_KEYWORD for each in declared):
+            given = program.get("parameters")
+            return cls(handler, (), None if given is None else frozenset(given))
+        return cls(
+            handler,
+            tuple(each.name for each in declared if each.kind is kinds.POSITIONAL_ONLY),
+            frozenset(
+                each.name
+                for each in declared
+                if each.kind in (kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY)
+                and (each.name in _ARGUMENTS or each.default is kinds.empty)
+            ),
+        )
+
+    def __call__(self, record: dict[str, Any]) -> object:
+        if "trace" in record:
+            record["trace"] = Trace(record["trace"] or {})
+        positional = [record.get(name) for name in self.positional]
+        if self.named is None:
+            return self.handler(*positional, **record)
+        named = {
+            name: record.get(name)
+            for name in self.named
+            if name in record or name in _ARGUMENTS
+        }
+        return self.handler(*positional, **named)
+
+
+def _load(program: dict[str, Any]) -> Handler:
+    """The handler of inline code or of a bundle."""
+    if program.get("bundle"):
+        return load_handler(BUNDLE, program["index"] or 0)
+    module = types.ModuleType("scorer")
+    sys.modules["scorer"] = module
+    code = compile(program["code"], FILE, "exec", dont_inherit=True)
+    exec(code, module.__dict__)  # noqa: S102 what this process is for
+    return _handler(module)
+
+
+def _handler(module: types.ModuleType) -> Handler:
+    """`handler`, else the last function that the code defines at its top level."""
+    named = getattr(module, "handler", None)
+    if callable(named):
+        return named  # type: ignore[no-any-return]  # whatever it returns is checked
+    own = [
+        each
+        for each in vars(module).values()
+        if isinstance(each, types.FunctionType) and each.__code__.co_filename == FILE
+    ]
+    if not own:
+        raise LookupError("the code defines no function: name it handler")
+    return own[-1]
+
+
+def _body(call: _Call, record: dict[str, Any], loop: asyncio.Runner) -> bytes:
+    """What the handler made of the record, encoded."""
+    try:
+        value = call(record)
+        if inspect.isawaitable(value):
+            value = loop.run(_awaited(value))
+    except MemoryError as error:
+        return frames.encoded({"error": _failure(error, "memory")})
+    # Foreign code over foreign data: whatever it raises is this record's error alone.
+    except BaseException as error:  # noqa: BLE001
+        return frames.encoded({"error": _failure(error, "exception")})
+    try:
+        return frames.encoded({"result": value})
+    except BaseException as error:  # noqa: BLE001 the result's own methods run here, too
+        return frames.encoded(_refused("bad_result", frames.described(error)["message"]))
+
+
+async def _awaited(value: Any) -> object:  # noqa: ANN401 any awaitable
+    return await value
+
+
+def _refused(kind: str, message: str) -> dict[str, object]:
+    return {"error": {"kind": kind, "message": message}}
+
+
+def _failure(error: BaseException, kind: str) -> dict[str, str]:
+    """The exception, and where in the author's own lines it came from."""
+    described = frames.described(error, kind)
+    try:
+        places = [
+            f"{os.path.relpath(each.filename, BUNDLE) if BUNDLE in each.filename else FILE}"
+            f":{each.lineno} in {each.name}"
+            for each in traceback.extract_tb(error.__traceback__)
+            if each.filename == FILE or each.filename.startswith(BUNDLE)
+        ]
+    except BaseException:  # noqa: BLE001 its traceback is the scorer's to change
+        places = []
+    if isinstance(error, SyntaxError) and error.filename == FILE:
+        places.append(f"{FILE}:{error.lineno}:{error.offset}")
+    if places:
+        described["message"] += "\n" + "\n".join(places[-_PLACES_MAX:])
+    return described
+
+
+def _forget_ourselves() -> None:
+    """So that a scorer's own modules may be called what ours are, and find themselves."""
+    ours = __package__.partition(".")[0]
+    for name in [*sys.modules]:
+        if name == ours or name.startswith(f"{ours}."):
+            del sys.modules[name]
+    sys.path.pop(0)       # where ours are found: the zygote put it there

@@ -1,0 +1,108 @@
+"""The first process in a jail: imports what is slow to import, then forks for each run.
+
+It is trusted and stays free of users' code: that is only ever read by the child of a child.
+Orders come one per message on the control socket, each with its descriptors; when the worker
+closes the socket, or ends, the zygote ends, and with it everything in the jail.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import signal
+import socket
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+
+from scorers.sandbox.inside import child, kernel, programs, supervisor
+
+READY = b"ready"
+ORDER_BYTES_MAX = 64 * 1024
+DESCRIPTORS_MAX = 8
+
+# Loaded on first use by the library; a scorer finds them loaded, in any case of its own making.
+_COMMON = (
+    "asyncio", "collections.abc", "dataclasses", "datetime", "decimal", "encodings.idna",
+    "encodings.latin_1", "encodings.utf_8_sig", "inspect", "math", "random", "re", "statistics",
+    "stringprep", "traceback", "typing",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """How the jail was built, as the worker says it when it starts this process.
+
+    `uid` is who to become if we are root: a real user, since a mapped one would be free of
+    the limit on processes. `scratch` is where each run gets its folder, where there are no
+    namespaces; None: there are.
+    """
+
+    control: int
+    uid: int | None
+    packages: str | None
+    preload: tuple[str, ...]
+    programs: dict[str, str]
+    scratch: str | None = None
+    readable: tuple[str, ...] = ()
+    writable: tuple[str, ...] = ()
+
+
+def main(text: str) -> None:
+    """Serve until the control socket closes. `text` is a Setting as JSON."""
+    given = json.loads(text)
+    tuples = {name: tuple(given[name]) for name in ("preload", "readable", "writable")}
+    setting = Setting(**{**given, **tuples})
+    if setting.scratch is not None:
+        kernel.die_with_parent(signal.SIGKILL)
+    if setting.uid is not None:
+        os.setgroups([])
+        os.setresgid(setting.uid, setting.uid, setting.uid)
+        os.setresuid(setting.uid, setting.uid, setting.uid)
+        if setting.scratch is not None:
+            kernel.die_with_parent(signal.SIGKILL)  # the change of user cleared it
+    # Nobody of the same user may look into this process, nor take its descriptors.
+    kernel.set_dumpable(on=False)
+    programs.register(setting.programs)
+    _preload(setting)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)   # the kernel collects supervisors
+    gc.collect()
+    gc.freeze()                                     # else a child's first collection copies all
+    _serve(socket.socket(fileno=setting.control), setting)
+
+
+def _preload(setting: Setting) -> None:
+    # Numeric libraries start threads, which no fork survives.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = "1"  # noqa: TID251 the jail's own, nothing is read
+    if setting.packages:
+        sys.path.append(setting.packages)
+    here = importlib.import_module(__package__)
+    for found in pkgutil.iter_modules(here.__path__):
+        importlib.import_module(f"{__package__}.{found.name}")
+    for name in _COMMON:
+        importlib.import_module(name)
+    for name in setting.preload:
+        with suppress(ImportError):
+            importlib.import_module(name)
+
+
+def _serve(control: socket.socket, setting: Setting) -> None:
+    walls = child.Walls(
+        scratch=setting.scratch, readable=setting.readable, writable=setting.writable
+    )
+    control.send(READY)
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(control, ORDER_BYTES_MAX, DESCRIPTORS_MAX)
+        if not message:
+            return
+        order = child.Order.parse(message, descriptors)
+        if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            control.close()
+            supervisor.supervise(order, walls)      # never returns
+        for each in descriptors:
+            os.close(each)

@@ -1,0 +1,98 @@
+"""Where this machine keeps what a sandbox needs, and by which means it contains."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from scorers.sandbox.inside import landlock, seccomp
+from spans.errors import SandboxUnavailable
+
+PYTHON_MIN = (3, 11)
+
+
+class Tier(StrEnum):
+    """By which means a sandbox contains. See docs/sandbox.md."""
+
+    BUBBLEWRAP = "bubblewrap"              # A: namespaces, seccomp, limits
+    LANDLOCK = "landlock"                  # B: Landlock, seccomp, limits; by explicit choice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What sandboxes are made of here.
+
+    `python` is an interpreter's real path (no virtual environment's), `packages` the folder of
+    packages that scorers may import, `preload` those that are imported before any scorer runs.
+    Unpacked bundles lie in `bundles`, one folder each, named by its sha256. `scratch` is where
+    runs get their folders in tier B. Without `node` or `esbuild` there is no TypeScript.
+    """
+
+    tier: Tier = Tier.BUBBLEWRAP
+    python: Path
+    bubblewrap: Path | None = None
+    packages: Path | None = None
+    preload: tuple[str, ...] = ()
+    node: Path | None = None
+    esbuild: Path | None = None
+    bundles: Path | None = None
+    scratch: Path | None = None
+
+    def bundle(self, digest: str) -> Path:
+        """The folder of an unpacked bundle. Raises SandboxUnavailable if there is no store."""
+        if self.bundles is None:
+            raise unavailable("no folder for unpacked bundles is set")
+        return self.bundles / digest
+
+
+def find_place(
+    *,
+    tier: Tier = Tier.BUBBLEWRAP,
+    python: Path | None = None,
+    packages: Path | None = None,
+    preload: Iterable[str] = (),
+    bundles: Path | None = None,
+    scratch: Path | None = None,
+) -> Place:
+    """What this machine has. Raises SandboxUnavailable if that contains nothing.
+
+    That all is found does not prove that it holds: `selftest.prove` does.
+    """
+    if sys.platform != "linux" or platform.machine() != seccomp.MACHINE:
+        raise unavailable(
+            f"sandboxes are for Linux on {seccomp.MACHINE},"
+            f" and this is {platform.system()} on {platform.machine()}"
+        )
+    bubblewrap = _program("bwrap")
+    if tier is Tier.BUBBLEWRAP and bubblewrap is None:
+        raise unavailable("there is no bwrap: install bubblewrap")
+    if tier is Tier.LANDLOCK and landlock.abi() < landlock.ABI_MIN:
+        raise unavailable(
+            f"the kernel has Landlock {landlock.abi()} and {landlock.ABI_MIN} is needed"
+        )
+    return Place(
+        tier=tier,
+        python=(python or Path(sys.executable)).resolve(),
+        bubblewrap=bubblewrap,
+        packages=packages,
+        preload=tuple(preload),
+        node=_program("node"),
+        esbuild=_program("esbuild"),
+        bundles=bundles,
+        scratch=scratch,
+    )
+
+
+def unavailable(why: str) -> SandboxUnavailable:
+    """The documented sentence."""
+    return SandboxUnavailable(f"sandbox unavailable: {why}; see docs/sandbox.md")
+
+
+def _program(name: str) -> Path | None:
+    found = shutil.which(name)
+    return Path(found).resolve() if found else None

@@ -1,0 +1,241 @@
+"""Jails kept for those who come again: one for each version of a scorer, never shared wider."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from threading import Lock
+
+import orjson
+
+from scorers.sandbox.bubblewrap import BUNDLE, Bind
+from scorers.sandbox.cgroup import Cgroups, find_home
+from scorers.sandbox.exchange import Broker, Lost, Transcript, exchange
+from scorers.sandbox.jail import Jail
+from scorers.sandbox.model import Ended, Limits, Program, Ran
+from scorers.sandbox.place import Place
+from scorers.sandbox.request import batches, encoded, request
+from scorers.sandbox.settling import failed_to_load, settle
+from spans.errors import SandboxUnavailable
+from spans.json import JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose jail it is. Two owners never meet in one."""
+
+    project_id: str
+    scorer_id: str
+    version: str
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A jail, or its start under way; `users` are the runs in it now."""
+
+    jail: Future[Jail] = field(default_factory=Future)
+    users: int = 0
+    used_s: float = 0.0
+
+
+_Key = tuple[Owner, str | None]
+
+
+class Sandboxes:
+    """Runs scorers, each in a jail of its owner's. Thread-safe.
+
+    At most `kept` jails stay when they are not in use, and none that was idle for `idle_s`.
+    """
+
+    def __init__(self, place: Place, *, kept: int, idle_s: float) -> None:
+        self._place = place
+        self._kept = kept
+        self._idle_s = idle_s
+        self._jails: OrderedDict[_Key, _Kept] = OrderedDict()    # least recently used first
+        self._lock = Lock()
+        self._cgroups = Cgroups(find_home())
+        # A jail ends with the thread that started it: this one lives as long as the pool.
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="sandbox-start")
+
+    def run(
+        self,
+        owner: Owner,
+        program: Program,
+        records: Sequence[JsonObject],
+        broker: Broker | None = None,
+    ) -> list[Ran]:
+        """What came of each record, in order. Never raises for what a scorer does.
+
+        A child of its own runs each batch; what is not finished when a batch ends early is run
+        again, one record to a child, so that a poisonous record spoils no other.
+        """
+        texts = [encoded(each) for each in records]
+        found: list[Ran | None] = [None] * len(records)
+        for places in batches(program, texts):
+            said = self._child(owner, program, [texts[each] for each in places], broker)
+            for place, ran in zip(places, _settled(said, len(places), program), strict=True):
+                found[place] = ran
+        self._run_alone(owner, program, texts, found, broker)
+        return [each for each in found if each is not None]
+
+    def do(
+        self,
+        job: str,
+        asked: JsonObject,
+        *,
+        limits: Limits,
+        binds: Sequence[Bind] = (),
+    ) -> Ran:
+        """One job of ours (`inside/job_<name>.py`) in a fresh jail; `value` is its answer."""
+        try:
+            jail = self._starter.submit(Jail, self._place, binds).result()
+        except SandboxUnavailable as error:
+            return _unavailable(error)
+        try:
+            with self._cgroups.lend(limits.memory_mb) as cgroup:
+                said = exchange(
+                    jail.control,
+                    job,
+                    orjson.dumps(asked),
+                    count=1,
+                    limits=limits,
+                    cgroup=cgroup,
+                )
+        except Lost as error:
+            return Ran(ended=Ended.SANDBOX_LOST, detail=f"the sandbox ended: {error}")
+        finally:
+            jail.end()
+        (ran,) = settle(said, 1, limits)
+        return ran or Ran(ended=Ended.SANDBOX_LOST, detail="the sandbox said nothing")
+
+    def let_go_idle(self) -> int:
+        """End the jails that were idle too long; how many."""
+        before_s = time.monotonic() - self._idle_s
+        return self._end_unused(lambda each, _: each.used_s < before_s)
+
+    def close(self) -> None:
+        """End all jails, also those in use. No run may be begun after this."""
+        with self._lock:
+            kept = [*self._jails.values()]
+            self._jails.clear()
+        for each in kept:
+            with suppress(SandboxUnavailable):
+                each.jail.result().end()
+        self._starter.shutdown()
+        self._cgroups.close()
+
+    def _run_alone(
+        self,
+        owner: Owner,
+        program: Program,
+        texts: list[bytes],
+        found: list[Ran | None],
+        broker: Broker | None,
+    ) -> None:
+        """Fill in what is missing, one record to a child."""
+        for place, text in enumerate(texts):
+            if found[place] is not None:
+                continue
+            said = self._child(owner, program, [text], broker)
+            (ran,) = _settled(said, 1, program)
+            found[place] = ran
+            if isinstance(said, Transcript) and failed_to_load(said):
+                # It did so twice now, and no record has a part in loading.
+                found[:] = [each or ran for each in found]
+
+    def _child(
+        self, owner: Owner, program: Program, texts: list[bytes], broker: Broker | None
+    ) -> Transcript | Ran:
+        """One child over these records; a Ran if there was no jail to be had."""
+        text = request(program, texts)
+        key = (owner, program.bundle)
+        asked = broker if program.models else None
+        detail = ""
+        for _ in range(2):                 # a kept jail may have died while nobody used it
+            try:
+                memory = self._cgroups.lend(program.limits.memory_mb)
+                with self._borrowed(key) as jail, memory as cgroup:
+                    said = exchange(
+                        jail.control,
+                        program.runtime,
+                        text,
+                        count=len(texts),
+                        limits=program.limits,
+                        cgroup=cgroup,
+                        broker=asked,
+                    )
+                    if said.status is None:
+                        jail.end()
+                    return said
+            except SandboxUnavailable as error:
+                return _unavailable(error)
+            except Lost as error:
+                detail = f"the sandbox ended: {error}"
+        return Ran(ended=Ended.SANDBOX_LOST, detail=detail)
+
+    @contextmanager
+    def _borrowed(self, key: _Key) -> Iterator[Jail]:
+        """The owner's jail, started if there is none. Raises SandboxUnavailable."""
+        with self._lock:
+            kept = self._jails.get(key)
+            is_new = kept is None or (_is_over(kept) and not kept.users)
+            if kept is None or is_new:
+                kept = self._jails[key] = _Kept()
+            kept.users += 1
+            self._jails.move_to_end(key)
+        try:
+            if is_new:
+                self._end_unused(lambda _, more: more > 0)
+                self._start(kept, key)
+            yield kept.jail.result()
+        finally:
+            with self._lock:
+                kept.users -= 1
+                kept.used_s = time.monotonic()
+                if _is_over(kept) and self._jails.get(key) is kept:
+                    del self._jails[key]
+            self._end_unused(lambda _, more: more > 0)
+
+    def _start(self, kept: _Kept, key: _Key) -> None:
+        try:
+            kept.jail.set_result(
+                self._starter.submit(Jail, self._place, self._binds(key[1])).result()
+            )
+        # Others may wait for the same jail: whatever went wrong is theirs to know, too.
+        except BaseException as error:
+            kept.jail.set_exception(error)
+            raise
+
+    def _binds(self, bundle: str | None) -> list[Bind]:
+        if bundle is None:
+            return []
+        return [Bind(source=self._place.bundle(bundle), target=BUNDLE)]
+
+    def _end_unused(self, is_over: Callable[[_Kept, int], bool]) -> int:
+        """End idle jails for which `is_over` says so; it is told how many are too many, too."""
+        ended: list[_Kept] = []
+        with self._lock:
+            for key, kept in [*self._jails.items()]:
+                if not kept.users and is_over(kept, len(self._jails) - self._kept):
+                    ended.append(self._jails.pop(key))
+        for kept in ended:
+            kept.jail.result().end()
+        return len(ended)
+
+
+def _is_over(kept: _Kept) -> bool:
+    """Whether it did not start, or has ended since."""
+    done = kept.jail.done()
+    return done and (kept.jail.exception() is not None or not kept.jail.result().is_alive)
+
+
+def _settled(said: Transcript | Ran, count: int, program: Program) -> list[Ran | None]:
+    return [said] * count if isinstance(said, Ran) else settle(said, count, program.limits)
+
+
+def _unavailable(error: SandboxUnavailable) -> Ran:
+    return Ran(ended=Ended.INFRA_ERROR, detail=str(error))

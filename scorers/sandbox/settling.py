@@ -1,0 +1,141 @@
+"""From what was heard of one child to what came of each record. Pure."""
+
+from __future__ import annotations
+
+import signal
+
+from scorers.sandbox.exchange import Transcript
+from scorers.sandbox.frames import Frame, answer, readable
+from scorers.sandbox.model import Ended, Limits, Ran
+from spans.json import JsonObject
+
+_DETAIL_CHARACTERS = 2048
+
+
+def settle(said: Transcript, count: int, limits: Limits) -> list[Ran | None]:
+    """One for each of the `count` records, in order. None: to be run again, on its own.
+
+    With several records, only what is certain counts: an answer in its place, a record whose
+    own time ran out, and whatever went wrong with the jail.
+    """
+    if said.status is None:
+        finished = _finished(said, count)
+        return [*finished, *[_ours(said)] * (count - len(finished))]
+    if said.status.get("setup"):
+        return [_ours(said)] * count
+    alone = count == 1
+    if said.loaded is not None and (problem := _problem(said, said.loaded)) is not None:
+        return [problem] * count
+    if len(said.frames) > count:
+        return [_failure(said, limits)] if alone else [None] * count
+    finished = _finished(said, count)
+    missing = count - len(finished)
+    if not missing:
+        return finished
+    is_certain = alone or (said.timed_out and said.loaded is not None)
+    first = [_failure(said, limits)] if is_certain else [None]
+    return [*finished, *first, *[None] * (missing - 1)]
+
+
+def failed_to_load(said: Transcript) -> bool:
+    """Whether no record was begun, by the scorer's own fault: none of its records can be."""
+    return said.status is not None and not said.status.get("setup") and said.loaded is None
+
+
+def _finished(said: Transcript, count: int) -> list[Ran | None]:
+    """The answers, each with its share of the time since those before it."""
+    ran: list[Ran | None] = []
+    before_s = said.loaded.at_s if said.loaded else said.started_s
+    at = [each.at_s for each in said.frames]
+    for each in said.frames[:count]:
+        together = at.count(each.at_s)     # arrived in one read: nobody knows who took how long
+        earlier = [moment for moment in at if moment < each.at_s]
+        since_s = earlier[-1] if earlier else before_s
+        ran.append(_ran(said, each, 1000 * (each.at_s - since_s) / together, count))
+    return ran
+
+
+def _ran(said: Transcript, frame: Frame, run_ms: float, count: int) -> Ran:
+    found = answer(frame.body)
+    log, dropped = frame.log, frame.dropped
+    if count == 1:                         # what went past sys.stdout is its own, too
+        log, dropped = log + bytes(said.log), dropped + said.log_dropped
+    return Ran(
+        ended=found.ended,
+        value=found.value,
+        detail=found.detail,
+        log=_text(log),
+        log_dropped=dropped,
+        run_ms=run_ms,
+        memory_mb=_memory_mb(said.status),
+    )
+
+
+def _problem(said: Transcript, loaded: Frame) -> Ran | None:
+    """What is wrong with the scorer's code, if it did not load."""
+    found = answer(loaded.body)
+    if found.ended is Ended.OK:
+        return None
+    return Ran(
+        ended=found.ended,
+        detail=found.detail,
+        log=_text(loaded.log),
+        log_dropped=loaded.dropped,
+        run_ms=1000 * (loaded.at_s - said.started_s),
+        memory_mb=_memory_mb(said.status),
+    )
+
+
+def _failure(said: Transcript, limits: Limits) -> Ran:
+    """Why there is no answer."""
+    ended, detail = _reason(said, said.status or {}, limits)
+    return Ran(
+        ended=ended,
+        detail=detail,
+        log=_text(bytes(said.log)),
+        log_dropped=said.log_dropped,
+        memory_mb=_memory_mb(said.status),
+    )
+
+
+def _reason(said: Transcript, status: JsonObject, limits: Limits) -> tuple[Ended, str]:
+    if status.get("killed") == "memory":
+        return Ended.KILLED, f"it held more than {limits.memory_mb} MB of memory"
+    if said.broken is not None:
+        is_large = not said.broken.startswith("more")
+        return (Ended.RESULT_TOO_LARGE if is_large else Ended.BAD_RESULT), said.broken
+    if said.timed_out or status.get("killed"):
+        return Ended.TIMEOUT, f"no result within {limits.time_s:g} s"
+    number = status.get("signal")
+    if isinstance(number, int):
+        return Ended.KILLED, _killed(signal.Signals(number))
+    return Ended.NO_RESULT, f"it ended without a result (exit {status.get('exit')})"
+
+
+def _killed(by: signal.Signals) -> str:
+    match by:
+        case signal.SIGSYS:
+            return "killed by SIGSYS: a system call in another architecture's numbering"
+        case signal.SIGKILL:
+            return "killed by SIGKILL: out of memory, or by itself"
+        case _:
+            return f"killed by {by.name}"
+
+
+def _ours(said: Transcript) -> Ran:
+    """The jail's failure, and not the scorer's."""
+    if said.status is None:
+        return Ran(ended=Ended.SANDBOX_LOST, detail="the sandbox ended while it ran")
+    return Ran(
+        ended=Ended.INFRA_ERROR,
+        detail=f"the sandbox could not be built: {said.status['setup']}"[:_DETAIL_CHARACTERS],
+    )
+
+
+def _memory_mb(status: JsonObject | None) -> float:
+    kilobytes = (status or {}).get("memory_kb")
+    return kilobytes / 1024 if isinstance(kilobytes, int | float) else 0.0
+
+
+def _text(log: bytes) -> str:
+    return readable(log.decode("utf-8", "backslashreplace"))
