@@ -37,10 +37,10 @@ HEAD_BYTES_MAX = 16 * 1024
 BODY_BYTES_MAX = 2**20
 LENGTH_DIGITS_MAX = 9
 
-REQUEST_S = 5.0
+REQUEST_S = 3.0
 """From a request's first byte to its last; it is written by a process on this machine."""
 
-ANSWER_S = 5.0
+ANSWER_S = 3.0
 """How long a scorer may take to read an answer."""
 
 REQUESTS_MAX = 1000

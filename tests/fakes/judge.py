@@ -204,6 +204,8 @@ def _answer_for(path: str, body: dict[str, Any], parameters: dict[str, str]) -> 
         value = float(parameters.get("flagged", "0"))
         result = {"flagged": value > 0.5, "category_scores": {"hate": value, "violence": 0.0}}
         return {"id": "modr-1", "model": "fake-moderation", "results": [result]}
+    if not body.get("tools"):
+        return _spoken(path, body, parameters.get("text", "as you say"))
     tool = body["tools"][0]
     schema = (tool.get("function") or tool)["parameters"]
     arguments = _instance(schema, schema.get("$defs", {}), parameters)
@@ -212,6 +214,17 @@ def _answer_for(path: str, body: dict[str, Any], parameters: dict[str, str]) -> 
     if "reasons" in arguments:
         arguments["reasons"] = parameters.get("reasons", "because the fake judge says so")
     return _tool_call(path, body, orjson.dumps(arguments).decode())
+
+
+def _spoken(path: str, body: dict[str, Any], text: str) -> dict[str, Any]:
+    """An answer in words, where no tool is offered."""
+    if path == "/responses":
+        content = [{"type": "output_text", "text": text}]
+        usage = {"input_tokens": len(_prompt(body)) // 4, "output_tokens": 7, "total_tokens": 7}
+        output = [{"type": "message", "role": "assistant", "content": content}]
+        return {"id": "resp_1", "model": body["model"], "output": output, "usage": usage}
+    message = {"role": "assistant", "content": text}
+    return _completion(body, [{"index": 0, "message": message, "finish_reason": "stop"}])
 
 
 def _tool_call(path: str, body: dict[str, Any], arguments: str) -> dict[str, Any]:

@@ -1,0 +1,440 @@
+"""What comes out of a jail over the broker's socket, and what does not."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.client import HTTPResponse
+
+import pytest
+from fakes.judge import FakeJudge
+
+from ops.children import wait_until
+from scorers.sandbox.broker import BODY_BYTES_MAX, REQUESTS_MAX, Broker
+from spans.scoring import Usage
+from store.database import Database
+from store.token_budget import TokenBudgets
+
+KEY = "sk-of-the-operator"
+MODEL, OTHER = "gpt-4o-mini", "gpt-4o"
+CHAT = "/v1/chat/completions"
+HELLO = [{"role": "user", "content": "hello"}]
+ASKED = {"model": MODEL, "messages": HELLO}
+
+
+def request(body: object, *, path: str = CHAT, method: str = "POST") -> bytes:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return f"{method} {path} HTTP/1.1\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data
+
+
+@dataclass
+class Purse:
+    """A TokenBudget in memory."""
+
+    left: int = 1_000_000
+    reserved: list[int] = field(default_factory=list)
+
+    def reserve(self, scorer_id: str, tokens: int) -> bool:
+        self.reserved.append(tokens)
+        if tokens > self.left:
+            return False
+        self.left -= tokens
+        return True
+
+    def give_back(self, scorer_id: str, tokens: int) -> None:
+        self.left += tokens
+
+
+class Scorer:
+    """The other end: what a scorer's code could do with its descriptor."""
+
+    def __init__(self, broker: Broker, *, models: tuple[str, ...] = (MODEL,)) -> None:
+        ours, self.end = socket.socketpair()
+        self.end.settimeout(10)
+        self.usage: Usage | None = None
+
+        def serve() -> None:
+            self.usage = broker.serve(ours, scorer_id="one", models=models)
+
+        self.thread = threading.Thread(target=serve, daemon=True)
+        self.thread.start()
+
+    def ask(self, body: object, *, path: str = CHAT, method: str = "POST") -> tuple[int, dict]:
+        self.send(request(body, path=path, method=method))
+        return self.answer()
+
+    def send(self, data: bytes) -> None:
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self.end.sendall(data)
+
+    def answer(self) -> tuple[int, dict]:
+        response = HTTPResponse(self.end)
+        response.begin()
+        return response.status, json.loads(response.read())
+
+    def is_let_go(self) -> bool:
+        """Whether the broker has hung up."""
+        try:
+            return self.end.recv(1) == b""
+        except ConnectionResetError:
+            return True
+
+    def leave(self) -> Usage | None:
+        self.end.close()
+        self.thread.join(10)
+        assert not self.thread.is_alive()
+        return self.usage
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[FakeJudge]:
+    with FakeJudge() as judge:
+        yield judge
+
+
+@pytest.fixture
+def fake(server: FakeJudge) -> FakeJudge:
+    server.forget()
+    return server
+
+
+def broker_to(fake: FakeJudge, **changes: object) -> Broker:
+    settings = {
+        "base_url": fake.url, "api_key": KEY, "timeout_s": 5.0,
+        "models": frozenset({MODEL, OTHER}), "tokens_per_call": 100, "budget": Purse(),
+    }
+    return Broker(**{**settings, **changes})
+
+
+@pytest.fixture
+def scorer(fake: FakeJudge) -> Iterator[Scorer]:
+    made = Scorer(broker_to(fake))
+    yield made
+    made.leave()
+
+
+def code(answer: tuple[int, dict]) -> tuple[int, str]:
+    status, body = answer
+    return status, body["error"]["code"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "ceiling"),
+    [
+        (CHAT, ASKED, {"max_tokens": 100}),
+        ("/v1/responses", {"model": MODEL, "input": "hello"}, {"max_output_tokens": 100}),
+        ("/v1/embeddings", {"model": MODEL, "input": "hello"}, {}),
+    ],
+)
+def test_the_three_calls_are_made_with_the_operators_key_and_a_ceiling(
+    fake, scorer, path, body, ceiling
+):
+    status, answer = scorer.ask(body, path=path)
+
+    assert status == 200
+    assert "usage" in answer
+    (call,) = fake.calls
+    assert (f"/v1{call.path}", call.key) == (path, KEY)
+    assert call.body == {**body, **ceiling}
+
+
+def test_many_requests_go_over_one_connection_and_are_summed_up(fake, scorer):
+    for _ in range(5):
+        assert scorer.ask(ASKED)[0] == 200
+
+    usage = scorer.leave()
+
+    assert usage == Usage(calls=5, prompt_tokens=5, completion_tokens=35, model=MODEL)
+    assert len(fake.calls) == 5
+
+
+@pytest.mark.parametrize(
+    ("wanted", "allowed"), [((MODEL,), False), ((MODEL, OTHER), True), ((), False)]
+)
+def test_a_model_needs_both_the_author_and_the_operator(fake, wanted, allowed):
+    scorer = Scorer(broker_to(fake), models=(*wanted, "only-the-author"))
+
+    assert (scorer.ask({**ASKED, "model": OTHER})[0] == 200) is allowed
+    assert code(scorer.ask({**ASKED, "model": "only-the-author"})) == (403, "model_not_allowed")
+
+    assert len(fake.calls) == allowed
+    scorer.leave()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": ["gpt-4o-mini"]},
+        {"model": None},
+    ],
+)
+def test_a_model_that_is_no_name_is_none_that_is_allowed(fake, scorer, change):
+    assert code(scorer.ask({**ASKED, **change})) == (403, "model_not_allowed")
+    assert not fake.calls
+
+
+# Each would be a way out of the jail, a way into what is stored at the endpoint, or a way
+# past the ceiling.
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (CHAT, {"stream": True}),
+        (CHAT, {"n": 1000}),
+        (CHAT, {"max_tokens": 0}),
+        (CHAT, {"max_tokens": "many"}),
+        (CHAT, {"store": True}),
+        (CHAT, {"web_search_options": {}}),
+        (CHAT, {"modalities": ["audio"]}),
+        (CHAT, {"extra_body": {}}),
+        (CHAT, {"tools": [{"type": "web_search"}]}),
+        (CHAT, {"tools": {"type": "function"}}),
+        (CHAT, {"messages": [{"role": "user", "content": [
+            {"type": "image_url", "image_url": {"url": "http://evil.example/?secret"}}]}]}),
+        (CHAT, {"messages": [{"role": "user", "content": {"type": "file", "file_id": "f"}}]}),
+        (CHAT, {"messages": [{"role": "assistant", "audio": {"id": "of-another"}}]}),
+        (CHAT, {"messages": [3]}),
+        ("/v1/responses", {"input": "x", "tools": [
+            {"type": "mcp", "server_label": "x", "server_url": "http://evil.example"}]}),
+        ("/v1/responses", {"input": "x", "background": True}),
+        ("/v1/responses", {"input": "x", "previous_response_id": "of-another"}),
+        ("/v1/responses", {"input": "x", "prompt": {"id": "of-another"}}),
+        ("/v1/responses", {"input": [{"type": "item_reference", "id": "of-another"}]}),
+        ("/v1/responses", {"input": [{"id": "of-another"}]}),
+        ("/v1/responses", {"input": [{"type": "message", "role": "user", "content": [
+            {"type": "input_image", "image_url": "http://evil.example"}]}]}),
+        ("/v1/responses", {"input": [{"type": "function_call_output", "call_id": "c",
+            "output": [{"type": "input_file", "file_url": "http://evil.example"}]}]}),
+        ("/v1/embeddings", {"input": "x", "user": "x"}),
+    ],
+)
+def test_what_would_lead_elsewhere_or_past_the_ceiling_is_refused(fake, scorer, path, body):
+    base = {"model": MODEL, "messages": HELLO} if path == CHAT else {"model": MODEL}
+
+    assert code(scorer.ask({**base, **body}, path=path)) == (400, "invalid_request_error")
+
+    assert not fake.calls
+    assert scorer.ask(ASKED)[0] == 200   # the connection is as good as before
+
+
+def test_the_smaller_of_two_ceilings_counts_by_the_name_that_the_model_knows(fake, scorer):
+    for body in ({"max_tokens": 7}, {"max_completion_tokens": 10**9}, {"max_tokens": None}):
+        assert scorer.ask({**ASKED, **body})[0] == 200
+    other = Scorer(broker_to(fake, models=frozenset({"o3"})), models=("o3",))
+    assert other.ask({**ASKED, "model": "o3"})[0] == 200
+    other.leave()
+
+    names = ("max_tokens", "max_completion_tokens")
+    assert [tuple(call.body.get(name) for name in names) for call in fake.calls] == [
+        (7, None), (None, 100), (100, None), (None, 100),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "wanted"),
+    [
+        ("/v1/moderations", "POST", (404, "not_found")),
+        ("/v1/chat/completions/../files", "POST", (404, "not_found")),
+        ("http://evil.example/v1/chat/completions", "POST", (404, "not_found")),
+        ("/v1/models", "GET", (404, "not_found")),
+        (CHAT, "GET", (405, "invalid_request_error")),
+    ],
+)
+def test_there_is_nothing_else_behind_it(fake, scorer, path, method, wanted):
+    assert code(scorer.ask(ASKED, path=path, method=method)) == wanted
+    assert not fake.calls
+
+
+@pytest.mark.parametrize("body", [b"{", b"[1]", b"", b"\xff", b"[" * 100_000, b'"x"'])
+def test_a_body_that_is_no_object_is_refused(fake, scorer, body):
+    assert code(scorer.ask(body)) == (400, "invalid_request_error")
+    assert not fake.calls
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (f"POST {CHAT} HTTP/1.1\r\nContent-Length: {BODY_BYTES_MAX + 1}\r\n\r\n", 413),
+        (f"POST {CHAT} HTTP/1.1\r\nContent-Length: {'9' * 4000}\r\n\r\n", 413),
+        (f"POST {CHAT} HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 411),
+        (f"POST {CHAT} HTTP/1.1\r\nContent-Length: \u00b2\r\n\r\n", 411),
+        (f"POST {CHAT} HTTP/1.1\r\n\r\n", 411),
+        (f"POST {CHAT} HTTP/1.1\r\nTransfer-Encoding: x\r\nContent-Length: 1\r\n\r\n", 411),
+        (f"POST {CHAT} HTTP/1.0\r\nContent-Length: 1\r\n\r\n", 400),
+        ("\0\r\n\r\n", 400),
+        (f"POST {CHAT} HTTP/1.1\r\nX: {'x' * 100_000}\r\n\r\n", 431),
+        ("x" * 100_000, 431),
+    ],
+)
+def test_what_cannot_be_told_from_the_next_request_ends_the_connection(fake, head, status):
+    scorer = Scorer(broker_to(fake))
+
+    scorer.send(head.encode("latin-1"))
+
+    assert scorer.answer()[0] == status
+    assert scorer.is_let_go()
+    assert not fake.calls
+    scorer.leave()
+
+
+def test_100_megabytes_are_not_read(fake):
+    scorer = Scorer(broker_to(fake))
+    size = 100 * 2**20
+    begin = time.monotonic()
+
+    scorer.send(f"POST {CHAT} HTTP/1.1\r\nContent-Length: {size}\r\n\r\n".encode())
+    scorer.send(b"x" * size)
+
+    assert scorer.answer()[0] == 413
+    assert scorer.is_let_go()
+    assert time.monotonic() - begin < 2
+    scorer.leave()
+
+
+def test_a_request_that_drips_is_given_up(fake):
+    scorer = Scorer(broker_to(fake))
+
+    scorer.send(f"POST {CHAT} HTTP/1.1\r\nContent-Length: 1000\r\n\r\n{{".encode())
+
+    assert scorer.is_let_go()
+    scorer.leave()
+
+
+def test_an_answer_that_nobody_reads_is_given_up(fake):
+    scorer = Scorer(broker_to(fake))
+    long = [{"role": "user", "content": f"judge!ok;text={'x' * 900_000}"}]
+
+    scorer.send(request({**ASKED, "messages": long}))
+
+    assert wait_until(lambda: not scorer.thread.is_alive(), deadline_s=30)
+    scorer.leave()
+
+
+def test_ten_thousand_requests_are_not_made(fake):
+    scorer = Scorer(broker_to(fake))
+    writing = threading.Thread(
+        target=scorer.send, args=(request(ASKED) * 10_000,), daemon=True
+    )
+    writing.start()
+
+    statuses = [scorer.answer()[0] for _ in range(REQUESTS_MAX + 1)]
+
+    assert set(statuses[:-1]) == {200}
+    assert statuses[-1] == 429
+    assert scorer.is_let_go()
+    assert len(fake.calls) == REQUESTS_MAX
+    assert fake.in_flight_max == 1
+    writing.join(10)
+    scorer.leave()
+
+
+def test_the_key_is_nowhere_but_in_the_header(fake, scorer):
+    fake.then("401;echo=1", "429;echo=1;retry-after=3", "500;echo=1", "html", "bad_json")
+
+    bodies = [scorer.ask(ASKED) for _ in range(5)]
+
+    assert [status for status, _ in bodies] == [502, 429, 502, 502, 502]
+    assert KEY not in json.dumps(bodies)
+    assert fake.url not in json.dumps(bodies)
+    assert all(call.key == KEY and KEY not in json.dumps(call.body) for call in fake.calls)
+    assert KEY not in repr(broker_to(fake))
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "status"), [("hang", 504), ("reset", 502), ("huge", 502), ("redirect", 502)]
+)
+def test_an_endpoint_that_fails_costs_one_answer_and_no_more(fake, behaviour, status):
+    scorer = Scorer(broker_to(fake, timeout_s=0.5))
+    fake.then(behaviour)
+
+    assert scorer.ask(ASKED)[0] == status
+    assert scorer.ask(ASKED)[0] == 200
+    scorer.leave()
+
+
+def test_a_scorer_that_dies_takes_its_call_with_it(fake):
+    scorer = Scorer(broker_to(fake, timeout_s=60.0))
+    fake.then("hang")
+    scorer.send(request(ASKED))
+    assert wait_until(lambda: len(fake.calls) == 1, deadline_s=10)
+
+    scorer.leave()
+
+
+def test_a_host_that_hangs_up_ends_it(fake):
+    broker = broker_to(fake)
+    ours, theirs = socket.socketpair()
+    serving = threading.Thread(
+        target=broker.serve, args=(ours,), kwargs={"scorer_id": "one", "models": (MODEL,)}
+    )
+    serving.start()
+
+    ours.shutdown(socket.SHUT_RDWR)
+
+    serving.join(10)
+    assert not serving.is_alive()
+    theirs.close()
+
+
+def test_a_scorer_that_has_spent_its_day_makes_no_more_calls(fake):
+    purse = Purse(left=400)
+    scorer = Scorer(broker_to(fake, budget=purse))
+
+    statuses = [scorer.ask(ASKED)[0] for _ in range(60)]
+
+    made = statuses.count(200)
+    assert made == len(fake.calls) > 1
+    assert statuses == [200] * made + [429] * (60 - made)
+    assert purse.left == 400 - made * 8   # 1 of the prompt, 7 of the answer
+    assert code(scorer.ask(ASKED)) == (429, "insufficient_quota")
+    scorer.leave()
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "is_charged"), [("429", False), ("400", False), ("500", True), ("hang", True)]
+)
+def test_only_what_an_endpoint_surely_did_not_charge_is_given_back(fake, behaviour, is_charged):
+    purse = Purse()
+    scorer = Scorer(broker_to(fake, budget=purse, timeout_s=0.5))
+    fake.then(behaviour)
+
+    scorer.ask(ASKED)
+
+    scorer.leave()
+    assert purse.left == 1_000_000 - (purse.reserved[0] if is_charged else 0)
+
+
+def test_workers_share_a_days_ceiling(database_url):
+    database = Database(database_url)
+    budgets = [TokenBudgets(database, per_day=100) for _ in range(2)]
+
+    assert budgets[0].reserve("shared", 60)
+    assert not budgets[1].reserve("shared", 60)
+    assert budgets[1].reserve("another", 60)
+    budgets[0].give_back("shared", 50)
+    assert budgets[1].reserve("shared", 90)
+    assert not budgets[0].reserve("shared", 1)
+    assert not budgets[0].reserve("new", 101)
+    database.close()
+
+
+def test_many_who_ask_at_once_never_take_more_than_there_is(database_url):
+    database = Database(database_url)
+    budget = TokenBudgets(database, per_day=100)
+    taken = []
+    threads = [
+        threading.Thread(target=lambda: taken.append(budget.reserve("at once", 30)))
+        for _ in range(8)
+    ]
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+    assert (taken.count(True), len(taken)) == (3, 8)
+    database.close()
