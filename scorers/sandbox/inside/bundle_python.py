@@ -24,7 +24,8 @@ def load_handler(folder: str, index: int) -> Callable[..., object]:
             del sys.modules[name]
     sys.path.insert(0, folder)
     framework = importlib.import_module("braintrust.framework")
-    with framework._set_lazy_load(True):  # noqa: SLF001 as the client itself does; no other way
+    # As the client itself does; there is no other way.
+    with framework._set_lazy_load(True):  # noqa: SLF001, FBT003
         importlib.import_module("register")
     functions = importlib.import_module("braintrust.framework2").global_.functions
     if index >= len(functions):

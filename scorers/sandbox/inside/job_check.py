@@ -6,15 +6,14 @@ Runs in a jail of its own all the same: parsers have been crashed and starved by
 from __future__ import annotations
 
 import ast
-import re
 import warnings
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
+from scorers.sandbox.inside import arguments
+
 HANDLER = "handler"
 FILE = "scorer.py"
-ARGUMENTS = ("input", "output", "expected", "metadata", "tags", "id", "trace")
-TRACE = re.compile(r"\btrace\b")
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -23,7 +22,9 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 class NotAScorer(Exception):
     """What its author must change, and where: line and column from 1, or None."""
 
-    def __init__(self, problem: str, line: int | None = None, column: int | None = None) -> None:
+    def __init__(
+        self, problem: str, line: int | None = None, column: int | None = None
+    ) -> None:
         super().__init__(problem)
         self.answer = {"problem": problem, "line": line, "column": column}
 
@@ -40,9 +41,8 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         parameters = None if function is None else _parameters(function)
     except NotAScorer as refused:
         return refused.answer
-    if parameters is None and not TRACE.search(code):
-        # Reading a span's whole trace is dear; who never says the word does not miss it.
-        parameters = [argument for argument in ARGUMENTS if argument != "trace"]
+    if parameters is None:
+        parameters = arguments.unless_declared(code)
     if name != HANDLER:
         code = f"{code}\n{HANDLER} = {name}\n"
     return {"code": code, "parameters": parameters}
@@ -73,7 +73,8 @@ def _handler(tree: ast.Module) -> tuple[str, Function | None]:
     functions = [each for each in tree.body if isinstance(each, FUNCTIONS)]
     if not functions:
         raise NotAScorer(
-            "There is no handler: define a function, `def handler(input, output, expected): ...`"
+            "There is no handler: define a function, "
+            "`def handler(input, output, expected): ...`"
         )
     return functions[-1].name, functions[-1]
 
@@ -106,9 +107,9 @@ def _names(body: list[ast.stmt]) -> Iterator[str]:
 
 def _parameters(function: Function) -> list[str] | None:
     given = function.args
-    needed = given.posonlyargs[: max(0, len(given.posonlyargs + given.args) - len(given.defaults))]
-    if needed:
-        first = needed[0]
+    without_default = len(given.posonlyargs) + len(given.args) - len(given.defaults)
+    if given.posonlyargs and without_default > 0:
+        first = given.posonlyargs[0]
         raise NotAScorer(
             f"{function.name}() takes {first.arg!r} by position only, and arguments come by "
             "name: remove the `/` from its parameters.",

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import inspect
 import traceback
+from collections.abc import Callable
 from typing import Any
 
+from scorers.sandbox.inside import arguments
 from scorers.sandbox.inside.bundle_python import load_handler
 
 FRAMES = 3                               # of the traceback, from the bundle's own files
@@ -24,9 +26,16 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     except BaseException as error:  # noqa: BLE001
         return {"problem": f"The bundle cannot be imported: {_told(error, request['folder'])}"}
     if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters):
-        return {"parameters": None}
+        return {"parameters": _of_any(handler)}
     positional = inspect.Parameter.VAR_POSITIONAL
     return {"parameters": [each.name for each in parameters if each.kind is not positional]}
+
+
+def _of_any(handler: Callable[..., object]) -> list[str] | None:
+    try:
+        return arguments.unless_declared(inspect.getsource(handler))
+    except (OSError, TypeError):         # made by code that stands in no file
+        return None
 
 
 def _told(error: BaseException, folder: str) -> str:

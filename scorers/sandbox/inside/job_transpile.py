@@ -12,6 +12,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from scorers.sandbox.inside import arguments, programs
+from scorers.sandbox.inside.job import Powers
+
+POWERS = Powers(may_execute=True, processes=32, limits_address_space=False)
+
 MODULE_CHECK = Path(__file__).with_name("module_check.cjs")
 ESBUILD_FLAGS = (
     "--loader=ts", "--format=esm", "--target=node20", "--charset=utf8",
@@ -22,28 +27,34 @@ NODE_FLAGS = ("--expose-internals", "--max-old-space-size=128", "--stack-size=90
 IMPORTS = frozenset(
     {"assert", "buffer", "crypto", "path", "querystring", "string_decoder", "url", "util"}
 )
-ARGUMENTS = ("input", "output", "expected", "metadata", "tags", "id", "trace")
-TRACE = re.compile(r"\btrace\b")
 PLACE = re.compile(r"^\s*<stdin>:(\d+):(\d+):", re.MULTILINE)
 MESSAGE = re.compile(r"\[ERROR\] (.+)")
 MESSAGE_CHARACTERS = 500
+NODE_LEAST = 20
+NODE_NEEDED = "TypeScript scorers need node >= 20 on the workers"
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Of {code, node, esbuild} (paths): {code, parameters}, or {problem, line, column}.
+    """Of {code}: {code, parameters}, or {problem, line, column}.
 
     The code that comes back exports `handler`, or has a default export.
     `parameters` are the names that the handler takes; null: whatever there is.
     """
     source: str = request["code"]
-    made = _run([request["esbuild"], *ESBUILD_FLAGS], source)
+    try:
+        esbuild, node = programs.path("esbuild"), programs.path("node")
+    except FileNotFoundError:
+        return _problem(NODE_NEEDED)
+    made = _run([esbuild, *ESBUILD_FLAGS], source)
     if made.returncode != 0:
         return _refused(made.stderr)
     code = made.stdout
-    looked = _run([request["node"], *NODE_FLAGS, str(MODULE_CHECK)], code)
+    looked = _run([node, *NODE_FLAGS, str(MODULE_CHECK)], code)
     if looked.returncode != 0:
         return _problem("The source is nested too deeply, or too large, to be looked through.")
     found: dict[str, Any] = json.loads(looked.stdout)
+    if found["node"] < NODE_LEAST:
+        return _problem(NODE_NEEDED)
     for name in found.get("imports", ()):
         if name.removeprefix("node:") not in IMPORTS:
             return _refused_import(name, source)
@@ -52,16 +63,16 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     if "alias" in found:
         code = f"{code}export {{ {found['alias']} as handler }};\n"
     parameters = found["parameters"]
-    if parameters is None and not TRACE.search(source):
-        # Reading a span's whole trace is dear; who never says the word does not miss it.
-        parameters = [argument for argument in ARGUMENTS if argument != "trace"]
+    if parameters is None:
+        parameters = arguments.unless_declared(source)
     return {"code": code, "parameters": parameters}
 
 
 def _run(command: list[str], text: str) -> subprocess.CompletedProcess[str]:
     # A lone surrogate is no text: it becomes a question mark, and so a syntax error or itself.
     return subprocess.run(  # noqa: S603 the paths are the host's
-        command, input=text, capture_output=True, encoding="utf-8", errors="replace", check=False
+        command, input=text, capture_output=True, check=False,
+        env=programs.ENVIRONMENT, encoding="utf-8", errors="replace",
     )
 
 

@@ -19,9 +19,14 @@ from pathlib import Path, PurePosixPath
 from py_compile import PycInvalidationMode
 from typing import Any
 
+from scorers.sandbox.inside.job import Powers
+
+# The largest native modules of ordinary packages have 60 MB.
+POWERS = Powers(file_mb=256)
+
 JAVASCRIPT = "bundle.js"
 ENTRY = "register.py"                    # what the client adds: it imports the user's module
-# A bundle of five ordinary packages has 1 200 files and 25 MB; numpy and scipy 3 500 and 200 MB.
+# A bundle of five ordinary packages has 1 200 files and 25 MB; with scipy 3 500 and 200 MB.
 FILES_MAX = 20_000
 BYTES_MAX = 500 * 2**20
 JAVASCRIPT_BYTES_MAX = 64 * 2**20
@@ -29,6 +34,8 @@ NAME_CHARACTERS_MAX = 1024
 CHUNK_BYTES = 2**20
 GZIP = 16 + zlib.MAX_WBITS               # zlib's way to say: with gzip's header
 VERSION = re.compile(r"(\d+)\.(\d+)")
+# RuntimeError: encrypted. NotImplementedError: an unusual compression.
+UNUSABLE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
 
 
 class NotABundle(Exception):
@@ -60,7 +67,7 @@ def _inflated(content: bytes) -> bytes:
     except zlib.error as error:
         raise NotABundle(f"The bundle is not valid gzip: {error}.") from None
     if len(whole) > JAVASCRIPT_BYTES_MAX:
-        raise NotABundle(f"The bundle is larger than {JAVASCRIPT_BYTES_MAX >> 20} MB, inflated.")
+        raise NotABundle(_too_large(JAVASCRIPT_BYTES_MAX))
     if not inflate.eof:
         raise NotABundle("The bundle's gzip ends too early: push it again.")
     return whole
@@ -68,7 +75,7 @@ def _inflated(content: bytes) -> bytes:
 
 def _write_javascript(content: bytes, folder: Path) -> None:
     if len(content) > JAVASCRIPT_BYTES_MAX:
-        raise NotABundle(f"The bundle is larger than {JAVASCRIPT_BYTES_MAX >> 20} MB.")
+        raise NotABundle(_too_large(JAVASCRIPT_BYTES_MAX))
     try:
         content.decode()
     except UnicodeDecodeError:
@@ -83,8 +90,8 @@ def _fits_this_python(given: str) -> None:
     ours = f"{sys.version_info.major}.{sys.version_info.minor}"
     if wanted != ours:
         raise NotABundle(
-            f"The bundle was built for Python {wanted[:20]}, and the workers run Python {ours}: "
-            f"push it again with Python {ours}."
+            f"The bundle was built for Python {wanted[:20]}, and the workers run Python "
+            f"{ours}: push it again with Python {ours}."
         )
 
 
@@ -93,14 +100,13 @@ def _unzip(content: bytes, folder: Path) -> None:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = archive.infolist()
             if len(members) > FILES_MAX:
-                raise NotABundle(f"The bundle has {len(members)} files, {FILES_MAX} are allowed.")
+                raise NotABundle(f"The bundle has over {FILES_MAX} files.")
             if sum(each.file_size for each in members) > BYTES_MAX:
-                raise NotABundle(f"The bundle is larger than {BYTES_MAX >> 20} MB, unzipped.")
+                raise NotABundle(_too_large(BYTES_MAX))
             left = BYTES_MAX
             for each in members:
                 left -= _extract(archive, each, folder, left)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        # RuntimeError: encrypted; NotImplementedError: an unusual compression.
+    except UNUSABLE as error:
         raise NotABundle(f"The bundle is not a usable zip: {error}.") from None
     except OSError as error:
         raise NotABundle(f"The bundle cannot be unzipped: {error.strerror}.") from None
@@ -108,8 +114,10 @@ def _unzip(content: bytes, folder: Path) -> None:
         raise NotABundle(f"The bundle has no {ENTRY}: push it with `braintrust push`.")
 
 
-def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path, most: int) -> int:
-    """Write one file or folder; the bytes it takes. What a zip says of sizes is not believed."""
+def _extract(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path, most: int
+) -> int:
+    """Write one file or folder; the bytes it takes. What a zip says of sizes proves nothing."""
     path = _inner_path(member)
     if member.is_dir():
         (folder / path).mkdir(parents=True, exist_ok=True)
@@ -120,7 +128,7 @@ def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path, mo
         while chunk := source.read(CHUNK_BYTES):
             written += len(chunk)
             if written > most:
-                raise NotABundle(f"The bundle is larger than {BYTES_MAX >> 20} MB, unzipped.")
+                raise NotABundle(_too_large(BYTES_MAX))
             target.write(chunk)
     return written
 
@@ -131,12 +139,16 @@ def _inner_path(member: zipfile.ZipInfo) -> PurePosixPath:
     plain = kind in (0, stat.S_IFREG, stat.S_IFDIR)
     if path.is_absolute() or ".." in path.parts or "\\" in member.filename or not plain:
         raise NotABundle(
-            f"The bundle holds {member.filename[:100]!r}: links, special files and paths out of "
-            "it are not allowed."
+            f"The bundle holds {member.filename[:100]!r}: links, special files and paths out "
+            "of it are not allowed."
         )
     if len(member.filename) > NAME_CHARACTERS_MAX:
         raise NotABundle(f"The bundle holds a name of {len(member.filename)} characters.")
     return path
+
+
+def _too_large(most: int) -> str:
+    return f"The bundle is larger than {most >> 20} MB, unpacked."
 
 
 def _compile(folder: Path) -> None:

@@ -1,0 +1,179 @@
+"""Makes programs of what users bring: looks at source, and unpacks bundles. All in jails.
+
+Whatever a jail says of a source is its author's affair (`Checked.problem`); that there was no
+jail is ours, and raised.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from scorers.sandbox.bubblewrap import BUILD, BUNDLE, Bind
+from scorers.sandbox.jail import JAIL_UID
+from scorers.sandbox.model import OURS, Checked, Ended, Limits, Program, Ran, Runtime
+from scorers.sandbox.place import Place, unavailable
+from spans.errors import InfraError
+from spans.json import JsonObject
+
+# Of sources of 5 MB. Node takes 200 MB to look at one, esbuild half of that.
+SOURCE_LIMITS = Limits(time_s=10.0, memory_mb=1024, result_bytes=16 * 2**20)
+# Python compiles some 1 000 files/s, and a bundle may have 20 000.
+UNPACK_LIMITS = Limits(time_s=60.0, memory_mb=1024)
+# Importing what a client bundles takes 0.3 s; large libraries take seconds.
+DESCRIBE_LIMITS = Limits(time_s=20.0, memory_mb=1024)
+
+
+class Jobs(Protocol):
+    """Sandboxes, as far as they do jobs of ours."""
+
+    @property
+    def place(self) -> Place:
+        """Where they are made."""
+        ...
+
+    def do(
+        self, job: str, asked: JsonObject, *, limits: Limits, binds: Sequence[Bind] = ()
+    ) -> Ran:
+        """One job in a fresh jail; `value` is its answer."""
+        ...
+
+
+def check_python(sandboxes: Jobs, code: str) -> Checked:
+    """The program that Python source makes. Raises InfraError if there was no jail."""
+    ran = sandboxes.do("check", {"code": code}, limits=SOURCE_LIMITS)
+    return _of_source(ran, Runtime.PYTHON)
+
+
+def transpile(sandboxes: Jobs, code: str) -> Checked:
+    """The program that TypeScript or JavaScript source makes. Raises InfraError."""
+    ran = sandboxes.do("transpile", {"code": code}, limits=SOURCE_LIMITS)
+    return _of_source(ran, Runtime.NODE)
+
+
+def unpack(
+    sandboxes: Jobs,
+    content: bytes,
+    *,
+    encoding: str | None,
+    runtime: Runtime,
+    runtime_version: str,
+    index: int,
+) -> Checked:
+    """The program that is function `index` of a pushed bundle, laid out and imported once.
+
+    `content` is as it was uploaded, with its Content-Encoding. Raises InfraError, and
+    SandboxUnavailable if there is nowhere to lay it out. May be repeated, and by many at once:
+    what is laid out already is left as it is.
+    """
+    problem = lay_out(
+        sandboxes, content, encoding=encoding, runtime=runtime, runtime_version=runtime_version
+    )
+    if problem is not None:
+        return Checked(problem=problem)
+    digest = hashlib.sha256(content).hexdigest()
+    bound = Bind(source=sandboxes.place.bundle(digest), target=BUNDLE)
+    program = Program(runtime=runtime, bundle=digest, index=index)
+    job, asked = _description(program)
+    ran = sandboxes.do(job, asked, limits=DESCRIBE_LIMITS, binds=(bound,))
+    answer, problem = _answered(ran, "The bundle cannot be loaded")
+    if problem is not None:
+        return Checked(problem=problem)
+    return Checked(
+        program=Program(
+            runtime=runtime, bundle=digest, index=index, parameters=_parameters(answer)
+        )
+    )
+
+
+def lay_out(
+    sandboxes: Jobs, content: bytes, *, encoding: str | None, runtime: Runtime,
+    runtime_version: str,
+) -> str | None:
+    """Have a jail unpack the bundle where jails find it; the problem, if that cannot be.
+
+    The folder appears whole or not at all. No file in it is ever opened out here.
+    """
+    folder = sandboxes.place.bundle(hashlib.sha256(content).hexdigest())
+    if folder.is_dir():
+        return None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
+    except OSError as error:
+        raise unavailable(f"{folder.parent} cannot be written ({error.strerror})") from error
+    try:
+        if os.geteuid() == 0:
+            os.chown(building, JAIL_UID, JAIL_UID)   # else the jail could not write there
+        building.chmod(0o755)
+        asked: JsonObject = {
+            "content": base64.b64encode(content).decode(), "encoding": encoding,
+            "runtime": runtime.value, "runtime_version": runtime_version, "folder": BUILD,
+        }
+        bound = Bind(source=building, target=BUILD, writable=True)
+        ran = sandboxes.do("unpack", asked, limits=UNPACK_LIMITS, binds=(bound,))
+        _, problem = _answered(ran, "The bundle cannot be unpacked")
+        if problem is None:
+            _put(building, folder)
+        return problem
+    finally:
+        # It follows no links, and the jail that could make any has ended.
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _put(building: Path, folder: Path) -> None:
+    try:
+        building.rename(folder)
+    except OSError:
+        if not folder.is_dir():      # somebody else was faster, with the same content
+            raise
+
+
+def _description(program: Program) -> tuple[str, JsonObject]:
+    """The job that imports a bundle and says what its handler takes."""
+    if program.runtime is Runtime.PYTHON:
+        return "describe", {"folder": BUNDLE, "index": program.index}
+    told: JsonObject = {
+        "bundle": program.bundle, "index": program.index,
+        "log_bytes": DESCRIBE_LIMITS.log_bytes, "result_bytes": DESCRIBE_LIMITS.result_bytes,
+    }
+    return Runtime.NODE.value, {"program": told, "records": [], "describe": True}
+
+
+def _of_source(ran: Ran, runtime: Runtime) -> Checked:
+    answer, problem = _answered(ran, "The source cannot be compiled")
+    if problem is not None:
+        line, column = answer.get("line"), answer.get("column")
+        return Checked(
+            problem=problem,
+            line=line if isinstance(line, int) else None,
+            column=column if isinstance(column, int) else None,
+        )
+    return Checked(
+        program=Program(
+            runtime=runtime, code=str(answer["code"]), parameters=_parameters(answer)
+        )
+    )
+
+
+def _answered(ran: Ran, what: str) -> tuple[JsonObject, str | None]:
+    """A job's answer, and the problem that it found, or that ended it."""
+    if ran.ended in OURS:
+        raise InfraError(ran.detail)
+    if ran.ended is not Ended.OK:
+        return {}, f"{what}: {ran.detail or ran.ended.value}"
+    if not isinstance(ran.value, dict):
+        return {}, f"{what}: it answered for itself"
+    problem = ran.value.get("problem")
+    return ran.value, None if problem is None else str(problem)
+
+
+def _parameters(answer: JsonObject) -> tuple[str, ...] | None:
+    given = answer.get("parameters")
+    return tuple(map(str, given)) if isinstance(given, list) else None

@@ -1,0 +1,221 @@
+// Runs a JavaScript scorer over the records of one order: what `runner.py` is for Python, with
+// the same request and the same frames (`frames.py`). By now the walls stand. This code shares
+// its process with the scorer, which may change any of it: nothing is decided here, only carried.
+// No module of its own kind, for node starts a third faster so: 30 ms for a batch of 100, not 39.
+'use strict';
+
+const { Console } = require('node:console');
+const { closeSync, fstatSync, readFileSync, readSync, writeSync } = require('node:fs');
+const { createRequire } = require('node:module');
+const { compileFunction } = require('node:vm');
+
+const RESULT = 3;
+const TEXT = 5;
+const HEADER_BYTES = 12;
+const MESSAGE_CHARACTERS = 2000;
+const STACK_LINES = 6;
+const FILE = 'scorer.js';
+const BUNDLE = '/bundle';
+
+// Taken before the scorer's code comes in, so that what it patches by accident breaks no frame.
+const { parse, stringify } = JSON;
+const { isFinite } = Number;
+const { min } = Math;
+const bytesOf = Buffer.from.bind(Buffer);
+const reserve = Buffer.alloc.bind(Buffer);
+const join = Buffer.concat.bind(Buffer);
+const end = process.reallyExit.bind(process);
+
+// Takes the place of stdout and stderr; beyond `most` bytes it only counts.
+class Output {
+  #most;
+  #kept = [];
+  #size = 0;
+  #dropped = 0;
+
+  constructor(most) {
+    this.#most = most;
+  }
+
+  install() {
+    const listeners = { on() {}, once() {}, removeListener() {}, listenerCount: () => 1 };
+    const stream = { write: this.write, ...listeners };
+    globalThis.console = new Console(stream, stream);
+    for (const name of ['stdout', 'stderr']) {
+      Object.defineProperty(process, name, { value: stream, configurable: true });
+    }
+  }
+
+  write = (chunk, ...rest) => {
+    const bytes = bytesOf(chunk);
+    const room = min(this.#most - this.#size, bytes.length);
+    if (room > 0) this.#kept.push(bytes.subarray(0, room));
+    this.#size += room;
+    this.#dropped += bytes.length - room;
+    const done = rest.at(-1);
+    if (typeof done === 'function') queueMicrotask(() => done(null));
+    return true;
+  };
+
+  // What was kept, and how much was dropped, since the last time.
+  take() {
+    const taken = { log: join(this.#kept), dropped: this.#dropped };
+    this.#kept = [];
+    this.#size = this.#dropped = 0;
+    return taken;
+  }
+}
+
+// What a handler's `trace` offers; all of it came with the record.
+class Trace {
+  #given;
+
+  constructor(given) {
+    this.#given = given ?? {};
+  }
+
+  // Its spans, oldest first; those of the given types alone, without scorers' own.
+  async getSpans({ spanType, includeScorers = false } = {}) {
+    const types = typeof spanType === 'string' ? [spanType] : spanType;
+    return (this.#given.spans ?? []).filter(
+      ({ span_attributes: attributes }) =>
+        (types == null || types.includes(attributes?.type)) &&
+        (includeScorers || attributes?.purpose !== 'scorer'),
+    );
+  }
+
+  // Its messages in order. There is one preprocessor, the default.
+  async getThread({ preprocessor } = {}) {
+    if (preprocessor != null && preprocessor !== 'project_default') {
+      throw new Error(`there is no preprocessor '${preprocessor}' here: leave it out`);
+    }
+    return this.#given.thread ?? [];
+  }
+
+  // Object type, object id and root span id: where the trace is stored.
+  getConfiguration() {
+    return this.#given.configuration ?? {};
+  }
+}
+
+function readText() {
+  const text = reserve(fstatSync(TEXT).size);
+  let offset = 0;
+  while (offset < text.length) {
+    offset += readSync(TEXT, text, offset, text.length - offset, offset);
+  }
+  closeSync(TEXT);
+  return text.toString();
+}
+
+function send(body, output) {
+  const bytes = bytesOf(body);
+  const { log, dropped } = output.take();
+  const header = reserve(HEADER_BYTES);
+  header.writeUInt32BE(min(dropped, 0xffffffff), 0);
+  header.writeUInt32BE(log.length, 4);
+  header.writeUInt32BE(bytes.length, 8);
+  const frame = join([header, log, bytes]);
+  let sent = 0;
+  while (sent < frame.length) sent += writeSync(RESULT, frame, sent);
+}
+
+// JSON turns NaN and the infinities into null, and null means that a scorer declined.
+function finite(_, value) {
+  if (typeof value === 'number' && !isFinite(value)) {
+    throw new RangeError(`a result holds finite numbers, and not ${value}`);
+  }
+  return value;
+}
+
+function refused(kind, message) {
+  return stringify({ error: { kind, message: message.slice(0, MESSAGE_CHARACTERS) } });
+}
+
+// An error, and where in the author's own lines it came from. It may be anything, hostile too.
+function described(error) {
+  try {
+    if (!(error instanceof Error)) return `thrown: ${String(error)}`;
+    const places = String(error.stack)
+      .split('\n')
+      .filter((line) => /^ +at /.test(line) && (line.includes(FILE) || line.includes(BUNDLE)));
+    return [`${error.name}: ${error.message}`, ...places.slice(0, STACK_LINES)].join('\n');
+  } catch {
+    return 'an error that cannot be shown';
+  }
+}
+
+async function load(program) {
+  if (program.bundle) return bundled(program.index ?? 0);
+  const source = `${program.code}\n//# sourceURL=${FILE}`;
+  const module = await import(`data:text/javascript;base64,${bytesOf(source).toString('base64')}`);
+  const handler = module.handler ?? module.default;
+  if (typeof handler !== 'function') throw new TypeError('the handler is not a function');
+  return handler;
+}
+
+// A pushed bundle lists its functions in a global, as the client that built it loads it.
+function bundled(index) {
+  const path = `${BUNDLE}/bundle.js`;
+  globalThis._lazy_load = true;
+  const names = ['require', 'module', '__filename', '__dirname'];
+  const start = compileFunction(readFileSync(path, 'utf8'), names, { filename: path });
+  start(createRequire(path), { exports: {} }, path, BUNDLE);
+  const functions = globalThis._evals?.functions ?? [];
+  const handler = functions[index]?.handler;
+  if (typeof handler === 'function') return handler;
+  throw new RangeError(`the bundle defines ${functions.length} functions, none at ${index}`);
+}
+
+// The names that a handler takes apart of its one object, where that is evident; else null.
+function taken(handler) {
+  const start = /^(?:async\s*)?(?:function\s*[\w$]*\s*)?\(?\s*\{([^{}[\]=.]*)\}/;
+  const found = start.exec(String(handler));
+  if (!found) return null;
+  return found[1].split(',').map((each) => each.split(':')[0].trim()).filter(Boolean);
+}
+
+async function answered(handler, record, most) {
+  let value;
+  try {
+    if ('trace' in record) record.trace = new Trace(record.trace);
+    value = await handler(record);
+  } catch (error) {
+    return refused('exception', described(error));
+  }
+  try {
+    const body = `{"result":${stringify(value ?? null, finite) ?? 'null'}}`;
+    if (body.length <= most) return body;
+    return refused('result_too_large', `more than ${most} bytes`);
+  } catch (error) {
+    return refused('bad_result', described(error));
+  }
+}
+
+async function run() {
+  const { program, records, describe } = parse(readText());
+  const output = new Output(program.log_bytes);
+  output.install();
+  // Beyond these there is no going on: the worker asks again for what has no answer yet.
+  const stop = (message) => {
+    send(refused('exception', message), output);
+    end(1);
+  };
+  process.on('uncaughtException', (error) => stop(described(error)));
+  process.on('beforeExit', () => stop('it waits for what never comes'));
+  let handler;
+  try {
+    handler = await load(program);
+  } catch (error) {
+    send(refused('invalid_source', described(error)), output);
+    end(0);
+  }
+  send('{"result":true}', output);
+  if (describe) send(stringify({ result: { parameters: taken(handler) } }), output);
+  for (let at = 0; at < records.length; at += 1) {
+    send(await answered(handler, records[at], program.result_bytes), output);
+  }
+  end(0);
+}
+
+run();
