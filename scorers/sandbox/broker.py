@@ -43,6 +43,8 @@ REQUEST_S = 3.0
 ANSWER_S = 3.0
 """How long a scorer may take to read an answer."""
 
+LINGER_S = 1.0
+
 REQUESTS_MAX = 1000
 """Of one run of a batch, refused ones included: ten for each of a hundred records."""
 
@@ -186,6 +188,7 @@ async def _converse(
                     raw = await _read(reader, first.result())
             except _Unreadable as error:
                 await _write(writer, error.status, _error(error.code, str(error)), close=True)
+                await _hang_up(reader, writer)
                 return
             first = asyncio.ensure_future(reader.read(1))
             answering = asyncio.ensure_future(_answer(raw, lending))
@@ -200,6 +203,7 @@ async def _converse(
         if await first:
             message = f"more than {REQUESTS_MAX} requests in one run"
             await _write(writer, 429, _error("too_many_requests", message), close=True)
+            await _hang_up(reader, writer)
     finally:
         first.cancel()
 
@@ -282,6 +286,15 @@ async def _write(
     writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + payload)
     async with asyncio.timeout(ANSWER_S):
         await writer.drain()
+
+
+async def _hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """For a moment, read and forget what is on its way: who still writes to a closed socket
+    loses the last answer, and is killed by a signal."""
+    writer.write_eof()
+    async with asyncio.timeout(LINGER_S):
+        while await reader.read(HEAD_BYTES_MAX):
+            pass
 
 
 def _error(code: str, message: str) -> JsonObject:
