@@ -7,17 +7,17 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 
 import orjson
 
-from scorers.sandbox.bubblewrap import BUNDLE, Bind
+from scorers.sandbox.bubblewrap import BUNDLE
 from scorers.sandbox.cgroup import Cgroups, find_home
 from scorers.sandbox.exchange import Broker, Lost, Transcript, exchange
 from scorers.sandbox.jail import Jail
 from scorers.sandbox.model import Ended, Limits, Program, Ran
-from scorers.sandbox.place import Place
+from scorers.sandbox.place import Bind, Place
 from scorers.sandbox.request import batches, encoded, request
 from scorers.sandbox.settling import failed_to_load, settle
 from spans.errors import SandboxUnavailable
@@ -52,7 +52,9 @@ class Sandboxes:
     """
 
     def __init__(self, place: Place, *, kept: int, idle_s: float) -> None:
-        self._place = place
+        self.place = place
+        # A bundle brings all that it imports, in versions of its own; jobs import nothing.
+        self._bare = replace(place, packages=None, preload=())
         self._kept = kept
         self._idle_s = idle_s
         self._jails: OrderedDict[_Key, _Kept] = OrderedDict()    # least recently used first
@@ -92,7 +94,7 @@ class Sandboxes:
     ) -> Ran:
         """One job of ours (`inside/job_<name>.py`) in a fresh jail; `value` is its answer."""
         try:
-            jail = self._starter.submit(Jail, self._place, binds).result()
+            jail = self._starter.submit(Jail, self._bare, binds).result()
         except SandboxUnavailable as error:
             return _unavailable(error)
         try:
@@ -151,7 +153,11 @@ class Sandboxes:
         self, owner: Owner, program: Program, texts: list[bytes], broker: Broker | None
     ) -> Transcript | Ran:
         """One child over these records; a Ran if there was no jail to be had."""
-        text = request(program, texts)
+        try:
+            folder = self._bundle(program.bundle)
+        except SandboxUnavailable as error:
+            return _unavailable(error)
+        text = request(program, texts, folder=folder and self.place.seen(folder))
         key = (owner, program.bundle)
         asked = broker if program.models else None
         detail = ""
@@ -190,7 +196,7 @@ class Sandboxes:
         try:
             if is_new:
                 self._end_unused(lambda _, more: more > 0)
-                self._start(kept, key)
+                self._start(kept, self._bundle(key[1]))
             yield kept.jail.result()
         finally:
             with self._lock:
@@ -200,20 +206,21 @@ class Sandboxes:
                     del self._jails[key]
             self._end_unused(lambda _, more: more > 0)
 
-    def _start(self, kept: _Kept, key: _Key) -> None:
+    def _start(self, kept: _Kept, bundle: Bind | None) -> None:
         try:
+            place = self._bare if key[1] else self.place
             kept.jail.set_result(
-                self._starter.submit(Jail, self._place, self._binds(key[1])).result()
+                self._starter.submit(Jail, place, self._binds(key[1])).result()
             )
         # Others may wait for the same jail: whatever went wrong is theirs to know, too.
         except BaseException as error:
             kept.jail.set_exception(error)
             raise
 
-    def _binds(self, bundle: str | None) -> list[Bind]:
-        if bundle is None:
-            return []
-        return [Bind(source=self._place.bundle(bundle), target=BUNDLE)]
+    def _bundle(self, digest: str | None) -> Bind | None:
+        if digest is None:
+            return None
+        return Bind(source=self.place.bundle(digest), target=BUNDLE)
 
     def _end_unused(self, is_over: Callable[[_Kept, int], bool]) -> int:
         """End idle jails for which `is_over` says so; it is told how many are too many, too."""

@@ -24,12 +24,16 @@ def encoded(record: JsonObject) -> bytes:
         return json.dumps(record).encode()
 
 
-def request(program: Program, records: Sequence[bytes]) -> bytes:
-    """The text of one order, as `runner.py` and `runner.cjs` read it."""
+def request(program: Program, records: Sequence[bytes], *, folder: str | None) -> bytes:
+    """The text of one order, as `runner.py` and `runner.cjs` read it.
+
+    `folder` is where the program's bundle is seen inside, if it has one.
+    """
     head = orjson.dumps(
         {
             "code": program.code,
-            "bundle": program.bundle is not None,
+            "bundle": program.bundle,
+            "folder": folder,
             "index": program.index,
             "parameters": program.parameters,
             "models": program.models,
@@ -41,7 +45,7 @@ def request(program: Program, records: Sequence[bytes]) -> bytes:
 
 
 def batches(program: Program, records: Sequence[bytes]) -> Iterator[range]:
-    """The records' places, cut so that each part is one child's: not too many, nor too large."""
+    """The records' places, cut into what one child gets: not too many, nor too large."""
     most = 1 if program.isolation is Isolation.RECORD else BATCH_RECORDS
     start = size = 0
     for place, record in enumerate(records):
