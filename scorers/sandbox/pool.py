@@ -208,10 +208,8 @@ class Sandboxes:
 
     def _start(self, kept: _Kept, bundle: Bind | None) -> None:
         try:
-            place = self._bare if key[1] else self.place
-            kept.jail.set_result(
-                self._starter.submit(Jail, place, self._binds(key[1])).result()
-            )
+            place, binds = (self._bare, [bundle]) if bundle else (self.place, [])
+            kept.jail.set_result(self._starter.submit(Jail, place, binds).result())
         # Others may wait for the same jail: whatever went wrong is theirs to know, too.
         except BaseException as error:
             kept.jail.set_exception(error)
