@@ -1,0 +1,330 @@
+"""Functions run while their caller waits: invoked, tried on stored rows, compared."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from load import span
+from stack import Answer, Stack
+
+EXACT = {"global_function": "ExactMatch", "function_type": "scorer"}
+PROMPT = {
+    "prompt": {"type": "completion", "content": "{{input}} {{output}}"},
+    "options": {"model": "gpt-4o"},
+    "parser": {
+        "type": "llm_classifier", "use_cot": True, "choice_scores": {"A": 1, "B": 0.25},
+    },
+}
+
+
+@pytest.fixture
+def project(stack: Stack) -> str:
+    return stack.project()
+
+
+def invoke(stack: Stack, body: dict[str, Any], **more: Any) -> Answer:
+    return stack.http("POST", "/function/invoke", body, **more)
+
+
+def classifier(stack: Stack, project: str, slug: str = "polite", **changes: Any) -> Any:
+    """A classifier as PUT /v1/function gives it."""
+    prompt = {**PROMPT, **changes}
+    return stack.ok("PUT", "/v1/function", {
+        "project_id": project, "name": f"is {slug}", "slug": slug, "function_type": "scorer",
+        "function_data": {"type": "prompt"}, "prompt_data": prompt,
+    })
+
+
+def events(answer: Answer) -> Iterator[tuple[str, str]]:
+    """The events of a stream: (name, data)."""
+    for block in answer.body.decode().strip().split("\n\n"):
+        fields = dict(line.split(":", 1) for line in block.split("\n"))
+        yield fields["event"].strip(), fields["data"].strip()
+
+
+# --- invoke
+
+
+def test_a_global_scorer_that_computes(stack: Stack) -> None:
+    asked = {**EXACT, "input": {"output": {"z": 1, "a": 2}, "expected": {"z": 1, "a": 2}}}
+    answer = invoke(stack, asked)
+    assert (answer.status, answer.json) == (200, {"name": "ExactMatch", "score": 1.0})
+
+    # The order of keys counts, as it does in autoevals itself.
+    asked["input"] = {"output": {"z": 1, "a": 2}, "expected": {"a": 2, "z": 1}}
+    assert invoke(stack, asked).json["score"] == 0
+
+
+def test_a_judged_scorer_brings_its_rationale(stack: Stack) -> None:
+    asked = {
+        "global_function": "Factuality",
+        "input": {"input": "q", "output": "o", "expected": "e"},
+    }
+    told = invoke(stack, asked).json
+    assert told["name"] == "Factuality"
+    assert told["score"] == pytest.approx(0.4)
+    assert told["metadata"]["choice"] == "A"
+    assert told["metadata"]["rationale"]
+
+
+def test_a_function_by_id_by_slug_and_by_version(stack: Stack, project: str) -> None:
+    first = classifier(stack, project)
+    worse = {**PROMPT["parser"], "choice_scores": {"A": 0.5, "B": 0}}
+    second = classifier(stack, project, parser=worse)
+    assert second["id"] == first["id"]
+    (name,) = [
+        one["name"] for one in stack.ok("GET", "/v1/project")["objects"] if one["id"] == project
+    ]
+    given = {"input": {"input": "i", "output": "o"}}
+
+    def score(**named: str) -> float:
+        return float(invoke(stack, {**named, **given}).json["score"])
+
+    assert score(function_id=first["id"]) == 0.5
+    assert score(function_id=first["id"], version=first["_xact_id"]) == 1
+    assert score(project_name=name, slug="polite") == 0.5
+    assert score(project_name=name, slug="polite", version=first["_xact_id"]) == 1
+    in_path = stack.ok("POST", f"/v1/function/{first['id']}/invoke", given)
+    assert (in_path["name"], in_path["score"]) == ("is polite", 0.5)
+
+
+def test_what_sdks_send_beside_it_changes_nothing(stack: Stack, project: str) -> None:
+    made = classifier(stack, project)
+    told = invoke(
+        stack,
+        {
+            "function_id": made["id"], "input": {"input": "i", "output": "o"}, "stream": False,
+            "metadata": None, "tags": None, "parent": "", "api_version": 1, "messages": [],
+            "mode": "auto", "strict": False, "overrides": {},
+        },
+        headers={"x-bt-project-id": project, "x-bt-org-name": "tallyard",
+                 "accept": "application/json"},
+    )
+    assert (told.status, told.json["score"]) == (200, 1)
+
+
+def test_a_function_that_is_given_whole_is_kept_nowhere(stack: Stack, project: str) -> None:
+    before = len(stack.ok("GET", "/v1/function")["objects"])
+    told = invoke(stack, {
+        "inline_prompt": PROMPT, "name": "once", "input": {"input": "i", "output": "o"},
+    })
+    assert told.json["name"] == "once"
+    assert told.json["score"] == 1
+    assert len(stack.ok("GET", "/v1/function")["objects"]) == before
+
+
+def test_a_judge_that_declines_gives_null(stack: Stack, project: str) -> None:
+    made = classifier(stack, project, parser={**PROMPT["parser"], "allow_skip": True})
+    given = {"input": {"input": "judge!ok;choice=Skip ", "output": "o"}}
+    assert invoke(stack, {"function_id": made["id"], **given}).json is None
+
+
+def test_a_stream_ends_with_the_result_and_done(stack: Stack, project: str) -> None:
+    made = classifier(stack, project)
+    asked = {"function_id": made["id"], "input": {"input": "i", "output": "o"}}
+    for told in (
+        invoke(stack, {**asked, "stream": True}),
+        invoke(stack, asked, headers={"accept": "text/event-stream"}),
+    ):
+        assert told.status == 200
+        assert told.headers["content-type"].startswith("text/event-stream")
+        (delta, data), last = events(told)
+        assert delta == "json_delta"
+        assert json.loads(data)["score"] == 1
+        assert last == ("done", "")
+
+
+def test_a_scorers_error_is_500_with_its_words(stack: Stack, project: str) -> None:
+    missing = invoke(stack, {**EXACT, "input": {"output": "o"}})
+    assert missing.status == 500
+    assert "expected" in missing.error
+    made = classifier(stack, project)
+    asked = {"function_id": made["id"], "input": {"input": "judge!401", "output": "o"}}
+    assert invoke(stack, asked).status == 500
+
+    (name, data), last = events(invoke(stack, {**asked, "stream": True}))
+    assert name == "error"
+    assert json.loads(data).startswith("judge_refused: ")
+    assert last == ("done", "")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        ({}, 400, "a function is named by"),
+        ({"function_id": "7"}, 404, "no such function"),
+        ({"function_id": "00000000-0000-0000-0000-000000000000"}, 404, "no such function"),
+        ({"slug": "x"}, 400, "project_name"),
+        ({"project_name": "there is none", "slug": "x"}, 404, "no project"),
+        ({"global_function": "factuality"}, 400, "did you mean Factuality"),
+        ({"global_function": "x", "function_type": "tool"}, 400, "only scorers"),
+        ({**EXACT, "input": "text"}, 400, "input: a scorer's arguments"),
+        (EXACT, 400, "input: a scorer's arguments"),
+        ({"inline_context": {"runtime": "ruby"}, "code": "x"}, 400, "runtime"),
+        ({"inline_context": {"runtime": "python"}}, 400, "code"),
+        ({"inline_prompt": {"prompt": {"type": "chat", "messages": []}}}, 400, ""),
+        ({"prompt_session_id": "x", "prompt_session_function_id": "y"}, 404, "session"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_invoked_is_refused(
+    stack: Stack, body: dict[str, Any], status: int, said: str
+) -> None:
+    answer = invoke(stack, {"input": {}, **body} if body is not EXACT else body)
+    assert answer.status == status, answer.body
+    assert said in answer.error
+
+
+def test_a_plain_prompt_is_no_scorer(stack: Stack, project: str) -> None:
+    kept = stack.ok("POST", "/v1/prompt", {
+        "project_id": project, "name": "greet", "slug": "greet",
+        "prompt_data": {"prompt": PROMPT["prompt"], "options": {"model": "gpt-4o"}},
+    })
+    answer = invoke(stack, {"function_id": kept["id"], "input": {}})
+    assert answer.status == 400
+    assert "only scorers" in answer.error
+
+
+def test_keys_reach_what_is_theirs(stack: Stack, project: str) -> None:
+    made = classifier(stack, project)
+    asked = {"function_id": made["id"], "input": {"input": "i", "output": "o"}}
+    assert invoke(stack, asked, key=stack.key("read")).status == 403
+    assert invoke(stack, asked, key=stack.key("ingest")).status == 200
+    own = stack.key("ingest", project=project)
+    assert invoke(stack, asked, key=own).status == 200
+    other = stack.key("ingest", project=stack.project())
+    assert invoke(stack, asked, key=other).status == 404
+    foreign = stack.new_key("admin", org="another")
+    assert invoke(stack, asked, key=foreign).status == 404
+
+
+def test_many_at_once_do_not_wait_for_each_other(stack: Stack, project: str) -> None:
+    made = classifier(stack, project)
+    asked = {
+        "function_id": made["id"], "input": {"input": "judge!ok;delay=1 ", "output": "o"},
+    }
+    begin = time.monotonic()
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: invoke(stack, asked).status, range(16)))
+    assert answers == [200] * 16
+    # One after another they would take 16 s; and the API has fewer threads than that.
+    assert time.monotonic() - begin < 8
+
+
+# --- tests
+
+
+def test_a_scorer_is_tried_on_stored_rows_and_nothing_is_saved(
+    stack: Stack, project: str
+) -> None:
+    made = classifier(stack, project)
+    stack.insert(
+        project, span("good", input="i"), span("bad", input="judge!ok;choice=B "),
+        span("broken", input="judge!unknown_choice"), {"id": "unfinished", "input": "i"},
+    )
+    before = stack.rows(project)
+
+    told = stack.ok("POST", "/v1/function/test", {
+        "project_id": project, "function_id": made["id"], "last": 10,
+    })
+
+    assert told["role"] == "preview"
+    rows = {row["id"]: row for row in told["rows"]}
+    assert set(rows) == {"good", "bad", "broken"}
+    assert rows["good"]["scores"] == {"is polite": 1}
+    assert rows["good"]["metadata"]["is polite"]["choice"] == "A"
+    assert rows["good"]["usage"]["calls"] == 1
+    assert rows["bad"]["scores"] == {"is polite": 0.25}
+    assert rows["broken"]["state"] == "errored"
+    assert rows["broken"]["error"]["class"] == "bad_result"
+    assert stack.rows(project) == before
+    assert stack.count("outcome", project) == 0
+
+
+def test_rows_are_chosen_by_filter_and_by_name(stack: Stack, project: str) -> None:
+    for n in range(12):
+        stack.insert(project, span(f"row {n}", metadata={"n": n}))
+    by_span = stack.row(project, "row 3")
+    assert by_span is not None
+
+    def tried(**choice: Any) -> list[str]:
+        body = {"project_id": project, **EXACT, **choice}
+        return [row["id"] for row in stack.ok("POST", "/v1/function/test", body)["rows"]]
+
+    assert tried(last=3) == ["row 11", "row 10", "row 9"]
+    assert tried(last=2, filter="metadata.n < 5 OR metadata.n = 7") == ["row 7", "row 4"]
+    assert tried(filter="metadata.n > 99") == []
+    assert tried(ids=["row 1", by_span["span_id"], "row 1"]) == ["row 1", "row 3"]
+
+
+@pytest.mark.parametrize(
+    ("choice", "status", "said"),
+    [
+        ({"last": 101}, 400, "last"),
+        ({"last": True}, 400, "last"),
+        ({"ids": []}, 400, "ids"),
+        ({"ids": ["not there"]}, 404, "not there"),
+        ({"filter": "metadata.x ="}, 400, ""),
+        ({"filter": 7}, 400, "filter"),
+        ({"project_id": "x"}, 404, "project"),
+    ],
+    ids=str,
+)
+def test_a_test_that_cannot_be_made_is_refused(
+    stack: Stack, project: str, choice: dict[str, Any], status: int, said: str
+) -> None:
+    body = {"project_id": project, **EXACT, **choice}
+    answer = stack.http("POST", "/v1/function/test", body)
+    assert answer.status == status, answer.body
+    assert said in answer.error
+
+
+def test_tests_are_for_admins_and_their_projects(stack: Stack, project: str) -> None:
+    body = {"project_id": project, **EXACT}
+    test = "/v1/function/test"
+    assert stack.http("POST", test, body, key=stack.key("ingest")).status == 403
+    other = stack.key("admin", project=stack.project())
+    assert stack.http("POST", test, body, key=other).status == 404
+
+
+# --- differences
+
+
+def test_two_versions_are_compared_on_the_same_rows(stack: Stack, project: str) -> None:
+    old = classifier(stack, project)
+    harder = {**PROMPT["parser"], "choice_scores": {"A": 1, "B": 0.75}}
+    new = classifier(stack, project, parser=harder)
+    stack.insert(
+        project,
+        *(span(f"good {n}", input="i") for n in range(3)),
+        span("turns", input="judge!ok;choice=B "),
+    )
+
+    told = stack.ok("POST", f"/v1/function/{old['id']}/diff", {
+        "from": old["_xact_id"], "to": new["_xact_id"], "last": 100,
+    })
+
+    assert (told["from"], told["to"]) == (old["_xact_id"], new["_xact_id"])
+    assert (told["rows"], told["agreement"]) == (4, 0.75)
+    assert told["mean_difference"] == pytest.approx(0.125)
+    (flip,) = told["flips"]
+    assert (flip["id"], flip["from"]["scores"], flip["to"]["scores"]) == (
+        "turns", {"is polite": 0.25}, {"is polite": 0.75}
+    )
+    link = flip["link"].removeprefix(stack.api_url)
+    assert stack.ok("GET", link)["id"] == "turns"
+    for cost in told["cost"].values():
+        assert (cost["calls"], cost["errors"]) == (4, 0)
+        assert cost["prompt_tokens"] > 0
+
+
+def test_a_version_that_is_not_there_cannot_be_compared(stack: Stack, project: str) -> None:
+    made = classifier(stack, project)
+    path = f"/v1/function/{made['id']}/diff"
+    assert stack.http("POST", path, {"from": "7"}).status == 404
+    assert "from" in stack.http("POST", path, {}).error
