@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from http.client import HTTPResponse
+from http.client import parse_headers
 
 import pytest
 from fakes.judge import FakeJudge
@@ -56,6 +56,7 @@ class Scorer:
     def __init__(self, broker: Broker, *, models: tuple[str, ...] = (MODEL,)) -> None:
         ours, self.end = socket.socketpair()
         self.end.settimeout(10)
+        self.received = self.end.makefile("rb")
         self.usage: Usage | None = None
 
         def serve() -> None:
@@ -73,18 +74,19 @@ class Scorer:
             self.end.sendall(data)
 
     def answer(self) -> tuple[int, dict]:
-        response = HTTPResponse(self.end)
-        response.begin()
-        return response.status, json.loads(response.read())
+        status = int(self.received.readline().split()[1])
+        headers = parse_headers(self.received)
+        return status, json.loads(self.received.read(int(headers["content-length"])))
 
     def is_let_go(self) -> bool:
         """Whether the broker has hung up."""
         try:
-            return self.end.recv(1) == b""
+            return self.received.read(1) == b""
         except ConnectionResetError:
             return True
 
     def leave(self) -> Usage | None:
+        self.received.close()
         self.end.close()
         self.thread.join(10)
         assert not self.thread.is_alive()
