@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
@@ -88,25 +88,6 @@ class Broker:
     tokens_per_call: int
     budget: TokenBudget
     clock: Clock = system_clock
-
-    def lend(
-        self, scorer_id: str, models: Collection[str]
-    ) -> tuple[Callable[[socket.socket], None], Callable[[], Usage]]:
-        """What serves the ends of one run, and what that came to, for when it has ended."""
-        spent: list[Usage] = []
-
-        def serve(end: socket.socket) -> None:
-            spent.append(self.serve(end, scorer_id=scorer_id, models=models))
-
-        def usage() -> Usage:
-            return Usage(
-                calls=sum(each.calls for each in spent),
-                prompt_tokens=sum(each.prompt_tokens for each in spent),
-                completion_tokens=sum(each.completion_tokens for each in spent),
-                model=next((each.model for each in spent if each.model), None),
-            )
-
-        return serve, usage
 
     def serve(self, end: socket.socket, *, scorer_id: str, models: Collection[str]) -> Usage:
         """Answer requests on `end` until the other end closes, or `end` is shut down; what
