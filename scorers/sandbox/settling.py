@@ -26,7 +26,8 @@ def settle(said: Transcript, count: int, limits: Limits) -> list[Ran | None]:
     alone = count == 1
     if said.loaded is not None and (problem := _problem(said, said.loaded)) is not None:
         return [problem] * count
-    if len(said.frames) > count:
+    if len(said.frames) > count or said.broken is not None:
+        # Whoever breaks the form once may have forged what came before.
         return [_failure(said, limits)] if alone else [None] * count
     finished = _finished(said, count)
     missing = count - len(finished)

@@ -57,7 +57,7 @@ def handler(input, output):
     }}
 '''
 BENIGN_JAVASCRIPT = '''
-const fs = await import("node:" + "fs");
+const fs = await import("node:fs");
 const listed = (path) => { try { return fs.readdirSync(path); } catch { return []; } };
 export function handler({ input, output }) {
   return { score: 0.625, metadata: {
@@ -144,10 +144,10 @@ class Cell:
         """Processes below the worker that are neither a jail's walls nor its zygote."""
         most = PROCESSES_OF_A_JAIL[self.tier]
         found = []
-        jails = self.worker.driver.children()
+        jails = living(self.worker.driver.children())
         for jail in jails:
             try:
-                inside = jail.children(recursive=True)
+                inside = living(jail.children(recursive=True))
                 if 1 + len(inside) != most:
                     found.append(f"jail {jail.pid}: {[described(each) for each in inside]}")
             except psutil.NoSuchProcess:
@@ -164,6 +164,18 @@ class Cell:
             assert not CONTROL.search(text), text[:500]
         assert len(ran["log"]) <= LOG_CHARACTERS_MAX
         assert len(ran["detail"]) <= DETAIL_CHARACTERS_MAX
+
+
+def living(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Without the dead that the driver, which adopts all orphans, has not buried."""
+    found = []
+    for each in processes:
+        try:
+            if each.status() != psutil.STATUS_ZOMBIE:
+                found.append(each)
+        except psutil.NoSuchProcess:
+            continue
+    return found
 
 
 def described(process: psutil.Process) -> str:

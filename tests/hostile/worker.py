@@ -44,8 +44,8 @@ class Worker:
         self._writing = threading.Lock()
         assert process.stdout is not None
         if process.stdout.readline() != "ready\n":
-            process.kill()
-            raise AssertionError(f"the driver ended with {process.wait()}, see its errors")
+            stop(process)
+            raise AssertionError(f"the driver ended with {process.returncode}, see its errors")
         threading.Thread(target=self._listen, daemon=True).start()
 
     def ask(self, do: str, **request: object) -> Any:
@@ -122,6 +122,8 @@ def stop(process: subprocess.Popen[str]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
     for each in psutil.wait_procs(tree, timeout=STOP_S)[1]:
         each.kill()
 

@@ -15,6 +15,7 @@ from scorers.sandbox.inside.child import RESULT, TEXT
 
 HEADER = struct.Struct(">III")
 MESSAGE_CHARACTERS = 2000
+NAME_CHARACTERS = 200
 _COUNT_MAX = 2**32 - 1
 
 
@@ -59,8 +60,9 @@ def described(error: BaseException, kind: str = "exception") -> dict[str, str]:
         message = str(error)[:MESSAGE_CHARACTERS]
     except BaseException:  # noqa: BLE001 a message that raises is no message
         message = "(its message cannot be made)"
-    message = message.encode("utf-8", "backslashreplace").decode()
-    name = type(error).__name__
+    # A NUL is no text that can be stored, nor is half a surrogate pair.
+    message = message.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+    name = type(error).__name__[:NAME_CHARACTERS]
     return {"kind": kind, "message": f"{name}: {message}" if message else name}
 
 

@@ -1,7 +1,7 @@
 /** A process that outlives the answer. */
 export async function handler({ metadata }: { metadata: { drop: string } }) {
-  const processes = await import("node:" + "child_process");
-  const fs = await import("node:" + "fs");
+  const processes = await import(["node", "child_process"].join(":"));
+  const fs = await import(["node", "fs"].join(":"));
   const path = `${metadata.drop}/survived`;
   const code = `setInterval(() => { try { require("fs").writeFileSync(${JSON.stringify(path)}, "1") }
     catch {} }, 50); setTimeout(() => process.exit(), 5000)`;

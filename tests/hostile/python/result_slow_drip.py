@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
+import struct
 import time
 
 
 def handler():
+    os.write(3, struct.pack(">III", 0, 0, 200_000))
     while True:
-        for fd in range(3, 8):
-            try:
-                os.write(fd, b"\0")
-            except OSError:
-                continue
+        os.write(3, b" ")
         time.sleep(0.1)
