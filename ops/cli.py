@@ -18,6 +18,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "explain": ("ops.explain:explain_command", "Tell why a span has the scores it has."),
     "tail": ("ops.tail:tail", "Show scores as they arrive."),
     "rules": ("ops.rules:rules", "Rules as code, and a rule run on rows that are there."),
+    "scorers": (
+        "ops.scorers:scorers", "Scorers of your own: pushed, tried on stored rows, compared.",
+    ),
     "outcomes": ("ops.outcomes:outcomes", "What errored, and running it again."),
     "keys": ("ops.keys:keys", "Make, list and revoke API keys."),
     "migrate": ("ops.migrate:migrate", "Bring the database to the newest schema."),
