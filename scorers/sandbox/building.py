@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from scorers.sandbox.bubblewrap import BUILD, BUNDLE, Bind
+from scorers.sandbox.bubblewrap import BUILD, BUNDLE
 from scorers.sandbox.jail import JAIL_UID
 from scorers.sandbox.model import OURS, Checked, Ended, Limits, Program, Ran, Runtime
-from scorers.sandbox.place import Place, unavailable
+from scorers.sandbox.place import Bind, Place, unavailable
 from spans.errors import InfraError
 from spans.json import JsonObject
 
@@ -80,7 +80,7 @@ def unpack(
     digest = hashlib.sha256(content).hexdigest()
     bound = Bind(source=sandboxes.place.bundle(digest), target=BUNDLE)
     program = Program(runtime=runtime, bundle=digest, index=index)
-    job, asked = _description(program)
+    job, asked = _description(program, sandboxes.place.seen(bound))
     ran = sandboxes.do(job, asked, limits=DESCRIBE_LIMITS, binds=(bound,))
     answer, problem = _answered(ran, "The bundle cannot be loaded")
     if problem is not None:
@@ -112,11 +112,12 @@ def lay_out(
         if os.geteuid() == 0:
             os.chown(building, JAIL_UID, JAIL_UID)   # else the jail could not write there
         building.chmod(0o755)
+        bound = Bind(source=building, target=BUILD, writable=True)
         asked: JsonObject = {
             "content": base64.b64encode(content).decode(), "encoding": encoding,
-            "runtime": runtime.value, "runtime_version": runtime_version, "folder": BUILD,
+            "runtime": runtime.value, "runtime_version": runtime_version,
+            "folder": sandboxes.place.seen(bound),
         }
-        bound = Bind(source=building, target=BUILD, writable=True)
         ran = sandboxes.do("unpack", asked, limits=UNPACK_LIMITS, binds=(bound,))
         _, problem = _answered(ran, "The bundle cannot be unpacked")
         if problem is None:
@@ -135,12 +136,12 @@ def _put(building: Path, folder: Path) -> None:
             raise
 
 
-def _description(program: Program) -> tuple[str, JsonObject]:
+def _description(program: Program, folder: str) -> tuple[str, JsonObject]:
     """The job that imports a bundle and says what its handler takes."""
     if program.runtime is Runtime.PYTHON:
-        return "describe", {"folder": BUNDLE, "index": program.index}
+        return "describe", {"folder": folder, "index": program.index}
     told: JsonObject = {
-        "bundle": program.bundle, "index": program.index,
+        "bundle": True, "folder": folder, "index": program.index,
         "log_bytes": DESCRIBE_LIMITS.log_bytes, "result_bytes": DESCRIBE_LIMITS.result_bytes,
     }
     return Runtime.NODE.value, {"program": told, "records": [], "describe": True}

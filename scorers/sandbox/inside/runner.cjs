@@ -15,7 +15,6 @@ const HEADER_BYTES = 12;
 const MESSAGE_CHARACTERS = 2000;
 const STACK_LINES = 6;
 const FILE = 'scorer.js';
-const BUNDLE = '/bundle';
 
 // Taken before the scorer's code comes in, so that what it patches by accident breaks no frame.
 const { parse, stringify } = JSON;
@@ -132,13 +131,16 @@ function refused(kind, message) {
   return stringify({ error: { kind, message: message.slice(0, MESSAGE_CHARACTERS) } });
 }
 
+// Whether a line of a stack is the author's.
+let isOwn = (line) => line.includes(FILE);
+
 // An error, and where in the author's own lines it came from. It may be anything, hostile too.
 function described(error) {
   try {
     if (!(error instanceof Error)) return `thrown: ${String(error)}`;
     const places = String(error.stack)
       .split('\n')
-      .filter((line) => /^ +at /.test(line) && (line.includes(FILE) || line.includes(BUNDLE)));
+      .filter((line) => /^ +at /.test(line) && isOwn(line));
     return [`${error.name}: ${error.message}`, ...places.slice(0, STACK_LINES)].join('\n');
   } catch {
     return 'an error that cannot be shown';
@@ -146,7 +148,7 @@ function described(error) {
 }
 
 async function load(program) {
-  if (program.bundle) return bundled(program.index ?? 0);
+  if (program.bundle) return bundled(program.folder, program.index ?? 0);
   const source = `${program.code}\n//# sourceURL=${FILE}`;
   const module = await import(`data:text/javascript;base64,${bytesOf(source).toString('base64')}`);
   const handler = module.handler ?? module.default;
@@ -155,12 +157,13 @@ async function load(program) {
 }
 
 // A pushed bundle lists its functions in a global, as the client that built it loads it.
-function bundled(index) {
-  const path = `${BUNDLE}/bundle.js`;
+function bundled(folder, index) {
+  const path = `${folder}/bundle.js`;
+  isOwn = (line) => line.includes(path);
   globalThis._lazy_load = true;
   const names = ['require', 'module', '__filename', '__dirname'];
   const start = compileFunction(readFileSync(path, 'utf8'), names, { filename: path });
-  start(createRequire(path), { exports: {} }, path, BUNDLE);
+  start(createRequire(path), { exports: {} }, path, folder);
   const functions = globalThis._evals?.functions ?? [];
   const handler = functions[index]?.handler;
   if (typeof handler === 'function') return handler;
@@ -196,6 +199,7 @@ async function run() {
   const { program, records, describe } = parse(readText());
   const output = new Output(program.log_bytes);
   output.install();
+  if (program.models?.length) require('./llm.cjs').offer();
   // Beyond these there is no going on: the worker asks again for what has no answer yet.
   const stop = (message) => {
     send(refused('exception', message), output);
