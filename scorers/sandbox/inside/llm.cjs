@@ -4,14 +4,16 @@
 //
 // One request at a time, over the one descriptor that leads out, by blocking reads and writes:
 // a call that waits holds this process, and nobody else's.
-import { readSync, writeSync } from 'node:fs';
+'use strict';
+
+const { readSync, writeSync } = require('node:fs');
 
 const DESCRIPTOR = 4;
 const REQUEST_BYTES_MAX = 2 ** 20;
 const CHUNK = 65536;
 const END_OF_HEAD = '\r\n\r\n';
 
-export class LlmError extends Error {
+class LlmError extends Error {
   constructor(status, code, message) {
     super(message);
     this.name = 'LlmError';
@@ -20,7 +22,7 @@ export class LlmError extends Error {
   }
 }
 
-export const llm = Object.freeze({
+const llm = Object.freeze({
   LlmError,
   chat: async (request) => call('/v1/chat/completions', request),
   responses: async (request) => call('/v1/responses', request),
@@ -28,7 +30,7 @@ export const llm = Object.freeze({
 });
 
 // From now on the handler's code finds it.
-export function offer() {
+function offer() {
   const value = Object.freeze({ llm });
   Object.defineProperty(globalThis, 'tallyard', { value, enumerable: false });
 }
@@ -78,3 +80,5 @@ function some() {
   if (size === 0) throw Object.assign(new Error('the way out has been closed'), { code: 'EOF' });
   return chunk.subarray(0, size);
 }
+
+module.exports = { offer };
