@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from scorers.sandbox.place import Place
+from scorers.sandbox.place import Bind, Place
 
 HOME = "/opt/tallyard"
 """Below this the jail finds `scorers.sandbox.inside`."""
@@ -22,25 +21,16 @@ BUILD = "/build"
 
 INSIDE = Path(__file__).parent / "inside"
 
-_LIBRARIES = ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache")
 _ROOT_BYTES = 4 * 1024 * 1024             # of folders and mount points alone
 _SMALL_BYTES = 1024 * 1024
 _NOBODY = "65534"
 _ENVIRONMENT = {"PATH": "/usr/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "TMPDIR": "/tmp"}  # noqa: S108
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bind:
-    """A file or folder of the host, shown in the jail at `target`."""
-
-    source: Path
-    target: str
-    writable: bool = False
-
-
 def command(place: Place, binds: Sequence[Bind], *, filter_fd: int) -> list[str]:
     """All up to the program to run. `filter_fd` is open on the outer seccomp filter."""
-    shown = [*_interpreter(place.python), *_ours(place), *binds]
+    system = [Bind(source=each, target=str(each)) for each in place.interpreter()]
+    shown = [*system, *_ours(place), *place.programs(), *binds]
     as_root = os.geteuid() == 0
     return [
         str(place.bubblewrap),
@@ -74,26 +64,6 @@ def _mapped_user() -> list[str]:
     return ["--unshare-user", "--uid", _NOBODY, "--gid", _NOBODY, "--cap-drop", "ALL"]
 
 
-def _interpreter(python: Path) -> list[Bind]:
-    """It, its library and its standard library, where they are outside: it looks for them so.
-
-    Moved, an interpreter that finds its library by a path in itself takes the system's instead.
-    """
-    prefix = python.parent.parent
-    own = [python]
-    if prefix != Path("/usr"):
-        own += [*sorted((prefix / "lib").glob("libpython*")), _standard_library(python)]
-    return [
-        *(Bind(source=Path(each), target=each) for each in _LIBRARIES if Path(each).exists()),
-        *(Bind(source=each, target=str(each)) for each in own),
-    ]
-
-
-def _standard_library(python: Path) -> Path:
-    """lib/python3.N beside the interpreter, whose own name tells N."""
-    return python.parent.parent / "lib" / python.name
-
-
 def _ours(place: Place) -> list[Bind]:
     found = [Bind(source=INSIDE, target=f"{HOME}/scorers/sandbox/inside")]
     if place.packages is not None:
@@ -103,11 +73,12 @@ def _ours(place: Place) -> list[Bind]:
 
 def _folders(targets: Iterable[str]) -> list[str]:
     """Every parent, open to read: bubblewrap makes missing ones for root's eyes alone."""
+    whole = {PurePath(each) for each in targets}
     parents = {
         parent
-        for target in targets
-        for parent in PurePath(target).parents
-        if parent != PurePath("/") and not str(parent).startswith(_LIBRARIES)
+        for target in whole
+        for parent in target.parents
+        if parent != PurePath("/") and whole.isdisjoint((parent, *parent.parents))
     }
     ordered = sorted(parents, key=lambda each: len(each.parts))
     return [word for each in ordered for word in ("--perms", "0755", "--dir", str(each))]

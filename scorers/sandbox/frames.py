@@ -99,7 +99,7 @@ def answer(body: bytes) -> Answer:
 
 
 def readable(text: str) -> str:
-    r"""The text with control characters escaped (`\x1b`): it can forge no line and no colour."""
+    r"""The text with control characters escaped (`\x1b`): it forges no line and no colour."""
     return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 

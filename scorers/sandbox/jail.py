@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,9 +14,9 @@ from pathlib import Path
 import orjson
 
 from scorers.sandbox import bubblewrap
-from scorers.sandbox.bubblewrap import Bind
 from scorers.sandbox.inside import seccomp, zygote
-from scorers.sandbox.place import Place, Tier, unavailable
+from scorers.sandbox.place import Bind, Place, Tier, unavailable
+from spans.errors import SandboxUnavailable
 
 START_S = 30.0
 """Until a jail must be ready; with autoevals preloaded on a busy machine it takes a second."""
@@ -28,6 +30,8 @@ _START = (
 )
 _COMPLAINT_BYTES = 2000
 _PROJECT = Path(__file__).parents[2]
+_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
+_DEVICES = ("/dev/urandom", "/dev/zero")
 
 
 class Jail:
@@ -39,19 +43,17 @@ class Jail:
     def __init__(self, place: Place, binds: Sequence[Bind] = ()) -> None:
         """Raises SandboxUnavailable if it does not come up."""
         complaint = os.memfd_create("complaint", os.MFD_CLOEXEC)
+        self._scratch = _scratch(place)
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with theirs:
-                self._process = _start(place, binds, theirs.fileno(), complaint)
-            self.control.settimeout(START_S)
-            try:
-                is_ready = self.control.recv(64) == zygote.READY
-            except OSError:
-                is_ready = False
-            if not is_ready:
+                self._process = _start(place, binds, self._scratch, theirs.fileno(), complaint)
+            if not self._is_ready():
                 self.end()
                 raise unavailable(_said(complaint, self._process.returncode))
-            self.control.settimeout(None)
+        except SandboxUnavailable:
+            self.control.close()
+            raise
         finally:
             os.close(complaint)
 
@@ -66,60 +68,85 @@ class Jail:
             self.control.close()
         self._process.kill()
         self._process.wait()
+        if self._scratch is not None:
+            # Nobody writes there any more, and links are removed, not followed.
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _is_ready(self) -> bool:
+        self.control.settimeout(START_S)
+        try:
+            return self.control.recv(len(zygote.READY)) == zygote.READY
+        except OSError:
+            return False
+        finally:
+            self.control.settimeout(None)
 
 
 def _start(
-    place: Place, binds: Sequence[Bind], control: int, complaint: int
+    place: Place, binds: Sequence[Bind], scratch: Path | None, control: int, complaint: int
 ) -> subprocess.Popen[bytes]:
     outer = os.memfd_create("filter", os.MFD_CLOEXEC)
     try:
         os.write(outer, seccomp.outer_filter())
         os.lseek(outer, 0, os.SEEK_SET)
+        if scratch is None:
+            walls = bubblewrap.command(place, binds, filter_fd=outer)
+            home = bubblewrap.HOME
+        else:
+            walls, home = [], str(_PROJECT)
+        setting = orjson.dumps(_setting(place, binds, scratch, control)).decode()
         return subprocess.Popen(  # noqa: S603 argv is ours, no shell
-            _argv(place, binds, control, outer),
+            [*walls, str(place.python), "-I", "-S", "-B", "-c", _START, home, setting],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=complaint,
             pass_fds=(control, outer),
-            env={"PATH": "/usr/bin:/bin"},
+            env=_ENVIRONMENT,
             cwd="/",
             start_new_session=True,
         )
     except OSError as error:
-        raise unavailable(f"{place.bubblewrap} cannot be started ({error})") from error
+        raise unavailable(f"the jail cannot be started ({error})") from error
     finally:
         os.close(outer)
 
 
-def _argv(place: Place, binds: Sequence[Bind], control: int, outer: int) -> list[str]:
-    setting: dict[str, object] = {
+def _setting(
+    place: Place, binds: Sequence[Bind], scratch: Path | None, control: int
+) -> dict[str, object]:
+    """A `zygote.Setting`."""
+    packages = place.packages and Bind(source=place.packages, target=bubblewrap.PACKAGES)
+    programs = place.programs()
+    shown = [*programs, *binds, *([packages] if packages else [])]
+    readable = [*map(str, place.interpreter()), *_DEVICES, str(bubblewrap.INSIDE)]
+    return {
         "control": control,
         "uid": JAIL_UID if os.geteuid() == 0 else None,
-        "packages": bubblewrap.PACKAGES if place.packages else None,
+        "packages": place.seen(packages) if packages else None,
         "preload": place.preload,
-        "programs": {},
-        "scratch": None,
-        "readable": (),
-        "writable": (),
+        "programs": {Path(each.target).name: place.seen(each) for each in programs},
+        "scratch": str(scratch) if scratch else None,
+        "readable": [*readable, *(str(each.source) for each in shown)],
+        "writable": [str(each.source) for each in binds if each.writable],
     }
-    python = [str(place.python), "-I", "-S", "-B", "-c", _START]
+
+
+def _scratch(place: Place) -> Path | None:
+    """Without namespaces: where runs find a folder of their own."""
     if place.tier is Tier.BUBBLEWRAP:
-        programs = _programs(place)
-        setting["programs"] = {Path(each.target).name: each.target for each in programs}
-        walls = bubblewrap.command(place, [*binds, *programs], filter_fd=outer)
-        return [*walls, *python, bubblewrap.HOME, orjson.dumps(setting).decode()]
-    raise unavailable("tier B is not here")
-
-
-def _programs(place: Place) -> list[Bind]:
-    found = (("node", place.node), ("esbuild", place.esbuild))
-    return [
-        Bind(source=path, target=f"/usr/bin/{name}") for name, path in found if path is not None
-    ]
+        return None
+    try:
+        made = Path(tempfile.mkdtemp(prefix="tallyard-sandbox-", dir=place.scratch))
+        if os.geteuid() == 0:
+            os.chown(made, JAIL_UID, JAIL_UID)
+    except OSError as error:
+        raise unavailable(f"no folder for its files can be made ({error})") from error
+    return made
 
 
 def _said(complaint: int, code: int | None) -> str:
     """What the jail said before it ended."""
-    text = os.pread(complaint, _COMPLAINT_BYTES, max(0, os.fstat(complaint).st_size - 2000))
+    start = max(0, os.fstat(complaint).st_size - _COMPLAINT_BYTES)
+    text = os.pread(complaint, _COMPLAINT_BYTES, start)
     lines = text.decode(errors="replace").strip().splitlines() or ["it said nothing"]
     return f"the jail did not start (exit {code}): {lines[-1]}"

@@ -13,7 +13,13 @@ from pathlib import Path
 from scorers.sandbox.inside import landlock, seccomp
 from spans.errors import SandboxUnavailable
 
-PYTHON_MIN = (3, 11)
+# Libraries, which hold no data of anybody's, and the rules of time zones.
+_SYSTEM = tuple(
+    Path(each)
+    for each in (
+        "/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo",
+    )
+)  # fmt: skip
 
 
 class Tier(StrEnum):
@@ -21,6 +27,15 @@ class Tier(StrEnum):
 
     BUBBLEWRAP = "bubblewrap"              # A: namespaces, seccomp, limits
     LANDLOCK = "landlock"                  # B: Landlock, seccomp, limits; by explicit choice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bind:
+    """A file or folder of the host, shown in a jail at `target` (see `Place.seen`)."""
+
+    source: Path
+    target: str
+    writable: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +63,26 @@ class Place:
         if self.bundles is None:
             raise unavailable("no folder for unpacked bundles is set")
         return self.bundles / digest
+
+    def seen(self, bind: Bind) -> str:
+        """Where those inside find it: without namespaces, where it is."""
+        return bind.target if self.tier is Tier.BUBBLEWRAP else str(bind.source)
+
+    def interpreter(self) -> list[Path]:
+        """What Python needs of the system, each at its own path: moved, an interpreter that
+        finds its library by a path in itself takes another in its stead."""
+        prefix = self.python.parent.parent
+        own = [self.python]
+        if prefix != Path("/usr"):
+            own += [*(prefix / "lib").glob("libpython*"), prefix / "lib" / self.python.name]
+        return [*(each for each in _SYSTEM if each.exists()), *own]
+
+    def programs(self) -> list[Bind]:
+        """What a job may become or start."""
+        found = (("node", self.node), ("esbuild", self.esbuild))
+        return [
+            Bind(source=path, target=f"/usr/bin/{name}") for name, path in found if path
+        ]
 
 
 def find_place(

@@ -157,7 +157,7 @@ class Sandboxes:
             folder = self._bundle(program.bundle)
         except SandboxUnavailable as error:
             return _unavailable(error)
-        text = request(program, texts, folder=folder and self.place.seen(folder))
+        text = request(program, texts, folder=self.place.seen(folder) if folder else None)
         key = (owner, program.bundle)
         asked = broker if program.models else None
         detail = ""

@@ -13,7 +13,7 @@ import signal
 from contextlib import suppress
 from dataclasses import dataclass
 
-from scorers.sandbox.inside import kernel, landlock, seccomp
+from scorers.sandbox.inside import kernel, landlock, processes, seccomp
 from scorers.sandbox.inside.job import Powers, powers_of
 
 # The descriptors that a job finds, whatever it runs.
@@ -76,16 +76,19 @@ def become(order: Order, walls: Walls, folder: str | None, setup: int) -> None:
     kernel.set_dumpable(on=True)    # its memory may be measured, its oom score set
     _into_limits(order)
     size = _address_space()
+    others = 0
     if folder is None:
         _cover()
         folder = "/tmp"  # noqa: S108 the jail's own
+    else:
+        others = _others()
     os.chdir(folder)
     os.environ["TMPDIR"] = os.environ["HOME"] = folder  # noqa: TID251 the jail's own
     # Process groups cross namespaces: in the old one, kill(0) would reach the zygote.
     os.setsid()
     kernel.drop_capabilities()
     setup = _arrange(order, setup)
-    _limit(order, powers, size)
+    _limit(order, powers, size, others)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     if walls.scratch is not None:
         landlock.restrict(
@@ -134,7 +137,8 @@ def _arrange(order: Order, setup: int) -> int:
     return last
 
 
-def _limit(order: Order, powers: Powers, size: int) -> None:
+def _limit(order: Order, powers: Powers, size: int, others: int) -> None:
+    """`size` and `others` are the address space and the processes that were there before."""
     memory = order.memory_mb * 1024 * 1024
     cpu_s = int(order.deadline_s) + 2     # only if the supervisor fails
     limits = {
@@ -144,7 +148,7 @@ def _limit(order: Order, powers: Powers, size: int) -> None:
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_MEMLOCK: 0,
         resource.RLIMIT_STACK: _STACK_BYTES,
-        resource.RLIMIT_NPROC: powers.processes,
+        resource.RLIMIT_NPROC: others + powers.processes,
     }
     if powers.limits_address_space:
         limits[resource.RLIMIT_AS] = size + memory
@@ -158,6 +162,15 @@ def _address_space() -> int:
     """Bytes of it that what is preloaded takes: a scorer's allowance comes on top."""
     with open("/proc/self/statm") as file:  # noqa: PTH123 one read
         return int(file.read().split()[0]) * _PAGE
+
+
+def _others() -> int:
+    """Without a namespace of users, the kernel counts all that our user has anywhere."""
+    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        return processes.tasks_of(proc, os.getuid())
+    finally:
+        os.close(proc)
 
 
 def _write(path: str, data: bytes) -> None:

@@ -16,4 +16,5 @@ def run() -> None:
     runner = Path(__file__).with_name("runner.cjs")
     node = programs.path("node")
     options = [f"--max-old-space-size={_HEAP_MB}", "--no-warnings"]
-    os.execve(node, [node, *options, str(runner)], programs.ENVIRONMENT)  # noqa: S606
+    here = {"HOME": str(Path.cwd()), "TMPDIR": str(Path.cwd())}
+    os.execve(node, [node, *options, str(runner)], {**programs.ENVIRONMENT, **here})  # noqa: S606

@@ -23,7 +23,6 @@ from scorers.sandbox.inside.output import Output
 from scorers.sandbox.inside.trace import Trace
 
 FILE = "scorer.py"
-BUNDLE = "/bundle"
 _PLACES_MAX = 10                          # of a traceback, the innermost
 
 # What a record may hold; a handler that declares one which this record lacks is given None.
@@ -46,13 +45,13 @@ def run() -> None:
     # A scorer's own code runs here as much as in a handler: it may raise anything.
     except BaseException as error:  # noqa: BLE001
         kind = "memory" if isinstance(error, MemoryError) else "invalid_source"
-        frames.write({"error": _failure(error, kind)}, *output.take())
+        frames.write({"error": _failure(error, kind, program)}, *output.take())
         return
     frames.ready()
     most = program["result_bytes"]
     with asyncio.Runner() as loop:
         for record in request["records"]:
-            body = _body(call, record, loop)
+            body = _body(call, record, loop, program)
             if len(body) > most:
                 body = frames.encoded(_refused("result_too_large", f"more than {most} bytes"))
             frames.send(body, *output.take())
@@ -102,7 +101,7 @@ class _Call:
 def _load(program: dict[str, Any]) -> Handler:
     """The handler of inline code or of a bundle."""
     if program.get("bundle"):
-        return load_handler(BUNDLE, program["index"] or 0)
+        return load_handler(program["folder"], program["index"] or 0)
     module = types.ModuleType("scorer")
     sys.modules["scorer"] = module
     code = compile(program["code"], FILE, "exec", dont_inherit=True)
@@ -125,17 +124,19 @@ def _handler(module: types.ModuleType) -> Handler:
     return own[-1]
 
 
-def _body(call: _Call, record: dict[str, Any], loop: asyncio.Runner) -> bytes:
+def _body(
+    call: _Call, record: dict[str, Any], loop: asyncio.Runner, program: dict[str, Any]
+) -> bytes:
     """What the handler made of the record, encoded."""
     try:
         value = call(record)
         if inspect.isawaitable(value):
             value = loop.run(_awaited(value))
     except MemoryError as error:
-        return frames.encoded({"error": _failure(error, "memory")})
+        return frames.encoded({"error": _failure(error, "memory", program)})
     # Foreign code over foreign data: whatever it raises is this record's error alone.
     except BaseException as error:  # noqa: BLE001
-        return frames.encoded({"error": _failure(error, "exception")})
+        return frames.encoded({"error": _failure(error, "exception", program)})
     try:
         return frames.encoded({"result": value})
     except BaseException as error:  # noqa: BLE001 the result's own methods run here, too
@@ -150,15 +151,15 @@ def _refused(kind: str, message: str) -> dict[str, object]:
     return {"error": {"kind": kind, "message": message}}
 
 
-def _failure(error: BaseException, kind: str) -> dict[str, str]:
+def _failure(error: BaseException, kind: str, program: dict[str, Any]) -> dict[str, str]:
     """The exception, and where in the author's own lines it came from."""
     described = frames.described(error, kind)
+    own = f"{program['folder']}/"
     try:
         places = [
-            f"{os.path.relpath(each.filename, BUNDLE) if BUNDLE in each.filename else FILE}"
-            f":{each.lineno} in {each.name}"
+            f"{each.filename.removeprefix(own)}:{each.lineno} in {each.name}"
             for each in traceback.extract_tb(error.__traceback__)
-            if each.filename == FILE or each.filename.startswith(BUNDLE)
+            if each.filename == FILE or each.filename.startswith(own)
         ]
     except BaseException:  # noqa: BLE001 its traceback is the scorer's to change
         places = []

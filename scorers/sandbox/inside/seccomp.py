@@ -35,16 +35,20 @@ _X32_BIT = 0x40000000                     # a second numbering of the same calls
 _LAST_OLD = 334                           # numbers 335..423 are unused; the later are new
 
 _SOCKET, _CLONE, _EXECVE, _IOCTL, _PRCTL, _CLONE3 = 41, 56, 59, 16, 157, 435
+_FCNTL, _PRLIMIT = 72, 302
 _AF_UNIX = 1
 _CLONE_ANY_NAMESPACE = 0x7E020000         # linux/sched.h: CLONE_NEW* that clone(2) takes
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C     # put words into a terminal's input
+_FIOSETOWN, _SIOCSPGRP = 0x8901, 0x8902   # have somebody signalled when a file is ready
+_IOCTL_DENIED = (_TIOCSTI, _TIOCLINUX, _FIOSETOWN, _SIOCSPGRP)
+_F_SIGNALS = (8, 10, 15)                  # fcntl(2): F_SETOWN, F_SETSIG, F_SETOWN_EX
 _PR_NAMES = (3, 15, 16, 23)               # get dumpable, set name, get name, read bounding set
 
 _ALLOWED: dict[str, int] = {
     # files
     "read": 0, "write": 1, "open": 2, "close": 3, "stat": 4, "fstat": 5, "lstat": 6, "lseek": 8,
     "pread64": 17, "pwrite64": 18, "readv": 19, "writev": 20, "access": 21, "dup": 32,
-    "dup2": 33, "sendfile": 40, "fcntl": 72, "flock": 73, "fsync": 74, "fdatasync": 75,
+    "dup2": 33, "sendfile": 40, "flock": 73, "fsync": 74, "fdatasync": 75,
     "truncate": 76, "ftruncate": 77, "getdents": 78, "getcwd": 79, "chdir": 80, "fchdir": 81,
     "rename": 82, "mkdir": 83, "rmdir": 84, "creat": 85, "link": 86, "unlink": 87,
     "symlink": 88, "readlink": 89, "chmod": 90, "fchmod": 91, "umask": 95, "statfs": 137,
@@ -82,7 +86,7 @@ _ALLOWED: dict[str, int] = {
     "sched_getscheduler": 145, "sched_get_priority_max": 146, "sched_get_priority_min": 147,
     "arch_prctl": 158, "gettid": 186, "futex": 202, "sched_getaffinity": 204,
     "set_tid_address": 218, "restart_syscall": 219, "exit_group": 231, "waitid": 247,
-    "set_robust_list": 273, "get_robust_list": 274, "prlimit64": 302, "getrandom": 318,
+    "set_robust_list": 273, "get_robust_list": 274, "getrandom": 318,
     "membarrier": 324, "rseq": 334, "futex_waitv": 449,
 }
 
@@ -141,7 +145,10 @@ def inner_filter(*, may_execute: bool = False, may_signal: bool = True) -> bytes
             *_answer_if(allowed, _ALLOW),
             *_by_argument(_SOCKET, 0, allowed=[_AF_UNIX], otherwise=errno.EACCES),
             *_by_argument(_PRCTL, 0, allowed=_PR_NAMES, otherwise=errno.EPERM),
-            *_by_argument(_IOCTL, 1, denied=[_TIOCSTI, _TIOCLINUX]),
+            *_by_argument(_IOCTL, 1, denied=_IOCTL_DENIED),
+            *_by_argument(_FCNTL, 1, denied=_F_SIGNALS),
+            # Its own limits alone: a worker of the same user has a number, too.
+            *_by_argument(_PRLIMIT, 0, allowed=[0], otherwise=errno.EPERM),
             *_no_namespaces(),
             # Newer than the list: libc falls back on what is older.
             _instruction(_IF_GREATER, _LAST_OLD, no=1),
@@ -183,7 +190,7 @@ def _by_argument(
     denied: Iterable[int] = (),
     otherwise: int = 0,
 ) -> list[bytes]:
-    """A call that depends on one argument: `otherwise` is the errno of the rest, 0 allows it."""
+    """A call that depends on one argument; `otherwise` is the errno of the rest, 0: allow."""
     last = _FAIL | otherwise if otherwise else _ALLOW
     body = [_instruction(_LOAD, _OFFSET_ARGUMENTS + 8 * argument)]
     for values, answer in ((allowed, _ALLOW), (denied, _FAIL | errno.EPERM)):

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import signal
 import time
 from contextlib import suppress
 from pathlib import Path
 
-from scorers.sandbox.inside import kernel, memory
+from scorers.sandbox.inside import kernel, processes
 from scorers.sandbox.inside.child import Order, Walls, become
 from scorers.sandbox.inside.job import run_job
 
@@ -38,7 +39,7 @@ def supervise(order: Order, walls: Walls) -> None:
 
 
 def _run(order: Order, walls: Walls) -> dict[str, object]:
-    processes = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
     folder = None
     if walls.scratch is None:
         _namespaces()
@@ -52,7 +53,7 @@ def _run(order: Order, walls: Walls) -> dict[str, object]:
         if each is not None:
             os.close(each)
     try:
-        return _watch(order, pid, setup, processes)
+        return _watch(order, pid, setup, proc)
     finally:
         if folder is not None:
             _end_all(folder)
@@ -81,7 +82,7 @@ def _namespaces() -> None:
     kernel.set_dumpable(on=False)
 
 
-def _watch(order: Order, pid: int, setup: int, processes: int) -> dict[str, object]:
+def _watch(order: Order, pid: int, setup: int, proc: int) -> dict[str, object]:
     """Until the child has ended; kill it at its deadline, when let go, or when too big."""
     ended = os.pidfd_open(pid)
     poll = select.poll()
@@ -98,7 +99,7 @@ def _watch(order: Order, pid: int, setup: int, processes: int) -> dict[str, obje
         if ended in ready:
             break
         if killed is None:
-            killed = _reason(order, ready, until, processes)
+            killed = _reason(order, ready, until, proc)
             if killed is not None:
                 os.kill(pid, signal.SIGKILL)
                 poll.unregister(order.leash)
@@ -113,13 +114,13 @@ def _watch(order: Order, pid: int, setup: int, processes: int) -> dict[str, obje
     }
 
 
-def _reason(order: Order, ready: set[int], until: float, processes: int) -> str | None:
+def _reason(order: Order, ready: set[int], until: float, proc: int) -> str | None:
     """Why the child must be killed now, if it must."""
     if order.leash in ready:
         return "leash"
     if time.monotonic() > until:
         return "deadline"
-    if not ready and memory.exceeds(processes, os.getpid(), order.memory_mb * 1024 * 1024):
+    if not ready and processes.exceeds(proc, os.getpid(), order.memory_mb * 1024 * 1024):
         return "memory"
     return None
 
@@ -134,8 +135,5 @@ def _folder(scratch: str) -> str:
 
 def _end_all(folder: str) -> None:
     """Without namespaces: kill and collect what the child left behind, and its files."""
-    memory.kill_children()
-    # Only what the scorer made lies there, and nothing else follows its links: rmtree does not.
-    import shutil  # noqa: PLC0415 of tier B alone
-
+    processes.kill_children()
     shutil.rmtree(folder, ignore_errors=True)

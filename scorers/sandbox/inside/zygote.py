@@ -56,14 +56,15 @@ def main(text: str) -> None:
     given = json.loads(text)
     tuples = {name: tuple(given[name]) for name in ("preload", "readable", "writable")}
     setting = Setting(**{**given, **tuples})
-    if setting.scratch is not None:
-        kernel.die_with_parent(signal.SIGKILL)
+    _load_ours()
     if setting.uid is not None:
         os.setgroups([])
         os.setresgid(setting.uid, setting.uid, setting.uid)
         os.setresuid(setting.uid, setting.uid, setting.uid)
-        if setting.scratch is not None:
-            kernel.die_with_parent(signal.SIGKILL)  # the change of user cleared it
+    if setting.scratch is not None:
+        kernel.die_with_parent(signal.SIGKILL)      # bubblewrap does that where it is
+        if not os.access(os.__file__, os.R_OK):
+            sys.exit(f"{os.__file__} cannot be read by the user {os.getuid()}")
     # Nobody of the same user may look into this process, nor take its descriptors.
     kernel.set_dumpable(on=False)
     programs.register(setting.programs)
@@ -74,15 +75,18 @@ def main(text: str) -> None:
     _serve(socket.socket(fileno=setting.control), setting)
 
 
+def _load_ours() -> None:
+    here = importlib.import_module(__package__)
+    for found in pkgutil.iter_modules(here.__path__):
+        importlib.import_module(f"{__package__}.{found.name}")
+
+
 def _preload(setting: Setting) -> None:
     # Numeric libraries start threads, which no fork survives.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"  # noqa: TID251 the jail's own, nothing is read
     if setting.packages:
         sys.path.append(setting.packages)
-    here = importlib.import_module(__package__)
-    for found in pkgutil.iter_modules(here.__path__):
-        importlib.import_module(f"{__package__}.{found.name}")
     for name in _COMMON:
         importlib.import_module(name)
     for name in setting.preload:

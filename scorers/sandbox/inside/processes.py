@@ -1,4 +1,4 @@
-"""How much memory a child and all its descendants hold, as /proc tells it."""
+"""What /proc tells of other processes: a run's memory, its leftovers, a user's number."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 from contextlib import suppress
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_PPID, _RSS = 1, 21                       # fields of /proc/<pid>/stat, counted after the name
+_PPID, _THREADS, _RSS = 1, 17, 21         # fields of /proc/<pid>/stat, counted after the name
 _ROUNDS_MAX = 1000                        # of killing: each round meets a new generation
 
 
@@ -21,6 +21,16 @@ def exceeds(processes: int, pid: int, most: int) -> bool:
     return sum(tree.values()) > most and sum(
         _proportional(processes, each, resident) for each, resident in tree.items()
     ) > most
+
+
+def tasks_of(processes: int, uid: int) -> int:
+    """How many processes and threads this user has now: what RLIMIT_NPROC counts."""
+    count = 0
+    for name in os.listdir(processes):
+        with suppress(OSError, IndexError):             # it has gone
+            if name.isdigit() and os.stat(name, dir_fd=processes).st_uid == uid:
+                count += int(_fields(processes, name)[_THREADS])
+    return count
 
 
 def kill_children() -> None:
@@ -44,8 +54,8 @@ def _tree(processes: int, root: int) -> dict[int, int]:
     for name in os.listdir(processes):
         if not name.isdigit():
             continue
-        fields = _read(processes, f"{name}/stat").rpartition(b")")[2].split()
-        if len(fields) > _RSS:
+        fields = _fields(processes, name)
+        if fields:
             resident[int(name)] = int(fields[_RSS]) * _PAGE
             children.setdefault(int(fields[_PPID]), []).append(int(name))
     found: dict[int, int] = {}
@@ -56,6 +66,11 @@ def _tree(processes: int, root: int) -> dict[int, int]:
         todo += children.get(each, ())
     del found[root]
     return found
+
+
+def _fields(processes: int, name: str) -> list[bytes]:
+    """Of its stat, after the name; empty if the process has gone."""
+    return _read(processes, f"{name}/stat").rpartition(b")")[2].split()
 
 
 def _proportional(processes: int, pid: int, resident: int) -> int:

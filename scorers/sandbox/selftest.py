@@ -1,0 +1,129 @@
+"""Proves that a sandbox holds here, by attacks that must fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from scorers.sandbox.model import Ended, Isolation, Limits, Program, Ran, Runtime
+from scorers.sandbox.place import Place, Tier, unavailable
+from scorers.sandbox.pool import Owner, Sandboxes
+from spans.json import Json
+
+_LIMITS = Limits(time_s=20.0, memory_mb=96)
+"""Time for a busy machine; memory that one greedy process soon reaches."""
+
+_OWNER = Owner("selftest", "selftest", "0")
+
+_NETWORK = """
+import socket
+def handler():
+    try:
+        socket.create_connection(("127.0.0.1", 9), timeout=1).close()
+    except OSError as error:
+        return {"score": int(error.errno in (1, 13, 101)), "metadata": {"said": str(error)}}
+    return 0
+"""
+
+_SHADOW = """
+def handler():
+    try:
+        open("/etc/shadow").close()
+    except OSError:
+        return 1
+    return 0
+"""
+
+_FORKS = """
+import os, signal
+def handler():
+    made = 0
+    try:
+        for _ in range(200):
+            if os.fork() == 0:
+                signal.pause()
+            made += 1
+    except OSError:
+        pass
+    return {"score": 1 if made < 64 else 0, "metadata": {"processes": made}}
+"""
+
+_MEMORY = """
+import os, signal
+def handler():
+    for _ in range(4):
+        if os.fork() == 0:
+            held = [bytes([1]) * 2**20 for _ in range(64)]
+            signal.pause()
+    signal.pause()
+"""
+
+_ENVIRONMENT = """
+import os
+KNOWN = {"PATH", "HOME", "LANG", "TMPDIR", "PWD", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"}
+def handler():
+    found = sorted(os.environ.keys() - KNOWN)
+    return {"score": 0 if found else 1, "metadata": {"found": found}}
+"""
+
+_RESULT = """
+def handler(output):
+    return {"score": 1 if output == [1, "a", None] else 0}
+"""
+
+
+def _scored(ran: Ran) -> str | None:
+    """None if it was held; else what it did."""
+    value: Json = ran.value
+    score = value.get("score") if isinstance(value, dict) else value
+    if ran.ended is Ended.OK and score == 1:
+        return None
+    return f"{ran.ended.value} {value if ran.ended is Ended.OK else ran.detail}"
+
+
+def _killed(ran: Ran) -> str | None:
+    return None if ran.ended is Ended.KILLED else f"{ran.ended.value} {ran.detail}"
+
+
+_PROBES: dict[str, tuple[str, Callable[[Ran], str | None]]] = {
+    "network": (_NETWORK, _scored),
+    "files": (_SHADOW, _scored),
+    "processes": (_FORKS, _scored),
+    "memory": (_MEMORY, _killed),
+    "environment": (_ENVIRONMENT, _scored),
+    "result": (_RESULT, _scored),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """Whether sandboxes hold here. `probes` says "ok" or what happened, by name.
+
+    `sentence` is for the operator: empty if all is well.
+    """
+
+    tier: Tier
+    ok: bool
+    probes: dict[str, str]
+    sentence: str
+
+
+def prove(place: Place) -> Proof:
+    """Run each probe in one sandbox. Takes a second or two. Never raises for what is found."""
+    sandboxes = Sandboxes(place, kept=1, idle_s=0.0)
+    try:
+        probes: dict[str, str] = {}
+        for name, (code, held) in _PROBES.items():
+            program = Program(
+                runtime=Runtime.PYTHON, code=code, isolation=Isolation.RECORD, limits=_LIMITS
+            )
+            (ran,) = sandboxes.run(_OWNER, program, [{"output": [1, "a", None]}])
+            if ran.ended is Ended.INFRA_ERROR:
+                # No jail, no attack: its sentence says why.
+                return Proof(tier=place.tier, ok=False, probes=probes, sentence=ran.detail)
+            probes[name] = held(ran) or "ok"
+    finally:
+        sandboxes.close()
+    bad = [f"{name} ({said})" for name, said in probes.items() if said != "ok"]
+    sentence = str(unavailable(f"it did not hold: {', '.join(bad)}")) if bad else ""
+    return Proof(tier=place.tier, ok=not bad, probes=probes, sentence=sentence)
