@@ -62,7 +62,11 @@ async def _make(
     services = context.services
     await in_thread(lambda: get(services.projects, principal, project_id))
     checked = read_rule(body)
-    await in_thread(lambda: check_functions(services.functions, principal, checked))
+    await in_thread(
+        lambda: check_functions(
+            services.functions, principal.org_id, checked, only=principal.project_id
+        )
+    )
     rule, existed = await in_thread(
         lambda: services.rules.create_rule(
             project_id, RuleId(uuid.uuid4()), checked, replace=replace
@@ -108,7 +112,10 @@ async def change(request: Request, context: Context, principal: Principal) -> Re
     services = context.services
 
     def changed() -> ProjectScore:
-        check_functions(services.functions, principal, patched(rule, changes), rule)
+        check_functions(
+            services.functions, principal.org_id, patched(rule, changes),
+            only=principal.project_id, present=rule,
+        )
         return services.rules.change_rule(rule, lambda present: patched(present, changes))
 
     return Json200(shown(await in_thread(changed)))

@@ -20,7 +20,6 @@ from pydantic import (
 from btql.errors import BtqlError
 from btql.parse import parse_filter
 from flows.functions import Function, function_id_of, read_version
-from flows.keys import Principal
 from flows.projects import ListPage
 from scorers import catalog
 from spans.errors import BadInput, UserError
@@ -231,11 +230,11 @@ class FunctionFinder(Protocol):
 
 
 def check_functions(
-    store: FunctionFinder, principal: Principal, body: ProjectScoreBody,
-    present: ProjectScore | None = None,
+    store: FunctionFinder, org_id: OrgId, body: ProjectScoreBody, *,
+    only: ProjectId | None = None, present: ProjectScore | None = None,
 ) -> None:
-    """Raises BadInput where the rule names a function that is not there, that the key may not
-    reach, or that is no scorer.
+    """Raises BadInput where the rule names a function that is not there, or that is no
+    scorer. A key for one project reaches no functions but its own: `only`.
 
     What the rule names at `present` is not asked for again: a rule over a function that has
     been deleted can still be paused, or have the function taken out.
@@ -247,8 +246,8 @@ def check_functions(
             continue
         path = f"config.online.scorers.{index}"
         version = None if one.version is None else read_version(one.version)
-        function = store.find(principal.org_id, FunctionId(UUID(one.id)), version)
-        if function is None or principal.project_id not in {None, function.project_id}:
+        function = store.find(org_id, FunctionId(UUID(one.id)), version)
+        if function is None or only not in {None, function.project_id}:
             at = "" if version is None else f" of version {version}"
             raise BadInput(
                 f"there is no function {one.id}{at}; see GET /v1/function", path=path

@@ -1,12 +1,14 @@
 """Rules as code: a file's rules against the ones that are there, as pure functions.
 
-In the file a rule's `config.online` lies flat beside its name, and a scorer by name is just
-its name:
+In the file a rule's `config.online` lies flat beside its name, a scorer by name is just its
+name, and a function goes by its slug, in the file's project or another:
 
     project: my-app
     rules:
       - name: close to the expected answer
-        scorers: [Levenshtein]
+        scorers:
+          - Levenshtein
+          - {type: function, slug: polite, project_name: shared, version: "10002..."}
         sampling_rate: 0.5
         btql_filter: metadata.environment = 'production'
         apply_to_root_span: true
@@ -17,9 +19,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 from flows.rules import ONLINE, ProjectScore, ProjectScoreBody, read_rule, stored_config
-from spans.errors import BadInput
+from spans.errors import BadInput, NotFound
 from spans.json import Json, JsonObject
 
 RULE_FIELDS = ("name", "description")
@@ -35,6 +38,26 @@ class RulesFile:
 
     project: str
     rules: tuple[ProjectScoreBody, ...]
+
+
+class FunctionNames(Protocol):
+    """Functions by what files call them: project and slug."""
+
+    def id_of(self, project: str, slug: str) -> str:
+        """Raises NotFound."""
+        ...
+
+    def name_of(self, function_id: str) -> FunctionName | None:
+        """None: there is none, or it has been deleted."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionName:
+    """What a file calls a function."""
+
+    project: str
+    slug: str
 
 
 class ChangeKind(StrEnum):
@@ -56,7 +79,7 @@ class Change:
     lines: tuple[str, ...] = ()
 
 
-def read_file(content: Json) -> RulesFile:
+def read_file(content: Json, functions: FunctionNames) -> RulesFile:
     """The file's rules, every one checked. Raises BadInput that names the rule."""
     if not isinstance(content, dict) or not isinstance(content.get("project"), str):
         raise BadInput("the file names its project: `project: my-app`")
@@ -65,26 +88,33 @@ def read_file(content: Json) -> RulesFile:
     items = content.get("rules")
     if not isinstance(items, list):
         raise BadInput("a list", path="rules")
-    rules = tuple(_read_rule(item, index) for index, item in enumerate(items))
+    project = str(content["project"])
+    rules = tuple(
+        _read_rule(item, index, project, functions) for index, item in enumerate(items)
+    )
     names = [rule.name for rule in rules]
     if twice := {name for name in names if names.count(name) > 1}:
         raise BadInput(f"twice in the file: {', '.join(sorted(twice))}", path="rules")
-    return RulesFile(project=str(content["project"]), rules=rules)
+    return RulesFile(project=project, rules=rules)
 
 
 def differences(
-    wanted: Sequence[ProjectScoreBody], present: Sequence[ProjectScore], *, prune: bool
+    wanted: RulesFile, present: Sequence[ProjectScore], functions: FunctionNames, *,
+    prune: bool,
 ) -> tuple[Change, ...]:
     """What it takes to get from the rules that are there to those of the file.
 
     Rules that are not in the file stay, unless `prune`.
     """
+    def shown(name: str, description: str | None, config: JsonObject | None) -> JsonObject:
+        return written(name, description, config, wanted.project, functions)
+
     there = {rule.name: rule for rule in present if rule.score_type == ONLINE}
     changes: list[Change] = []
-    for body in wanted:
+    for body in wanted.rules:
         rule = there.pop(body.name, None)
-        after = written(body.name, body.description, stored_config(body))
-        before = written(rule.name, rule.description, rule.config) if rule else {}
+        after = shown(body.name, body.description, stored_config(body))
+        before = shown(rule.name, rule.description, rule.config) if rule else {}
         lines = tuple(
             f"{field}: {_short(before.get(field))} -> {_short(after.get(field))}"
             for field in (*RULE_FIELDS, *ONLINE_FIELDS)
@@ -98,8 +128,11 @@ def differences(
     return tuple(changes)
 
 
-def written(name: str, description: str | None, config: JsonObject | None) -> JsonObject:
-    """A rule as the file writes it: no field that says nothing."""
+def written(
+    name: str, description: str | None, config: JsonObject | None, project: str,
+    functions: FunctionNames,
+) -> JsonObject:
+    """A rule as the project's file writes it: no field that says nothing."""
     online = config.get("online") if config else None
     flat: JsonObject = {"name": name, "description": description}
     if isinstance(online, dict):
@@ -109,11 +142,15 @@ def written(name: str, description: str | None, config: JsonObject | None) -> Js
         flat["sampling_rate"] = int(rate)   # as anyone would write it
     scorers = flat.get("scorers")
     if isinstance(scorers, list):
-        flat["scorers"] = [_written_scorer(scorer) for scorer in scorers]
+        flat["scorers"] = [
+            _written_scorer(scorer, project, functions) for scorer in scorers
+        ]
     return {field: value for field, value in flat.items() if value is not None}
 
 
-def _read_rule(item: Json, index: int) -> ProjectScoreBody:
+def _read_rule(
+    item: Json, index: int, project: str, functions: FunctionNames
+) -> ProjectScoreBody:
     if not isinstance(item, dict):
         raise BadInput("a rule with a name and scorers", path=f"rules[{index}]")
     if unknown := item.keys() - {*RULE_FIELDS, *ONLINE_FIELDS}:
@@ -123,26 +160,45 @@ def _read_rule(item: Json, index: int) -> ProjectScoreBody:
             path=f"rules[{index}]",
         )
     online: JsonObject = {field: item[field] for field in ONLINE_FIELDS if field in item}
-    scorers = online.get("scorers")
-    if isinstance(scorers, list):
-        online["scorers"] = [
-            {"type": "global", "name": scorer} if isinstance(scorer, str) else scorer
-            for scorer in scorers
-        ]
     online.setdefault("sampling_rate", 1)
     body: JsonObject = {field: item[field] for field in RULE_FIELDS if field in item}
     try:
+        scorers = online.get("scorers")
+        if isinstance(scorers, list):
+            online["scorers"] = [_read_scorer(each, project, functions) for each in scorers]
         return read_rule({**body, "score_type": ONLINE, "config": {"online": online}})
-    except BadInput as error:
+    except (BadInput, NotFound) as error:
         raise BadInput(
             str(error).replace("config.online.", ""), path=f"rules[{index}]"
         ) from error
 
 
-def _written_scorer(scorer: Json) -> Json:
-    if isinstance(scorer, dict) and scorer.keys() == {"type", "name"}:
+def _read_scorer(scorer: Json, project: str, functions: FunctionNames) -> Json:
+    if isinstance(scorer, str):
+        return {"type": "global", "name": scorer}
+    if not isinstance(scorer, dict) or "slug" not in scorer:
+        return scorer
+    named = {**scorer}
+    slug, where = named.pop("slug"), named.pop("project_name", project)
+    if not isinstance(slug, str) or not isinstance(where, str):
+        raise BadInput("a function's slug, and its project's name", path="scorers")
+    return {**named, "id": functions.id_of(where, slug)}
+
+
+def _written_scorer(scorer: Json, project: str, functions: FunctionNames) -> Json:
+    if not isinstance(scorer, dict):
+        return scorer
+    if scorer.keys() == {"type", "name"}:
         return scorer["name"]
-    return scorer
+    name = functions.name_of(str(scorer["id"])) if scorer.get("type") == "function" else None
+    if name is None:
+        return scorer
+    told: JsonObject = {"type": "function", "slug": name.slug}
+    if name.project != project:
+        told["project_name"] = name.project
+    if scorer.get("version") is not None:
+        told["version"] = scorer["version"]
+    return told
 
 
 def _short(value: Json) -> str:

@@ -12,10 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from flows.function_source import FunctionSource
 from flows.judged import JudgedScorers
 from flows.retry import RetryIn, decide
-from flows.run import run_assignment
-from flows.work import HEAVY, JUDGE, Claim, Execution, Retry
+from flows.run import failed, run_assignment, scoring_fields
+from flows.runners import run_global
+from flows.work import HEAVY, JUDGE, Assignment, Claim, Execution, Retry
+from scorers.function import FUNCTION
 from spans.errors import TallyardError
 from spans.outcome import Verdict
 
@@ -78,7 +81,7 @@ class RetryPolicy:
     jitter: Callable[[], float]
 
 
-def score_heavy(store: ScoreStore) -> int:
+def score_heavy(store: ScoreStore, functions: FunctionSource) -> int:
     """Run one batch of slow in-process scorers. Returns how many claims there were.
 
     Safe to repeat: a result is recorded only under the claim's own fence.
@@ -93,13 +96,24 @@ def score_heavy(store: ScoreStore) -> int:
         if time.monotonic() - begin > HEAVY_BATCH_S:
             store.give_back(claims[index:])
             break
-        verdict = run_assignment(claim.assignment)
+        verdict = _run(claim.assignment, functions)
         done.append((claim, executed(claim, verdict, HEAVY)))
         if time.monotonic() - recorded_at > RECORD_S:
             store.record(done)
             done, recorded_at = [], time.monotonic()
     store.record(done)
     return len(claims)
+
+
+def _run(assignment: Assignment, functions: FunctionSource) -> Verdict:
+    """The verdict of a scorer that computes: autoevals' own, or a function that is one."""
+    if assignment.scorer.kind != FUNCTION:
+        return run_assignment(assignment)
+    try:
+        function = functions.function(assignment.scorer)
+    except TallyardError as error:
+        return failed(error)
+    return run_global(function, scoring_fields(assignment.subject))
 
 
 async def judge_one(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import yaml
 
+from flows.functions import function_id_of
 from flows.projects import ListPage, Project
-from flows.rules import ONLINE, ProjectScore
+from flows.rules import ONLINE, ProjectScore, check_functions
 from flows.rules_as_code import (
     Change,
     ChangeKind,
+    FunctionName,
     RulesFile,
     differences,
     read_file,
@@ -47,11 +50,16 @@ def rules() -> None:
 @click.option("--prune", is_flag=True, help="Delete rules that are not in the file.")
 def apply(file: Path, *, dry_run: bool, prune: bool) -> None:
     """Make the project's rules what FILE says; shows the difference first."""
-    wanted = _read(file)
     with opened() as here:
+        wanted = _read(file, here)
         project = here.services.projects.project_named(here.org_id, wanted.project)
         present = _rules(here, project) if project else []
-        changes = differences(wanted.rules, present, prune=prune)
+        by_name = {rule.name: rule for rule in present}
+        for body in wanted.rules:
+            check_functions(
+                here.services.functions, here.org_id, body, present=by_name.get(body.name)
+            )
+        changes = differences(wanted, present, _Names(here), prune=prune)
         _show(wanted, changes, is_new=project is None)
         if not dry_run:
             _apply(here, wanted, project, present, changes)
@@ -66,7 +74,9 @@ def export(*, project: str | None) -> None:
         content = {
             "project": found.name,
             "rules": [
-                written(rule.name, rule.description, rule.config)
+                written(
+                    rule.name, rule.description, rule.config, found.name, _Names(here)
+                )
                 for rule in sorted(_rules(here, found), key=lambda rule: rule.created)
             ],
         }
@@ -109,9 +119,35 @@ def recent(rule: str, *, last: int, project: str | None) -> None:
     )
 
 
-def _read(file: Path) -> RulesFile:
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """Implements flows.rules_as_code.FunctionNames."""
+
+    here: Opened
+
+    def id_of(self, project: str, slug: str) -> str:
+        """See FunctionNames."""
+        services, org_id = self.here.services, self.here.org_id
+        where = services.projects.project_named(org_id, project)
+        found = services.functions.named(org_id, where.id, slug) if where else None
+        if found is None:
+            raise NotFound(f"the project {project!r} has no function {slug!r}: push it first")
+        return str(found.id)
+
+    def name_of(self, function_id: str) -> FunctionName | None:
+        """See FunctionNames."""
+        services, org_id = self.here.services, self.here.org_id
+        known = function_id_of(function_id)
+        found = services.functions.find(org_id, known) if known else None
+        where = services.projects.find_project(org_id, found.project_id) if found else None
+        if found is None or where is None:
+            return None
+        return FunctionName(project=where.name, slug=found.body.slug)
+
+
+def _read(file: Path, here: Opened) -> RulesFile:
     try:
-        return read_file(yaml.safe_load(file.read_text()))
+        return read_file(yaml.safe_load(file.read_text()), _Names(here))
     except yaml.YAMLError as error:
         raise BadInput(f"{file} is no YAML: {error}") from error
     except BadInput as error:

@@ -285,7 +285,7 @@ def _add_version(
                 where function.id = %s and bundle.id = %s""",
             (function_id, bundle_id),
         )
-        if not cursor.fetchone():
+        if cursor.fetchone() is None:
             raise BadInput(
                 f"there is no bundle {bundle_id}: ask for one with POST /function/code",
                 path="function_data.data.bundle_id",
