@@ -16,6 +16,9 @@ endif
 VENV := .venv
 BIN := $(VENV)/bin
 CLIENTS := sdk-0.47 sdk-0.3 api-0.6
+# `braintrust push`; what it bundles is fetched beforehand, so that its test reaches loopback alone.
+PUSHER := push-0.47
+JS_CLIENT := .cache/clients/push-js
 
 .PHONY: help
 help: ## List the commands
@@ -60,7 +63,7 @@ lock: environment-dev ## Compile the locks anew from pyproject.toml (keeps what 
 	@$(COMPILE) pyproject.toml --group build -o requirements.txt
 	@$(COMPILE) pyproject.toml --group build --group dev -c requirements.txt -o requirements-dev.txt
 	@$(COMPILE) --group scorers -c requirements.txt -o requirements-scorers.txt
-	@for each in $(CLIENTS); do $(COMPILE) tests/clients/$$each.in -o tests/clients/$$each.txt; done
+	@for each in $(CLIENTS) $(PUSHER); do $(COMPILE) tests/clients/$$each.in -o tests/clients/$$each.txt; done
 
 .PHONY: environment
 environment: scorers
@@ -86,9 +89,17 @@ system-required: python
 
 # The real clients, each in an environment of its own: their dependencies contradict each other.
 .PHONY: clients
-clients: python
+clients: python $(JS_CLIENT)/node_modules/.package-lock.json
 	@for each in $(CLIENTS); do $(PYTHON) ops/environment.py --venv .cache/clients/$$each \
 		--lock tests/clients/$$each.txt; done
+	@$(PYTHON) ops/environment.py --venv .cache/clients/$(PUSHER) \
+		--lock tests/clients/$(PUSHER).txt --wheels wheels
+
+$(JS_CLIENT)/node_modules/.package-lock.json: $(wildcard tests/clients/push-js/*.json)
+	@echo "Installing tests/clients/push-js/package-lock.json (half a minute, once) ..."
+	@mkdir -p $(JS_CLIENT)
+	@cp tests/clients/push-js/{package.json,package-lock.json,.npmrc} $(JS_CLIENT)/
+	@cd $(JS_CLIENT) && npm ci --loglevel=error && touch node_modules/.package-lock.json
 
 .PHONY: python
 python:

@@ -21,7 +21,7 @@ from pathlib import Path
 STAMP = "tallyard-lock.json"
 GUARDS = Path(".cache")
 LOG_TAIL_LINES = 12
-INSTALL = ("-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check")
+QUIETLY = ("--quiet", "--no-input", "--disable-pip-version-check")
 
 
 class SetupFailed(Exception):
@@ -39,10 +39,16 @@ def main(arguments: list[str] | None = None) -> int:
         required=True,
         help="lock to install; given twice, the second contains the first",
     )
+    parser.add_argument(
+        "--wheels", type=Path, help="folder in it for the lock's wheels, to be installed from"
+    )
     parser.add_argument("--project", type=Path, help="project to install beside it, editable")
     given = parser.parse_args(arguments)
     try:
-        ensure(venv=given.venv.absolute(), locks=given.lock, project=given.project)
+        ensure(
+            venv=given.venv.absolute(), locks=given.lock, project=given.project,
+            wheels=given.wheels,
+        )
     except SetupFailed as failure:
         sys.stderr.write(f"{failure}\n")
         return 1
@@ -52,7 +58,9 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def ensure(*, venv: Path, locks: list[Path], project: Path | None) -> None:
+def ensure(
+    *, venv: Path, locks: list[Path], project: Path | None, wheels: Path | None = None
+) -> None:
     """Bring `venv` to the last of `locks`, or do nothing if it is there already.
 
     A second caller waits for the first. Raises SetupFailed with the next step.
@@ -77,9 +85,13 @@ def ensure(*, venv: Path, locks: list[Path], project: Path | None) -> None:
             sys.stdout.flush()
             # The stamp is away while the contents change: an interruption starts anew.
             (venv / STAMP).unlink(missing_ok=True)
-            _install(venv, "--require-hashes", "--requirement", str(lock))
+            _pip(venv, "install", "--require-hashes", "--requirement", str(lock))
+            if wheels:
+                kept = ("--only-binary", ":all:", "--dest", str(venv / wheels))
+                _pip(venv, "download", "--require-hashes", "--requirement", str(lock), *kept)
             if project and position == 0:
-                _install(venv, "--no-deps", "--no-build-isolation", "--editable", str(project))
+                editable = ("--no-deps", "--no-build-isolation", "--editable", str(project))
+                _pip(venv, "install", *editable)
             (venv / STAMP).write_text(json.dumps(wanted[: position + 1]))
 
 
@@ -117,9 +129,9 @@ def _create(venv: Path) -> None:
         )
 
 
-def _install(venv: Path, *arguments: str) -> None:
+def _pip(venv: Path, command: str, *arguments: str) -> None:
     done = subprocess.run(  # noqa: S603 the environment's own pip
-        [str(venv / "bin" / "python"), *INSTALL, *arguments],
+        [str(venv / "bin" / "python"), "-m", "pip", command, *QUIETLY, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

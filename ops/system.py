@@ -35,6 +35,7 @@ PIECES = (
     Piece("node", "nodejs", "no TypeScript scorer runs"),
     Piece("esbuild", "esbuild", "no TypeScript scorer can be uploaded"),
 )
+OF_TESTS = (Piece("npm", "npm", "the JavaScript client cannot be tested"),)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,10 +44,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--required", action="store_true", help="fail if a piece is missing")
     given = parser.parse_args(arguments)
     try:
-        lacking = missing()
+        wanted = (*PIECES, *OF_TESTS) if given.required else PIECES
+        lacking = missing(wanted)
         if lacking and may_install():
             install(lacking)
-            lacking = missing()
+            lacking = missing(wanted)
         told = [*map(_advice, lacking), *_old_node()]
     except KeyboardInterrupt:
         sys.stderr.write("Stopped; run the command again to go on.\n")
@@ -56,9 +58,9 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if told and given.required else 0
 
 
-def missing() -> list[Piece]:
+def missing(wanted: tuple[Piece, ...]) -> list[Piece]:
     """Those that PATH does not have."""
-    return [piece for piece in PIECES if not shutil.which(piece.command)]
+    return [piece for piece in wanted if not shutil.which(piece.command)]
 
 
 def may_install() -> bool:
