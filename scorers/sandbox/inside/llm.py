@@ -22,6 +22,7 @@ _REQUEST_BYTES_MAX = 2**20
 _CHUNK = 65536
 _BASE_URL = "http://llm.internal/v1"      # never looked up: the transport has one way to go
 _turn = threading.Lock()
+_this = sys.modules[__name__]             # which forgets it before a scorer is read
 
 JsonObject = dict[str, Any]
 
@@ -100,8 +101,8 @@ def offer() -> None:
     """From now on `from tallyard import llm` gives this module."""
     package = types.ModuleType("tallyard")
     package.__path__ = []
-    package.llm = sys.modules["tallyard.llm"] = sys.modules[__name__]  # type: ignore[attr-defined]
-    sys.modules["tallyard"] = package
+    package.llm = _this  # type: ignore[attr-defined]  # as an import would set it
+    sys.modules["tallyard"], sys.modules["tallyard.llm"] = package, _this
 
 
 def _write(data: bytes) -> None:
