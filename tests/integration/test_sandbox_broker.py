@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +18,10 @@ from fakes.judge import FakeJudge
 
 from ops.children import wait_until
 from scorers.sandbox.broker import BODY_BYTES_MAX, REQUESTS_MAX, Broker
+from scorers.sandbox.inside import llm
+from scorers.sandbox.model import Ended, Program, Runtime
+from scorers.sandbox.place import find_place
+from scorers.sandbox.pool import Owner, Sandboxes
 from spans.scoring import Usage
 from store.database import Database
 from store.token_budget import TokenBudgets
@@ -440,3 +446,114 @@ def test_many_who_ask_at_once_never_take_more_than_there_is(database_url):
 
     assert (taken.count(True), len(taken)) == (3, 8)
     database.close()
+
+
+PYTHON = """
+from tallyard import llm
+def handler(input):
+    try:
+        answer = llm.chat(model=input, messages=[{"role": "user", "content": "hi"}])
+        return {"score": 1, "metadata": {"said": answer["choices"][0]["message"]["content"]}}
+    except llm.LlmError as error:
+        return {"score": 0, "metadata": {"said": error.code}}
+"""
+JAVASCRIPT = """
+export async function handler({ input }) {
+  try {
+    const asked = { model: input, messages: [{ role: 'user', content: 'hi' }] };
+    const answer = await tallyard.llm.chat(asked);
+    return { score: 1, metadata: { said: answer.choices[0].message.content } };
+  } catch (error) { return { score: 0, metadata: { said: error.code } }; }
+}
+"""
+WANTS_THE_KEY = """
+import gc, os
+def handler():
+    memory = " ".join(str(each) for each in gc.get_objects() if isinstance(each, (str, dict)))
+    return {"score": "sk-of" "-the-operator" in memory + str(os.environ)}
+"""
+
+
+@pytest.fixture(scope="module")
+def sandboxes() -> Iterator[Sandboxes]:
+    made = Sandboxes(find_place(), kept=4, idle_s=60.0)
+    yield made
+    made.close()
+
+
+def said(sandboxes: Sandboxes, runtime: Runtime, code: str, broker: Broker | None) -> list:
+    """What a scorer that asks two models said of each, in a real jail."""
+    program = Program(runtime=runtime, code=code, models=(MODEL,))
+    owner = Owner(project_id="p", scorer_id=str(hash(code)), version="1")
+
+    def lend(end: socket.socket) -> None:
+        assert broker is not None
+        broker.serve(end, scorer_id="one", models=program.models)
+
+    records = [{"input": MODEL}, {"input": OTHER}, {"input": MODEL}]
+    ran = sandboxes.run(owner, program, records, lend if broker else None)
+    assert [one.ended for one in ran] == [Ended.OK] * 3, ran
+    return [one.value for one in ran]
+
+
+@pytest.mark.parametrize(
+    ("runtime", "code"), [(Runtime.PYTHON, PYTHON), (Runtime.NODE, JAVASCRIPT)]
+)
+def test_code_in_a_jail_reaches_the_models_that_it_may_use_and_no_others(
+    fake, sandboxes, runtime, code
+):
+    lent = said(sandboxes, runtime, code, broker_to(fake))
+    alone = said(sandboxes, runtime, code, None)
+
+    assert [one["metadata"]["said"] for one in lent] == [
+        "as you say", "model_not_allowed", "as you say",
+    ]
+    assert [one["metadata"]["said"] for one in alone] == ["no_models"] * 3
+    assert [call.key for call in fake.calls] == [KEY, KEY]
+
+
+def test_code_in_a_jail_finds_no_key(fake, sandboxes):
+    assert said(sandboxes, Runtime.PYTHON, WANTS_THE_KEY, broker_to(fake)) == [
+        {"score": False}
+    ] * 3
+
+
+OPENAI = """
+import importlib.util, json, os, sys
+os.dup2(int(sys.argv[1]), 4)
+spec = importlib.util.spec_from_file_location("llm", sys.argv[2])
+llm = importlib.util.module_from_spec(spec)
+sys.modules["llm"] = llm
+spec.loader.exec_module(llm)
+llm.offer()
+from tallyard.llm import openai_client
+import openai
+client = openai_client()
+hello = [{"role": "user", "content": "hello"}]
+chat = client.chat.completions.create(model="gpt-4o-mini", messages=hello)
+response = client.responses.create(model="gpt-4o-mini", input="hello")
+try:
+    client.chat.completions.create(model="gpt-4o", messages=hello)
+except openai.PermissionDeniedError as error:
+    refused = error.code
+print(json.dumps([chat.choices[0].message.content, response.output_text, refused]))
+"""
+
+
+def test_the_openai_package_works_over_the_same_descriptor(fake):
+    ours, theirs = socket.socketpair()
+    serving = threading.Thread(
+        target=broker_to(fake).serve, args=(ours,),
+        kwargs={"scorer_id": "one", "models": (MODEL,)},
+    )
+    serving.start()
+
+    done = subprocess.run(
+        [sys.executable, "-c", OPENAI, str(theirs.fileno()), llm.__file__],
+        pass_fds=[theirs.fileno()], capture_output=True, check=False, timeout=60,
+    )
+
+    theirs.close()
+    serving.join(10)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == ["as you say", "as you say", "model_not_allowed"]
