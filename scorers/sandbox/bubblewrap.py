@@ -42,7 +42,9 @@ def command(place: Place, binds: Sequence[Bind], *, filter_fd: int) -> list[str]
         *_bound(shown),
         "--proc", "/proc",
         "--dev", "/dev",
-        *_tmpfs("/dev/shm", _SMALL_BYTES), "--remount-ro", "/dev",  # noqa: S108 the jail's own
+        *_tmpfs("/dev/shm", _SMALL_BYTES),  # noqa: S108 the jail's own
+        # Where a jail is its user's own, so is what it may write: each mount is closed by itself.
+        "--remount-ro", "/dev/shm", "--remount-ro", "/dev",  # noqa: S108
         *_tmpfs("/tmp", _SMALL_BYTES), "--remount-ro", "/",  # noqa: S108 the jail's own
         *(_powers_of_root() if as_root else _mapped_user()),
         "--seccomp", str(filter_fd),
