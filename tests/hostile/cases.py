@@ -98,7 +98,8 @@ PYTHON = (
     case("result_out_of_range", REFUSED, variants=7),
     case("result_types", REFUSED, variants=17),
     case("result_nul_and_surrogates", REFUSED, variants=6),
-    case("result_spoof_two_frames", REFUSED, TOO_LARGE, KILLED, variants=13),
+    case("result_spoof_two_frames", REFUSED, TOO_LARGE, KILLED, variants=12),
+    case("result_spoof_own_words", REFUSED, OK, TOO_LARGE),
     case("result_spoof_envelope", REFUSED, OK, variants=5),
     case("result_promises_gigabytes", REFUSED, TOO_LARGE, KILLED, TIMEOUT, variants=3),
     case("frames_before_ready", REFUSED, NO_RESULT),
@@ -143,6 +144,8 @@ JAVASCRIPT = (
     case("worker_thread_bomb", DIED),
     case("prototype_pollution", QUIET, BAD_RESULT, scores_itself=True),
     case("result_fd_spoof", REFUSED, TOO_LARGE, KILLED, variants=12),
+    # It may end itself by that, after the one answer: then it has chosen its own score.
+    case("result_every_fd", REFUSED, OK, KILLED, NO_RESULT, TIMEOUT, scores_itself=True),
     case("result_nan", REFUSED, OK, variants=18),
     case("process_exit_hooks", DIED, variants=6),
     case("native_addon", QUIET, KILLED, variants=2),

