@@ -79,7 +79,7 @@ async def score_classified(
             answer = await judge.complete(request, classifier.params)
         try:
             chosen = _read(answer, classifier)
-        except (LookupError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError, RecursionError) as error:
             raise BadResult(
                 f"{name} found no choice in the judge's answer "
                 f"({type(error).__name__}: {judge.excerpt(str(error))}): "
@@ -137,7 +137,8 @@ def _request(classifier: Classifier, messages: list[Json], model: str) -> JsonOb
 
 
 def _read(answer: JsonObject, classifier: Classifier) -> Chosen:
-    """The choice in a chat completion. Raises LookupError, TypeError or ValueError."""
+    """The choice in a chat completion. Raises LookupError, TypeError, ValueError, or
+    RecursionError for arguments nested too deeply."""
     match answer:
         case {
             "choices": [

@@ -357,6 +357,10 @@ async def _bad_arguments(_judge, _request, path, body, _parameters):
     return _json(_tool_call(path, body, '{"choice": '))
 
 
+async def _deep_arguments(_judge, _request, path, body, _parameters):
+    return _json(_tool_call(path, body, "[" * 200_000))
+
+
 async def _empty_choices(_judge, _request, path, body, _parameters):
     if path == "/responses":
         return _json({"id": "resp_1", "model": body["model"], "output": []})
@@ -436,6 +440,7 @@ BEHAVIOURS: dict[str, Behave] = {
     "list_body": _list_body,
     "unknown_choice": _unknown_choice,
     "bad_arguments": _bad_arguments,
+    "deep_arguments": _deep_arguments,
     "empty_choices": _empty_choices,
     "refusal": _refusal,
     "nan": _nan,
