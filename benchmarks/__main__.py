@@ -12,12 +12,22 @@ import signal
 import sys
 import tempfile
 import threading
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from benchmarks.coded import (
+    CodeTurn,
+    alone,
+    cold_start_ms,
+    idle_mb,
+    javascript_loop,
+    pipeline,
+    python_loop,
+)
 from benchmarks.contestants import (
     ROWS_EACH,
     Turn,
@@ -41,8 +51,9 @@ from benchmarks.naive_stack import Naive, running_naive
 from benchmarks.report import Report
 from benchmarks.stack import Stack, running_stack
 from benchmarks.waiting import deadline
+from scorers.sandbox.model import Isolation
 
-NAMES = ("http", "drain", "latency", "judged", "memory")
+NAMES = ("http", "drain", "latency", "judged", "coded", "memory")
 BASELINED = frozenset({"http", "drain", "latency"})
 WARM_SPANS = 2_000
 NAIVE_SHARE = 5
@@ -196,6 +207,27 @@ def _judged(bench: Bench) -> None:
     bench.report.judged(turns)
 
 
+def _coded(bench: Bench) -> None:
+    stack, count = bench.stack, bench.options.spans // 2 // ROWS_EACH * ROWS_EACH
+    turns: dict[str, list[CodeTurn]] = defaultdict(list)
+    for number in range(1, bench.options.repeat + 1):
+        turns["python, loop"].append(python_loop())
+        turns["python, pipeline"].append(
+            pipeline(stack, count, runtime="python", seed=number)
+        )
+        turns["typescript, loop"].append(javascript_loop())
+        turns["typescript, pipeline"].append(
+            pipeline(stack, count, runtime="node", seed=number)
+        )
+        for name, isolation, is_bare in (
+            ("python, alone", Isolation.BATCH, True),
+            ("python, alone, isolated", Isolation.RECORD, True),
+            ("+ autoevals, alone, isolated", Isolation.RECORD, False),
+        ):
+            turns[name].append(alone(stack, isolation=isolation, is_bare=is_bare))
+    bench.report.coded(dict(turns), cold_start_ms(stack), idle_mb(stack))
+
+
 def _after_load(stack: Stack) -> Memory:
     tallyard_http(stack, WARM_SPANS * 5, seed=0)
     threading.Event().wait(IDLE_S)
@@ -208,6 +240,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 BENCHMARKS: dict[str, Callable[[Bench], None]] = {
     "http": _http, "drain": _drain, "latency": _latency, "judged": _judged,
+    "coded": _coded,
 }
 
 if __name__ == "__main__":

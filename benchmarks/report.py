@@ -13,6 +13,7 @@ from statistics import median
 
 import orjson
 
+from benchmarks.coded import CodeTurn
 from benchmarks.contestants import Turn
 from benchmarks.judged import JudgeTurn
 from benchmarks.latency import Delays
@@ -22,6 +23,12 @@ RESULTS = Path(__file__).parent / "results"
 MB_MOST = 700.0
 READABLE_MS_MOST = 100.0
 JUDGE_SHARE_LEAST = 0.85
+CODE_PER_S_LEAST = {
+    "python, pipeline": 4000.0, "typescript, pipeline": 1500.0,
+    "python, alone, isolated": 200.0, "+ autoevals, alone, isolated": 100.0,
+}
+COLD_START_MS_MOST = 600.0
+IDLE_SANDBOX_MB_MOST = 50.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +129,25 @@ class Report:
                 self.say(f"            processor time, us a call: {used}")
         share = median(turn.share for turn in turns["tallyard"])
         self._hold("Judge calls, share of the ideal", share, least=JUDGE_SHARE_LEAST)
+
+    def coded(
+        self, turns: dict[str, list[CodeTurn]], cold_ms: Sequence[float], idle_mb: float
+    ) -> None:
+        """Records a second of users' code; the loops without walls are the baselines."""
+        self.measured["coded"] = {"turns": turns, "cold_start_ms": cold_ms, "idle_mb": idle_mb}
+        self.say("\nUsers' code, records a second (alone: a second of processor time)")
+        for contender, each in turns.items():
+            rates = [turn.per_s for turn in each]
+            spread = f"{min(rates):,.0f} .. {max(rates):,.0f}"
+            self.say(f"  {contender:<28} {median(rates):>11,.0f} /s   ({spread})")
+            if used := _median_parts([turn.cpu_us for turn in each]):
+                self.say(f"            processor time, us a record: {used}")
+            if (least := CODE_PER_S_LEAST.get(contender)) is not None:
+                self._hold(f"Users' code, /s: {contender}", median(rates), least=least)
+        self._hold(
+            "Cold sandbox to first score, ms", median(cold_ms), most=COLD_START_MS_MOST
+        )
+        self._hold("An idle sandbox, MB", idle_mb, most=IDLE_SANDBOX_MB_MOST)
 
     def finish(self) -> Path:
         """Say the figures, and write all of it to a file."""

@@ -19,6 +19,7 @@ from benchmarks.rows import FILTER
 from ops.children import Child, start, wait_until
 from ops.data_dir import DataDir, RunState
 from ops.example import Api
+from spans.json import JsonObject
 
 READY_S = 120.0
 STOP_S = 20.0
@@ -55,16 +56,39 @@ class Stack:
 
     def project(self, name: str, *, scorer: str) -> str:
         """A new project with one rule; its id."""
-        project_id: str = json.loads(self.api.call("POST", "/v1/project", {"name": name}))["id"]
+        project_id = self._new_project(name)
+        self._rule(project_id, {"type": "global", "name": scorer})
+        return project_id
+
+    def function_project(
+        self, name: str, code: str, *, runtime: str, metadata: JsonObject | None = None
+    ) -> str:
+        """A new project with one rule over a scorer of this code; its id."""
+        project_id = self._new_project(name)
+        version = "20" if runtime == "node" else "3.11"
+        function = json.loads(self.api.call("POST", "/v1/function", {
+            "project_id": project_id, "name": "coded", "slug": "coded",
+            "function_type": "scorer", "metadata": metadata or {},
+            "function_data": {"type": "code", "data": {
+                "type": "inline", "code": code,
+                "runtime_context": {"runtime": runtime, "version": version},
+            }},
+        }))
+        self._rule(project_id, {"type": "function", "id": function["id"]})
+        return project_id
+
+    def _new_project(self, name: str) -> str:
+        return str(json.loads(self.api.call("POST", "/v1/project", {"name": name}))["id"])
+
+    def _rule(self, project_id: str, scorer: JsonObject) -> None:
         online = {
-            "sampling_rate": 1, "scorers": [{"type": "global", "name": scorer}],
-            "apply_to_root_span": True, "btql_filter": FILTER,
+            "sampling_rate": 1, "scorers": [scorer], "apply_to_root_span": True,
+            "btql_filter": FILTER,
         }
         self.api.call("POST", "/v1/project_score", {
-            "project_id": project_id, "name": scorer, "score_type": "online",
+            "project_id": project_id, "name": "rule", "score_type": "online",
             "config": {"online": online},
         })
-        return project_id
 
     def processes(self) -> Iterator[tuple[str, psutil.Process]]:
         """Every process with the name of the unit that it belongs to."""

@@ -86,9 +86,9 @@ def _said_anew(thread: Sequence[Json], messages: Sequence[Json]) -> Sequence[Jso
 
 def _messages(value: Json, *, role: str) -> list[Json]:
     """The messages in a span's input or output: chat messages, choices, or a plain value."""
+    if value is None or value in ("", [], {}):
+        return []
     match value:
-        case None | "" | [] | {}:
-            return []
         case {"messages": list(messages)}:
             return _messages(messages, role=role)
         case {"choices": list(choices)}:

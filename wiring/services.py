@@ -11,14 +11,20 @@ from pydantic import SecretStr
 
 from flows.answering import Answering, Builder, Runner
 from flows.calling import Calls
+from flows.code_scorers import CodeBuilder, CodeScorers
 from flows.function_source import KeptFunctions
 from flows.judged import JudgedScorers
 from flows.judging import Judging
 from flows.match import Matcher
 from flows.runners import InProcess, Judged
+from flows.sandboxed import Sandboxing
 from flows.score import RetryPolicy
 from flows.work import HEAVY, JUDGE, SANDBOX
 from scorers.judge import Judge
+from scorers.sandbox.broker import Broker
+from scorers.sandbox.model import Limits
+from scorers.sandbox.place import Place, Tier, find_place, unavailable
+from scorers.sandbox.pool import Sandboxes
 from spans.clock import Clock, system_clock
 from spans.errors import SetupError
 from store.answers import Answers
@@ -40,6 +46,7 @@ from store.reading import SpanReader
 from store.recent import RecentRows
 from store.rules import Rules
 from store.sandbox_workers import SandboxWorkers
+from store.token_budget import TokenBudgets
 from store.traces import Traces
 from store.upkeep import Retention, Upkeep
 from wiring.bell import Bell
@@ -111,14 +118,68 @@ class Services:
         return Judging(
             store=self.ledger,
             scorers=scorers,
-            policy=RetryPolicy(
-                attempts_max=settings.attempts_max,
-                wait_max_s=settings.backoff_max_s,
-                jitter=lambda: random.uniform(0.5, 1.5),  # noqa: S311 spreads, hides nothing
-            ),
+            policy=self._retry_policy(),
             in_flight_max=settings.judge_in_flight,
             renew_s=settings.lease_s / LEASE_RENEWALS,
             meanwhile=answering.look,
+        )
+
+    def sandbox_place(self) -> Place:
+        """Where users' code is contained. Raises SandboxUnavailable where nothing does that."""
+        settings = self.settings
+        if settings.sandbox == "off":
+            raise unavailable("TALLYARD_SANDBOX is off")
+        packages = settings.scorer_packages_dir
+        has_packages = packages.is_dir()
+        return find_place(
+            tier=Tier.LANDLOCK if settings.sandbox == "landlock" else Tier.BUBBLEWRAP,
+            packages=packages if has_packages else None,
+            preload=("autoevals",) if has_packages else (),
+            bundles=settings.data_dir / "bundles",
+            scratch=settings.data_dir / "scratch",
+        )
+
+    def sandboxing(self, sandboxes: Sandboxes) -> Sandboxing:
+        """What runs users' code, live and for those who wait."""
+        settings = self.settings
+        builder = CodeBuilder(sandboxes=sandboxes, bundles=self.bundles)
+        scorers = CodeScorers(
+            sandboxes, builder, lending=self._lending(),
+            most=Limits(
+                time_s=settings.sandbox_time_max_s, memory_mb=settings.sandbox_memory_max_mb,
+                result_bytes=settings.sandbox_result_bytes_max,
+                log_bytes=settings.sandbox_log_bytes_max,
+            ),
+        )
+        answering = self.answering(SANDBOX, scorers, builder, at_once=settings.sandbox_batches)
+        return Sandboxing(
+            store=self.ledger, functions=KeptFunctions(self.functions), traces=self.traces,
+            scorers=scorers, policy=self._retry_policy(), batches_max=settings.sandbox_batches,
+            renew_s=settings.lease_s / LEASE_RENEWALS, meanwhile=answering.look,
+        )
+
+    def _lending(self) -> Broker | None:
+        """What lends code a model; None where the operator names none."""
+        settings = self.settings
+        named = (settings.sandbox_models or "").split(",")
+        models = frozenset(filter(None, map(str.strip, named)))
+        if not models:
+            return None
+        key = settings.judge_api_key
+        return Broker(
+            base_url=settings.judge_base_url,
+            api_key=key.get_secret_value() if key else None,
+            timeout_s=settings.judge_timeout_s,
+            models=models,
+            tokens_per_call=settings.sandbox_tokens_per_call,
+            budget=TokenBudgets(self.database, per_day=settings.sandbox_tokens_per_day),
+        )
+
+    def _retry_policy(self) -> RetryPolicy:
+        settings = self.settings
+        return RetryPolicy(
+            attempts_max=settings.attempts_max, wait_max_s=settings.backoff_max_s,
+            jitter=lambda: random.uniform(0.5, 1.5),  # noqa: S311 spreads, hides nothing
         )
 
     def answering(

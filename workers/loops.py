@@ -12,9 +12,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol, Self
 
+from flows.function_source import KeptFunctions
 from flows.match import ROWS_PER_CLAIM
+from flows.sandboxed import Sandboxing
 from flows.score import score_heavy
-from flows.work import HEAVY, JUDGE, MATCH, UPKEEP
+from flows.work import HEAVY, JUDGE, MATCH, SANDBOX, UPKEEP
 from spans.errors import Contended, StoreUnavailable
 from wiring.services import Services
 
@@ -35,7 +37,7 @@ def match_until_empty(services: Services) -> str:
     with _Stint(services, MATCH) as stint:
         _answer(services, MATCH)
         _repeat(services, stint, lambda: _match_some(services))
-        for queue in (HEAVY, JUDGE):
+        for queue in (HEAVY, JUDGE, SANDBOX):
             if services.ledger.is_waiting(queue):
                 services.bell.ring(queue)
     return stint.told("rows matched")
@@ -43,11 +45,13 @@ def match_until_empty(services: Services) -> str:
 
 def score_heavy_until_empty(services: Services) -> str:
     """Run slow scorers, a few claims at a time."""
+    functions = KeptFunctions(services.functions)
     with _Stint(services, HEAVY) as stint:
         _answer(services, HEAVY)
         _repeat(
             services, stint,
-            lambda: services.heavy_calls.answer_some() + score_heavy(services.ledger),
+            lambda: services.heavy_calls.answer_some()
+            + score_heavy(services.ledger, functions),
         )
     return stint.told("runs")
 
@@ -60,6 +64,17 @@ def judge_until_empty(services: Services, judge: JudgeRun) -> str:
         services.leases.release_own(JUDGE)
         if services.ledger.is_waiting(JUDGE):
             services.bell.ring(JUDGE)
+    return stint.told("runs")
+
+
+def sandbox_until_empty(services: Services, sandboxing: Sandboxing) -> str:
+    """Run users' code, a few batches at once."""
+    with _Stint(services, SANDBOX) as stint:
+        _answer(services, SANDBOX)
+        stint.done = sandboxing.drain(stop_after_s=STINT_S)
+        services.leases.release_own(SANDBOX)
+        if services.ledger.is_waiting(SANDBOX):
+            services.bell.ring(SANDBOX)
     return stint.told("runs")
 
 

@@ -9,11 +9,21 @@ from __future__ import annotations
 import asyncio
 import threading
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from flows.judging import Judging
 from wiring.services import Services, open_services
 from wiring.settings import read_settings
-from workers.loops import judge_until_empty, match_until_empty, score_heavy_until_empty, tidy_up
+from workers.loops import (
+    judge_until_empty,
+    match_until_empty,
+    sandbox_until_empty,
+    score_heavy_until_empty,
+    tidy_up,
+)
+
+if TYPE_CHECKING:
+    from workers.jails import Jails
 
 
 @dataclass(slots=True)
@@ -22,6 +32,7 @@ class Process:
 
     services: Services | None = None
     judging: Judging | None = None
+    jails: Jails | None = None
     loop: asyncio.AbstractEventLoop | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -44,6 +55,26 @@ def run_judge() -> str:
     return judge_until_empty(_services(), _judge)
 
 
+def run_sandbox() -> str:
+    """What the task `sandbox` does."""
+    jails = prove_sandbox()
+    if jails.sandboxing is None:
+        return jails.sentence
+    return sandbox_until_empty(_services(), jails.sandboxing)
+
+
+def prove_sandbox() -> Jails:
+    """This process's sandboxes, proved at the first call."""
+    services = _services()
+    with PROCESS.lock:
+        if PROCESS.jails is None:
+            # 5 MB that the other workers do without.
+            from workers.jails import Jails  # noqa: PLC0415
+
+            PROCESS.jails = Jails(services)
+        return PROCESS.jails
+
+
 def run_upkeep() -> str:
     """What the task `upkeep` does."""
     return tidy_up(_services())
@@ -51,18 +82,22 @@ def run_upkeep() -> str:
 
 def forget() -> None:
     """Leave to the parent what is the parent's; called in each process as it begins."""
-    PROCESS.services = PROCESS.judging = PROCESS.loop = None
+    PROCESS.services = PROCESS.judging = PROCESS.loop = PROCESS.jails = None
 
 
-def stop_judging() -> None:
-    """Give calls under way up, not wait for them: their claims go back, and no worker has
-    died of them."""
+def stop_waiting() -> None:
+    """Give calls and runs under way up, not wait for them: their claims go back, and no worker
+    has died of them."""
     if PROCESS.judging is not None:
         PROCESS.judging.stopping.set()
+    if PROCESS.jails is not None and PROCESS.jails.sandboxing is not None:
+        PROCESS.jails.sandboxing.stopping.set()
 
 
 def close() -> None:
-    """Close the connections."""
+    """End the sandboxes and close the connections."""
+    if PROCESS.jails is not None:
+        PROCESS.jails.close()
     if PROCESS.services is not None:
         PROCESS.services.close()
 

@@ -7,12 +7,14 @@ begins, in the parent, so that its children share the memory.
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from celery.signals import (
     setup_logging,
     worker_init,
     worker_process_init,
     worker_process_shutdown,
+    worker_ready,
     worker_shutdown,
     worker_shutting_down,
 )
@@ -21,7 +23,11 @@ from wiring.collecting import set_up_collecting
 from wiring.logs import set_up_logging
 from wiring.settings import read_settings
 
+if TYPE_CHECKING:
+    from celery.worker.consumer import Consumer
+
 PROCESS = "workers.process"
+SANDBOX = "sandbox"
 
 
 @setup_logging.connect
@@ -41,9 +47,18 @@ def _begin(**_: object) -> None:
     import_module(PROCESS).forget()
 
 
+@worker_ready.connect
+def _prove_sandbox(sender: Consumer, **_: object) -> None:
+    """One that cannot contain must not take a ring that another could answer."""
+    if SANDBOX in sender.app.amqp.queues.consume_from:
+        jails = import_module(PROCESS).prove_sandbox()
+        if jails.sandboxing is None:
+            sender.cancel_task_queue(SANDBOX)
+
+
 @worker_shutting_down.connect
-def _stop_judging(**_: object) -> None:
-    import_module(PROCESS).stop_judging()
+def _stop_waiting(**_: object) -> None:
+    import_module(PROCESS).stop_waiting()
 
 
 @worker_process_shutdown.connect

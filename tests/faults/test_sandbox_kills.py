@@ -1,0 +1,138 @@
+"""Whatever dies while users' code runs, each span gets one outcome, and the right one."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+
+import psutil
+import pytest
+from checker import number, query
+from stack import Stack
+
+SEED = 31
+ROWS = 400
+KILLS = 4
+QUIET_S = 60.0
+HELD = "select count(*) from outcome where owner is not null and queue = 'sandbox'"
+UNSETTLED = """
+    select (select count(*) from outcome where state = 'pending')
+         + (select count(*) from outbox where matched_at is null)
+"""
+SLOW = """
+    import time
+    def handler(output):
+        time.sleep(0.004)
+        return output / 1000
+"""
+
+
+def jailed(stack: Stack) -> dict[str, list[psutil.Process]]:
+    """The processes of the worker's sandboxes, by what they are."""
+    found: dict[str, list[psutil.Process]] = {"bwrap": [], "zygote": [], "child": []}
+    worker = psutil.Process(stack.children["sandbox"].process.pid)
+    for process in worker.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            parent = process.parent()
+            if process.name() == "bwrap":
+                found["bwrap"].append(process)
+            elif parent is not None and parent.name() == "bwrap":
+                found["zygote"].append(process)
+            elif not process.children():
+                found["child"].append(process)
+    return found
+
+
+@pytest.mark.parametrize("victim", ["bwrap", "zygote", "child", "worker"])
+def test_a_kill_in_the_middle_of_a_batch_loses_and_doubles_nothing(
+    make_stack: Callable[..., Stack], victim: str
+) -> None:
+    stack = make_stack(attempts_max="20", backoff_max_s="0.5")
+    stack.start("api", "match", "sandbox", "beat")
+    project = stack.project()
+    function = stack.function(project, SLOW, slug="share")
+    rule = stack.function_rule(project, {"id": function["id"]})
+    dice = random.Random(SEED)
+    killed = 0
+    ids: list[str] = []
+    for begin in range(0, ROWS, 100):
+        ids += stack.insert(
+            project,
+            *({"output": begin + one, "metrics": {"end": 1.0}} for one in range(100)),
+        )
+        killed += kill(stack, victim, dice)
+        stack.start("sandbox")
+    assert killed >= KILLS - 1   # a child may end by itself just then
+
+    stack.wait_until(
+        lambda: number(stack.database_url, UNSETTLED) == 0, deadline_s=QUIET_S, what="quiet"
+    )
+    stack.ok("POST", f"/v1/project_logs/{project}/outcomes/retry", {})
+    stack.wait_until(
+        lambda: number(stack.database_url, UNSETTLED) == 0, deadline_s=QUIET_S, what="quiet"
+    )
+
+    outcomes = query(
+        stack.database_url,
+        "select subject_id, state, error_class, scores -> 0 -> 'score' as score from outcome "
+        "where origin_id = %s", rule,
+    )
+    assert sorted(one["subject_id"] for one in outcomes) == sorted(ids)
+    wrong = [
+        one for one in outcomes
+        if one["score"] != ids.index(one["subject_id"]) / 1000
+        # What ends a child from outside looks like what a scorer does to itself.
+        and not (victim == "child" and one["error_class"] == "killed")
+    ]
+    assert wrong == []
+    shown = {row["id"]: row["scores"] for row in stack.rows(project) if row["id"] in set(ids)}
+    right = [one for one in outcomes if one["state"] == "completed"]
+    assert all(shown[one["subject_id"]] == {"share": one["score"]} for one in right)
+
+
+def kill(stack: Stack, victim: str, dice: random.Random) -> int:
+    """SIGKILL, once the worker holds something and the victim is there."""
+
+    def victims() -> list[psutil.Process]:
+        if not number(stack.database_url, HELD):
+            return []
+        found = jailed(stack)
+        if victim == "worker":
+            worker = psutil.Process(stack.children["sandbox"].process.pid)
+            return [worker] if found["child"] else []
+        return found[victim] if found["child"] else []
+
+    (chosen,) = dice.sample(
+        stack.wait_until(victims, deadline_s=30, what=f"a {victim} at work"), 1
+    )
+    if victim == "worker":
+        stack.kill("sandbox")
+        return 1
+    with suppress(ProcessLookupError):
+        os.kill(chosen.pid, signal.SIGKILL)
+        return 1
+    return 0
+
+
+def test_a_killed_worker_leaves_no_process_behind(
+    make_stack: Callable[..., Stack]
+) -> None:
+    stack = make_stack()
+    stack.start("api", "match", "sandbox", "beat")
+    project = stack.project()
+    function = stack.function(project, SLOW)
+    stack.function_rule(project, {"id": function["id"]})
+    stack.insert(project, *({"output": 1, "metrics": {"end": 1.0}} for _ in range(200)))
+    stack.wait_until(lambda: jailed(stack)["child"], deadline_s=30, what="a child at work")
+    family = psutil.Process(stack.children["sandbox"].process.pid).children(recursive=True)
+
+    stack.kill("sandbox")
+
+    assert family
+    stack.wait_until(
+        lambda: not [one for one in family if one.is_running()], deadline_s=10,
+        what="the sandbox's processes to end",
+    )

@@ -1,0 +1,80 @@
+"""The sandboxes of a worker: proved before the first is used, and let go when idle.
+
+A worker that cannot contain says why on `/health/ready` and in the metrics, and takes no code.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+
+from flows.sandboxed import Sandboxing
+from scorers.sandbox.pool import Sandboxes
+from scorers.sandbox.selftest import prove
+from spans.errors import SandboxUnavailable, TransientError
+from store.sandbox_workers import SandboxWorker
+from wiring.services import Services
+
+logger = logging.getLogger(__name__)
+
+SEEN_S = 15.0
+"""How often a worker says that it is there, and looks for sandboxes that nobody uses."""
+
+
+class Jails:
+    """This process's sandboxes, if it can contain anything; `sentence` says why it cannot."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._stopped = threading.Event()
+        self._sandboxes: Sandboxes | None = None
+        self.sandboxing: Sandboxing | None = None
+        self._told = self._prove()
+        self.sentence = self._told.sentence
+        if self._told.is_ok:
+            logger.info("sandbox: %s contains what it should", self._told.tier)
+        else:
+            logger.error("%s", self.sentence)
+        threading.Thread(target=self._keep, name="jails", daemon=True).start()
+
+    def close(self) -> None:
+        """End every sandbox, and say that this worker is gone."""
+        self._stopped.set()
+        if self._sandboxes is not None:
+            self._sandboxes.close()
+        try:
+            self._services.sandbox_workers.gone()
+        except TransientError as error:
+            logger.warning("sandbox: %s; the others will notice in a minute", error)
+
+    def _prove(self) -> SandboxWorker:
+        host = socket.gethostname()
+        try:
+            place = self._services.sandbox_place()
+        except SandboxUnavailable as error:
+            return SandboxWorker(
+                host=host, tier=None, is_ok=False, sentence=str(error), probes={}
+            )
+        proof = prove(place)
+        if proof.ok:
+            settings = self._services.settings
+            self._sandboxes = Sandboxes(
+                place, kept=settings.sandbox_kept, idle_s=settings.sandbox_idle_s
+            )
+            self.sandboxing = self._services.sandboxing(self._sandboxes)
+        return SandboxWorker(
+            host=host, tier=proof.tier, is_ok=proof.ok, sentence=proof.sentence,
+            probes=proof.probes,
+        )
+
+    def _keep(self) -> None:
+        while True:
+            try:
+                self._services.sandbox_workers.seen(self._told)
+            except TransientError as error:
+                logger.warning("sandbox: %s; told later that this worker is there", error)
+            if self._stopped.wait(SEEN_S):
+                return
+            if self._sandboxes is not None:
+                self._sandboxes.let_go_idle()
