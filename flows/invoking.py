@@ -66,11 +66,11 @@ class Functions:
         project = self.projects.project_named(principal.org_id, name)
         if project is None or principal.project_id not in {None, project.id}:
             raise NotFound(f"there is no project {name!r}")
-        function = self.store.named(
-            principal.org_id, project.id, slug, _version(asked.get("version"))
-        )
+        version = _version(asked.get("version"))
+        function = self.store.named(principal.org_id, project.id, slug, version)
         if function is None:
-            raise NotFound(f"the project {name!r} has no function {slug!r}")
+            at = "" if version is None else f" at version {version}"
+            raise NotFound(f"the project {name!r} has no function {slug!r}{at}")
         return function.as_version()
 
     async def _unsaved(self, body: FunctionBody) -> FunctionVersion:

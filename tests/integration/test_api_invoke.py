@@ -216,6 +216,137 @@ def test_many_at_once_do_not_wait_for_each_other(stack: Stack, project: str) -> 
     assert time.monotonic() - begin < 8
 
 
+# --- code
+
+
+CODE = """
+import sys
+
+def handler(input, output, tags=None):
+    print("seen", output)
+    print("aside", file=sys.stderr)
+    match input:
+        case "several":
+            return [{"name": "first", "score": 1}, {"name": "second", "score": 0.5}]
+        case "none":
+            return None
+        case "raise":
+            raise ValueError("not this one")
+        case "spin":
+            while True:
+                pass
+        case "order":
+            return {"score": 1, "metadata": {"keys": list(output)}}
+    return len(output) / 10
+"""
+
+
+def inline(code: str, **arguments: Any) -> dict[str, Any]:
+    """Python that is given whole."""
+    return {
+        "inline_context": {"runtime": "python", "version": "3.11"}, "code": code,
+        "name": "mine", "input": arguments,
+    }
+
+
+def test_code_that_is_given_whole(stack: Stack) -> None:
+    def result(given: str, output: Any = "four") -> Any:
+        answer = invoke(stack, inline(CODE, input=given, output=output))
+        assert answer.status == 200, answer.body
+        return answer.json
+
+    assert result("length") == {"name": "mine", "score": 0.4}
+    assert result("several") == [
+        {"name": "first", "score": 1.0}, {"name": "second", "score": 0.5}
+    ]
+    assert result("none") is None
+    assert result("order", {"z": 1, "a": 2})["metadata"] == {"keys": ["z", "a"]}
+
+
+def test_what_code_does_wrong_is_told(stack: Stack) -> None:
+    raised = invoke(stack, inline(CODE, input="raise", output="o"))
+    assert raised.status == 500
+    assert "ValueError: not this one" in raised.error
+    assert raised.json["error"]["class"] == "error"
+
+    body = {
+        "name": "spins", "slug": "spins", "function_type": "scorer",
+        "function_data": {"type": "code", "data": {
+            "type": "inline", "code": CODE, "runtime_context": {"runtime": "python"},
+        }},
+        "metadata": {"sandbox": {"time_s": 0.5}},
+    }
+    spun = invoke(stack, {"function": body, "input": {"input": "spin", "output": "o"}})
+    assert (spun.status, spun.json["error"]["class"]) == (500, "timeout")
+
+    broken = invoke(stack, inline("def handler(:\n", input=1))
+    assert broken.status == 422
+    assert broken.json["error"]["class"] == "invalid_source"
+    assert broken.json["error"]["line"] == 1
+
+
+def test_a_stream_carries_what_code_printed(stack: Stack) -> None:
+    told = invoke(stack, {**inline(CODE, input="x", output="four"), "stream": True})
+    console, delta, done = events(told)
+    assert console[0] == "console"
+    assert set(json.loads(console[1])["message"].split("\n")) >= {"seen four", "aside"}
+    assert json.loads(delta[1]) == {"name": "mine", "score": 0.4}
+    assert done[0] == "done"
+
+
+def test_two_versions_of_code_are_compared(stack: Stack, project: str) -> None:
+    def put(code: str) -> Any:
+        data = {"type": "inline", "code": code, "runtime_context": {"runtime": "python"}}
+        return stack.ok("PUT", "/v1/function", {
+            "project_id": project, "name": "long", "slug": "long", "function_type": "scorer",
+            "function_data": {"type": "code", "data": data},
+        })
+
+    old = put("def handler(output): return len(output) > 3")
+    new = put("def handler(output, trace): return len(trace.get_spans()) > 1")
+    for n in range(120):
+        stack.insert(project, span(f"row {n}", output="long" if n % 2 else "no"))
+
+    told = stack.ok("POST", f"/v1/function/{old['id']}/diff", {
+        "from": old["_xact_id"], "to": new["_xact_id"], "last": 200,
+    })
+    # More rows than one call carries; each is a trace of its own.
+    assert (told["rows"], told["agreement"], len(told["flips"])) == (120, 0.5, 60)
+    assert told["cost"]["to"]["errors"] == 0
+
+
+# --- who answers, and when nobody does
+
+
+def test_a_call_outlives_the_worker_that_took_it(own_stack: Stack) -> None:
+    own_stack.start("api", "judge", "beat")
+    asked = {
+        "inline_prompt": PROMPT, "input": {"input": "judge!ok;delay=1.5 ", "output": "o"},
+    }
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(invoke, own_stack, asked)
+        own_stack.wait_until(lambda: attempts(own_stack) == [1], deadline_s=20)
+        own_stack.kill("judge")
+        own_stack.start("judge")
+        assert waiting.result(timeout=60).json["score"] == 1
+    assert attempts(own_stack) == [2]
+
+
+def test_a_queue_without_workers_is_told(own_stack: Stack) -> None:
+    own_stack.environment["TALLYARD_INVOKE_TIMEOUT_S"] = "1"
+    own_stack.start("api")
+    answer = invoke(own_stack, {**EXACT, "input": {"output": "o", "expected": "o"}})
+    assert (answer.status, answer.json["error"]["class"]) == (503, "no_worker")
+    assert "heavy" in answer.error
+
+
+def attempts(stack: Stack) -> list[int]:
+    """How often workers took each call."""
+    with stack._database.cursor() as cursor:
+        cursor.execute("select attempts from invocation order by created")
+        return [count for (count,) in cursor]
+
+
 # --- tests
 
 
