@@ -48,6 +48,7 @@ class Upkeep:
             "judge_answer", "request_sha256", "created", keep.judge_cache_days * 86400
         )
         dropped += sum(self._drop_of_deleted_projects(table) for table in DATA_TABLES)
+        dropped += self._drop_unused_bundles()
         self._drop_empty_projects()
         return dropped
 
@@ -67,6 +68,17 @@ class Upkeep:
                    where project.deleted_at is not null limit {PIECE}))""",
             (),
         )
+
+    def _drop_unused_bundles(self) -> int:
+        """Those that no function was made of within a day: uploads that were given up."""
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                """delete from bundle where created < now() - interval '1 day'
+                      and id::text not in (
+                        select function_data #>> '{data,bundle_id}' from function_version
+                         where function_data #>> '{data,bundle_id}' is not null)"""
+            )
+            return cursor.rowcount
 
     def _drop_empty_projects(self) -> None:
         with self._database.cursor() as cursor:

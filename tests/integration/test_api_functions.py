@@ -672,3 +672,82 @@ rules:
     refused = stack.tallyard("rules", "apply", str(file))
     assert refused.returncode != 0
     assert "no function 'nobody'" in refused.stderr
+
+
+# --- code
+
+
+def code(project: str, source: str, runtime: str = "python", **fields: Any) -> dict[str, Any]:
+    context = {"runtime": runtime, "version": "3.11" if runtime == "python" else "20"}
+    data = {"type": "inline", "runtime_context": context, "code": source}
+    return alias(project, function_data={"type": "code", "data": data}, **fields)
+
+
+def test_code_is_looked_at_once_and_runs_for_a_rule(stack: Stack, project: str) -> None:
+    source = "def handler(output, expected):\n    return len(output) / len(expected)\n"
+    made = make(stack, code(project, source, name="Length"))
+    assert made["function_data"]["data"]["code"] == source
+    stack.ok("POST", "/v1/project_score", rule_over(project, made))
+    assert log(stack, project, "a", output="x", expected="four")["scores"] == {"Length": 0.25}
+    stopped = stack.ok("PATCH", f"/v1/function/{made['id']}", {
+        "metadata": {"sandbox": {"isolation": "record", "time_s": 1}}})
+    assert stopped["_xact_id"] != made["_xact_id"]
+    assert log(stack, project, "b", output="xx", expected="four")["scores"] == {"Length": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("runtime", "source", "line"),
+    [
+        ("python", "def handler(output):\n    return (1\n", 2),
+        ("python", "x = 1\ndef handler(:\n", 2),
+        ("python", "\ufeffdef handler(output)\n    return 1", 1),
+        ("python", "def handler(output):\n\treturn 1\n        return 2", 3),
+        ("python", "def handler(output):\n    return '\0'", 2),
+        ("python", "x = 1\n", None),
+        ("python", "#" * (2**20 + 1), None),
+        ("node", "export function handler({output}: {output: string}) {\n  return (1;\n}", 2),
+        ("node", "const a: number = 1;", None),
+        ("node", "import fs from 'node:fs';\nexport const handler = () => fs.rmSync('/');", 1),
+        ("node", "export const handler = () => <div/>;", 1),
+    ],
+)
+def test_source_that_is_no_scorer_is_refused_where_it_is_wrong(
+    stack: Stack, project: str, runtime: str, source: str, line: int | None
+) -> None:
+    answer = stack.http("PUT", "/v1/function", code(project, source, runtime))
+    assert answer.status == 422, answer.body
+    error = answer.json["error"]
+    assert error["class"] == "invalid_source"
+    if line is not None:
+        assert error["line"] == line
+    pushed_one = pushed(stack, code(project, source, runtime))
+    assert pushed_one.status == 422
+    assert "functions[0]" in pushed_one.error
+    assert listed(stack, f"project_id={project}") == []
+
+
+def test_nothing_of_a_source_is_run_when_it_is_looked_at(
+    stack: Stack, project: str, tmp_path: Path
+) -> None:
+    canary = tmp_path / "canary"
+    tmp_path.chmod(0o777)
+    touch = f"open({str(canary)!r}, 'w')"
+    make(stack, code(project, (
+        f"{touch}\n"
+        f"def decorated(f):\n    {touch}\n    return f\n\n"
+        f"class C({touch}.__class__): x = {touch}\n\n"
+        f"@decorated\ndef handler(output, a={touch}):\n    return 1\n"
+    )))
+    make(stack, code(project, "while (true) {}\nexport const handler = () => 1;", "node"))
+    assert not canary.exists()
+
+
+def test_typescript_runs_for_a_rule(stack: Stack, project: str) -> None:
+    source = (
+        "interface Args { output: string; expected: string }\n"
+        "export async function handler({ output, expected }: Args): Promise<number> {\n"
+        "  return output === expected ? 1 : 0;\n}\n"
+    )
+    made = make(stack, code(project, source, "node", name="Same"))
+    stack.ok("POST", "/v1/project_score", rule_over(project, made))
+    assert log(stack, project, "a")["scores"] == {"Same": 1}
