@@ -14,6 +14,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
 
 from scorers.execution import Execution
 from scorers.sandbox.llm_calls import CHAT, EMBEDDINGS, RESPONSES, Refused, admitted
@@ -250,9 +251,16 @@ async def _answer(raw: _Raw, lending: _Lending) -> tuple[int, JsonObject]:
     except Refused as error:
         return error.status, _error(error.code, str(error))
     except TallyardError as error:
-        # The operator's endpoint is no scorer's business; what the model's server said is.
-        message = str(error).replace(lending.broker.base_url.rstrip("/"), "")
-        return _STATUS_OF.get(type(error), 502), _error(error.error_class(), message)
+        told = _told(error, lending.broker.base_url)
+        return _STATUS_OF.get(type(error), 502), _error(error.error_class(), told)
+
+
+def _told(error: TallyardError, base_url: str) -> str:
+    """What the model's server said is a scorer's business; where that stands is not."""
+    if isinstance(error, Timeout | JudgeUnavailable):
+        return "the model's endpoint is away, failing, or too slow: try again later"
+    host = urlsplit(base_url).hostname or ""
+    return str(error).replace(base_url.rstrip("/"), "").replace(host, "the endpoint")
 
 
 def _parsed(raw: _Raw) -> _Request:

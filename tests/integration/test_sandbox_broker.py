@@ -352,6 +352,20 @@ def test_the_key_is_nowhere_but_in_the_header(fake, scorer):
     assert KEY not in repr(broker_to(fake))
 
 
+def test_a_scorer_reads_what_the_server_said_and_not_where_it_stands(fake):
+    fake.then("400;message=no_such_model")
+    scorer = Scorer(broker_to(fake))
+    away = Scorer(broker_to(fake, base_url="http://127.0.0.1:9/v1"))
+
+    refused, unreachable = scorer.ask(ASKED), away.ask(ASKED)
+
+    assert "no_such_model" in refused[1]["error"]["message"]
+    assert code(unreachable) == (502, "judge_unavailable")
+    assert "127.0.0.1" not in json.dumps([refused, unreachable])
+    scorer.leave()
+    away.leave()
+
+
 @pytest.mark.parametrize(
     ("behaviour", "status"), [("hang", 504), ("reset", 502), ("huge", 502), ("redirect", 502)]
 )
