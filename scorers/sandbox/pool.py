@@ -10,8 +10,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from threading import Lock
 
-import orjson
-
 from scorers.sandbox.bubblewrap import BUNDLE
 from scorers.sandbox.cgroup import Cgroups, find_home
 from scorers.sandbox.exchange import Broker, Lost, Transcript, exchange
@@ -102,7 +100,7 @@ class Sandboxes:
                 said = exchange(
                     jail.control,
                     job,
-                    orjson.dumps(asked),
+                    encoded(asked),
                     count=1,
                     limits=limits,
                     cgroup=cgroup,
