@@ -11,6 +11,7 @@ import asyncio
 import json
 import socket
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
@@ -27,6 +28,7 @@ from spans.errors import (
     StoreUnavailable,
     TallyardError,
     Timeout,
+    TransientError,
 )
 from spans.json import JsonObject
 from spans.scoring import Usage
@@ -152,13 +154,15 @@ class _Lending:
             self.execution.calls += 1
             answer = await self.endpoint.post(call.path, call.body)
             self.execution.count(answer, call.model)
-            spent = self._spent() - before
+            # An endpoint that counts nothing is taken to have needed all.
+            spent = self._spent() - before or reserved
         except (RateLimited, JudgeRefused):
             spent = 0
             raise
         finally:
             if spent < reserved:
-                self.broker.budget.give_back(self.scorer_id, reserved - spent)
+                with suppress(TransientError):   # then it stays taken
+                    self.broker.budget.give_back(self.scorer_id, reserved - spent)
         return answer
 
     def _spent(self) -> int:
@@ -250,6 +254,8 @@ async def _answer(raw: _Raw, lending: _Lending) -> tuple[int, JsonObject]:
         return 200, await lending.answer(_parsed(raw))
     except Refused as error:
         return error.status, _error(error.code, str(error))
+    except RecursionError:
+        return 400, _error("invalid_request_error", "the body is nested too deeply")
     except TallyardError as error:
         told = _told(error, lending.broker.base_url)
         return _STATUS_OF.get(type(error), 502), _error(error.error_class(), told)
@@ -257,8 +263,8 @@ async def _answer(raw: _Raw, lending: _Lending) -> tuple[int, JsonObject]:
 
 def _told(error: TallyardError, base_url: str) -> str:
     """What the model's server said is a scorer's business; where that stands is not."""
-    if isinstance(error, Timeout | JudgeUnavailable):
-        return "the model's endpoint is away, failing, or too slow: try again later"
+    if not isinstance(error, RateLimited | JudgeRefused | BadResult):
+        return "the model is away, failing, or too slow: try again later"
     host = urlsplit(base_url).hostname or ""
     return str(error).replace(base_url.rstrip("/"), "").replace(host, "the endpoint")
 

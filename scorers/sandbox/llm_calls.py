@@ -39,8 +39,8 @@ _REASONING_PREFIXES = ("gpt-5", "o1", "o3", "o4")
 # No `id`: an item that has nothing else is one that was stored before, by anybody.
 _ITEM_FIELDS = frozenset({"type", "role", "content", "name", "refusal", "tool_calls",
                           "tool_call_id", "call_id", "arguments", "output", "status"})
-_ITEMS = frozenset({None, "message", "function_call", "function_call_output"})
-_PARTS = frozenset({"text", "input_text", "output_text", "refusal"})
+_ITEMS = ("message", "function_call", "function_call_output", None)
+_PARTS = ("text", "input_text", "output_text", "refusal")
 
 
 class Refused(Exception):

@@ -308,6 +308,11 @@ async def _ok(_judge, _request, path, body, parameters):
     return _json(_answer_for(path, body, parameters))
 
 
+async def _uncounted(_judge, _request, path, body, parameters):
+    answer = _answer_for(path, body, parameters)
+    return _json({name: value for name, value in answer.items() if name != "usage"})
+
+
 async def _hang(judge, _request, _path, _body, _parameters):
     await judge.hold()
     return web.Response()
@@ -432,6 +437,7 @@ async def _redirect(_judge, _request, _path, _body, parameters):
 Behave = Callable[..., Awaitable[web.StreamResponse]]
 BEHAVIOURS: dict[str, Behave] = {
     "ok": _ok,
+    "uncounted": _uncounted,
     "hang": _hang,
     "hang_after_headers": _hang_after_headers,
     "drip": _drip,

@@ -22,6 +22,7 @@ from scorers.sandbox.inside import llm
 from scorers.sandbox.model import Ended, Program, Runtime
 from scorers.sandbox.place import find_place
 from scorers.sandbox.pool import Owner, Sandboxes
+from spans.errors import StoreUnavailable
 from spans.scoring import Usage
 from store.database import Database
 from store.token_budget import TokenBudgets
@@ -206,6 +207,9 @@ def test_a_model_that_is_no_name_is_none_that_is_allowed(fake, scorer, change):
         (CHAT, {"messages": [{"role": "user", "content": {"type": "file", "file_id": "f"}}]}),
         (CHAT, {"messages": [{"role": "assistant", "audio": {"id": "of-another"}}]}),
         (CHAT, {"messages": [3]}),
+        (CHAT, {"messages": [{"role": "user", "type": []}]}),
+        (CHAT, {"messages": [{"role": "user", "content": [{"type": {}}]}]}),
+        (CHAT, {"tools": [{"type": []}]}),
         ("/v1/responses", {"input": "x", "tools": [
             {"type": "mcp", "server_label": "x", "server_url": "http://evil.example"}]}),
         ("/v1/responses", {"input": "x", "background": True}),
@@ -417,7 +421,8 @@ def test_a_scorer_that_has_spent_its_day_makes_no_more_calls(fake):
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "is_charged"), [("429", False), ("400", False), ("500", True), ("hang", True)]
+    ("behaviour", "is_charged"),
+    [("429", False), ("400", False), ("500", True), ("hang", True), ("uncounted", True)],
 )
 def test_only_what_an_endpoint_surely_did_not_charge_is_given_back(fake, behaviour, is_charged):
     purse = Purse()
@@ -428,6 +433,53 @@ def test_only_what_an_endpoint_surely_did_not_charge_is_given_back(fake, behavio
 
     scorer.leave()
     assert purse.left == 1_000_000 - (purse.reserved[0] if is_charged else 0)
+
+
+class AwayPurse(Purse):
+    """One whose database is away."""
+
+    def reserve(self, scorer_id: str, tokens: int) -> bool:
+        raise StoreUnavailable("PostgreSQL: 10.1.2.3 is gone")
+
+
+class LatePurse(Purse):
+    """One whose database goes away during a call."""
+
+    def give_back(self, scorer_id: str, tokens: int) -> None:
+        raise StoreUnavailable("PostgreSQL: 10.1.2.3 is gone")
+
+
+def test_without_a_place_to_count_no_call_is_made_and_nothing_told_of_it(fake):
+    scorer = Scorer(broker_to(fake, budget=AwayPurse()))
+
+    answer = scorer.ask(ASKED)
+
+    assert code(answer) == (503, "store_unavailable")
+    assert "10.1.2.3" not in json.dumps(answer)
+    assert not fake.calls
+    scorer.leave()
+
+
+def test_an_answer_that_is_paid_for_is_given_even_if_its_change_is_lost(fake):
+    scorer = Scorer(broker_to(fake, budget=LatePurse()))
+
+    assert scorer.ask(ASKED)[0] == 200
+    scorer.leave()
+
+
+def test_a_body_of_any_depth_is_sent_or_refused(fake):
+    scorer = Scorer(broker_to(fake))
+
+    depths = range(900, 1000)
+    statuses = {
+        scorer.ask(b'{"model": "gpt-4o-mini", "messages": [], "logit_bias": '
+                   + b"[" * depth + b"]" * depth + b"}")[0]
+        for depth in depths
+    }
+
+    assert statuses <= {200, 400}
+    assert scorer.ask(ASKED)[0] == 200
+    scorer.leave()
 
 
 def test_workers_share_a_days_ceiling(database_url):
