@@ -31,10 +31,10 @@ from api.endpoint import (
 from api.meta import own_url
 from flows import bundles
 from flows.bundles import Place
-from flows.calling import finished
-from flows.function_body import Source, patched, read_function
+from flows.function_body import FunctionBody, patched, read_function
 from flows.functions import (
     FUNCTIONS_MAX,
+    Check,
     Definition,
     Function,
     FunctionFilter,
@@ -52,22 +52,17 @@ from flows.functions import (
     shown_as_prompt,
     write_of,
 )
-from flows.functions import Check as CheckSource
-from flows.invocations import Check
 from flows.keys import KeyRole, Principal
 from flows.projects import get as get_project
-from flows.work import SANDBOX
-from scorers.sandbox.model import Checked
 from spans.errors import (
     BadInput,
     Contended,
     InvalidSource,
     NotFound,
-    NoWorker,
     TallyardError,
 )
 from spans.ids import FunctionId, Xact
-from spans.json import JsonObject
+from spans.json import Json, JsonObject
 
 UPLOAD_TIMEOUT_S = 300.0
 """Of a bundle: 64 MiB over a line of 2 Mbit/s."""
@@ -132,16 +127,18 @@ async def insert(request: Request, context: Context, principal: Principal) -> Re
     items = (await _body(request, context)).get("functions")
     if not isinstance(items, list) or len(items) > FUNCTIONS_MAX:
         raise BadInput(f"a list of at most {FUNCTIONS_MAX}", path="functions")
-    writes: list[FunctionWrite] = []
-    for index, item in enumerate(items):
+
+    async def write(index: int, item: Json) -> FunctionWrite:
         try:
-            writes.append(await _write_of(context, principal, read_definition(item)))
+            return await _write_of(context, principal, read_definition(item))
         except BadInput as error:
             raise error.within(f"functions[{index}]") from error
         except InvalidSource as error:
             raise InvalidSource(
                 f"functions[{index}]: {error}", line=error.line, column=error.column
             ) from error
+
+    writes = await asyncio.gather(*(write(index, item) for index, item in enumerate(items)))
     functions = context.services.functions
     written = await in_thread(lambda: functions.write(principal.org_id, writes))
     return Json200({
@@ -217,7 +214,10 @@ async def change(
     functions = context.services.functions
     for _ in range(CHANGES_TRIED):
         body = patched(function.body, changes)
-        program = await program_of(body, function, _check(context, principal))
+        uploaded = await in_thread(partial(_uploaded, context, principal, body))
+        program = await program_of(
+            body, function, _check(context, principal), uploaded=uploaded
+        )
         work = partial(functions.change, function, body, program, rate)
         try:
             return Json200(form.show(await in_thread(work)))
@@ -305,36 +305,31 @@ async def _body(request: Request, context: Context) -> JsonObject:
 async def _write_of(
     context: Context, principal: Principal, definition: Definition
 ) -> FunctionWrite:
-    services = context.services
-    where, slug = definition.project_id, definition.body.slug
+    services, org_id = context.services, principal.org_id
+    where, body = definition.project_id, definition.body
 
-    def present() -> Function | None:
+    def look() -> tuple[Function | None, str | None]:
         get_project(services.projects, principal, where)
-        return services.functions.named(principal.org_id, where, slug)
+        present = services.functions.named(org_id, where, body.slug)
+        return present, _uploaded(context, principal, body)
 
+    present, uploaded = await in_thread(look)
     return await write_of(
-        definition, await in_thread(present), _check(context, principal),
-        new_id=FunctionId(uuid.uuid4()),
+        definition, present, _check(context, principal), new_id=FunctionId(uuid.uuid4()),
+        uploaded=uploaded,
     )
 
 
-def _check(context: Context, principal: Principal) -> CheckSource:
-    """Has a sandbox worker look at source. Raises NoWorker at once where none contains it."""
-    services = context.services
+def _uploaded(context: Context, principal: Principal, body: FunctionBody) -> str | None:
+    """The hash of the function's bundle, if it has one and that is there."""
+    if (bundle_id := body.bundle_id) is None:
+        return None
+    return context.services.bundles.digest_of(principal.org_id, bundle_id)
 
-    async def check(source: Source) -> Checked:
-        workers = await in_thread(services.sandbox_workers.present)
-        if workers and not any(worker.is_ok for worker in workers):
-            raise NoWorker(f"no worker can run code: {workers[0].sentence}")
-        request = Check(runtime=source.runtime, code=source.code)
-        future = await in_thread(
-            lambda: services.calls.begin(principal.org_id, SANDBOX, request)
-        )
-        answer = finished(await asyncio.wrap_future(future))
-        assert answer.checked is not None  # noqa: S101 what a Check is answered with
-        return answer.checked
 
-    return check
+def _check(context: Context, principal: Principal) -> Check:
+    """Has a sandbox worker look at code."""
+    return partial(context.services.calls.check, principal.org_id)
 
 
 async def _function(

@@ -55,6 +55,10 @@ class BundleStore(Protocol):
         """The hash of its upload's secret."""
         ...
 
+    def digest_of(self, org_id: OrgId, bundle_id: UUID) -> str | None:
+        """The sha256 of its bytes, in hex; None while they are not there."""
+        ...
+
     def fill(self, bundle_id: UUID, content: bytes, encoding: str | None) -> bool:
         """Keep the bytes. False if others are there; the same may come again."""
         ...

@@ -9,13 +9,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
-from flows.function_body import Source
+from flows.function_body import Bundled, Source
 from flows.invocations import (
     Answer,
     Check,
     InvocationStore,
     Request,
     Run,
+    Unpack,
     queue_for,
     read_answer,
 )
@@ -75,11 +76,17 @@ class Calls:
         future = await asyncio.to_thread(self.begin, org_id, queue, request)
         return finished(await asyncio.wrap_future(future))
 
-    async def check(self, org_id: OrgId, source: Source) -> Checked:
-        """What the jail says of a scorer's source. Raises as `ask` does."""
-        request = Check(runtime=source.runtime, code=source.code)
+    async def check(self, org_id: OrgId, code: Source | Bundled) -> Checked:
+        """What the jail says of a scorer's code. Raises as `ask` does."""
+        request = (
+            Check(runtime=code.runtime, code=code.code) if isinstance(code, Source)
+            else Unpack(
+                bundle=code.bundle, runtime=code.runtime,
+                runtime_version=code.runtime_version, index=code.index,
+            )
+        )
         answer = await self.ask(org_id, SANDBOX, request)
-        assert answer.checked is not None  # noqa: S101 what a Check is answered with
+        assert answer.checked is not None  # noqa: S101 what both are answered with
         return answer.checked
 
     async def run(

@@ -110,14 +110,20 @@ class FunctionBody(BaseModel):
             return None
         return UUID(str(code.get("bundle_id")))
 
-    def bundled_program(self, sha256: str) -> Program:
-        """What runs it, once its bundle's bytes are there; `sha256` is theirs, in hex."""
+    def bundled(self, sha256: str) -> Bundled:
+        """Its code, once its bundle's bytes are there; `sha256` is theirs, in hex."""
         code = _object(self.function_data.get("data"))
-        location = _object(code.get("location"))
+        return Bundled(
+            runtime=_runtime(code),
+            runtime_version=str(_object(code.get("runtime_context")).get("version")),
+            bundle=sha256, index=int(str(_object(code.get("location")).get("index"))),
+        )
+
+    def bundled_program(self, sha256: str) -> Program:
+        """What runs it, before anyone has looked into the bundle."""
+        at = self.bundled(sha256)
         return self.with_settings(
-            Program(
-                runtime=_runtime(code), bundle=sha256, index=int(str(location.get("index")))
-            )
+            Program(runtime=at.runtime, bundle=at.bundle, index=at.index)
         )
 
     def with_settings(self, program: Program) -> Program:
@@ -155,6 +161,16 @@ class Source:
 
     runtime: Runtime
     code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundled:
+    """A function of a bundle; `bundle` is the sha256 of its bytes, in hex."""
+
+    runtime: Runtime
+    runtime_version: str
+    bundle: str
+    index: int
 
 
 def read_function(body: Mapping[str, Json]) -> FunctionBody:

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
-from flows.function_body import FunctionBody, Source, read_function
+from flows.function_body import Bundled, FunctionBody, Source, read_function
 from flows.keys import Principal
 from flows.projects import ListPage
 from scorers.classifier import Classifier, read_classifier
@@ -55,8 +55,7 @@ class Shadow:
 class Function:
     """A function at one version; `in_force` is the one that rules follow.
 
-    `program` runs it if it is code; None until its bundle is there. `problem` says why it
-    cannot run.
+    `program` runs it if it is code; None until its bundle is there.
     """
 
     id: FunctionId
@@ -67,12 +66,11 @@ class Function:
     created: datetime
     body: FunctionBody
     program: Program | None
-    problem: str | None
     shadow: Shadow | None
 
     def as_version(self) -> FunctionVersion:
         """What runs it."""
-        body, problem = self.body, self.problem
+        body, problem = self.body, None
         classifier: Classifier | None = None
         if body.kind is FunctionKind.CLASSIFIER:
             try:
@@ -80,7 +78,7 @@ class Function:
             except BadInput as error:
                 problem = str(error)
         if body.kind is FunctionKind.CODE and self.program is None:
-            problem = problem or NOT_UPLOADED
+            problem = NOT_UPLOADED
         return FunctionVersion(
             id=self.id, project_id=self.project_id, version=self.version, name=body.name,
             slug=body.slug, kind=body.kind, program=self.program, classifier=classifier,
@@ -192,47 +190,42 @@ class FunctionStore(Protocol):
         """A version, also of a function that has been deleted since."""
         ...
 
-    def latest(self, function_id: FunctionId) -> FunctionVersion | None:
-        """The version in force, of a function that is not deleted."""
-        ...
 
-    def set_program(
-        self, function_id: FunctionId, version: Xact, program: Program | None,
-        problem: str | None,
-    ) -> None:
-        """Keep what the jail found out about a version."""
-        ...
-
-
-Check = Callable[[Source], Awaitable[Checked]]
-"""Looks at source in a jail. Raises NoWorker where none can."""
+Check = Callable[[Source | Bundled], Awaitable[Checked]]
+"""Looks at code in a jail. Raises NoWorker where none can."""
 
 
 async def write_of(
-    definition: Definition, present: Function | None, check: Check, *, new_id: FunctionId
+    definition: Definition, present: Function | None, check: Check, *, new_id: FunctionId,
+    uploaded: str | None = None,
 ) -> FunctionWrite:
-    """The definition, ready to be written; `present` is what its slug names now.
-
-    Raises InvalidSource.
+    """The definition, ready to be written; `present` is what its slug names now, `uploaded`
+    the hash of its bundle's bytes, if they are there. Raises InvalidSource.
     """
-    is_kept = present is not None and definition.if_exists is not IfExists.REPLACE
-    program = None if is_kept else await program_of(definition.body, present, check)
+    program = None
+    if present is None or definition.if_exists is IfExists.REPLACE:
+        program = await program_of(definition.body, present, check, uploaded=uploaded)
     return FunctionWrite(definition=definition, new_id=new_id, program=program)
 
 
 async def program_of(
-    body: FunctionBody, present: Function | None, check: Check
+    body: FunctionBody, present: Function | None, check: Check, *,
+    uploaded: str | None = None,
 ) -> Program | None:
-    """What runs the function's inline code, if that is what it is made of.
+    """What runs the function's code, as far as that is known: a bundle may come later.
 
     Code that is in force already has been checked. Raises InvalidSource.
     """
-    source = body.source
-    if source is None:
+    code: Source | Bundled | None = body.source
+    if body.bundle_id is not None and uploaded is not None:
+        code = body.bundled(uploaded)
+    if code is None:
         return None
-    if present is not None and present.program is not None and present.body.source == source:
+    if present is not None and present.program is not None and (
+        present.body.function_data == body.function_data
+    ):
         return body.with_settings(present.program)
-    checked = await check(source)
+    checked = await check(code)
     if checked.program is None:
         raise InvalidSource(
             checked.problem or "the source is no scorer", line=checked.line,

@@ -36,6 +36,17 @@ class Bundles:
             row = cursor.fetchone()
         return bytes(row[0]) if row else None
 
+    def digest_of(self, org_id: OrgId, bundle_id: UUID) -> str | None:
+        """See BundleStore."""
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                """select encode(content_sha256, 'hex') from bundle
+                    where id = %s and org_id = %s""",
+                (bundle_id, org_id),
+            )
+            row = cursor.fetchone()
+        return row[0] if row else None
+
     def fill(self, bundle_id: UUID, content: bytes, encoding: str | None) -> bool:
         """See BundleStore."""
         digest = hashlib.sha256(content).digest()

@@ -32,7 +32,7 @@ FUNCTIONS: LiteralString = """
       select function.id, home.org_id, function.project_id, present.version,
              function.version as in_force, function.created, present.name, present.slug,
              present.description, function_type, function_data, prompt_data, function_schema,
-             tags, metadata, origin, program, problem,
+             tags, metadata, origin, program,
              encode(bundle.content_sha256, 'hex') as bundle_sha256, shadow_version,
              shadow_rate, function.deleted_at is null and home.deleted_at is null as is_there
         from function
@@ -177,25 +177,6 @@ class Functions:
         """See FunctionStore."""
         found = self._one("id = %s", version, function_id)
         return found.as_version() if found else None
-
-    def latest(self, function_id: FunctionId) -> FunctionVersion | None:
-        """See FunctionStore."""
-        found = self._one("is_there and id = %s", None, function_id)
-        return found.as_version() if found else None
-
-    def set_program(
-        self, function_id: FunctionId, version: Xact, program: Program | None,
-        problem: str | None,
-    ) -> None:
-        """See FunctionStore. Safe to repeat: the jail finds the same again."""
-        with self._database.cursor() as cursor:
-            cursor.execute(
-                """update function_version set program = %s, problem = %s
-                    where function_id = %s and version = %s""",
-                (
-                    program and _json(program_to_json(program)), problem, function_id, version,
-                ),
-            )
 
     def _one(
         self, condition: LiteralString, version: Xact | None, *parameters: object
@@ -348,7 +329,7 @@ def _find(
 def _function(row: tuple[Any, ...]) -> Function:
     (function_id, org_id, project_id, version, in_force, created, name, slug, description,
      function_type, function_data, prompt_data, function_schema, tags, metadata, origin,
-     program, problem, bundle_sha256, shadow_version, shadow_rate, _) = row
+     program, bundle_sha256, shadow_version, shadow_rate, _) = row
     body = FunctionBody.model_construct(
         name=name, slug=slug, description=description, function_type=function_type,
         function_data=function_data, prompt_data=prompt_data, function_schema=function_schema,
@@ -360,7 +341,7 @@ def _function(row: tuple[Any, ...]) -> Function:
     return Function(
         id=FunctionId(function_id), org_id=OrgId(org_id), project_id=ProjectId(project_id),
         version=Xact(version), in_force=Xact(in_force), created=created, body=body,
-        program=runs, problem=problem,
+        program=runs,
         shadow=None if shadow_version is None else Shadow(
             version=Xact(shadow_version), rate=shadow_rate
         ),

@@ -742,6 +742,26 @@ def test_nothing_of_a_source_is_run_when_it_is_looked_at(
     assert not canary.exists()
 
 
+def test_a_bundle_that_is_there_is_looked_into_when_a_function_is_made_of_it(
+    stack: Stack, project: str
+) -> None:
+    given = place(stack)
+    assert put(given["url"], b"PK no zip at all").status_code == 200
+    answer = pushed(stack, bundled(project, given["bundleId"]))
+    assert answer.status == 422
+    assert answer.json["error"]["class"] == "invalid_source"
+    assert "functions[0]" in answer.error
+
+    late = place(stack)
+    made = make(stack, bundled(project, late["bundleId"], name="Broken"))
+    assert put(late["url"], b"PK no zip at all, too").status_code == 200
+    stack.ok("POST", "/v1/project_score", rule_over(project, made))
+    log(stack, project, "a")
+    (told,) = stack.explain(project, "a")["rules"]
+    assert told["status"] == "errored"
+    assert "Broken" in told["text"]
+
+
 def test_typescript_runs_for_a_rule(stack: Stack, project: str) -> None:
     source = (
         "interface Args { output: string; expected: string }\n"

@@ -72,7 +72,7 @@ def function(body: FunctionBody, program: Program | None = None) -> Function:
     return Function(
         id=ID, org_id=OrgId(uuid.UUID(int=1)), project_id=ProjectId(uuid.UUID(int=2)),
         version=Xact(5), in_force=Xact(5), created=datetime(2026, 1, 1, tzinfo=UTC), body=body,
-        program=program, problem=None, shadow=None,
+        program=program, shadow=None,
     )
 
 

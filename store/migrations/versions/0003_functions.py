@@ -20,8 +20,7 @@ create table function (
 );
 create unique index function_slug on function (project_id, slug) where deleted_at is null;
 
--- Prompts too: a function whose data is of type "prompt". Rows are never changed, but for
--- `program` and `problem`, which the jail finds out of the rest.
+-- Prompts too: a function whose data is of type "prompt". Rows are never changed.
 create table function_version (
   function_id uuid not null references function on delete cascade,
   version bigint not null,
@@ -39,7 +38,6 @@ create table function_version (
   kind text not null,                   -- code | classifier | global | prompt | other
   queue text,                           -- sandbox | judge | heavy; null: it is no scorer
   program jsonb,                        -- what the jail made of its code, ready to run
-  problem text,                         -- why it cannot run
   created timestamptz not null default now(),
   primary key (function_id, version)
 );
