@@ -23,6 +23,7 @@ from scorers.sandbox.model import Ended, Isolation, Limits, Program, Ran, Runtim
 from scorers.sandbox.place import Tier, find_place
 from scorers.sandbox.pool import Owner, Sandboxes
 from scorers.sandbox.results import scores_of
+from scorers.sandbox.selftest import prove
 from spans.errors import BadResult
 
 PR_SET_CHILD_SUBREAPER = 36   # linux/prctl.h
@@ -53,7 +54,6 @@ class Driver:
             case "transpile":
                 return asdict(building.transpile(self._sandboxes, request["code"]))
             case "prove":
-                from scorers.sandbox.selftest import prove
                 return asdict(prove(self._place))
             case "memory":
                 return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

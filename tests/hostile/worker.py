@@ -1,10 +1,10 @@
 """Starts `driver.py` as root or as an ordinary user, and speaks with it.
 
 An ordinary user must be able to open the interpreter and the project, which may lie in a home
-that is closed to others. So root shows that user the same machine with the closed folders
-replaced by open ones, in which nothing but the needed paths is: a mount namespace, made by
-bubblewrap, that contains nothing and changes nothing else. Who is an ordinary user already
-needs none of that.
+that is closed to others; so must the user that root's scorers become where there are no
+namespaces. So root shows them the same machine with the closed folders replaced by open ones,
+in which nothing but the needed paths is: a mount namespace, made by bubblewrap, that contains
+nothing and changes nothing else. Who is an ordinary user already needs none of that.
 """
 
 from __future__ import annotations
@@ -93,7 +93,9 @@ def started(
     """A worker of this user. `needed` are the paths that it must be able to read."""
     command = [sys.executable, str(DRIVER), json.dumps(setting)]
     if uid != os.geteuid():
-        command = [*as_user(uid, needed), *command]
+        command = [*becoming(uid), *command]
+    if os.geteuid() == 0:
+        command = [*opened(needed), *command]
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -128,8 +130,8 @@ def stop(process: subprocess.Popen[str]) -> None:
         each.kill()
 
 
-def as_user(uid: int, needed: list[Path]) -> list[str]:
-    """What to put before a command, so that it runs as `uid` and can read `needed`."""
+def opened(needed: list[Path]) -> list[str]:
+    """What root puts before a command so that others than root can read `needed`."""
     shown: list[str] = []
     covered: set[Path] = set()
     for path in needed:
@@ -142,7 +144,11 @@ def as_user(uid: int, needed: list[Path]) -> list[str]:
         below = [each for each in reversed(path.parents) if each.is_relative_to(closed[0])][1:]
         shown += [word for each in below for word in ("--perms", "0755", "--dir", str(each))]
         shown += ["--ro-bind", str(path), str(path)]
-    return [
-        "bwrap", "--dev-bind", "/", "/", *shown, "--die-with-parent", "--",
-        "setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--",
-    ]
+    if not shown:
+        return []
+    return ["bwrap", "--dev-bind", "/", "/", *shown, "--die-with-parent", "--"]
+
+
+def becoming(uid: int) -> list[str]:
+    """What root puts before a command so that it runs as another user."""
+    return ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--"]

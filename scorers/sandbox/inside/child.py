@@ -91,9 +91,11 @@ def become(order: Order, walls: Walls, folder: str | None, setup: int) -> None:
     _limit(order, powers, size, others)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     if walls.scratch is not None:
+        # The folder stays empty: without a file system of its own, nothing would bound what a
+        # run writes there before it is looked at.
         landlock.restrict(
-            readable=walls.readable,
-            writable=(folder, "/dev/null", *walls.writable),
+            readable=(folder, *walls.readable),
+            writable=("/dev/null", *walls.writable),
             executable=walls.readable if powers.may_execute else (),
         )
     may_signal = walls.scratch is None or landlock.confines_signals()

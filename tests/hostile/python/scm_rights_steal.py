@@ -1,4 +1,7 @@
-"""Open the pipe of the results again, to read what others answer."""
+"""Take descriptors that are others': open them again by /proc, or read what is passed.
+
+Its own pipe is no prize, opened once more or not: each run has one of its own.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,16 @@ import os
 import socket
 
 
-def handler():
+def handler(metadata):
     read = []
-    for fd in (1, 2, 3, 4, 5):
-        for place in (f"/proc/self/fd/{fd}", f"/dev/fd/{fd}", f"/proc/thread-self/fd/{fd}"):
-            try:
-                os.close(os.open(place, os.O_RDONLY | os.O_NONBLOCK))
-                read.append(place)
-            except OSError:
-                continue
-        try:
-            os.set_blocking(fd, False)
-            os.read(fd, 1)
-            read.append(fd)
-        except OSError:
-            continue
+    for pid in {os.getppid(), 1, *metadata["pids"]} - {0, os.getpid()}:
+        for fd in range(10):
+            for flags in (os.O_RDONLY, os.O_WRONLY):
+                try:
+                    os.close(os.open(f"/proc/{pid}/fd/{fd}", flags | os.O_NONBLOCK))
+                    read.append(f"{pid} {fd}")
+                except OSError:
+                    continue
     try:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         socket.send_fds(ours, [b"x"], [3])
@@ -30,4 +28,4 @@ def handler():
         read.append("passed")
     except OSError:
         pass
-    return {"score": 1.0 if read else 0.0, "metadata": {"read": read}}
+    return {"score": 1.0 if read else 0.0, "metadata": {"read": read[:9]}}
