@@ -23,6 +23,8 @@ class Cgroups:
         self._home = home
         self._free: list[_Group] = []
         self._lock = threading.Lock()
+        if home is not None:
+            _remove_left_behind(home)
 
     @contextmanager
     def lend(self, memory_mb: int) -> Iterator[int | None]:
@@ -81,6 +83,14 @@ class _Group:
         os.close(self.entrance)
         with suppress(OSError):                       # a process in it is still ending
             self._path.rmdir()
+
+
+def _remove_left_behind(home: Path) -> None:
+    """Remove the groups of processes that were killed; nothing runs in them any more."""
+    for group in home.glob("tallyard-*-*"):
+        if not Path("/proc", group.name.split("-")[1]).exists():
+            with suppress(OSError):
+                group.rmdir()
 
 
 def find_home() -> Path | None:

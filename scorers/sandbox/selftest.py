@@ -48,14 +48,21 @@ def handler():
     return {"score": 1 if made < 64 else 0, "metadata": {"processes": made}}
 """
 
+# Whom of the tree the kernel kills is its own choice: the first process, or who asked last.
 _MEMORY = """
-import os, signal
+import os, signal, time
 def handler():
     for _ in range(4):
+        told, tells = os.pipe()
         if os.fork() == 0:
             held = [bytes([1]) * 2**20 for _ in range(64)]
+            os.write(tells, b"held")
             signal.pause()
-    signal.pause()
+        os.close(tells)
+        if not os.read(told, 4):
+            return 1
+    time.sleep(5)
+    return 0
 """
 
 _ENVIRONMENT = """
@@ -81,15 +88,15 @@ def _scored(ran: Ran) -> str | None:
     return f"{ran.ended.value} {value if ran.ended is Ended.OK else ran.detail}"
 
 
-def _killed(ran: Ran) -> str | None:
-    return None if ran.ended is Ended.KILLED else f"{ran.ended.value} {ran.detail}"
+def _scored_or_killed(ran: Ran) -> str | None:
+    return None if ran.ended is Ended.KILLED else _scored(ran)
 
 
 _PROBES: dict[str, tuple[str, Callable[[Ran], str | None]]] = {
     "network": (_NETWORK, _scored),
     "files": (_SHADOW, _scored),
     "processes": (_FORKS, _scored),
-    "memory": (_MEMORY, _killed),
+    "memory": (_MEMORY, _scored_or_killed),
     "environment": (_ENVIRONMENT, _scored),
     "result": (_RESULT, _scored),
 }
