@@ -43,7 +43,7 @@ def command(place: Place, binds: Sequence[Bind], *, filter_fd: int) -> list[str]
         "--proc", "/proc",
         "--dev", "/dev",
         *_tmpfs("/dev/shm", _SMALL_BYTES),  # noqa: S108 the jail's own
-        # Where a jail is its user's own, so is what it may write: each mount is closed by itself.
+        # Where a jail is its user's own, so is what it may write: each mount is closed alone.
         "--remount-ro", "/dev/shm", "--remount-ro", "/dev",  # noqa: S108
         *_tmpfs("/tmp", _SMALL_BYTES), "--remount-ro", "/",  # noqa: S108 the jail's own
         *(_powers_of_root() if as_root else _mapped_user()),

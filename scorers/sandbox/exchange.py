@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from scorers.sandbox.frames import Broken, Frame, split
+from scorers.sandbox.frames import Frame, split
 from scorers.sandbox.model import Limits
 from spans.json import JsonObject
 
@@ -162,23 +162,19 @@ class _Hearing:
             return
         self._buffer += part
         now_s = time.monotonic()
-        try:
-            frames = split(
-                self._buffer,
-                result_bytes=self._limits.result_bytes,
-                log_bytes=self._limits.log_bytes,
-                now_s=now_s,
-            )
-        except Broken as error:
-            said.broken = str(error)
-            return
+        frames, said.broken = split(
+            self._buffer,
+            result_bytes=self._limits.result_bytes,
+            log_bytes=self._limits.log_bytes,
+            now_s=now_s,
+        )
+        if frames and not self._is_let_go:      # what drips in without an answer buys no time
+            self._until_s = now_s + self._limits.time_s
         if frames and said.loaded is None:
             said.loaded = frames.pop(0)
         said.frames += frames
         if len(said.frames) > self._count:
             said.broken = f"more than {self._count} answers"
-        elif not self._is_let_go and said.loaded is not None and not self._buffer:
-            self._until_s = now_s + self._limits.time_s
 
     def _keep(self, part: bytes) -> None:
         room = max(0, self._limits.log_bytes - len(self._said.log))

@@ -55,21 +55,21 @@ class Answer:
     detail: str = ""
 
 
-class Broken(Exception):
-    """The child did not keep to the form: nothing that follows can be read."""
-
-
 def split(
     buffer: bytearray, *, result_bytes: int, log_bytes: int, now_s: float
-) -> list[Frame]:
-    """Take whole frames off the front of `buffer`. Raises Broken for one that is too large."""
+) -> tuple[list[Frame], str | None]:
+    """Take whole frames off the front of `buffer`.
+
+    Also says what is wrong with the next one if it is too large: nothing after it can be read.
+    """
     frames: list[Frame] = []
+    problem = None
     start = 0
     while len(buffer) - start >= HEADER.size:
         dropped, log, body = HEADER.unpack_from(buffer, start)
         if body > result_bytes + ENVELOPE_BYTES or log > log_bytes:
-            del buffer[:start]
-            raise Broken(f"a result of {body} bytes, and a log of {log}")
+            problem = f"an answer of {body} bytes, with a log of {log}"
+            break
         middle = start + HEADER.size + log
         end = middle + body
         if len(buffer) < end:
@@ -78,7 +78,7 @@ def split(
         frames.append(Frame(bytes(buffer[middle:end]), printed, dropped, now_s))
         start = end
     del buffer[:start]
-    return frames
+    return frames, problem
 
 
 def answer(body: bytes) -> Answer:
@@ -105,7 +105,7 @@ def readable(text: str) -> str:
 
 def _parsed(body: bytes) -> Json:
     value: Json = orjson.loads(body)       # refuses NaN, bad UTF-8 and lone surrogates
-    if _check(value, DEPTH_MAX):
+    if _check(value, 1 + DEPTH_MAX):       # the envelope is the first
         json.loads(body, parse_int=_small)
     return value
 

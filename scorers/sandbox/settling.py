@@ -26,9 +26,9 @@ def settle(said: Transcript, count: int, limits: Limits) -> list[Ran | None]:
     alone = count == 1
     if said.loaded is not None and (problem := _problem(said, said.loaded)) is not None:
         return [problem] * count
-    if len(said.frames) > count or said.broken is not None:
+    if said.broken is not None:
         # Whoever breaks the form once may have forged what came before.
-        return [_failure(said, limits)] if alone else [None] * count
+        return [_bad(said)] if alone else [None] * count
     finished = _finished(said, count)
     missing = count - len(finished)
     if not missing:
@@ -87,6 +87,15 @@ def _problem(said: Transcript, loaded: Frame) -> Ran | None:
     )
 
 
+def _bad(said: Transcript) -> Ran:
+    """Only who writes to the descriptor of results by himself sends what cannot be read."""
+    return Ran(
+        ended=Ended.BAD_RESULT,
+        detail=f"it wrote answers of its own making: {said.broken}",
+        memory_mb=_memory_mb(said.status),
+    )
+
+
 def _failure(said: Transcript, limits: Limits) -> Ran:
     """Why there is no answer."""
     ended, detail = _reason(said, said.status or {}, limits)
@@ -102,9 +111,6 @@ def _failure(said: Transcript, limits: Limits) -> Ran:
 def _reason(said: Transcript, status: JsonObject, limits: Limits) -> tuple[Ended, str]:
     if status.get("killed") == "memory":
         return Ended.KILLED, f"it held more than {limits.memory_mb} MB of memory"
-    if said.broken is not None:
-        is_large = not said.broken.startswith("more")
-        return (Ended.RESULT_TOO_LARGE if is_large else Ended.BAD_RESULT), said.broken
     if said.timed_out or status.get("killed"):
         return Ended.TIMEOUT, f"no result within {limits.time_s:g} s"
     number = status.get("signal")

@@ -18,9 +18,9 @@ def exceeds(processes: int, pid: int, most: int) -> bool:
     at first; only if that sum is too much are they divided fairly, which takes longer.
     """
     tree = _tree(processes, pid)
-    return sum(tree.values()) > most and sum(
-        _proportional(processes, each, resident) for each, resident in tree.items()
-    ) > most
+    if sum(tree.values()) <= most:
+        return False
+    return sum(_proportional(processes, each) for each in tree) > most
 
 
 def tasks_of(processes: int, uid: int) -> int:
@@ -56,7 +56,7 @@ def _tree(processes: int, root: int) -> dict[int, int]:
             continue
         fields = _fields(processes, name)
         if fields:
-            resident[int(name)] = int(fields[_RSS]) * _PAGE
+            resident[int(name)] = _resident(fields)
             children.setdefault(int(fields[_PPID]), []).append(int(name))
     found: dict[int, int] = {}
     todo = [root]
@@ -73,12 +73,17 @@ def _fields(processes: int, name: str) -> list[bytes]:
     return _read(processes, f"{name}/stat").rpartition(b")")[2].split()
 
 
-def _proportional(processes: int, pid: int, resident: int) -> int:
-    """Its pages, each divided by the number of processes that share it."""
+def _proportional(processes: int, pid: int) -> int:
+    """Its pages, each divided by the number of processes that share it; all, if untold."""
     for line in _read(processes, f"{pid}/smaps_rollup").splitlines():
         if line.startswith(b"Pss:"):
             return int(line.split()[1]) * 1024
-    return resident
+    # Asked again: it may have ended since, and its share is with the others now.
+    return _resident(_fields(processes, str(pid)))
+
+
+def _resident(fields: list[bytes]) -> int:
+    return int(fields[_RSS]) * _PAGE if fields else 0
 
 
 def _read(processes: int, path: str) -> bytes:

@@ -7,9 +7,9 @@ it: nothing is decided here, only carried.
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import json
-import os
 import sys
 import traceback
 import types
@@ -49,13 +49,11 @@ def run() -> None:
         return
     frames.ready()
     most = program["result_bytes"]
-    with asyncio.Runner() as loop:
-        for record in request["records"]:
-            body = _body(call, record, loop, program)
-            if len(body) > most:
-                body = frames.encoded(_refused("result_too_large", f"more than {most} bytes"))
-            frames.send(body, *output.take())
-        os._exit(0)
+    for record in request["records"]:
+        body = _body(call, record, program)
+        if len(body) > most:
+            body = frames.encoded(_refused("result_too_large", f"more than {most} bytes"))
+        frames.send(body, *output.take())
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +122,12 @@ def _handler(module: types.ModuleType) -> Handler:
     return own[-1]
 
 
-def _body(
-    call: _Call, record: dict[str, Any], loop: asyncio.Runner, program: dict[str, Any]
-) -> bytes:
+def _body(call: _Call, record: dict[str, Any], program: dict[str, Any]) -> bytes:
     """What the handler made of the record, encoded."""
     try:
         value = call(record)
         if inspect.isawaitable(value):
-            value = loop.run(_awaited(value))
+            value = _loop().run(_awaited(value))
     except MemoryError as error:
         return frames.encoded({"error": _failure(error, "memory", program)})
     # Foreign code over foreign data: whatever it raises is this record's error alone.
@@ -141,6 +137,12 @@ def _body(
         return frames.encoded({"result": value})
     except BaseException as error:  # noqa: BLE001 the result's own methods run here, too
         return frames.encoded(_refused("bad_result", frames.described(error)["message"]))
+
+
+@functools.cache
+def _loop() -> asyncio.Runner:
+    """One for all records, made for the first that needs it."""
+    return asyncio.Runner()
 
 
 async def _awaited(value: Any) -> object:  # noqa: ANN401 any awaitable
