@@ -27,6 +27,7 @@ from flows.scorer_tests import (
     shown_test,
 )
 from spans.errors import BadInput, NotFound
+from spans.event import BodyText, Limits, check_values
 from spans.ids import ProjectId
 from spans.json import Json, JsonObject
 from spans.outcome import Failure, Verdict
@@ -55,8 +56,11 @@ async def _invoke(
     that are no scorers: they may be sent, and change nothing."""
     if any(body.get(name) is not None for name in NOT_STORED):
         raise NotFound("no such function: there are no prompt sessions here")
-    function = await _functions(context, principal).meant(body)
     record = read_record(body)
+    settings = context.services.settings
+    limits = Limits(depth_max=settings.depth_max, nodes_max=settings.nodes_max)
+    check_values(record, limits, BodyText(b""))
+    function = await _functions(context, principal).meant(body)
     calls = context.services.calls
     (verdict,) = await calls.run(principal.org_id, function, records=[record])
     wants_stream = body.get("stream") is True

@@ -32,6 +32,9 @@ from spans.row import RowKey
 ROWS_PER_CALL = 50
 """Rows of one call: little enough to be done long before its deadline."""
 
+CALLS_AT_ONCE = 4
+"""Calls that one caller has under way; each has its deadline from when it is left."""
+
 
 class Answers(Protocol):
     """Where answers arrive."""
@@ -105,7 +108,18 @@ class Calls:
         ]
         if records:
             requests.insert(0, Run(function=function, records=tuple(records)))
-        answers = await asyncio.gather(*(self.ask(org_id, queue, each) for each in requests))
+        room = asyncio.Semaphore(CALLS_AT_ONCE)
+
+        async def one(request: Request) -> Answer:
+            async with room:
+                return await self.ask(org_id, queue, request)
+
+        asked = [asyncio.create_task(one(request)) for request in requests]
+        try:
+            answers = await asyncio.gather(*asked)
+        finally:
+            for task in asked:
+                task.cancel()    # after an error nobody needs the others
         return [verdict for answer in answers for verdict in answer.verdicts]
 
 

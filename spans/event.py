@@ -87,11 +87,7 @@ def read_event(
         raise BadInput("an event is an object")
     row_id = new_id() if event.get("id") is None else _row_id(event["id"])
     _check_span_ids(event)
-    nodes = 0
-    for value in event.values():
-        nodes += _count(value, limits.depth_max - 1, body)
-    if nodes > limits.nodes_max:
-        raise BadInput(f"{nodes} values, more than {limits.nodes_max} (TALLYARD_NODES_MAX)")
+    check_values(event, limits, body)
     if body.may_hold_nul:
         event = _without_nul(event)
     fields = {name: value for name, value in event.items() if name not in CONTROL_FIELDS}
@@ -99,6 +95,15 @@ def read_event(
     if event.keys() & CONTROL_FIELDS == {"id"}:
         return RowWrite(key=RowKey(where, row_id), fields=fields)
     return _with_controls(event, where, row_id, fields)
+
+
+def check_values(values: JsonObject, limits: Limits, body: BodyText) -> None:
+    """Raises BadInput for more, deeper or larger values than are kept of one span."""
+    nodes = 0
+    for value in values.values():
+        nodes += _count(value, limits.depth_max - 1, body)
+    if nodes > limits.nodes_max:
+        raise BadInput(f"{nodes} values, more than {limits.nodes_max} (TALLYARD_NODES_MAX)")
 
 
 def _with_controls(

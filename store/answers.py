@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import psycopg
 
-from spans.errors import NotAnswered, NoWorker, StoreUnavailable
+from spans.errors import NotAnswered, NoWorker, StoreUnavailable, TransientError
 from spans.ids import InvocationId
 from spans.json import JsonObject
 from store.database import Connection, Database
@@ -78,7 +78,7 @@ class Answers:
                             pass
             except (StoreUnavailable, psycopg.Error) as error:
                 logger.warning("answers: %s; listening again as soon as it is there", error)
-                self._give_up_late({})
+                self._give_up_late(None)
                 self._is_closing.wait(POLL_S)
 
     def _look(self, connection: Connection) -> None:
@@ -104,23 +104,29 @@ class Answers:
                 attempts[invocation_id] = count
         self._give_up_late(attempts)
 
-    def _give_up_late(self, attempts: dict[InvocationId, int]) -> None:
-        """`attempts` of those that are known; how often a worker has taken them."""
+    def _give_up_late(self, attempts: dict[InvocationId, int] | None) -> None:
+        """`attempts`: how often workers have taken each; None where nobody can tell."""
         limit = time.monotonic() - self._patience_s
         with self._lock:
             late = [each for each, waiting in self._waiting.items() if waiting.since < limit]
         for invocation_id in late:
-            if attempts.get(invocation_id):
-                error = NotAnswered(
-                    f"a worker is still at it after {self._patience_s:g} s: give it less to "
-                    "do at once, or raise TALLYARD_INVOKE_TIMEOUT_S"
-                )
-                self._end(invocation_id, error)
-            else:
-                self._end(invocation_id, NoWorker(
-                    f"no worker took this within {self._patience_s:g} s: see that the "
-                    "sandbox, judge and heavy workers run, and what their logs say"
-                ))
+            self._end(invocation_id, self._why_late(invocation_id, attempts))
+
+    def _why_late(
+        self, invocation_id: InvocationId, attempts: dict[InvocationId, int] | None
+    ) -> TransientError:
+        waited = f"{self._patience_s:g} s"
+        if attempts is None:
+            return StoreUnavailable(f"PostgreSQL was away for some of the {waited}")
+        if attempts.get(invocation_id):
+            return NotAnswered(
+                f"a worker is still at it after {waited}: give it less to do at once, or "
+                "raise TALLYARD_INVOKE_TIMEOUT_S"
+            )
+        return NoWorker(
+            f"no worker took this within {waited}: see that the sandbox, judge and heavy "
+            "workers run, and what their logs say"
+        )
 
     def _end(self, invocation_id: InvocationId, end: JsonObject | Exception) -> None:
         with self._lock:

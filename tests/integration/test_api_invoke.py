@@ -180,6 +180,16 @@ def test_what_cannot_be_invoked_is_refused(
     assert said in answer.error
 
 
+def test_input_has_the_limits_of_a_span(stack: Stack) -> None:
+    deep: Any = 1
+    for _ in range(500):
+        deep = [deep]
+    answer = invoke(stack, {**EXACT, "input": {"output": deep, "expected": 1}})
+    assert (answer.status, "nested too deep" in answer.error) == (400, True)
+    answer = invoke(stack, {**EXACT, "input": {"output": [1] * 20_000, "expected": 1}})
+    assert (answer.status, "TALLYARD_NODES_MAX" in answer.error) == (400, True)
+
+
 def test_a_plain_prompt_is_no_scorer(stack: Stack, project: str) -> None:
     kept = stack.ok("POST", "/v1/prompt", {
         "project_id": project, "name": "greet", "slug": "greet",
@@ -304,8 +314,9 @@ def test_two_versions_of_code_are_compared(stack: Stack, project: str) -> None:
 
     old = put("def handler(output): return len(output) > 3")
     new = put("def handler(output, trace): return len(trace.get_spans()) > 1")
-    for n in range(120):
-        stack.insert(project, span(f"row {n}", output="long" if n % 2 else "no"))
+    stack.insert(
+        project, *(span(f"row {n}", output="long" if n % 2 else "no") for n in range(120))
+    )
 
     told = stack.ok("POST", f"/v1/function/{old['id']}/diff", {
         "from": old["_xact_id"], "to": new["_xact_id"], "last": 200,
