@@ -26,8 +26,8 @@ from spans.json import Json, JsonObject
 FUNCTIONS_MAX = 500
 """Functions of one request; a pushed file holds a handful."""
 
-VERSION_DIGITS_MAX = 19
-"""Those of a bigint, and of every `_xact_id`."""
+VERSION_DIGITS_MAX, VERSION_MAX = 19, 2**63 - 1
+"""An `_xact_id` is a bigint."""
 
 NOT_UPLOADED = "the bundle that holds its code has not been uploaded: push it again"
 
@@ -170,7 +170,7 @@ class FunctionStore(Protocol):
     ) -> list[Function]: ...
 
     def versions(self, function: Function) -> list[Function]:
-        """Every version, the newest first."""
+        """Its versions, the newest first."""
         ...
 
     def delete(self, function: Function) -> None:
@@ -296,7 +296,8 @@ def function_id_of(text: str) -> FunctionId | None:
 def read_version(value: Json, path: str = "version") -> Xact:
     """A version as it is written: an `_xact_id`. Raises BadInput."""
     text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
-    if not (text.isascii() and text.isdigit() and len(text) <= VERSION_DIGITS_MAX):
+    is_number = text.isascii() and text.isdigit() and len(text) <= VERSION_DIGITS_MAX
+    if not is_number or int(text) > VERSION_MAX:
         raise BadInput("the `_xact_id` of a version", path=path)
     return Xact(int(text))
 

@@ -39,6 +39,8 @@ class Functions:
 
     def label(self, scorer: ScorerRef) -> str | None:
         """How the function is shown; None for every other scorer."""
+        if scorer.kind != FUNCTION:
+            return None   # without a hash of it: this is asked for each run
         return self._runs.get(scorer, (None, None))[0]
 
     def queue(self, scorer: ScorerRef) -> str:

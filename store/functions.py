@@ -26,7 +26,7 @@ from store.paging import paged
 from store.rule_sets import change_functions, raise_revisions
 from store.versions import draw_versions
 
-# Both parameters are the version that is wanted; null: the one in force.
+# A row for each version.
 FUNCTIONS: LiteralString = """
     select * from (
       select function.id, home.org_id, function.project_id, present.version,
@@ -38,7 +38,6 @@ FUNCTIONS: LiteralString = """
         from function
         join project home on home.id = function.project_id
         join function_version present on present.function_id = function.id
-         and present.version = coalesce(%s::bigint, function.version)
         left join bundle on bundle.org_id = home.org_id
          and bundle.id = case when present.queue = 'sandbox'
                               then (function_data #>> '{data,bundle_id}')::uuid end) found
@@ -47,7 +46,8 @@ VERSION_COLUMNS: LiteralString = """
     function_id, version, project_id, slug, name, description, function_type, function_data,
     prompt_data, function_schema, tags, metadata, origin, kind, queue, program
 """
-VERSION_MAX = 2**63 - 1
+AT_VERSION: LiteralString = "version = coalesce(%s::bigint, in_force)"
+VERSIONS_SHOWN = 1000
 
 
 class Functions:
@@ -112,7 +112,8 @@ class Functions:
             rows = paged(
                 cursor,
                 FUNCTIONS,
-                """is_there and org_id = %s and (%s::uuid is null or project_id = %s)
+                f"""{AT_VERSION} and is_there and org_id = %s
+                   and (%s::uuid is null or project_id = %s)
                    and (%s::text is null or slug = %s)
                    and (not %s or (function_data ->> 'type' = 'prompt'
                                    and function_type is null))""",
@@ -129,13 +130,10 @@ class Functions:
         """See FunctionStore."""
         with self._database.cursor() as cursor:
             cursor.execute(
-                """select version from function_version where function_id = %s
-                    order by version desc""",
-                (function.id,),
+                f"{FUNCTIONS} where id = %s order by version desc limit %s",
+                (function.id, VERSIONS_SHOWN),
             )
-            numbers = [Xact(version) for (version,) in cursor]
-            found = [_find(cursor, "id = %s", number, function.id) for number in numbers]
-        return [one for one in found if one is not None]
+            return [_function(row) for row in cursor]
 
     def delete(self, function: Function) -> None:
         """See FunctionStore. Safe to repeat."""
@@ -319,9 +317,9 @@ def _check_version(cursor: Cursor, function: Function, version: Xact) -> None:
 def _find(
     cursor: Cursor, condition: LiteralString, version: Xact | None, *parameters: object
 ) -> Function | None:
-    if version is not None and version > VERSION_MAX:
-        return None
-    cursor.execute(f"{FUNCTIONS} where {condition}", (version, *parameters))
+    cursor.execute(
+        f"{FUNCTIONS} where {AT_VERSION} and {condition}", (version, *parameters)
+    )
     row = cursor.fetchone()
     return _function(row) if row else None
 
