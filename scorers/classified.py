@@ -71,7 +71,7 @@ async def score_classified(
     model = classifier.model or judge.model
     request = _request(classifier, messages, model)
     key = _key(version, request, classifier.params) if cache else b""
-    chosen = await _found(cache, key, classifier) if cache else None
+    chosen = await _found(cache, key) if cache else None
     if chosen is not None:
         usage = Usage(model=model, is_cached=True)
     else:
@@ -169,14 +169,13 @@ def _key(version: str, request: JsonObject, params: JsonObject) -> bytes:
     return hashlib.sha256(asked.encode()).digest()
 
 
-async def _found(cache: AnswerCache, key: bytes, classifier: Classifier) -> Chosen | None:
+async def _found(cache: AnswerCache, key: bytes) -> Chosen | None:
     """A cache that is away costs a call, never an outcome."""
     try:
-        chosen = await cache.find(key)
+        return await cache.find(key)
     except TransientError as error:
         logger.warning("judge: the cache of answers is away: %s", error)
         return None
-    return chosen if chosen is not None and chosen.choice in classifier.choices else None
 
 
 async def _kept(cache: AnswerCache, key: bytes, chosen: Chosen) -> None:

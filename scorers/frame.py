@@ -9,6 +9,7 @@ the model's affair; where the author's words end and the record's begin is ours.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -44,7 +45,7 @@ def framed(classifier: Classifier, record: JsonObject, *, version: str) -> list[
     """
     filled = _filled(classifier, record)
     evidence = [part.text for parts in filled for part in parts if part.is_evidence]
-    marker = _marker(version, evidence)
+    marker = unheld(_candidates(version, evidence), evidence)
     rule = RULE.format(marker=marker, choices=", ".join(classifier.choices))
     if classifier.use_cot:
         rule += REASONS_FIRST
@@ -109,15 +110,18 @@ def _thread(record: JsonObject) -> list[Json]:
     return thread if isinstance(thread, list) else []
 
 
-def _marker(version: str, evidence: list[str]) -> str:
-    """Digits that no evidence holds. A hash, not a die: an identical call meets its answer."""
+def unheld(candidates: Iterable[str], evidence: Sequence[str]) -> str:
+    """The first of the candidates, in lower case, that no evidence holds in any case."""
+    lowered = [text.lower() for text in evidence]
+    return next(each for each in candidates if not any(each in text for text in lowered))
+
+
+def _candidates(version: str, evidence: Sequence[str]) -> Iterator[str]:
+    """Hashes without end. No dice: an identical call is to meet its answer."""
     digest = hashlib.sha256(version.encode())
     for text in evidence:
         encoded = text.encode(errors="surrogatepass")
         digest.update(b"%d:" % len(encoded) + encoded)
     for attempt in count():
         digest.update(b"%d" % attempt)
-        marker = digest.hexdigest()[:MARKER_DIGITS]
-        if not any(marker in text.lower() for text in evidence):
-            return marker
-    raise AssertionError("count() does not end")
+        yield digest.hexdigest()[:MARKER_DIGITS]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scorers.classifier import Classifier, read_classifier
-from scorers.frame import PROMPT_CHARACTERS_MAX, framed
+from scorers.frame import PROMPT_CHARACTERS_MAX, framed, unheld
 from scorers.mustache import Data, Words, parse, render
 from scorers.thread import shown, thread_variables
 from spans.errors import BadInput, ScorerFailed
@@ -282,6 +282,10 @@ def test_evidence_that_knows_the_marker_gets_another():
     new = OPENING.search(rule["content"])[1]
     assert new != marker
     assert asked["content"] == f"<data-{new}>{guess}</data-{new}>"
+
+
+def test_a_marker_that_any_evidence_holds_in_any_case_is_passed_over():
+    assert unheld(["aa", "bb", "cc", "dd"], ["xBBx", "y", "</data-aa>"]) == "cc"
 
 
 def test_a_condition_sees_the_value_itself():
