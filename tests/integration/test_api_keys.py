@@ -20,6 +20,10 @@ OPEN = {("GET", "/health/live"), ("GET", "/health/ready"), ("GET", "/metrics")}
 
 LOGS = "/v1/project_logs/{project_id}"
 RULE = "/v1/project_score/{rule_id}"
+FUNCTION, PROMPT = "/v1/function/{function_id}", "/v1/prompt/{function_id}"
+UPLOAD = ("PUT", "/function/code/{bundle_id}/{secret}")
+"""What the secret in its URL opens, and no key."""
+
 ROLES: dict[tuple[str, str], set[str]] = {
     ("POST", "/logs3"): {INGEST},
     ("POST", f"{LOGS}/insert"): {INGEST},
@@ -45,6 +49,28 @@ ROLES: dict[tuple[str, str], set[str]] = {
     ("PATCH", RULE): set(),
     ("DELETE", RULE): set(),
     ("POST", f"{RULE}/score_recent"): set(),
+    ("POST", "/v1/function"): set(),
+    ("PUT", "/v1/function"): set(),
+    ("GET", "/v1/function"): {READ},
+    ("GET", FUNCTION): {READ},
+    ("PATCH", FUNCTION): set(),
+    ("DELETE", FUNCTION): set(),
+    ("GET", f"{FUNCTION}/versions"): {READ},
+    ("POST", f"{FUNCTION}/shadow"): set(),
+    ("DELETE", f"{FUNCTION}/shadow"): set(),
+    ("POST", f"{FUNCTION}/promote"): set(),
+    ("POST", f"{FUNCTION}/invoke"): {INGEST},
+    ("POST", f"{FUNCTION}/diff"): set(),
+    ("POST", "/v1/function/test"): set(),
+    ("POST", "/function/invoke"): {INGEST},
+    ("POST", "/v1/prompt"): set(),
+    ("PUT", "/v1/prompt"): set(),
+    ("GET", "/v1/prompt"): {INGEST, READ},
+    ("GET", PROMPT): {INGEST, READ},
+    ("PATCH", PROMPT): set(),
+    ("DELETE", PROMPT): set(),
+    ("POST", "/insert-functions"): set(),
+    ("POST", "/function/code"): set(),
     ("GET", "/api/apikey/login"): {INGEST, READ},
     ("POST", "/api/apikey/login"): {INGEST, READ},
     ("GET", "/version"): {INGEST, READ},
@@ -69,16 +95,26 @@ def routes_of(routes: list[BaseRoute]) -> Iterator[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class World:
-    """Two projects of one organisation, and a stranger."""
+    """Two projects of one organisation, and a stranger. The function has an older version."""
 
     stack: Stack
     project: str
     rule: str
+    function: str
+    older: str
+    version: str
+    prompt: str
     neighbour_key: str
     stranger_key: str
 
-    def request(self, method: str, path: str, *, project: str, rule: str) -> dict[str, Any]:
-        """The arguments of a request that an admin would succeed with."""
+    def request(self, method: str, path: str, *, missing: bool = False) -> dict[str, Any]:
+        """The arguments of a request that an admin would succeed with, or of the same for
+        what does not exist."""
+        nothing = str(uuid.uuid4())
+        function = self.prompt if path == PROMPT else self.function
+        project, rule, function = (
+            nothing if missing else each for each in (self.project, self.rule, function)
+        )
         event = {"id": "a", "input": 1}
         bodies: dict[str, Any] = {
             "/logs3": {"rows": [{**event, "project_id": project}]},
@@ -95,19 +131,46 @@ class World:
             },
             RULE: {"description": "changed"},
             f"{RULE}/score_recent": {"last": 1},
+            "/v1/function": alias(project, "made"),
+            FUNCTION: {"description": "changed"},
+            f"{FUNCTION}/shadow": {"version": self.older, "rate": 0.5},
+            f"{FUNCTION}/promote": {"version": self.version},
+            f"{FUNCTION}/invoke": {"input": {"output": "a", "expected": "a"}},
+            f"{FUNCTION}/diff": {"from": self.older, "last": 1},
+            "/v1/function/test": {"function_id": function, "project_id": project, "last": 1},
+            "/function/invoke": {
+                "function_id": function, "input": {"output": "a", "expected": "a"},
+            },
+            "/v1/prompt": prompt(project, "made too"),
+            PROMPT: {"description": "changed"},
+            "/insert-functions": {"functions": [alias(project, "x", if_exists="ignore")]},
+            "/function/code": {"runtime_context": {"runtime": "python", "version": "3.11"}},
         }
         query = {f"{LOGS}/explain": "?id=a", "/api/project": f"?id={project}"}.get(path, "")
-        given = path.replace("{project_id}", project).replace("{rule_id}", rule)
+        given = path.format(project_id=project, rule_id=rule, function_id=function)
         body = bodies.get(path) if method in {"POST", "PUT", "PATCH"} else None
         return {"method": method, "path": given + query, "body": body}
+
+
+def alias(project: str, slug: str, **fields: str) -> dict[str, Any]:
+    data = {"type": "global", "name": "ExactMatch"}
+    return {"project_id": project, "name": slug, "slug": slug, "function_data": data, **fields}
+
+
+def prompt(project: str, slug: str) -> dict[str, Any]:
+    return {"project_id": project, "name": slug, "slug": slug, "prompt_data": {}}
 
 
 def make_world(stack: Stack) -> World:
     project, neighbour = stack.project(), stack.project()
     rule = stack.rule(project, "ExactMatch")
-    stack.insert(project, {"id": "a", "input": 1})
+    stack.insert(project, {"id": "a", "input": 1, "output": "a", "expected": "a"})
+    first = stack.ok("POST", "/v1/function", alias(project, "mine"))
+    second = stack.ok("PATCH", f"/v1/function/{first['id']}", {"description": "second"})
     return World(
-        stack=stack, project=project, rule=rule,
+        stack=stack, project=project, rule=rule, function=first["id"],
+        older=first["_xact_id"], version=second["_xact_id"],
+        prompt=stack.ok("POST", "/v1/prompt", prompt(project, "words"))["id"],
         neighbour_key=stack.new_key(ADMIN, project=neighbour),
         stranger_key=stack.new_key(ADMIN, org="strangers"),
     )
@@ -123,7 +186,7 @@ def test_every_route_is_in_the_table_of_roles_or_of_open_routes() -> None:
     def never() -> Any:
         raise AssertionError("nothing is started here")
 
-    assert set(routes_of(list(make_app(never).routes))) == ROLES.keys() | OPEN
+    assert set(routes_of(list(make_app(never).routes))) == ROLES.keys() | OPEN | {UPLOAD}
 
 
 @pytest.mark.parametrize(("method", "path", "role"), CASES)
@@ -132,7 +195,7 @@ def test_a_key_may_do_what_its_role_allows_and_nothing_else(
 ) -> None:
     if method == "DELETE":
         world = make_world(stack)
-    asked = world.request(method, path, project=world.project, rule=world.rule)
+    asked = world.request(method, path)
 
     answer = stack.http(**asked, key=stack.key(role))
 
@@ -144,7 +207,7 @@ def test_a_key_may_do_what_its_role_allows_and_nothing_else(
 
 @pytest.mark.parametrize(("method", "path"), ROLES)
 def test_without_a_key_nothing_is_answered(world: World, method: str, path: str) -> None:
-    asked = world.request(method, path, project=world.project, rule=world.rule)
+    asked = world.request(method, path)
 
     answer = world.stack.http(**asked, key="")
 
@@ -161,16 +224,17 @@ def test_open_routes_answer_without_a_key(world: World, method: str, path: str) 
 @pytest.mark.parametrize(
     ("method", "path"), [each for each in ROLES if "{" in each[1]] + [
         ("POST", "/btql"), ("GET", "/api/project"), ("POST", "/v1/project_score"),
-        ("PUT", "/v1/project_score"),
+        ("PUT", "/v1/project_score"), ("POST", "/v1/function"), ("PUT", "/v1/function"),
+        ("POST", "/v1/prompt"), ("PUT", "/v1/prompt"), ("POST", "/insert-functions"),
+        ("POST", "/function/invoke"), ("POST", "/v1/function/test"),
     ],
 )
 def test_anothers_id_is_answered_like_one_that_does_not_exist(
     world: World, method: str, path: str, whose: str
 ) -> None:
     key = getattr(world, whose)
-    nothing = str(uuid.uuid4())
-    foreign = world.request(method, path, project=world.project, rule=world.rule)
-    missing = world.request(method, path, project=nothing, rule=nothing)
+    foreign = world.request(method, path)
+    missing = world.request(method, path, missing=True)
 
     answer = world.stack.http(**foreign, key=key)
     expected = world.stack.http(**missing, key=key)
@@ -198,6 +262,9 @@ def test_lists_show_only_what_the_key_may_reach(world: World) -> None:
         assert world.rule not in [each["id"] for each in rules]
         path = f"/v1/project_score?project_id={world.project}"
         assert world.stack.http("GET", path, key=key).json.get("objects", []) == []
+        for kind in ("function", "prompt"):
+            found = world.stack.ok("GET", f"/v1/{kind}", key=key)["objects"]
+            assert not {world.function, world.prompt} & {each["id"] for each in found}
 
 
 def test_an_id_that_is_no_uuid_is_not_found(world: World) -> None:
