@@ -48,20 +48,26 @@ def handler():
     return {"score": 1 if made < 64 else 0, "metadata": {"processes": made}}
 """
 
-# Whom of the tree the kernel kills is its own choice: the first process, or who asked last.
+# Whom of the tree the kernel kills is its own choice: the first process, or any of the others,
+# also one that had what it asked for.
 _MEMORY = """
 import os, signal, time
 def handler():
+    children = []
     for _ in range(4):
         told, tells = os.pipe()
-        if os.fork() == 0:
+        children.append(os.fork())
+        if not children[-1]:
             held = [bytes([1]) * 2**20 for _ in range(64)]
             os.write(tells, b"held")
             signal.pause()
         os.close(tells)
         if not os.read(told, 4):
             return 1
-    time.sleep(5)
+    for _ in range(50):
+        if any(os.waitpid(each, os.WNOHANG)[0] for each in children):
+            return 1
+        time.sleep(0.1)
     return 0
 """
 
