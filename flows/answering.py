@@ -119,6 +119,10 @@ class Answering:
             self._answer(invocation)
         finally:
             self.room.release()
+        try:
+            self.look()     # nobody rings again for what waited for room
+        except TransientError as error:
+            logger.warning("%s: %s; the next ring looks again", self.queue, error)
 
     def _answer(self, invocation: Invocation) -> None:
         """Answer a call; patiently while the store is away, for as long as who asked waits."""
