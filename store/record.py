@@ -67,20 +67,20 @@ UPSERT_OUTCOMES = f"""
 # lead was answered before the others came, or went with its rule.
 LEAD = """
     update outcome set is_lead = true where id in (
-      select distinct on (subject_id, subject_version, role, scorer_kind, scorer,
-                          scorer_version) one.id
-        from outcome one
-       where project_id = %s and object_id = %s and subject_id = any(%s)
-         and state = 'pending' and not is_lead
-         and not exists (
-               select from outcome lead
-                where lead.project_id = one.project_id and lead.object_id = one.object_id
-                  and lead.subject_id = one.subject_id
-                  and lead.subject_version = one.subject_version and lead.role = one.role
-                  and lead.scorer_kind = one.scorer_kind and lead.scorer = one.scorer
-                  and lead.scorer_version = one.scorer_version
-                  and lead.state = 'pending' and lead.is_lead)
-       order by subject_id, subject_version, role, scorer_kind, scorer, scorer_version, id)
+      select id from (
+        select id, row_number() over (alike order by id) as place,
+               bool_or(is_lead) over alike as is_led
+          from outcome
+         where project_id = %s and object_id = %s and subject_id = any(%s)
+           and state = 'pending'
+        window alike as (partition by subject_id, subject_version, scorer_kind, scorer,
+                                      scorer_version)) waiting
+       where place = 1 and not is_led)
+"""
+ANY_PENDING = """
+    select exists (select from outcome
+                    where project_id = %s and object_id = %s and subject_id = any(%s)
+                      and state = 'pending')
 """
 
 UUID_DIGITS = 32
@@ -166,9 +166,15 @@ def record(
     """
     at = now.isoformat().encode()
     lines = [line for execution in executions for line in _outcome_lines(execution, locked, at)]
-    lines += [line for later in postponed for line in _pending_lines(later, locked)]
+    later_keys = [later.assignment.subject.key for later in postponed]
+    must_choose = is_any_pending(cursor, later_keys)
+    lines += [
+        line for later in postponed
+        for line in _pending_lines(later, locked, leads=not must_choose)
+    ]
     fresh = _insert_outcomes(cursor, lines, is_new=is_new)
-    ensure_leads(cursor, [later.assignment.subject.key for later in postponed])
+    if must_choose:
+        ensure_leads(cursor, later_keys)
     superseded = {
         subject.key
         for subject in (one.assignment.subject for one in executions)
@@ -177,6 +183,17 @@ def record(
     count_executions(executions, fresh, superseded, now=now, counts=counts)
     _write_scores(cursor, locked, executions, fresh, at, is_new=is_new)
     return len(fresh)
+
+
+def is_any_pending(cursor: Cursor, keys: Iterable[RowKey]) -> bool:
+    """Whether anything waits on these locked rows: what comes may then have to follow it."""
+    for where, group in groupby(sorted(set(keys)), key=lambda key: key.object):
+        ids = [key.id for key in group]
+        cursor.execute(ANY_PENDING, (where.project_id, where.object_id, ids))
+        found = cursor.fetchone()
+        if found and found[0]:
+            return True
+    return False
 
 
 def ensure_leads(cursor: Cursor, keys: Iterable[RowKey]) -> None:
@@ -226,15 +243,15 @@ def _insert_outcomes(cursor: Cursor, lines: Sequence[bytes], *, is_new: bool) ->
     return {outcome_id for (outcome_id,) in cursor}
 
 
-def _pending_lines(later: Postponed, locked: Locked) -> list[bytes]:
-    """Outcomes that wait for their queue; who of them leads, `ensure_leads` decides."""
+def _pending_lines(later: Postponed, locked: Locked, *, leads: bool) -> list[bytes]:
+    """Outcomes that wait for their queue; without `leads`, who does is for `ensure_leads`."""
     if later.assignment.subject.key not in locked:
         return []
     nothing = [OutcomeState.PENDING.encode(), NULL, NULL, NULL, b"0", *[NULL] * 8, FALSE]
     label = _label(later.assignment)
     return [
-        _line(asked, later.queue, label, is_lead=False, result=nothing)
-        for asked in later.assignment.asked
+        _line(asked, later.queue, label, is_lead=leads and index == 0, result=nothing)
+        for index, asked in enumerate(later.assignment.asked)
     ]
 
 

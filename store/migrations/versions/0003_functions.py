@@ -108,6 +108,11 @@ alter table outcome
   add column label text,                -- how its scorer is shown, where not by its name
   add column log text,                  -- what the scorer wrote to stdout and stderr
   add column is_cached boolean not null default false;  -- the judge was not asked anew
+-- Serves queries that name a rule, and no others: what names rows has a better one, and
+-- would read a whole backlog through this (docs/decisions/0008).
+drop index outcome_waiting_by_rule;
+create index outcome_waiting_by_rule on outcome (project_id, origin_id)
+  where state = 'pending' and origin_id is not null;
 create index outcome_of_scorer on outcome (project_id, scorer, scorer_version)
   where scorer_kind = 'function';
 """
