@@ -134,3 +134,9 @@ def test_pushing_again_replaces_only_when_asked(
         slug: each["id"] for slug, each in pushed.functions.items()
     }
     assert again["same"]["_xact_id"] > pushed.functions["same"]["_xact_id"]
+
+
+def test_a_pushed_judge_is_asked_with_its_prompt(pushed: Pushed) -> None:
+    told = pushed.invoke("polite", output="thank you")
+    assert told["score"] in (0, 1)
+    assert told["metadata"]["choice"] in ("yes", "no")
