@@ -144,8 +144,10 @@ def explain(
     if len(candidates) > 1:
         return tuple(candidates)
     subject = store.subject(candidates[0])
-    outcomes = store.outcomes(subject)
+    # In this order: outcomes come with their match record, so that one which is read as
+    # decided has them.
     record = store.match_record(subject)
+    outcomes = store.outcomes(subject)
     return Explanation(
         project_id=candidates[0].project_id,
         id=subject.key.id,

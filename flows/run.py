@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from flows.work import Assignment, Subject
 from scorers.arguments import ScoringFields
-from scorers.catalog import ScorerSpec, at_version
+from scorers.catalog import ScorerSpec, at_version, resolve
+from scorers.function import FunctionVersion
 from scorers.in_process import score_in_process
 from spans.errors import TallyardError
 from spans.outcome import Failure, Verdict
@@ -32,6 +34,19 @@ def run_scorer(spec: ScorerSpec, fields: ScoringFields) -> Verdict:
     return Verdict(
         result=result, started_at=started_at, run_ms=(time.perf_counter() - begin) * 1000
     )
+
+
+def run_global(function: FunctionVersion, fields: ScoringFields) -> Verdict:
+    """The verdict of a global scorer that computes, under the function's own name."""
+    try:
+        spec = resolve(function.global_name or function.name)
+    except TallyardError as error:
+        return failed(error)
+    verdict = run_scorer(spec, fields)
+    if verdict.result is None:
+        return verdict
+    scores = tuple(replace(score, name=function.name) for score in verdict.result.scores)
+    return replace(verdict, result=replace(verdict.result, scores=scores))
 
 
 def failed(

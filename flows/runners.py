@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from flows.judged import JudgedScorers
-from flows.run import failed, run_scorer
+from flows.retry import RetryIn, decide
+from flows.run import failed, run_global
+from flows.score import RetryPolicy
 from scorers.arguments import ScoringFields
-from scorers.catalog import resolve
 from scorers.function import FunctionVersion
 from spans.errors import TallyardError, TransientError
 from spans.json import JsonObject
@@ -28,10 +29,12 @@ class InProcess:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
     """Asks judges on the event loop of their process, from any other thread; all records at
-    once, as far as the judge's own limit allows."""
+    once, as far as the judge's own limit allows. Somebody waits, so that what may heal is
+    tried again by `policy` here and now."""
 
     scorers: JudgedScorers
     loop: asyncio.AbstractEventLoop
+    policy: RetryPolicy
 
     def run(
         self, function: FunctionVersion, records: Sequence[JsonObject]
@@ -48,29 +51,30 @@ class Judged:
     async def _one(
         self, function: FunctionVersion, record: JsonObject
     ) -> Verdict | TransientError:
-        started_at, begin = time.time(), time.perf_counter()
-        try:
-            result = await self.scorers.run(function, record)
-        except TransientError as error:
-            return error
-        except TallyardError as error:
-            return failed(error, started_at=started_at, begin=begin)
-        return Verdict(
-            result=result, started_at=started_at, run_ms=(time.perf_counter() - begin) * 1000
+        attempt = 0
+        while True:
+            attempt += 1
+            started_at, begin = time.time(), time.perf_counter()
+            try:
+                result = await self.scorers.run(function, record)
+            except TransientError as error:
+                if (wait_s := self._pause_s(error, attempt)) is None:
+                    return error
+                await asyncio.sleep(wait_s)
+            except TallyardError as error:
+                return failed(error, started_at=started_at, begin=begin)
+            else:
+                run_ms = (time.perf_counter() - begin) * 1000
+                return Verdict(result=result, started_at=started_at, run_ms=run_ms)
+
+    def _pause_s(self, error: TransientError, attempt: int) -> float | None:
+        """Seconds until the next attempt; None: there is none."""
+        policy = self.policy
+        decision = decide(
+            error, attempt=attempt, attempts_max=policy.attempts_max,
+            wait_max_s=policy.wait_max_s, jitter=policy.jitter(),
         )
-
-
-def run_global(function: FunctionVersion, fields: ScoringFields) -> Verdict:
-    """The verdict of a global scorer that computes, under the function's own name."""
-    try:
-        spec = resolve(function.global_name or function.name)
-    except TallyardError as error:
-        return failed(error)
-    verdict = run_scorer(spec, fields)
-    if verdict.result is None:
-        return verdict
-    scores = tuple(replace(score, name=function.name) for score in verdict.result.scores)
-    return replace(verdict, result=replace(verdict.result, scores=scores))
+        return decision.wait_s if isinstance(decision, RetryIn) else None
 
 
 def fields_of(record: JsonObject) -> ScoringFields:

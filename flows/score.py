@@ -15,8 +15,7 @@ from typing import Protocol
 from flows.function_source import FunctionSource
 from flows.judged import JudgedScorers
 from flows.retry import RetryIn, decide
-from flows.run import failed, run_assignment, scoring_fields
-from flows.runners import run_global
+from flows.run import failed, run_assignment, run_global, scoring_fields
 from flows.work import HEAVY, JUDGE, Assignment, Claim, Execution, Retry
 from scorers.function import FUNCTION
 from spans.errors import TallyardError

@@ -528,8 +528,8 @@ def test_the_functions_of_a_deleted_project_are_gone_for_rules_of_others(
 
 def test_score_recent_runs_the_version_that_is_in_force(stack: Stack, project: str) -> None:
     made = make(stack, alias(project, name="Late"))
+    rule = stack.ok("POST", "/v1/project_score", rule_over(project, made, status="paused"))
     stack.insert(project, {"id": "a", "output": "o", "expected": "o", **DONE})
-    rule = stack.ok("POST", "/v1/project_score", rule_over(project, made))
     started = stack.ok("POST", f"/v1/project_score/{rule['id']}/score_recent", {"last": 5})
     assert started["started"] == 1
     assert stack.scored(project, "a")["scores"] == {"Late": 1}
