@@ -360,7 +360,10 @@ def handler():
 ATTACKS = {
     "passwords": "open('/etc/shadow').read(); won()",
     "accounts": "open('/etc/passwd').read(); won()",
-    "home": "import os; won(os.listdir('/root')) if os.listdir('/root') else None",
+    "home": """
+import os
+for name in ('.bashrc', '.profile', '.ssh', '.cache'):
+    if os.path.exists(f'/root/{name}'): won(name)""",
     "the project": f"open({__file__!r}).read(); won()",
     "processes' environment": """
 import os

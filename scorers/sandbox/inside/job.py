@@ -7,11 +7,10 @@ Such a module may name what it needs beyond a scorer's powers in `POWERS`.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
-import sys
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 PYTHON, NODE = "python", "node"
@@ -31,6 +30,9 @@ class Powers:
     limits_address_space: bool = True
 
 
+loaded: dict[str, ModuleType] = {}
+"""Our modules by their last names; the zygote fills this in, and nothing else has them."""
+
 _OF_A_SCRIPT = Powers(may_execute=True, processes=32, limits_address_space=False)
 
 
@@ -49,7 +51,7 @@ def run_job(job: str) -> None:
     name = {PYTHON: "runner", NODE: "node"}.get(job)
     try:
         if name is not None:
-            importlib.import_module(f"{__package__}.{name}").run()
+            _loaded(name).run()
         else:
             _answer(job)
     finally:
@@ -57,7 +59,7 @@ def run_job(job: str) -> None:
 
 
 def _answer(job: str) -> None:
-    frames = importlib.import_module(f"{__package__}.frames")
+    frames = _loaded("frames")
     request = json.loads(frames.read_text())
     frames.ready()
     try:
@@ -68,4 +70,8 @@ def _answer(job: str) -> None:
 
 
 def _module(job: str) -> Any:  # noqa: ANN401 a module, by its name
-    return sys.modules[f"{__package__}.job_{job}"]
+    return _loaded(f"job_{job}")
+
+
+def _loaded(name: str) -> Any:  # noqa: ANN401 as above
+    return loaded[name]

@@ -24,14 +24,12 @@ MS_NOEXEC = 8
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_SECCOMP = 22
-_PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _SECCOMP_MODE_FILTER = 2
 _CAPABILITY_VERSION_3 = 0x20080522
-_CAPABILITIES = 64                        # as many bits as the kernel's sets have
 
 
 def prctl(option: int, *arguments: int) -> None:
@@ -70,10 +68,7 @@ def die_with_parent(signal_number: int) -> None:
 
 def drop_capabilities() -> None:
     """Give up every power of root, and the way back to it."""
-    for capability in range(_CAPABILITIES):
-        # Fails beyond the last that this kernel knows, and without CAP_SETPCAP: then there is
-        # nothing to inherit either, since no_new_privs forbids what could use the set.
-        _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+    forbid_new_privileges()   # so that no exec can draw on the bounding set
     _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
     _check(_libc.capset(header, bytes(24)), "capset")

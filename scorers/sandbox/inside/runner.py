@@ -37,7 +37,6 @@ def run() -> None:
     program = request["program"]
     output = Output(program["log_bytes"])
     output.install()
-    _forget_ourselves()
     if program["models"]:
         llm.offer()
     try:
@@ -170,12 +169,3 @@ def _failure(error: BaseException, kind: str, program: dict[str, Any]) -> dict[s
     if places:
         described["message"] += "\n" + "\n".join(places[-_PLACES_MAX:])
     return described
-
-
-def _forget_ourselves() -> None:
-    """So that a scorer's own modules may be called what ours are, and find themselves."""
-    ours = __package__.partition(".")[0]
-    for name in [*sys.modules]:
-        if name == ours or name.startswith(f"{ours}."):
-            del sys.modules[name]
-    sys.path.pop(0)       # where ours are found: the zygote put it there

@@ -17,8 +17,9 @@ import socket
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from types import ModuleType
 
-from scorers.sandbox.inside import child, kernel, programs, supervisor
+from scorers.sandbox.inside import child, job, kernel, programs, supervisor
 
 READY = b"ready"
 ORDER_BYTES_MAX = 64 * 1024
@@ -30,6 +31,9 @@ _COMMON = (
     "encodings.latin_1", "encodings.utf_8_sig", "inspect", "math", "random", "re", "statistics",
     "stringprep", "traceback", "typing",
 )
+
+# Ours, which would be taken apart if nothing held them.
+_hidden: list[ModuleType] = []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +80,17 @@ def main(text: str) -> None:
 
 
 def _load_ours() -> None:
+    """Import all that runs inside, then hide it.
+
+    So a scorer's own modules may be called what ours are, and it finds those and not ours.
+    """
     here = importlib.import_module(__package__)
     for found in pkgutil.iter_modules(here.__path__):
-        importlib.import_module(f"{__package__}.{found.name}")
+        job.loaded[found.name] = importlib.import_module(f"{__package__}.{found.name}")
+    ours = __package__.partition(".")[0]
+    names = [name for name in sys.modules if name.partition(".")[0] == ours]
+    _hidden.extend(sys.modules.pop(name) for name in names)
+    sys.path.pop(0)         # where the worker has this process find them
 
 
 def _preload(setting: Setting) -> None:
