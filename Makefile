@@ -16,7 +16,7 @@ endif
 VENV := .venv
 BIN := $(VENV)/bin
 CLIENTS := sdk-0.47 sdk-0.3 api-0.6
-# `braintrust push`; what it bundles is fetched beforehand, so that its test reaches loopback alone.
+# `braintrust push`. What it bundles is fetched beforehand: its test reaches loopback alone.
 PUSHER := push-0.47
 JS_CLIENT := .cache/clients/push-js
 
@@ -36,7 +36,7 @@ check: environment-dev ## Lint, types, import contracts, unit and property tests
 	@$(BIN)/python -m pytest -q tests/unit tests/properties tests/architecture
 
 .PHONY: test
-test: system-required environment-dev clients ## Everything that check does, and all other tests, on real servers
+test: system-required environment-dev clients ## What check does, and all other tests, on real servers
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
