@@ -224,8 +224,8 @@ def _coded(bench: Bench) -> None:
             ("python, alone, isolated", Isolation.RECORD, True),
             ("+ autoevals, alone, isolated", Isolation.RECORD, False),
         ):
-            turns[name].append(alone(stack, isolation=isolation, is_bare=is_bare))
-    bench.report.coded(dict(turns), cold_start_ms(stack), idle_mb(stack))
+            turns[name].append(alone(isolation=isolation, is_bare=is_bare))
+    bench.report.coded(dict(turns), cold_start_ms(), idle_mb())
 
 
 def _after_load(stack: Stack) -> Memory:

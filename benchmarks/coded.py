@@ -22,8 +22,10 @@ from benchmarks.rows import rows
 from benchmarks.stack import Stack
 from benchmarks.waiting import wait_for_outcomes
 from scorers.sandbox.model import Ended, Isolation, Program, Runtime
+from scorers.sandbox.place import find_place
 from scorers.sandbox.pool import Owner, Sandboxes
 from spans.json import JsonObject
+from wiring.settings import read_settings
 
 ROWS_EACH = 100
 TURN_S = 180.0
@@ -133,14 +135,14 @@ def pipeline(stack: Stack, count: int, *, runtime: str, seed: int) -> CodeTurn:
     )
 
 
-def alone(stack: Stack, *, isolation: Isolation, is_bare: bool) -> CodeTurn:
+def alone(*, isolation: Isolation, is_bare: bool) -> CodeTurn:
     """One sandbox fed from one thread, without the pipeline around it.
 
     `seconds` is processor time of the whole machine, so that a rate is one core's.
     """
     count = ALONE_RECORDS if isolation is Isolation.BATCH else ISOLATED_RECORDS
-    program = Program(runtime=Runtime.PYTHON, code=code, isolation=isolation)
-    with _sandboxes(stack) as sandboxes:
+    program = Program(runtime=Runtime.PYTHON, code=PYTHON, isolation=isolation)
+    with _sandboxes(is_bare=is_bare) as sandboxes:
         batch = list(_records(ROWS_EACH))
         _all_ok(sandboxes, program, batch[:1])
         machine = machine_cpu_s()
@@ -149,25 +151,25 @@ def alone(stack: Stack, *, isolation: Isolation, is_bare: bool) -> CodeTurn:
         return CodeTurn(records=count, seconds=machine_cpu_s() - machine)
 
 
-def cold_start_ms(stack: Stack) -> list[float]:
+def cold_start_ms() -> list[float]:
     """From nothing to the first score, in milliseconds, autoevals preloaded; sorted."""
     program = Program(runtime=Runtime.PYTHON, code=PYTHON)
     record = list(_records(1))
     each = []
     for _ in range(COLD_STARTS):
-        with _sandboxes(stack) as sandboxes:
+        with _sandboxes(is_bare=False) as sandboxes:
             begin = time.perf_counter()
             _all_ok(sandboxes, program, record)
             each.append((time.perf_counter() - begin) * 1e3)
     return sorted(each)
 
 
-def idle_mb(stack: Stack) -> float:
+def idle_mb() -> float:
     """What one idle sandbox holds, in MB of PSS."""
     program = Program(runtime=Runtime.PYTHON, code=PYTHON)
     ours = psutil.Process()
     before = set(ours.children(recursive=True))
-    with _sandboxes(stack) as sandboxes:
+    with _sandboxes(is_bare=False) as sandboxes:
         _all_ok(sandboxes, program, list(_records(1)))
         threading.Event().wait(LOOP_S)
         own = set(ours.children(recursive=True)) - before
@@ -180,8 +182,11 @@ def _records(count: int) -> Iterator[JsonObject]:
 
 
 @contextmanager
-def _sandboxes(stack: Stack) -> Iterator[Sandboxes]:
-    sandboxes = Sandboxes(stack.place(), kept=4, idle_s=TURN_S)
+def _sandboxes(*, is_bare: bool) -> Iterator[Sandboxes]:
+    """As a worker has them, or with nothing preloaded."""
+    packages = read_settings({}).scorer_packages_dir
+    place = find_place() if is_bare else find_place(packages=packages, preload=("autoevals",))
+    sandboxes = Sandboxes(place, kept=4, idle_s=TURN_S)
     try:
         yield sandboxes
     finally:

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Protocol
@@ -54,7 +54,20 @@ class Scorers(Protocol):
 
 
 Done = tuple[Claim, Execution | Retry]
-Running = dict[Future[list[Done]], list[Claim]]
+
+
+@dataclass(slots=True)
+class _Hand:
+    """What one drain has in hand: batches that run, ends that wait to be recorded, and those
+    that are just being recorded."""
+
+    running: dict[Future[list[Done]], list[Claim]] = field(default_factory=dict)
+    ended: list[Done] = field(default_factory=list)
+    recording: Future[None] | None = None
+    recorded: int = 0       # claims in `recording`
+
+    def __len__(self) -> int:
+        return sum(map(len, self.running.values())) + len(self.ended) + self.recorded
 
 
 @dataclass(slots=True, kw_only=True)
@@ -82,15 +95,20 @@ class Sandboxing:
 
         Safe to repeat: a verdict is recorded only under its claim's own fence.
         """
-        running: Running = {}
-        with ThreadPoolExecutor(self.batches_max, thread_name_prefix="sandboxed") as pool:
+        hand = _Hand()
+        with (
+            ThreadPoolExecutor(self.batches_max, thread_name_prefix="batch") as runners,
+            ThreadPoolExecutor(1, thread_name_prefix="record") as recorder,
+        ):
             try:
-                return self._drain(pool, running, stop_after_s)
+                return self._drain(hand, runners, recorder, stop_after_s)
             finally:
-                for batch in running:
+                for batch in hand.running:
                     batch.cancel()
 
-    def _drain(self, pool: ThreadPoolExecutor, running: Running, stop_after_s: float) -> int:
+    def _drain(
+        self, hand: _Hand, runners: Executor, recorder: Executor, stop_after_s: float
+    ) -> int:
         begin = time.monotonic()
         count = 0
         is_empty = False
@@ -98,24 +116,24 @@ class Sandboxing:
         while not self.stopping.is_set():
             self.meanwhile()
             now = time.monotonic()
-            room = BATCH * (self.batches_max + 1) - sum(map(len, running.values()))
+            # As much again as runs: while that is recorded, the next is there to be run.
+            room = BATCH * (2 * self.batches_max + 1) - len(hand)
             may_claim = now - begin < stop_after_s and room >= BATCH
             if may_claim and (not is_empty or now - looked > POLL_S):
                 claims = self._claim(room)
                 looked, is_empty = now, not claims
                 count += len(claims)
-                if any(claim.deaths >= DEATHS_MAX - 1 for claim in claims):
-                    # Its last try, and nothing else is to die of it.
-                    self._finish(running)
-                    self._begin(pool, running, claims)
-                    self._finish(running)
-                    continue
-                self._begin(pool, running, claims)
-            if not running:
-                if is_empty or now - begin >= stop_after_s:
-                    return count
-                continue
-            self._record_some(running)
+                is_last_try = any(claim.deaths >= DEATHS_MAX - 1 for claim in claims)
+                if is_last_try:   # and nothing else is to die of it
+                    self._finish(hand, recorder)
+                for batch in batches(claims):
+                    hand.running[runners.submit(self._run, batch)] = batch
+                if is_last_try:
+                    self._finish(hand, recorder)
+            if len(hand):
+                self._go_on(hand, recorder)
+            elif is_empty or not may_claim:
+                return count
         return count
 
     def _claim(self, room: int) -> list[Claim]:
@@ -123,25 +141,30 @@ class Sandboxing:
         self.store.supersede([claim for claim in claims if claim.assignment is None])
         return [claim for claim in claims if claim.assignment is not None]
 
-    def _begin(
-        self, pool: ThreadPoolExecutor, running: Running, claims: Iterable[Claim]
-    ) -> None:
-        for batch in batches(claims):
-            running[pool.submit(self._run, batch)] = batch
+    def _finish(self, hand: _Hand, recorder: Executor) -> None:
+        while len(hand) and not self.stopping.is_set():
+            self._go_on(hand, recorder)
 
-    def _finish(self, running: Running) -> None:
-        while running and not self.stopping.is_set():
-            self._record_some(running)
-
-    def _record_some(self, running: Running) -> None:
-        """Wait for the first batches, at most POLL_S; record what there is."""
-        done, _ = wait(running, timeout=POLL_S, return_when=FIRST_COMPLETED)
-        ends = [end for batch in done for end in _ended(running.pop(batch), batch)]
-        self.store.record([(one, end) for one, end in ends if isinstance(end, Execution)])
-        self.store.postpone([end for _, end in ends if isinstance(end, Retry)])
+    def _go_on(self, hand: _Hand, recorder: Executor) -> None:
+        """Wait for a batch or a record, at most POLL_S; record what has ended meanwhile, all
+        of it in one transaction."""
+        recording = [] if hand.recording is None else [hand.recording]
+        wait([*hand.running, *recording], timeout=POLL_S, return_when=FIRST_COMPLETED)
+        for batch in [one for one in hand.running if one.done()]:
+            hand.ended += _ended(hand.running.pop(batch), batch)
+        if hand.recording is not None and hand.recording.done():
+            hand.recording.result()
+            hand.recording, hand.recorded = None, 0
+        if hand.recording is None and hand.ended:
+            hand.recording = recorder.submit(self._record, hand.ended)
+            hand.recorded, hand.ended = len(hand.ended), []
         if time.monotonic() - self.renewed_at > self.renew_s:
             self.renewed_at = time.monotonic()
             self.store.renew(SANDBOX)
+
+    def _record(self, ended: list[Done]) -> None:
+        self.store.record([(one, end) for one, end in ended if isinstance(end, Execution)])
+        self.store.postpone([end for _, end in ended if isinstance(end, Retry)])
 
     def _run(self, batch: list[Claim]) -> list[Done]:
         """Run one batch, all of one scorer."""

@@ -77,6 +77,11 @@ LEAD = """
                                       scorer_version)) waiting
        where place = 1 and not is_led)
 """
+ANY_THERE = """
+    select exists (select from span
+                    where project_id = %s and object_type = %s and object_id = %s
+                      and id = any(%s))
+"""
 ANY_PENDING = """
     select exists (select from outcome
                     where project_id = %s and object_id = %s and subject_id = any(%s)
@@ -362,7 +367,20 @@ def _write_scores(
             span_line(row, xact=xact, content_xact=xact, trigger_xact=None, now=now)
             for row in spans
         ]
-        copy_lines(cursor, COPY_NEW if is_new else COPY_STAGED, lines)
-        if not is_new:
+        if is_new or not _is_any_there(cursor, [row.key for row in spans]):
+            copy_lines(cursor, COPY_NEW, lines)
+        else:
+            copy_lines(cursor, COPY_STAGED, lines)
             cursor.execute(UPSERT_FROM_STAGED)
     write_computed(cursor, locked, xact)
+
+
+def _is_any_there(cursor: Cursor, keys: Sequence[RowKey]) -> bool:
+    """Whether any of these score spans was written before. Who holds the rows that they score
+    is alone in writing them."""
+    for where, group in groupby(keys, key=lambda key: key.object):
+        cursor.execute(ANY_THERE, (*where, [key.id for key in group]))
+        found = cursor.fetchone()
+        if found and found[0]:
+            return True
+    return False
