@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Protocol
+from typing import Any, Protocol
 
 from flows.answering import TRACE
 from flows.code_scorers import wanted
@@ -65,6 +65,12 @@ class _Hand:
     ended: list[Done] = field(default_factory=list)
     recording: Future[None] | None = None
     recorded: int = 0       # claims in `recording`
+
+    def under_way(self) -> Iterator[Future[Any]]:
+        """What will end by itself."""
+        yield from self.running
+        if self.recording is not None:
+            yield self.recording
 
     def __len__(self) -> int:
         return sum(map(len, self.running.values())) + len(self.ended) + self.recorded
@@ -148,8 +154,7 @@ class Sandboxing:
     def _go_on(self, hand: _Hand, recorder: Executor) -> None:
         """Wait for a batch or a record, at most POLL_S; record what has ended meanwhile, all
         of it in one transaction."""
-        recording = [] if hand.recording is None else [hand.recording]
-        wait([*hand.running, *recording], timeout=POLL_S, return_when=FIRST_COMPLETED)
+        wait(hand.under_way(), timeout=POLL_S, return_when=FIRST_COMPLETED)
         for batch in [one for one in hand.running if one.done()]:
             hand.ended += _ended(hand.running.pop(batch), batch)
         if hand.recording is not None and hand.recording.done():

@@ -172,7 +172,7 @@ def record(
     at = now.isoformat().encode()
     lines = [line for execution in executions for line in _outcome_lines(execution, locked, at)]
     later_keys = [later.assignment.subject.key for later in postponed]
-    must_choose = is_any_pending(cursor, later_keys)
+    must_choose = not is_new or is_any_pending(cursor, later_keys)
     lines += [
         line for later in postponed
         for line in _pending_lines(later, locked, leads=not must_choose)
