@@ -11,6 +11,10 @@ from pathlib import Path
 
 from scorers.sandbox.model import Ended
 
+TIME_S, STOPPED_S = 1.0, 0.5
+BOMB_S = 4.0
+"""Enough to have four times the memory: what stops a bomb should not be its time."""
+
 HERE = Path(__file__).parent
 NESTED = 100_000
 INVALID_SOURCE = "invalid_source"
@@ -19,7 +23,7 @@ INVALID_SOURCE = "invalid_source"
 OK, ERROR, TIMEOUT, KILLED = Ended.OK, Ended.ERROR, Ended.TIMEOUT, Ended.KILLED
 NO_RESULT, BAD_RESULT, TOO_LARGE = Ended.NO_RESULT, Ended.BAD_RESULT, Ended.RESULT_TOO_LARGE
 
-QUIET = frozenset({OK, ERROR})                    # what was tried did not work, and that is all
+QUIET = frozenset({OK})       # nothing of what it tried has worked, and it came to its end
 STOPPED = frozenset({TIMEOUT, KILLED})
 REFUSED = frozenset({ERROR, BAD_RESULT})
 DIED = frozenset({OK, ERROR, KILLED, TIMEOUT, NO_RESULT})
@@ -30,7 +34,8 @@ class Case:
     """One attack. `variants` are records of one batch, told apart by `metadata.variant`.
 
     `control`: it does no harm to a machine that nothing protects, and must succeed there.
-    `runs`: how often it is run, each in a batch of its own, since some need a second time.
+    `time_s` is one record's. `runs`: how often it is run, each in a batch of its own, since
+    some need a second time.
     """
 
     name: str
@@ -39,15 +44,18 @@ class Case:
     runs: int = 1
     scores_itself: bool = False
     control: bool = False
+    time_s: float = TIME_S
 
 
 def case(
     name: str, ended: frozenset[Ended], *more: str, variants: int = 1, runs: int = 1,
-    scores_itself: bool = False, control: bool = False,
+    scores_itself: bool = False, control: bool = False, time_s: float | None = None,
 ) -> Case:
+    # What must be stopped may be stopped soon; what may end by itself is given the time.
+    soon = STOPPED_S if OK not in ended else TIME_S
     return Case(
         name=name, ended=frozenset({*ended, *more}), variants=variants, runs=runs,
-        scores_itself=scores_itself, control=control,
+        scores_itself=scores_itself, control=control, time_s=time_s or soon,
     )
 
 
@@ -63,9 +71,9 @@ PYTHON = (
     case("abstract_unix_socket", QUIET, control=True),
     case("fork_bomb", DIED),
     case("thread_bomb", DIED),
-    case("memory_bomb_list", STOPPED, ERROR),
-    case("memory_bomb_mmap", frozenset({ERROR, KILLED}), variants=2),
-    case("memory_bomb_forked", DIED),
+    case("memory_bomb_list", STOPPED, ERROR, time_s=BOMB_S),
+    case("memory_bomb_mmap", frozenset({ERROR, KILLED}), variants=2, time_s=BOMB_S),
+    case("memory_bomb_forked", DIED, time_s=BOMB_S),
     case("memfd_bomb", QUIET, KILLED, TIMEOUT),
     case("sysv_shm_mqueue", QUIET),
     case("infinite_loop", STOPPED),
@@ -110,7 +118,7 @@ PYTHON = (
     ),
     case("result_partial_then_hang", frozenset({TIMEOUT})),
     case("result_slow_drip", frozenset({TIMEOUT})),
-    case("log_injection", QUIET, variants=3),
+    case("log_injection", QUIET, ERROR, variants=3),
     case("ctypes_syscalls", QUIET),
     case("mount_unshare", QUIET),
     case("setuid_caps", QUIET),
@@ -139,8 +147,8 @@ JAVASCRIPT = (
     case("child_process", QUIET, control=True),
     case("infinite_loop", STOPPED),
     case("microtask_starvation", STOPPED),
-    case("memory_bomb_heap", STOPPED, ERROR, NO_RESULT),
-    case("memory_bomb_buffers", DIED),
+    case("memory_bomb_heap", STOPPED, ERROR, NO_RESULT, time_s=BOMB_S),
+    case("memory_bomb_buffers", DIED, time_s=BOMB_S),
     case("worker_thread_bomb", DIED),
     case("prototype_pollution", QUIET, BAD_RESULT, scores_itself=True),
     case("result_fd_spoof", REFUSED, TOO_LARGE, KILLED, variants=12),

@@ -12,13 +12,13 @@ from typing import Any
 
 import psutil
 from hostile.canaries import Canaries
+from hostile.cases import TIME_S
 from hostile.worker import ROOT, Worker
 
 from ops.children import wait_until
 from scorers.sandbox.model import Isolation, Runtime
 from scorers.sandbox.place import Tier
 
-TIME_S = 1.0
 MEMORY_MB = 256
 RESULT_BYTES = 256 * 1024
 LOG_BYTES = 16 * 1024
@@ -119,6 +119,11 @@ class Cell:
             },
             records=list(records),
         )
+
+    def jails(self, owner: str, runtime: Runtime) -> set[int]:
+        """Process ids of the jails there are, with this owner's among them."""
+        self.run(owner, runtime, BENIGN[runtime], [self.record()])
+        return {each.pid for each in living(self.worker.driver.children())}
 
     def tree(self) -> list[psutil.Process]:
         """The driver and all below it."""

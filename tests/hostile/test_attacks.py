@@ -20,7 +20,7 @@ from hostile.cell import MEMORY_MB, Cell
 from hostile.worker import ROOT
 
 from ops.children import wait_until
-from scorers.sandbox.model import Ended, Runtime
+from scorers.sandbox.model import Runtime
 
 # An attack that ends by its own mistake, or for want of a module, has shown nothing.
 MISTAKES = (
@@ -31,7 +31,6 @@ MISTAKES = (
 # Their very subject is what the compiler, the importer or the encoder says.
 MAY_BE_MISTAKEN = {"compile_bomb", "import_host_paths", "import_escape", "result_nan"}
 
-STOPPED_S = 0.5
 CONTROL_S = 20.0
 CONTROL_FILE_BYTES = 64 << 20
 
@@ -42,6 +41,7 @@ def named(cases: tuple[Case, ...]) -> Any:
 
 @named(PYTHON)
 def test_a_python_attack_is_contained(case: Case, cell: Cell):
+    jails = cell.jails("attacker", Runtime.PYTHON)
     for _ in range(case.runs):
         if case.name == "compile_bomb":
             records = [(source, cell.record()) for source in sources(case, "python")]
@@ -50,10 +50,12 @@ def test_a_python_attack_is_contained(case: Case, cell: Cell):
             records = [(source, cell.record(variant=each)) for each in range(case.variants)]
         for source in dict.fromkeys(source for source, _ in records):
             own = [record for each, record in records if each == source]
-            rans = cell.run("attacker", Runtime.PYTHON, source, own, limits=limits(case))
+            time = {"time_s": case.time_s}
+            rans = cell.run("attacker", Runtime.PYTHON, source, own, limits=time)
             for variant, ran in enumerate(rans):
                 assert_contained(case, cell, ran, variant)
         cell.assert_quiet("attacker", Runtime.PYTHON)
+    assert cell.jails("attacker", Runtime.PYTHON) == jails, "the sandbox itself was ended"
 
 
 @named(JAVASCRIPT)
@@ -63,12 +65,14 @@ def test_a_javascript_attack_is_contained(case: Case, cell: Cell):
     if checked["problem"]:
         assert INVALID_SOURCE in case.ended, checked
         return
+    jails = cell.jails("scripter", Runtime.NODE)
     records = [cell.record(variant=each) for each in range(case.variants)]
     code = checked["program"]["code"]
-    rans = cell.run("scripter", Runtime.NODE, code, records, limits=limits(case))
+    rans = cell.run("scripter", Runtime.NODE, code, records, limits={"time_s": case.time_s})
     for variant, ran in enumerate(rans):
         assert_contained(case, cell, ran, variant)
     cell.assert_quiet("scripter", Runtime.NODE)
+    assert cell.jails("scripter", Runtime.NODE) == jails, "the sandbox itself was ended"
 
 
 @pytest.mark.parametrize(
@@ -85,11 +89,6 @@ def test_looking_at_a_source_executes_nothing_of_it(name: str, cell: Cell):
 def test_the_self_test_proves_each_kind(cell: Cell):
     proof = cell.worker.ask("prove")
     assert proof["ok"], proof
-
-
-def limits(case: Case) -> dict[str, float]:
-    """What must be stopped may be stopped soon; what may end by itself is given the time."""
-    return {"time_s": STOPPED_S} if Ended.OK not in case.ended else {}
 
 
 def assert_contained(case: Case, cell: Cell, ran: dict[str, Any], variant: int) -> None:

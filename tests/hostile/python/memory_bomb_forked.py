@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
 import time
 
 CHILDREN = 12
+PATIENCE_S = 1.0
 
 
 def handler(metadata):
@@ -22,11 +24,10 @@ def handler(metadata):
             os.write(writer, b"x")
             time.sleep(20)
             os._exit(len(held) % 1)
-    time.sleep(0.7)
-    os.set_blocking(reader, False)
-    try:
-        holding = len(os.read(reader, CHILDREN))
-    except BlockingIOError:
-        holding = 0
-    worked = holding * each > 2 * metadata["memory_mb"] << 20
-    return {"score": 1.0 if worked else 0.0, "metadata": {"holding": holding}}
+    # Until enough of them hold theirs, or nothing more comes of it.
+    holding = b""
+    while len(holding) * each <= 2 * metadata["memory_mb"] << 20:
+        if not select.select([reader], [], [], PATIENCE_S)[0]:
+            return {"score": 0.0, "metadata": {"holding": len(holding)}}
+        holding += os.read(reader, 1)
+    return {"score": 1.0, "metadata": {"holding": len(holding)}}
