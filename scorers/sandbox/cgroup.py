@@ -9,9 +9,15 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_ENDING_S = 2.0
+"""What a killed process may take to be gone."""
+
+_POLL_S = 0.01
 
 _names = itertools.count()
 
@@ -22,6 +28,7 @@ class Cgroups:
     def __init__(self, home: Path | None) -> None:
         self._home = home
         self._free: list[_Group] = []
+        self._is_closed = False
         self._lock = threading.Lock()
         if home is not None:
             _remove_left_behind(home)
@@ -36,12 +43,18 @@ class Cgroups:
             if group:
                 with self._lock:
                     self._free.append(group)
+                    if self._is_closed:
+                        self._remove_free()
 
     def close(self) -> None:
-        """Remove all groups; no process is in them any more."""
+        """Remove all groups, those in use as soon as they are given back."""
         with self._lock:
-            while self._free:
-                self._free.pop().remove()
+            self._is_closed = True
+            self._remove_free()
+
+    def _remove_free(self) -> None:
+        while self._free:
+            self._free.pop().remove()
 
     def _take(self, memory_mb: int) -> _Group | None:
         if self._home is None:
@@ -80,9 +93,17 @@ class _Group:
         self._most = most
 
     def remove(self) -> None:
+        """Once its last process, which has been killed, is gone; else `find_home` does it."""
         os.close(self.entrance)
-        with suppress(OSError):                       # a process in it is still ending
-            self._path.rmdir()
+        pause = threading.Event()
+        until = time.monotonic() + _ENDING_S
+        while time.monotonic() < until:
+            try:
+                self._path.rmdir()
+            except OSError:
+                pause.wait(_POLL_S)
+            else:
+                return
 
 
 def _remove_left_behind(home: Path) -> None:
@@ -98,6 +119,7 @@ def find_home() -> Path | None:
     home = _own()
     if home is None:
         return None
+    _sweep(home)
     trial = home / f"tallyard-{os.getpid()}-trial"
     try:
         group = _Group(trial)
@@ -112,6 +134,15 @@ def find_home() -> Path | None:
     finally:
         group.remove()
     return home
+
+
+def _sweep(home: Path) -> None:
+    """Remove what killed workers left behind."""
+    for left in home.glob("tallyard-*"):
+        pid = left.name.split("-")[1]
+        if not Path(f"/proc/{pid}").exists():
+            with suppress(OSError):
+                left.rmdir()
 
 
 def _own() -> Path | None:

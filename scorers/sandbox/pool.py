@@ -56,6 +56,7 @@ class Sandboxes:
         self._kept = kept
         self._idle_s = idle_s
         self._jails: OrderedDict[_Key, _Kept] = OrderedDict()    # least recently used first
+        self._is_closed = False
         self._lock = Lock()
         self._cgroups = Cgroups(find_home())
         # A jail ends with the thread that started it: this one lives as long as the pool.
@@ -118,8 +119,9 @@ class Sandboxes:
         return self._end_unused(lambda each, _: each.used_s < before_s)
 
     def close(self) -> None:
-        """End all jails, also those in use. No run may be begun after this."""
+        """End all jails, also those in use: what runs in them is SANDBOX_LOST."""
         with self._lock:
+            self._is_closed = True
             kept = [*self._jails.values()]
             self._jails.clear()
         for each in kept:
@@ -174,17 +176,22 @@ class Sandboxes:
                     )
                     if said.status is None:
                         jail.end()
-                    return said
             except SandboxUnavailable as error:
                 return _unavailable(error)
             except Lost as error:
                 detail = f"the sandbox ended: {error}"
+            else:
+                if said.status is not None or said.loaded is not None:
+                    return said
+                detail = "the sandbox ended before it began"
         return Ran(ended=Ended.SANDBOX_LOST, detail=detail)
 
     @contextmanager
     def _borrowed(self, key: _Key) -> Iterator[Jail]:
-        """The owner's jail, started if there is none. Raises SandboxUnavailable."""
+        """The owner's jail, started if there is none. Raises SandboxUnavailable, Lost."""
         with self._lock:
+            if self._is_closed:
+                raise Lost("its worker stops")
             kept = self._jails.get(key)
             is_new = kept is None or (_is_over(kept) and not kept.users)
             if kept is None or is_new:
