@@ -39,6 +39,10 @@ POLL_S = 0.5
 """How often an otherwise busy drain looks for more work."""
 
 
+LISTEN_S = 0.05
+"""How often it looks for calls that somebody waits for: 1 ms each time."""
+
+
 class Scorers(Protocol):
     """What runs code (`flows.code_scorers.CodeScorers`)."""
 
@@ -119,12 +123,15 @@ class Sandboxing:
         count = 0
         is_empty = False
         looked = 0.0
+        listened = 0.0
         while not self.stopping.is_set():
-            self.meanwhile()
             now = time.monotonic()
+            if now - listened > LISTEN_S:
+                listened = now
+                self.meanwhile()
             # As much again as runs: while that is recorded, the next is there to be run.
             room = BATCH * (2 * self.batches_max + 1) - len(hand)
-            may_claim = now - begin < stop_after_s and room >= BATCH
+            may_claim = now - begin < stop_after_s and room >= BATCH * self.batches_max
             if may_claim and (not is_empty or now - looked > POLL_S):
                 claims = self._claim(room)
                 looked, is_empty = now, not claims
