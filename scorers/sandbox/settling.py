@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from itertools import groupby
+from operator import attrgetter
 
 from scorers.sandbox.exchange import Transcript
 from scorers.sandbox.frames import Frame, answer, readable
@@ -46,13 +48,13 @@ def failed_to_load(said: Transcript) -> bool:
 def _finished(said: Transcript, count: int) -> list[Ran | None]:
     """The answers, each with its share of the time since those before it."""
     ran: list[Ran | None] = []
-    before_s = said.loaded.at_s if said.loaded else said.started_s
-    at = [each.at_s for each in said.frames]
-    for each in said.frames[:count]:
-        together = at.count(each.at_s)     # arrived in one read: nobody knows who took how long
-        earlier = [moment for moment in at if moment < each.at_s]
-        since_s = earlier[-1] if earlier else before_s
-        ran.append(_ran(said, each, 1000 * (each.at_s - since_s) / together, count))
+    since_s = said.loaded.at_s if said.loaded else said.started_s
+    # What arrived in one read shares its time: nobody knows who took how much of it.
+    for at_s, group in groupby(said.frames[:count], key=attrgetter("at_s")):
+        together = [*group]
+        run_ms = 1000 * (at_s - since_s) / len(together)
+        ran += [_ran(said, each, run_ms, count) for each in together]
+        since_s = at_s
     return ran
 
 
