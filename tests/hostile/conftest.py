@@ -25,6 +25,13 @@ CELLS = [(tier, user) for tier in Tier for user in USERS]
 ANYBODY = 0o777
 PYTHON = Path(sys.executable).resolve()
 
+# Set-up puts them beside the environment that runs the tests, as it does for workers.
+_ENVIRONMENT = Path(sys.prefix)
+PACKAGES = (
+    _ENVIRONMENT.with_name(f"{_ENVIRONMENT.name}-scorers")
+    / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+)
+
 READER = "def handler(input):\n    return len(input['text']) / 100\n"
 
 
@@ -46,10 +53,11 @@ def cell(request: pytest.FixtureRequest, canaries: Canaries) -> Iterator[Cell]:
         each.mkdir(exist_ok=True)
         each.chmod(ANYBODY)
     setting = {
-        "tier": tier, "python": str(PYTHON), "packages": None, "preload": (),
+        "tier": tier, "python": str(PYTHON),
+        "packages": str(PACKAGES), "preload": ("autoevals",),
         "bundles": str(bundles), "scratch": str(scratch),
     }
-    needed = [Path(sys.base_prefix).resolve(), Path(sys.prefix), ROOT]
+    needed = [Path(sys.base_prefix).resolve(), _ENVIRONMENT, PACKAGES, ROOT]
     try:
         with started(
             setting, uid=USERS[user], needed=needed,
@@ -57,7 +65,7 @@ def cell(request: pytest.FixtureRequest, canaries: Canaries) -> Iterator[Cell]:
         ) as worker:
             made = Cell(
                 worker=worker, tier=tier, canaries=canaries,
-                visible=(str(PYTHON.parent.parent), *sys.path),
+                visible=(str(PYTHON.parent.parent), str(PACKAGES), *sys.path),
             )
             secret = {"input": {"text": canaries.in_record}}
             (ran,) = made.run("neighbour", Runtime.PYTHON, READER, [secret])

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-import tempfile
 
 
 def handler(metadata):
     found = 0.0
-    places = (".", tempfile.gettempdir(), *metadata["shared"])
+    places = (".", os.environ["TMPDIR"], *metadata["shared"])
     paths = [f"{place}/poison_left.py" for place in places]
     for path in paths:
-        if os.path.exists(path):
-            found = 1.0
+        try:
+            with open(path) as file:
+                found = 1.0 if file.read() else found
+        except OSError:
+            continue
     for path in paths:
         try:
             with open(path, "w") as file:
