@@ -43,13 +43,16 @@ class Functions:
     calls: Calls
 
     async def meant(self, asked: JsonObject) -> FunctionVersion:
-        """The function that a request means. Raises BadInput, NotFound, InvalidSource, and
-        for code that is given whole what `Calls.check` does."""
+        """The function that a request means. Raises BadInput, NotFound, InvalidSource; for one
+        that is given whole Forbidden, and what `Calls.check` does."""
         if (function_id := asked.get("function_id")) is not None:
             return await asyncio.to_thread(self._by_id, function_id, asked.get("version"))
         if (slug := asked.get("slug")) is not None:
             return await asyncio.to_thread(self._by_slug, asked, slug)
         body = given_whole(asked)
+        if body.kind is not FunctionKind.GLOBAL:
+            # Code and prompts are an admin's to make; other keys run what has been made.
+            self.principal.require()
         return await self._unsaved(body)
 
     def _by_id(self, value: Json, version: Json) -> FunctionVersion:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from dataclasses import dataclass
 
@@ -55,6 +56,10 @@ from wiring.settings import Settings
 
 JUDGED_CALLS = 32
 """Calls that wait which one judge worker answers at once, each on a thread that waits too."""
+
+CALL_ATTEMPTS = 3
+CALL_WAIT_MAX_S = 5.0
+"""How often, and after which longest pause, a judge is asked again while a caller waits."""
 
 LEASE_RENEWALS = 4
 """How many times a lease is renewed before it would run out."""
@@ -112,7 +117,11 @@ class Services:
             else None,
         )
         answering = self.answering(
-            JUDGE, Judged(scorers=scorers, loop=asyncio.get_running_loop()),
+            JUDGE,
+            Judged(
+                scorers=scorers, loop=asyncio.get_running_loop(),
+                policy=self._retry_policy(CALL_ATTEMPTS, CALL_WAIT_MAX_S),
+            ),
             at_once=JUDGED_CALLS,
         )
         return Judging(
@@ -175,10 +184,13 @@ class Services:
             budget=TokenBudgets(self.database, per_day=settings.sandbox_tokens_per_day),
         )
 
-    def _retry_policy(self) -> RetryPolicy:
+    def _retry_policy(
+        self, attempts_most: float = math.inf, wait_most_s: float = math.inf
+    ) -> RetryPolicy:
         settings = self.settings
         return RetryPolicy(
-            attempts_max=settings.attempts_max, wait_max_s=settings.backoff_max_s,
+            attempts_max=int(min(settings.attempts_max, attempts_most)),
+            wait_max_s=min(settings.backoff_max_s, wait_most_s),
             jitter=lambda: random.uniform(0.5, 1.5),  # noqa: S311 spreads, hides nothing
         )
 

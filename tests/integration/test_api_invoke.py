@@ -209,8 +209,21 @@ def test_keys_reach_what_is_theirs(stack: Stack, project: str) -> None:
     assert invoke(stack, asked, key=own).status == 200
     other = stack.key("ingest", project=stack.project())
     assert invoke(stack, asked, key=other).status == 404
+    once = {"inline_prompt": PROMPT, "input": {"input": "i", "output": "o"}}
+    assert invoke(stack, once, key=stack.key("ingest")).status == 403
+    assert invoke(stack, once, key=stack.key("admin", project=project)).status == 200
     foreign = stack.new_key("admin", org="another")
     assert invoke(stack, asked, key=foreign).status == 404
+
+
+def test_a_judge_that_is_busy_is_asked_again_while_the_caller_waits(
+    stack: Stack, project: str
+) -> None:
+    made = classifier(stack, project)
+    for marker, status in (("429;times=1", 200), ("401", 500)):
+        asked = {"input": f"judge!{marker} {project}", "output": "o"}
+        answer = invoke(stack, {"function_id": made["id"], "input": asked})
+        assert answer.status == status, answer.body
 
 
 def test_many_at_once_do_not_wait_for_each_other(stack: Stack, project: str) -> None:
@@ -329,18 +342,25 @@ def test_two_versions_of_code_are_compared(stack: Stack, project: str) -> None:
 # --- who answers, and when nobody does
 
 
-def test_a_call_outlives_the_worker_that_took_it(own_stack: Stack) -> None:
-    own_stack.start("api", "judge", "beat")
-    asked = {
+SLOW_CODE = "import time\ndef handler(output):\n    time.sleep(1.5)\n    return 1"
+SLOW: dict[str, dict[str, Any]] = {
+    "judge": {
         "inline_prompt": PROMPT, "input": {"input": "judge!ok;delay=1.5 ", "output": "o"},
-    }
+    },
+    "sandbox": inline(SLOW_CODE, output="o"),
+}
+
+
+@pytest.mark.parametrize("worker", SLOW)
+def test_a_call_outlives_the_worker_that_took_it(own_stack: Stack, worker: str) -> None:
+    own_stack.start("api", worker, "beat")
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(invoke, own_stack, asked)
-        own_stack.wait_until(lambda: attempts(own_stack) == [1], deadline_s=20)
-        own_stack.kill("judge")
-        own_stack.start("judge")
+        waiting = pool.submit(invoke, own_stack, SLOW[worker])
+        own_stack.wait_until(lambda: attempts(own_stack, "run") == [1], deadline_s=30)
+        own_stack.kill(worker)
+        own_stack.start(worker)
         assert waiting.result(timeout=60).json["score"] == 1
-    assert attempts(own_stack) == [2]
+    assert attempts(own_stack, "run") == [2]
 
 
 def test_a_queue_without_workers_is_told(own_stack: Stack) -> None:
@@ -351,10 +371,13 @@ def test_a_queue_without_workers_is_told(own_stack: Stack) -> None:
     assert "heavy" in answer.error
 
 
-def attempts(stack: Stack) -> list[int]:
-    """How often workers took each call."""
+def attempts(stack: Stack, kind: str) -> list[int]:
+    """How often workers took each call of this kind."""
     with stack._database.cursor() as cursor:
-        cursor.execute("select attempts from invocation order by created")
+        cursor.execute(
+            "select attempts from invocation where request ->> 'kind' = %s order by created",
+            (kind,),
+        )
         return [count for (count,) in cursor]
 
 
