@@ -27,9 +27,10 @@ DESCRIPTORS_MAX = 8
 
 # Loaded on first use by the library; a scorer finds them loaded, in any case of its own making.
 _COMMON = (
-    "asyncio", "collections.abc", "dataclasses", "datetime", "decimal", "encodings.idna",
-    "encodings.latin_1", "encodings.utf_8_sig", "inspect", "math", "random", "re", "statistics",
-    "stringprep", "traceback", "typing",
+    "asyncio", "collections.abc", "dataclasses", "datetime", "decimal", "difflib",
+    "encodings.idna", "encodings.latin_1", "encodings.utf_8_sig", "hashlib", "inspect", "math",
+    "random", "re", "statistics", "string", "stringprep", "textwrap", "traceback", "typing",
+    "unicodedata", "uuid", "zoneinfo",
 )
 
 # Ours, which would be taken apart if nothing held them.
