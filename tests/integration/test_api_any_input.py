@@ -191,7 +191,7 @@ def test_whatever_was_stored_was_scored_or_its_outcome_says_why(
     def waiting() -> list[str]:
         metrics = stack.http("GET", "/metrics", key="").body.decode()
         depths = [line for line in metrics.splitlines() if line.startswith(DEPTH)]
-        assert len(depths) == 3
+        assert len(depths) == 4
         return [line for line in depths if float(line.split()[-1])]
 
     stack.wait_until(lambda: not waiting(), deadline_s=60, what=lambda: str(waiting()))

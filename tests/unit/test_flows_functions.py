@@ -259,7 +259,9 @@ def test_a_rollout_that_is_not_understood_is_refused(rollout: Any) -> None:
         read_rollout({"rollout": rollout})
 
 
-@pytest.mark.parametrize("text", ["", "v1", "-1", "1.0", "1" * 20, "9" * 19, "\u00b2", True, None])
+@pytest.mark.parametrize(
+    "text", ["", "v1", "-1", "1.0", "1" * 20, "9" * 19, "\u00b2", True, None]
+)
 def test_a_version_is_an_xact_id(text: Any) -> None:
     with pytest.raises(BadInput, match="version"):
         read_version(text)
