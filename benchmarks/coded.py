@@ -185,7 +185,8 @@ def _records(count: int) -> Iterator[JsonObject]:
 def _sandboxes(*, is_bare: bool) -> Iterator[Sandboxes]:
     """As a worker has them, or with nothing preloaded."""
     packages = read_settings({}).scorer_packages_dir
-    place = find_place() if is_bare else find_place(packages=packages, preload=("autoevals",))
+    full = {"packages": packages, "preload": ("autoevals", "pydantic")}
+    place = find_place(**({} if is_bare else full))
     sandboxes = Sandboxes(place, kept=4, idle_s=TURN_S)
     try:
         yield sandboxes

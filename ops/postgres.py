@@ -39,7 +39,7 @@ SETTINGS: Mapping[str, str] = {
     "unix_socket_permissions": "0700",
     "fsync": "on",
     "synchronous_commit": "on",
-    "shared_buffers": "48MB",
+    "shared_buffers": "32MB",
     "max_connections": "100",
     "io_method": "sync",  # the default keeps three more processes
     "jit": "off",  # our queries are short; compiling them takes longer than running them

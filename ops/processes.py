@@ -48,7 +48,7 @@ def processes(
         Process(
             name="beat",
             # It rings bells; what is due stands in PostgreSQL, so it need remember nothing.
-            argv=("celery", "-A", "workers", "beat", "--scheduler", "celery.beat:Scheduler"),
+            argv=("python", "-m", "workers", "beat", "--scheduler", "celery.beat:Scheduler"),
             stop_order=1,
         ),
         Process(
@@ -74,7 +74,7 @@ def _worker(name: str, *options: str) -> Process:
     return Process(
         name=name,
         argv=(
-            *("celery", "-A", "workers", "worker", "-Q", queues, "-n", f"{name}@%h"),
+            *("python", "-m", "workers", "worker", "-Q", queues, "-n", f"{name}@%h"),
             # Workers have nothing to tell each other, and mingling costs a second's wait.
             *("--without-gossip", "--without-mingle"),
             *options,

@@ -143,7 +143,7 @@ class Services:
         return find_place(
             tier=Tier.LANDLOCK if settings.sandbox == "landlock" else Tier.BUBBLEWRAP,
             packages=packages if has_packages else None,
-            preload=("autoevals",) if has_packages else (),
+            preload=("autoevals", "pydantic") if has_packages else (),
             bundles=settings.data_dir / "bundles",
             scratch=settings.data_dir / "scratch",
         )

@@ -161,7 +161,8 @@ def test_status_tells_a_script_that_all_is_ready(running):
     told = json.loads(done.stdout)
     assert (done.returncode, told["ready"]) == (0, True), done.stdout
     assert set(told["processes"]) == {
-        "postgres", "valkey", "api", "match", "heavy", "judge", "beat", "flower",
+        "postgres", "valkey", "api", "match", "heavy", "judge", "sandbox", "beat",
+        "flower",
     }
     assert told["urls"]["api"] in running.said()
 
