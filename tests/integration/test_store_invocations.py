@@ -171,6 +171,8 @@ def test_calls_are_answered_together_as_far_as_there_is_room(
     assert wait_until(lambda: len(held) == 3, deadline_s=5)
     second.wait(timeout=10)
     assert [finished(each.result(timeout=5)).checked for each in futures] == [CHECKED] * 3
+    # They look for more before they end, and must not do that on a closed database.
+    assert wait_until(lambda: not any(map(is_call, threading.enumerate())), deadline_s=5)
 
 
 def test_an_answer_under_an_older_fence_does_not_count(database, calls, org_id, queue):
@@ -274,6 +276,10 @@ def test_closing_tells_who_still_waits(database, org_id, queue):
     waiting = next(opened).begin(org_id, queue, CHECK)
     assert next(opened, None) is None
     assert "stopping" in str(waiting.exception(timeout=5))
+
+
+def is_call(thread: threading.Thread) -> bool:
+    return thread.name.startswith("call ")
 
 
 def let_go(database: Database, queue: str) -> None:
