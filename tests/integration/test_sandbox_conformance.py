@@ -428,7 +428,8 @@ for folder in (lib, '/usr/lib', '/opt', '/', '/dev', '/dev/shm', '/proc', '/bund
     except OSError: pass""",
     "a large file": """
 import os
-f = open('f', 'wb'); f.truncate(1 << 30); os.posix_fallocate(f.fileno(), 0, 100 << 20); won()""",
+f = open('f', 'wb'); f.truncate(1 << 30)
+os.posix_fallocate(f.fileno(), 0, 100 << 20); won()""",
     "inherited descriptors": """
 import os
 for fd in range(4, 1000):
