@@ -39,6 +39,9 @@ POLL_S = 0.5
 """How often an otherwise busy drain looks for more work."""
 
 
+RECORDERS = 2
+"""Transactions that record at once; one alone is what all the others come to wait for."""
+
 LISTEN_S = 0.05
 """How often it looks for calls that somebody waits for: 1 ms each time."""
 
@@ -67,17 +70,16 @@ class _Hand:
 
     running: dict[Future[list[Done]], list[Claim]] = field(default_factory=dict)
     ended: list[Done] = field(default_factory=list)
-    recording: Future[None] | None = None
-    recorded: int = 0       # claims in `recording`
+    recording: dict[Future[None], int] = field(default_factory=dict)   # to how many they are
 
     def under_way(self) -> Iterator[Future[Any]]:
         """What will end by itself."""
         yield from self.running
-        if self.recording is not None:
-            yield self.recording
+        yield from self.recording
 
     def __len__(self) -> int:
-        return sum(map(len, self.running.values())) + len(self.ended) + self.recorded
+        running = sum(map(len, self.running.values()))
+        return running + len(self.ended) + sum(self.recording.values())
 
 
 @dataclass(slots=True, kw_only=True)
@@ -108,7 +110,7 @@ class Sandboxing:
         hand = _Hand()
         with (
             ThreadPoolExecutor(self.batches_max, thread_name_prefix="batch") as runners,
-            ThreadPoolExecutor(1, thread_name_prefix="record") as recorder,
+            ThreadPoolExecutor(RECORDERS, thread_name_prefix="record") as recorder,
         ):
             try:
                 return self._drain(hand, runners, recorder, stop_after_s)
@@ -129,8 +131,8 @@ class Sandboxing:
             if now - listened > LISTEN_S:
                 listened = now
                 self.meanwhile()
-            # As much again as runs: while that is recorded, the next is there to be run.
-            room = BATCH * (2 * self.batches_max + 1) - len(hand)
+            # Twice as much again as runs: to be recorded, and ready to be run.
+            room = BATCH * 3 * self.batches_max - len(hand)
             may_claim = now - begin < stop_after_s and room >= BATCH * self.batches_max
             if may_claim and (not is_empty or now - looked > POLL_S):
                 claims = self._claim(room)
@@ -159,17 +161,16 @@ class Sandboxing:
             self._go_on(hand, recorder)
 
     def _go_on(self, hand: _Hand, recorder: Executor) -> None:
-        """Wait for a batch or a record, at most POLL_S; record what has ended meanwhile, all
-        of it in one transaction."""
+        """Wait for a batch or a record, at most POLL_S; record what has ended meanwhile."""
         wait(hand.under_way(), timeout=POLL_S, return_when=FIRST_COMPLETED)
         for batch in [one for one in hand.running if one.done()]:
             hand.ended += _ended(hand.running.pop(batch), batch)
-        if hand.recording is not None and hand.recording.done():
-            hand.recording.result()
-            hand.recording, hand.recorded = None, 0
-        if hand.recording is None and hand.ended:
-            hand.recording = recorder.submit(self._record, hand.ended)
-            hand.recorded, hand.ended = len(hand.ended), []
+        for record in [one for one in hand.recording if one.done()]:
+            del hand.recording[record]
+            record.result()
+        if hand.ended and len(hand.recording) < RECORDERS:
+            hand.recording[recorder.submit(self._record, hand.ended)] = len(hand.ended)
+            hand.ended = []
         if time.monotonic() - self.renewed_at > self.renew_s:
             self.renewed_at = time.monotonic()
             self.store.renew(SANDBOX)

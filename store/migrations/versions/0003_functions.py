@@ -113,8 +113,6 @@ alter table outcome
 drop index outcome_waiting_by_rule;
 create index outcome_waiting_by_rule on outcome (project_id, origin_id)
   where state = 'pending' and origin_id is not null;
-create index outcome_of_scorer on outcome (project_id, scorer, scorer_version)
-  where scorer_kind = 'function';
 """
 
 
