@@ -90,8 +90,8 @@ def stop_waiting() -> None:
     has died of them."""
     if PROCESS.judging is not None:
         PROCESS.judging.stopping.set()
-    if PROCESS.jails is not None and PROCESS.jails.sandboxing is not None:
-        PROCESS.jails.sandboxing.stopping.set()
+    if PROCESS.jails is not None:
+        PROCESS.jails.stop()
 
 
 def close() -> None:

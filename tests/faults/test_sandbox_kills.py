@@ -117,6 +117,14 @@ def kill(stack: Stack, victim: str, dice: random.Random) -> int:
     return 0
 
 
+def is_alive(process: psutil.Process) -> bool:
+    """Whether it still runs; one that only waits for init to be told has ended."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def test_a_killed_worker_leaves_no_process_behind(
     make_stack: Callable[..., Stack]
 ) -> None:
@@ -133,6 +141,6 @@ def test_a_killed_worker_leaves_no_process_behind(
 
     assert family
     stack.wait_until(
-        lambda: not [one for one in family if one.is_running()], deadline_s=10,
+        lambda: not [one for one in family if is_alive(one)], deadline_s=10,
         what="the sandbox's processes to end",
     )
