@@ -46,7 +46,7 @@ class MatchRecord:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutcomeView:
     """An outcome as it is shown. `label` is the scorer for people where its name is an id;
-    `log` what it wrote."""
+    `log` what it wrote; `hindrance` why nobody runs it now, and the next step."""
 
     id: str
     rule_id: str
@@ -70,6 +70,7 @@ class OutcomeView:
     model: str | None
     is_cached: bool
     log: str | None
+    hindrance: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,6 +252,8 @@ def _outcome_text(one: OutcomeView) -> str:
             last = f"; the last said {one.error_class}" if one.error_class else ""
             when = one.next_attempt_at
             due = f"next at {when.isoformat(timespec='seconds')}" if when else "next at once"
+            if one.hindrance is not None:
+                due = one.hindrance
             return f"{name} pending, attempt {one.attempts + 1}, {due}{last}"
 
 

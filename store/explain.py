@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 from flows.explain import CANDIDATES_MAX, Candidate, MatchRecord, OutcomeView
 from flows.match import RuleSet
-from flows.work import Subject
+from flows.work import SANDBOX, Subject
 from spans.errors import NotFound
 from spans.ids import ObjectId, OrgId, ProjectId
 from spans.row import ObjectRef, ObjectType
 from spans.scoring import OutcomeState, Role
 from store.database import Database
 from store.matching import MatchRecords
+from store.sandbox_workers import SandboxWorkers
 from store.subjects import EXPRESSIONS, STORED, read_subjects
 
 EVERYTHING = frozenset(STORED | EXPRESSIONS.keys())
@@ -107,7 +109,7 @@ class ExplainRecords:
                           state, error_class, error_message, scores, attempts,
                           next_attempt_at, owner is not null, created, finished_at, run_ms,
                           prompt_tokens, completion_tokens, model, is_cached, log, role,
-                          label, is_lead
+                          label, queue, is_lead
                      from outcome
                     where project_id = %s and object_id = %s and subject_id = %s
                     order by subject_version desc, created desc, id limit %s""",
@@ -115,7 +117,14 @@ class ExplainRecords:
             )
             rows = cursor.fetchall()
         leads = {row[2:6]: row for row in rows if row[-1]}
-        return [_outcome(row, leads.get(row[2:6], row)) for row in rows]
+        found = [_outcome(row, leads.get(row[2:6], row)) for row in rows]
+        waiting = {
+            row[0] for row in rows if row[5] == OutcomeState.PENDING and row[22] == SANDBOX
+        }
+        refusal = SandboxWorkers(self._database).refusal() if waiting else None
+        return [
+            replace(one, hindrance=refusal) if one.id in waiting else one for one in found
+        ]
 
     def current_rules(self, project_id: ProjectId) -> RuleSet:
         """See ExplainStore."""

@@ -251,18 +251,41 @@ def test_a_worker_that_may_run_no_code_says_so_and_takes_none(own_stack: Stack) 
     )
     assert worker["is_ok"] is False
     assert "sandbox unavailable" in worker["sentence"]
+    project = stack.project()
+    body = {
+        "project_id": project, "name": "n", "slug": "n", "function_type": "scorer",
+        "function_data": {"type": "code", "data": {
+            "type": "inline", "code": LENGTH,
+            "runtime_context": {"runtime": "python", "version": "3.11"},
+        }},
+    }
     began = time.monotonic()
-    answer = stack.http(
-        "POST", "/v1/function",
-        {
-            "project_id": stack.project(), "name": "n", "slug": "n",
-            "function_type": "scorer",
-            "function_data": {"type": "code", "data": {
-                "type": "inline", "code": LENGTH,
-                "runtime_context": {"runtime": "python", "version": "3.11"},
-            }},
-        },
-    )
+    answer = stack.http("POST", "/v1/function", body)
     assert answer.status == 503
     assert "sandbox unavailable" in answer.error
     assert time.monotonic() - began < 5
+
+
+def test_explain_tells_what_code_waits_for(own_stack: Stack) -> None:
+    stack = own_stack
+    stack.start("api", "match", "sandbox", "beat")
+    project = stack.project()
+    function = stack.function(project, LENGTH)
+    stack.function_rule(project, {"id": function["id"]})
+    stack.stop("sandbox")
+    stack.environment["TALLYARD_SANDBOX"] = "off"
+    stack.start("sandbox")
+    (row_id,) = stack.insert(project, span())
+
+    def told() -> str:
+        (rule,) = stack.explain(project, row_id)["rules"]
+        return str(rule["text"])
+
+    stack.wait_until(
+        lambda: "pending, attempt 1, no worker can run code: sandbox unavailable" in told(),
+        deadline_s=20, what=told,
+    )
+    stack.stop("sandbox")
+    stack.environment["TALLYARD_SANDBOX"] = "auto"
+    stack.start("sandbox")
+    assert len(stack.scored(project, row_id)["scores"]) == 1
