@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -9,12 +10,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from threading import Lock
+from typing import Self
 
 from scorers.sandbox.bubblewrap import BUNDLE
 from scorers.sandbox.cgroup import Cgroups, find_home
 from scorers.sandbox.exchange import Broker, Lost, Transcript, exchange
 from scorers.sandbox.jail import Jail
-from scorers.sandbox.model import Ended, Limits, Program, Ran
+from scorers.sandbox.model import Ended, Isolation, Limits, Program, Ran
 from scorers.sandbox.place import Bind, Place
 from scorers.sandbox.request import batches, encoded, request
 from scorers.sandbox.settling import failed_to_load, settle
@@ -41,6 +43,50 @@ class _Kept:
 
 
 _Key = tuple[Owner, str | None]
+
+
+class _Lines:
+    """How the orders of one run reach a jail; `is_kept`: all by one supervisor."""
+
+    def __init__(self, *, is_kept: bool) -> None:
+        self._is_kept = is_kept
+        self._jail: Jail | None = None
+        self._line: socket.socket | None = None
+
+    def to(self, jail: Jail) -> socket.socket:
+        """Where this jail takes an order. Raises Lost if it has ended."""
+        if not self._is_kept:
+            return jail.control
+        if self._line is None or self._jail is not jail:
+            self.close()
+            try:
+                self._line = jail.line()
+            except OSError as error:
+                raise Lost(str(error)) from error
+            self._jail = jail
+        return self._line
+
+    def close(self) -> None:
+        """Let the supervisor go, if there is one."""
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What is the same for all children of one run."""
+
+    owner: Owner
+    program: Program
+    broker: Broker | None
+    lines: _Lines
 
 
 class Sandboxes:
@@ -76,11 +122,14 @@ class Sandboxes:
         """
         texts = [encoded(each) for each in records]
         found: list[Ran | None] = [None] * len(records)
-        for places in batches(program, texts):
-            said = self._child(owner, program, [texts[each] for each in places], broker)
-            for place, ran in zip(places, _settled(said, len(places), program), strict=True):
-                found[place] = ran
-        self._run_alone(owner, program, texts, found, broker)
+        with _Lines(is_kept=program.isolation is Isolation.RECORD) as lines:
+            run = _Run(owner, program, broker, lines)
+            for places in batches(program, texts):
+                said = self._child(run, [texts[each] for each in places])
+                settled = _settled(said, len(places), program)
+                for place, ran in zip(places, settled, strict=True):
+                    found[place] = ran
+            self._run_alone(run, texts, found)
         return [each for each in found if each is not None]
 
     def do(
@@ -130,43 +179,35 @@ class Sandboxes:
         self._starter.shutdown()
         self._cgroups.close()
 
-    def _run_alone(
-        self,
-        owner: Owner,
-        program: Program,
-        texts: list[bytes],
-        found: list[Ran | None],
-        broker: Broker | None,
-    ) -> None:
+    def _run_alone(self, run: _Run, texts: list[bytes], found: list[Ran | None]) -> None:
         """Fill in what is missing, one record to a child."""
         for place, text in enumerate(texts):
             if found[place] is not None:
                 continue
-            said = self._child(owner, program, [text], broker)
-            (ran,) = _settled(said, 1, program)
+            said = self._child(run, [text])
+            (ran,) = _settled(said, 1, run.program)
             found[place] = ran
             if isinstance(said, Transcript) and failed_to_load(said):
                 # It did so twice now, and no record has a part in loading.
                 found[:] = [each or ran for each in found]
 
-    def _child(
-        self, owner: Owner, program: Program, texts: list[bytes], broker: Broker | None
-    ) -> Transcript | Ran:
+    def _child(self, run: _Run, texts: list[bytes]) -> Transcript | Ran:
         """One child over these records; a Ran if there was no jail to be had."""
+        program = run.program
         try:
             folder = self._bundle(program.bundle)
         except SandboxUnavailable as error:
             return _unavailable(error)
         text = request(program, texts, folder=self.place.seen(folder) if folder else None)
-        key = (owner, program.bundle)
-        asked = broker if program.models else None
+        key = (run.owner, program.bundle)
+        asked = run.broker if program.models else None
         detail = ""
         for _ in range(2):                 # a kept jail may have died while nobody used it
             try:
                 memory = self._cgroups.lend(program.limits.memory_mb)
                 with self._borrowed(key) as jail, memory as cgroup:
                     said = exchange(
-                        jail.control,
+                        run.lines.to(jail),
                         program.runtime,
                         text,
                         count=len(texts),
@@ -179,6 +220,7 @@ class Sandboxes:
             except SandboxUnavailable as error:
                 return _unavailable(error)
             except Lost as error:
+                run.lines.close()
                 detail = f"the sandbox ended: {error}"
             else:
                 if said.status is not None or said.loaded is not None:

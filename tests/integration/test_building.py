@@ -336,7 +336,9 @@ def test_a_bundle_cannot_write_where_it_is_read_from(sandboxes: Sandboxes) -> No
 def test_a_bundle_for_another_python_is_refused_with_both_versions(
     sandboxes: Sandboxes,
 ) -> None:
-    problem = unpacked(sandboxes, python_bundle(), version="3.9").problem or ""
+    # Its own content: what is laid out already is not looked at again.
+    other = python_bundle(CHECKS + "# for another\n")
+    problem = unpacked(sandboxes, other, version="3.9").problem or ""
     assert "3.9" in problem
     assert OWN_PYTHON in problem
 

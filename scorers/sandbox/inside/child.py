@@ -114,7 +114,8 @@ def _into_limits(order: Order) -> None:
 
 
 def _cover() -> None:
-    """A /tmp of this run's own, and nothing where /proc was."""
+    """A /tmp of this run's own, and nothing where /proc was; no shared memory of others."""
+    kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC)
     flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
     kernel.mount_tmpfs("/tmp", flags, _TMP_OPTIONS)  # noqa: S108 the jail's own
     kernel.mount_tmpfs("/proc", flags | kernel.MS_RDONLY, "size=0,nr_inodes=2")

@@ -43,6 +43,11 @@ def unshare(flags: int) -> None:
     _check(_libc.unshare(flags), "unshare")
 
 
+def setns(namespace: int, kind: int) -> None:
+    """Enter a namespace, by an open file of it. For PIDs: children to come are in it."""
+    _check(_libc.setns(namespace, kind), "setns")
+
+
 def mount_tmpfs(target: str, flags: int, options: str) -> None:
     """An empty file system in memory, over whatever `target` shows."""
     outcome = _libc.mount(

@@ -11,13 +11,14 @@ _PPID, _THREADS, _RSS = 1, 17, 21         # fields of /proc/<pid>/stat, counted 
 _ROUNDS_MAX = 1000                        # of killing: each round meets a new generation
 
 
-def exceeds(processes: int, pid: int, most: int) -> bool:
-    """Whether all descendants of `pid` together hold more than `most` bytes.
+def exceeds(processes: int, most: int) -> bool:
+    """Whether all descendants of this process together hold more than `most` bytes.
 
     `processes` is an open directory of /proc. Pages that processes share count in each of them
     at first; only if that sum is too much are they divided fairly, which takes longer.
     """
-    tree = _tree(processes, pid)
+    # Its number there, which is another than os.getpid() within a PID namespace.
+    tree = _tree(processes, int(os.readlink("self", dir_fd=processes)))
     if sum(tree.values()) <= most:
         return False
     return sum(_proportional(processes, each) for each in tree) > most

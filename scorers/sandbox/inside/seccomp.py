@@ -35,9 +35,10 @@ _X32_BIT = 0x40000000                     # a second numbering of the same calls
 _LAST_OLD = 334                           # numbers 335..423 are unused; the later are new
 
 _SOCKET, _CLONE, _EXECVE, _IOCTL, _PRCTL, _CLONE3 = 41, 56, 59, 16, 157, 435
-_FCNTL, _PRLIMIT = 72, 302
+_FCNTL, _PRLIMIT, _SETNS = 72, 302, 308
 _AF_UNIX = 1
 _CLONE_ANY_NAMESPACE = 0x7E020000         # linux/sched.h: CLONE_NEW* that clone(2) takes
+_CLONE_NEWPID = 0x20000000
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C     # put words into a terminal's input
 _FIOSETOWN, _SIOCSPGRP = 0x8901, 0x8902   # have somebody signalled when a file is ready
 _IOCTL_DENIED = (_TIOCSTI, _TIOCLINUX, _FIOSETOWN, _SIOCSPGRP)
@@ -108,7 +109,7 @@ _DENIED: dict[str, int] = {
     "delete_module": 176, "reboot": 169, "swapon": 167, "swapoff": 168, "acct": 163,
     "settimeofday": 164, "clock_settime": 227, "clock_adjtime": 305, "adjtimex": 159,
     "iopl": 172, "ioperm": 173, "syslog": 103, "quotactl": 179, "quotactl_fd": 443,
-    "sethostname": 170, "setdomainname": 171, "personality": 135, "setns": 308,
+    "sethostname": 170, "setdomainname": 171, "personality": 135,
     # files by another way than their path
     "open_by_handle_at": 304, "name_to_handle_at": 303,
     # memory that no limit of a process counts
@@ -123,6 +124,8 @@ def outer_filter() -> bytes:
         (
             *_prologue(),
             *_answer_if(_DENIED.values(), _FAIL | errno.EPERM),
+            # Back to where it was, for a supervisor that has started a child.
+            *_by_argument(_SETNS, 1, allowed=[_CLONE_NEWPID], otherwise=errno.EPERM),
             # Its flags lie in memory, where no filter sees them; libc then falls back on clone.
             *_answer_if([_CLONE3], _FAIL | errno.ENOSYS),
             _instruction(_RETURN, _ALLOW),

@@ -15,6 +15,7 @@ import pkgutil
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from types import ModuleType
@@ -22,6 +23,10 @@ from types import ModuleType
 from scorers.sandbox.inside import child, job, kernel, programs, supervisor
 
 READY = b"ready"
+
+LINE = b"line"
+"""A message instead of an order: its one descriptor is a socket on which many orders come."""
+
 ORDER_BYTES_MAX = 64 * 1024
 DESCRIPTORS_MAX = 8
 
@@ -72,6 +77,7 @@ def main(text: str) -> None:
             sys.exit(f"{os.__file__} cannot be read by the user {os.getuid()}")
     # Nobody of the same user may look into this process, nor take its descriptors.
     kernel.set_dumpable(on=False)
+    kernel.adopt_orphans()                          # supervisors whose parents have ended
     programs.register(setting.programs)
     _preload(setting)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)   # the kernel collects supervisors
@@ -112,14 +118,30 @@ def _serve(control: socket.socket, setting: Setting) -> None:
         scratch=setting.scratch, readable=setting.readable, writable=setting.writable
     )
     control.send(READY)
+    for message, descriptors in _heard(control):
+        if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            control.close()
+            _supervise(message, descriptors, walls)     # never returns
+        for each in descriptors:
+            os.close(each)
+
+
+def _supervise(message: bytes, descriptors: list[int], walls: child.Walls) -> None:
+    """One order, or those of a line. Never returns."""
+    if message != LINE:
+        order = child.Order.parse(message, descriptors)
+        supervisor.Supervisor(walls, is_kept=False).supervise([order])
+    (line,) = descriptors
+    supervisor.Supervisor(walls, is_kept=True).supervise(
+        child.Order.parse(*each) for each in _heard(socket.socket(fileno=line))
+    )
+
+
+def _heard(control: socket.socket) -> Iterator[tuple[bytes, list[int]]]:
+    """Each message with its descriptors, until the worker closes the socket."""
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, ORDER_BYTES_MAX, DESCRIPTORS_MAX)
         if not message:
             return
-        order = child.Order.parse(message, descriptors)
-        if os.fork() == 0:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            control.close()
-            supervisor.supervise(order, walls)      # never returns
-        for each in descriptors:
-            os.close(each)
+        yield message, descriptors
