@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from socket import socket
 from threading import Lock
 from typing import Protocol
@@ -32,6 +33,9 @@ from spans.errors import (
 from spans.json import JsonObject
 from spans.outcome import Failure, Verdict
 from spans.scoring import ScoringResult, Usage
+
+PROBLEM_S = 60.0
+"""How long a bundle that cannot be loaded is not tried again."""
 
 LENT_AT_ONCE = 8
 """Records under way at once of code that asks a model: it waits, and has a process to itself,
@@ -83,6 +87,15 @@ class CodeBuilder:
         )
 
 
+@dataclass(slots=True)
+class _Known:
+    """What is known of a bundle's function, `until` when (by time.monotonic)."""
+
+    checked: Checked | None = None
+    until: float = 0.0
+    lock: Lock = field(default_factory=Lock)
+
+
 class CodeScorers:
     """Implements flows.answering.Runner for functions of kind CODE. Thread-safe.
 
@@ -97,8 +110,8 @@ class CodeScorers:
         self._builder = builder
         self._most = most
         self._lending = lending
-        self._unpacked: dict[tuple[str, int], Checked] = {}
-        self._unpacking = Lock()
+        self._known: dict[tuple[str, int], _Known] = {}
+        self._lock = Lock()
 
     def ready(self, function: FunctionVersion) -> Program:
         """What runs it here, now. Raises BadInput where its author must act, and InfraError."""
@@ -108,14 +121,25 @@ class CodeScorers:
         program = replace(program, limits=program.limits.within(self._most))
         if program.bundle is None or program.index is None:
             return program
-        named = program.bundle, program.index
-        with self._unpacking:
-            checked = self._unpacked.get(named)
-            if checked is None:
-                checked = self._unpacked[named] = self._builder.unpack(*named)
+        checked = self._unpacked(program.bundle, program.index)
         if checked.program is None:
             raise BadInput(f"{function.name} cannot run: {checked.problem}")
         return replace(program, parameters=checked.program.parameters)
+
+    def _unpacked(self, bundle: str, index: int) -> Checked:
+        """What is known of a bundle's function here; found out once, by one of those who ask.
+
+        A problem is looked at again after a while: loading is users' code, too, and may end
+        differently on a machine that is less busy.
+        """
+        with self._lock:
+            known = self._known.setdefault((bundle, index), _Known())
+        with known.lock:
+            if known.checked is None or time.monotonic() > known.until:
+                known.checked = self._builder.unpack(bundle, index)
+                is_good = known.checked.program is not None
+                known.until = math.inf if is_good else time.monotonic() + PROBLEM_S
+            return known.checked
 
     def run(
         self, function: FunctionVersion, records: Sequence[JsonObject]

@@ -9,73 +9,63 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from itertools import groupby
-from typing import Any, Protocol
+from typing import Any
 
-from flows.answering import TRACE
-from flows.code_scorers import wanted
-from flows.function_source import FunctionSource
+from flows.code_batches import BATCH, CodeBatches, Done, batches, size_of
 from flows.judging import JudgeStore
-from flows.retry import RetryIn, decide
-from flows.run import failed
-from flows.score import DEATHS_MAX, RetryPolicy, executed
-from flows.trace import TraceRef, TraceStore, trace_argument
-from flows.work import SANDBOX, Assignment, Claim, Execution, Retry
-from scorers.function import FunctionVersion
-from scorers.sandbox.model import Program
-from spans.errors import TallyardError, TransientError
-from spans.json import JsonObject
+from flows.score import DEATHS_MAX, executed
+from flows.work import SANDBOX, Claim, Execution, Retry
+from spans.errors import Contended, TransientError
 from spans.outcome import BUG, Failure, Verdict
 
 logger = logging.getLogger(__name__)
 
-BATCH = 100
-"""Records that one child of a sandbox runs: a child costs some 5 ms, a record 0.05."""
-
 POLL_S = 0.5
 """How often an otherwise busy drain looks for more work."""
-
-
-RECORDERS = 2
-"""Transactions that record at once; one alone is what all the others come to wait for."""
 
 LISTEN_S = 0.05
 """How often it looks for calls that somebody waits for: 1 ms each time."""
 
+RECORDERS = 2
+"""Transactions that record at once; one alone is what all the others come to wait for."""
 
-class Scorers(Protocol):
-    """What runs code (`flows.code_scorers.CodeScorers`)."""
+CLAIM_BYTES = 32 * 2**20
+"""JSON that one claim should hold, of spans that may have 6 MiB each."""
 
-    def ready(self, function: FunctionVersion) -> Program:
-        """What runs it here, now. Raises a TallyardError if nothing can."""
-        ...
+FIRST_CLAIM = 32
+"""Claims to begin with, while it is not known how large the spans are."""
 
-    def run(
-        self, function: FunctionVersion, records: Sequence[JsonObject]
-    ) -> list[Verdict | TransientError]:
-        """One for each record, in order; a TransientError where the scorer is not at fault."""
-        ...
+PATIENCE_S = 30.0
+"""How long results wait for a store that is away, before they are given up."""
 
-
-Done = tuple[Claim, Execution | Retry]
+CONTENDED_S = 0.05
+"""The same wait after two transactions have met: the other one is through soon."""
 
 
 @dataclass(slots=True)
 class _Hand:
     """What one drain has in hand: batches that run, ends that wait to be recorded, and those
-    that are just being recorded."""
+    that are just being recorded. `most` is how many to claim at once."""
 
     running: dict[Future[list[Done]], list[Claim]] = field(default_factory=dict)
     ended: list[Done] = field(default_factory=list)
     recording: dict[Future[None], int] = field(default_factory=dict)   # to how many they are
+    most: int = FIRST_CLAIM
 
     def under_way(self) -> Iterator[Future[Any]]:
         """What will end by itself."""
         yield from self.running
         yield from self.recording
+
+    def fit(self, claims: Sequence[Claim]) -> None:
+        """Claim more next time, or fewer, by how large these were."""
+        if size_of(claims) > CLAIM_BYTES:
+            self.most = max(1, self.most // 2)
+        elif len(claims) >= self.most:
+            self.most *= 2
 
     def __len__(self) -> int:
         running = sum(map(len, self.running.values()))
@@ -91,10 +81,7 @@ class Sandboxing:
     """
 
     store: JudgeStore
-    functions: FunctionSource
-    traces: TraceStore
-    scorers: Scorers
-    policy: RetryPolicy
+    batches: CodeBatches
     batches_max: int
     renew_s: float
     meanwhile: Callable[[], object] = lambda: None
@@ -135,14 +122,15 @@ class Sandboxing:
             room = BATCH * 3 * self.batches_max - len(hand)
             may_claim = now - begin < stop_after_s and room >= BATCH * self.batches_max
             if may_claim and (not is_empty or now - looked > POLL_S):
-                claims = self._claim(room)
+                claims = self._claim(min(room, hand.most))
+                hand.fit(claims)
                 looked, is_empty = now, not claims
                 count += len(claims)
                 is_last_try = any(claim.deaths >= DEATHS_MAX - 1 for claim in claims)
                 if is_last_try:   # and nothing else is to die of it
                     self._finish(hand, recorder)
                 for batch in batches(claims):
-                    hand.running[runners.submit(self._run, batch)] = batch
+                    hand.running[runners.submit(self.batches.run, batch)] = batch
                 if is_last_try:
                     self._finish(hand, recorder)
             if len(hand):
@@ -151,9 +139,13 @@ class Sandboxing:
                 return count
         return count
 
-    def _claim(self, room: int) -> list[Claim]:
-        claims = self.store.claim(SANDBOX, room)
-        self.store.supersede([claim for claim in claims if claim.assignment is None])
+    def _claim(self, most: int) -> list[Claim]:
+        try:
+            claims = self.store.claim(SANDBOX, most)
+            self.store.supersede([claim for claim in claims if claim.assignment is None])
+        except TransientError as error:
+            logger.warning("sandbox: %s; nothing new is begun meanwhile", error)
+            return []
         return [claim for claim in claims if claim.assignment is not None]
 
     def _finish(self, hand: _Hand, recorder: Executor) -> None:
@@ -173,76 +165,24 @@ class Sandboxing:
             hand.ended = []
         if time.monotonic() - self.renewed_at > self.renew_s:
             self.renewed_at = time.monotonic()
-            self.store.renew(SANDBOX)
+            self._patiently(lambda: self.store.renew(SANDBOX))
 
     def _record(self, ended: list[Done]) -> None:
-        self.store.record([(one, end) for one, end in ended if isinstance(end, Execution)])
-        self.store.postpone([end for _, end in ended if isinstance(end, Retry)])
+        executions = [(one, end) for one, end in ended if isinstance(end, Execution)]
+        retries = [end for _, end in ended if isinstance(end, Retry)]
+        self._patiently(lambda: self.store.record(executions))
+        self._patiently(lambda: self.store.postpone(retries))
 
-    def _run(self, batch: list[Claim]) -> list[Done]:
-        """Run one batch, all of one scorer."""
-        assignments = [claim.assignment for claim in batch if claim.assignment is not None]
-        begin = time.perf_counter()
-        try:
-            function = self.functions.function(assignments[0].scorer)
-            names = wanted(self.scorers.ready(function))
-        except TallyardError as error:
-            return [self._answer(claim, _as_end(error, begin)) for claim in batch]
-        records: list[JsonObject] = []
-        readable: list[Claim] = []
-        done: list[Done] = []
-        for claim, assignment in zip(batch, assignments, strict=True):
+    def _patiently(self, work: Callable[[], None]) -> None:
+        """Do it, and again while the store is away: what ran need not run twice."""
+        until = time.monotonic() + PATIENCE_S
+        while True:
             try:
-                records.append(record_of(assignment, names, self.traces))
-                readable.append(claim)
-            except TallyardError as error:
-                done.append(self._answer(claim, _as_end(error, begin)))
-        ends = self.scorers.run(function, records) if records else []
-        done += [self._answer(claim, end) for claim, end in zip(readable, ends, strict=True)]
-        return done
-
-    def _answer(self, claim: Claim, end: Verdict | TransientError) -> Done:
-        """What becomes of a claim: recorded, or tried again."""
-        if isinstance(end, Verdict):
-            return claim, executed(claim, end, SANDBOX)
-        policy = self.policy
-        decision = decide(
-            end, attempt=claim.attempts, attempts_max=policy.attempts_max,
-            wait_max_s=policy.wait_max_s, jitter=policy.jitter(),
-        )
-        if isinstance(decision, RetryIn):
-            return claim, Retry(
-                claim=claim, error_class=end.error_class(), message=str(end),
-                wait_s=decision.wait_s,
-            )
-        verdict = Verdict(failure=decision, started_at=time.time(), run_ms=0.0)
-        return claim, executed(claim, verdict, SANDBOX)
-
-
-def record_of(assignment: Assignment, names: Sequence[str], traces: TraceStore) -> JsonObject:
-    """The arguments `names` of a handler, taken from a span. Raises TraceTooLarge."""
-    subject = assignment.subject
-    record: JsonObject = {name: subject.view.get(name) for name in names if name != TRACE}
-    if TRACE in names:
-        trace = TraceRef(where=subject.key.object, root_span_id=subject.root_span_id)
-        record[TRACE] = trace_argument(traces, trace)
-    return record
-
-
-def batches(claims: Iterable[Claim]) -> Iterator[list[Claim]]:
-    """The claims by scorer and project, at most BATCH in one."""
-    def owner(claim: Claim) -> tuple[str, str, str]:
-        lead = claim.lead
-        return str(lead.object.project_id), lead.scorer.name, lead.scorer.version
-
-    for _, group in groupby(sorted(claims, key=owner), key=owner):
-        of_one = list(group)
-        for start in range(0, len(of_one), BATCH):
-            yield of_one[start : start + BATCH]
-
-
-def _as_end(error: TallyardError, begin: float) -> Verdict | TransientError:
-    return error if isinstance(error, TransientError) else failed(error, begin=begin)
+                return work()
+            except TransientError as error:
+                if time.monotonic() > until or self.stopping.is_set():
+                    raise
+                self.stopping.wait(CONTENDED_S if isinstance(error, Contended) else POLL_S)
 
 
 def _ended(claims: list[Claim], batch: Future[list[Done]]) -> list[Done]:
@@ -251,8 +191,6 @@ def _ended(claims: list[Claim], batch: Future[list[Done]]) -> list[Done]:
     error = batch.exception()
     if error is None:
         return batch.result()
-    if isinstance(error, TransientError):
-        raise error   # the store is away: the claims are let go, and taken again
     logger.error("scoring %s", claims[0].lead.id, exc_info=error)
     failure = Failure(
         error_class=BUG,

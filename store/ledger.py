@@ -154,9 +154,16 @@ class Ledger:
         """Keep what this process holds of `queue` for another lease."""
         with self._database.cursor() as cursor:
             cursor.execute(
-                """update outcome set lease_until = now() + make_interval(secs => %s)
-                    where state = 'pending' and owner = %s and queue = %s""",
-                (self._lease_s, self._database.owner, queue),
+                # In one order with whoever records, and not waiting for them.
+                """with own as (
+                     select id from outcome
+                      where state = 'pending' and owner = %(owner)s and queue = %(queue)s
+                      order by id for update skip locked)
+                   update outcome set lease_until = now() + make_interval(secs => %(lease)s)
+                     from own where outcome.id = own.id""",
+                {
+                    "owner": self._database.owner, "queue": queue, "lease": self._lease_s,
+                },
             )
 
     def record(self, executions: Sequence[tuple[Claim, Execution]]) -> None:

@@ -12,12 +12,14 @@ COLUMNS = (
     "output", "expected", "error", "scores", "metadata", "metrics", "tags", "span_attributes",
 )
 
+LARGE = ("input", "output", "expected", "error", "scores", "metadata", "metrics", "tags",
+         "span_attributes")
+_BYTES = " + ".join(f"coalesce(octet_length({name}::text), 0)" for name in LARGE)
+
 # Its own size first: a trace that is too large must not be loaded to find that out.
-SIZE = """
-    select count(*), coalesce(sum(coalesce(pg_column_size(input), 0)
-                                  + coalesce(pg_column_size(output), 0)
-                                  + coalesce(pg_column_size(metadata), 0)), 0)
-      from (select input, output, metadata from span
+SIZE = f"""
+    select count(*), coalesce(sum({_BYTES}), 0)
+      from (select {", ".join(LARGE)} from span
              where project_id = %s and object_type = %s and object_id = %s
                and root_span_id = %s and root_span_id > '' and deleted_at is null
              limit %s) trace

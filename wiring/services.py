@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from flows.answering import Answering, Builder, Runner
 from flows.calling import Calls
+from flows.code_batches import CodeBatches
 from flows.code_scorers import CodeBuilder, CodeScorers
 from flows.function_source import KeptFunctions
 from flows.judged import JudgedScorers
@@ -162,8 +163,12 @@ class Services:
         )
         answering = self.answering(SANDBOX, scorers, builder, at_once=settings.sandbox_batches)
         return Sandboxing(
-            store=self.ledger, functions=KeptFunctions(self.functions), traces=self.traces,
-            scorers=scorers, policy=self._retry_policy(), batches_max=settings.sandbox_batches,
+            store=self.ledger,
+            batches=CodeBatches(
+                functions=KeptFunctions(self.functions), traces=self.traces, scorers=scorers,
+                policy=self._retry_policy(),
+            ),
+            batches_max=settings.sandbox_batches,
             renew_s=settings.lease_s / LEASE_RENEWALS, meanwhile=answering.look,
         )
 

@@ -17,7 +17,7 @@ from flows.match import ROWS_PER_CLAIM
 from flows.sandboxed import Sandboxing
 from flows.score import score_heavy
 from flows.work import HEAVY, JUDGE, MATCH, SANDBOX, UPKEEP
-from spans.errors import Contended, StoreUnavailable
+from spans.errors import Contended, StoreUnavailable, TransientError
 from wiring.services import Services
 
 logger = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class _Stint:
     ) -> bool:
         if error is None:
             return False
-        if not isinstance(error, StoreUnavailable):
+        if not isinstance(error, TransientError):
             with suppress(StoreUnavailable):
                 self._services.leases.blame_own(self.queue)
             return False   # Celery logs it, with its traceback

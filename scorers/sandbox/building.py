@@ -119,6 +119,9 @@ def lay_out(
             "folder": sandboxes.place.seen(bound),
         }
         ran = sandboxes.do("unpack", asked, limits=UNPACK_LIMITS, binds=(bound,))
+        if ran.ended in {Ended.TIMEOUT, Ended.KILLED, Ended.NO_RESULT}:
+            # Nothing of the bundle has run yet: this machine was too slow, or too small.
+            raise InfraError(f"unpacking the bundle: {ran.ended.value} {ran.detail}")
         _, problem = _answered(ran, "The bundle cannot be unpacked")
         if problem is None:
             _put(building, folder)
