@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -41,6 +41,7 @@ from flows.functions import (
     FunctionWrite,
     IfExists,
     Shadow,
+    Written,
     get,
     program_of,
     read_definition,
@@ -68,7 +69,7 @@ UPLOAD_TIMEOUT_S = 300.0
 """Of a bundle: 64 MiB over a line of 2 Mbit/s."""
 
 CHANGES_TRIED = 3
-"""How often a change is laid over a function that others change at the same time."""
+"""How often a function is written that others change at the same time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,9 +114,11 @@ async def _make(
         project_id=read_project_id(body.get("project_id")), body=read_function(body),
         if_exists=if_exists, shadow_rate=read_rollout(body),
     )
-    write = await _write_of(context, principal, definition)
-    functions = context.services.functions
-    (written,) = await in_thread(lambda: functions.write(principal.org_id, [write]))
+
+    async def prepare() -> list[FunctionWrite]:
+        return [await _write_of(context, principal, definition)]
+
+    (written,) = await _written(context, principal, prepare)
     return Json200(
         form.show(written.function),
         headers={"x-bt-found-existing": "true"} if written.existed else {},
@@ -138,9 +141,10 @@ async def insert(request: Request, context: Context, principal: Principal) -> Re
                 f"functions[{index}]: {error}", line=error.line, column=error.column
             ) from error
 
-    writes = await asyncio.gather(*(write(index, item) for index, item in enumerate(items)))
-    functions = context.services.functions
-    written = await in_thread(lambda: functions.write(principal.org_id, writes))
+    async def prepare() -> list[FunctionWrite]:
+        return await asyncio.gather(*(write(index, item) for index, item in enumerate(items)))
+
+    written = await _written(context, principal, prepare)
     return Json200({
         "functions": [
             {
@@ -300,6 +304,22 @@ async def _body(request: Request, context: Context) -> JsonObject:
     return parse_object(await read_body(
         request, sent_max=settings.body_bytes_max, inflated_max=settings.inflated_bytes_max
     ))
+
+
+async def _written(
+    context: Context, principal: Principal,
+    prepare: Callable[[], Awaitable[list[FunctionWrite]]],
+) -> list[Written]:
+    """What became of the writes, which are prepared anew where a function that they were
+    prepared for was deleted meanwhile."""
+    functions = context.services.functions
+    for _ in range(CHANGES_TRIED):
+        work = partial(functions.write, principal.org_id, await prepare())
+        try:
+            return await in_thread(work)
+        except Contended:
+            continue
+    raise Contended("these functions are being changed by others: send this again")
 
 
 async def _write_of(

@@ -25,7 +25,7 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "rejected_rows": ("Rows of lenient requests that were not stored", ()),
     "matched_rows": ("Finished rows that rules decided on", ()),
     "match_decisions": ("What a rule said of a row", ("reason",)),
-    "outcomes": ("Outcomes written", ("scorer", "state", "error_class")),
+    "outcomes": ("Outcomes written", ("scorer", "role", "state", "error_class")),
     "retries": ("Attempts that will be followed by another", ("scorer", "error_class")),
     "stale_fences": ("Results refused because somebody else had taken over", ()),
     "judge_calls": ("Calls of LLM judges", ("model",)),

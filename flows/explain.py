@@ -215,9 +215,11 @@ def _of_outcomes(
     rule: Rule, current: tuple[OutcomeView, ...], *, history: tuple[OutcomeView, ...]
 ) -> RuleAnswer:
     """The rule selected the span: what became of that. Older contents' outcomes are history."""
-    # What a shadow runs into is not the rule's trouble.
+    # What a shadow runs into is not the rule's trouble, nor is what gave way to a version
+    # that runs now.
     live = [one for one in current if one.role is Role.LIVE] or current
-    worst = min(live, key=lambda one: _WORST_FIRST.index(one.state))
+    counted = [one for one in live if one.state is not OutcomeState.SUPERSEDED] or live
+    worst = min(counted, key=lambda one: _WORST_FIRST.index(one.state))
     status = "poisoned" if worst.error_class == "poisoned" else worst.state.value
     return RuleAnswer(
         rule_id=str(rule.id), rule_name=rule.name, status=status,
@@ -243,7 +245,10 @@ def _outcome_text(one: OutcomeView) -> str:
         case OutcomeState.SKIPPED:
             return f"{name} declined to judge at {at}"
         case OutcomeState.SUPERSEDED:
-            return f"{name}: superseded, the content changed or the rule went before it ran"
+            return (
+                f"{name}: superseded, before it ran the content changed, the rule or the "
+                "function went, or another version took its place"
+            )
         case OutcomeState.ERRORED:
             return f"{name} errored at {at}: {one.error_class}: {one.error_message}"
         case OutcomeState.PENDING:

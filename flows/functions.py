@@ -140,8 +140,9 @@ class FunctionStore(Protocol):
     def write(self, org_id: OrgId, writes: Sequence[FunctionWrite]) -> list[Written]:
         """Make or replace them, all or none. What says nothing new makes no version.
 
-        Raises BadInput where a write's `if_exists` is ERROR and there is one, and for a
-        bundle that is not the organisation's.
+        Raises BadInput where a write's `if_exists` is ERROR and there is one, for a bundle
+        that is not the organisation's, and for a shadow that is no scorer; Contended where a
+        function is gone for which the code was not checked, since it was to be left as it is.
         """
         ...
 
@@ -149,8 +150,8 @@ class FunctionStore(Protocol):
         self, present: Function, body: FunctionBody, program: Program | None,
         shadow_rate: float | None,
     ) -> Function:
-        """Have the function become `body`. Raises Contended if `present` is no longer in
-        force, NotFound if it was deleted."""
+        """Have the function become `body`; its slug changes at once, for all its versions.
+        Raises Contended if `present` is no longer in force, NotFound if it was deleted."""
         ...
 
     def find(
@@ -174,16 +175,18 @@ class FunctionStore(Protocol):
         ...
 
     def delete(self, function: Function) -> None:
-        """Hide it. Its versions stay, for the outcomes that name them."""
+        """Hide it, with what waits for it. Its versions stay, for the outcomes that name
+        them."""
         ...
 
     def set_shadow(self, function: Function, shadow: Shadow | None) -> Function:
         """Run another version beside the one in force, or none. Raises NotFound if there is
-        no such version."""
+        no such version, BadInput if it is no scorer."""
         ...
 
     def promote(self, function: Function, version: Xact) -> Function:
-        """Put a version in force, which ends the shadow. Raises NotFound."""
+        """Put a version in force, which ends the shadow. Raises NotFound, and BadInput if a
+        scorer would become none."""
         ...
 
     def version(self, function_id: FunctionId, version: Xact) -> FunctionVersion | None:

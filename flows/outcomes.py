@@ -41,6 +41,7 @@ class ErrorSummary:
     rule_id: str
     rule_name: str | None     # None: it has been deleted
     scorer: str
+    role: str                 # a shadow's errors are not its rule's trouble
     error_class: str
     count: int
     last_message: str
@@ -51,7 +52,11 @@ class OutcomeStore(Protocol):
     """What this needs of stored data."""
 
     def retry(self, project_id: ProjectId, request: RetryRequest) -> int:
-        """Have them pending again, with no attempt counted. Returns how many."""
+        """Have them pending again, with no attempt counted. Returns how many.
+
+        Not those of a rule or function that is gone, of content that has changed, or of a
+        version of their scorer that another has followed on that row.
+        """
         ...
 
     def errors(self, project_id: ProjectId) -> list[ErrorSummary]: ...

@@ -19,6 +19,7 @@ from rules.model import Rule
 from rules.planning import PlannedRule, plan
 from spans.clock import Clock
 from spans.errors import BadInput
+from spans.ids import ProjectId
 from spans.row import ObjectRef, is_finished
 from spans.scoring import Reason
 
@@ -46,8 +47,8 @@ class RecentStore(Protocol):
 
     def rule(self, score: ProjectScore) -> Rule: ...
 
-    def functions(self, score: ProjectScore) -> Functions:
-        """Those that the project's rules name now."""
+    def functions(self, score: ProjectScore) -> tuple[Functions, int]:
+        """Those that the project's rules name now, and the revision that says so."""
         ...
 
     def recent(
@@ -56,8 +57,14 @@ class RecentStore(Protocol):
         """The object's rows, newest first, page by page."""
         ...
 
-    def postpone(self, postponed: list[Postponed]) -> int:
-        """Add pending outcomes; those that are there already stay. Returns how many are new."""
+    def postpone(
+        self, project_id: ProjectId, revision: int, postponed: list[Postponed]
+    ) -> int:
+        """Add pending outcomes; those that are there already stay, but those that wait for
+        another version of a scorer are superseded. Returns how many are new.
+
+        Raises Contended if the project's rules have another revision by now.
+        """
         ...
 
 
@@ -67,7 +74,7 @@ def score_recent(
     """Have the rule score the latest `last` rows that it selects.
 
     Safe to repeat: outcomes are unique by their key. Raises BadInput if `score` is no rule,
-    or names a function that cannot be run.
+    or names a function that cannot be run, and Contended if rules change meanwhile.
     """
     if score.score_type != ONLINE:
         raise BadInput(f"{score.name!r} is of type {score.score_type}, not a rule")
@@ -75,7 +82,7 @@ def score_recent(
     (planned,) = plan([rule], clock=clock)
     if planned.filter_error is not None:
         raise BadInput(f"the rule's filter is not understood: {planned.filter_error}")
-    functions = store.functions(score)
+    functions, revision = store.functions(score)
     examined = 0
     chosen: list[Subject] = []
     for page in store.recent(where, planned.columns):
@@ -98,7 +105,7 @@ def score_recent(
         examined=examined,
         selected=len(chosen[:last]),
         outcomes=len(postponed),
-        started=store.postpone(postponed),
+        started=store.postpone(score.project_id, revision, postponed),
         queues=frozenset(later.queue for later in postponed),
     )
 

@@ -8,6 +8,7 @@ from flows.outcomes import read_retry
 from flows.work import HEAVY, JUDGE, SANDBOX
 from ops.opened import opened
 from ops.rules import rule_named
+from spans.scoring import Role
 
 
 @click.group()
@@ -23,7 +24,8 @@ def errors(*, project: str | None) -> None:
         found = here.services.outcomes.errors(here.project(project).id)
     for one in found:
         click.echo(
-            f"{one.count:>7}  {one.error_class:<18} {one.scorer}  "
+            f"{one.count:>7}  {one.error_class:<18} "
+            f"{'' if one.role == Role.LIVE else f'{one.role} '}{one.scorer}  "
             f"({one.rule_name or 'a deleted rule'}, last {one.last_at})\n"
             f"         {one.last_message}"
         )

@@ -53,19 +53,22 @@ def count_executions(
 ) -> None:
     """Count the executions whose outcomes were written by this transaction."""
     now_s = now.timestamp()
-    outcomes: Counter[tuple[str, str, str]] = Counter()
+    outcomes: Counter[tuple[str, str, str, str]] = Counter()
     wait, run = Histogram(), Histogram()
     for execution in executions:
         assignment, verdict = execution.assignment, execution.verdict
-        written = sum(asked.key.id in fresh for asked in assignment.asked)
+        written = Counter(
+            str(asked.key.role) for asked in assignment.asked if asked.key.id in fresh
+        )
         if not written:
             continue
         failure, ended_at = verdict.failure, assignment.subject.ended_at
         is_late = assignment.subject.key in superseded
         state: str = OutcomeState.SUPERSEDED if is_late else verdict.state
-        outcomes[
-            assignment.shown_as, state, failure.error_class if failure else ""
-        ] += written
+        for role, number in written.items():
+            outcomes[
+                assignment.shown_as, role, state, failure.error_class if failure else ""
+            ] += number
         if (
             state == OutcomeState.COMPLETED
             and ended_at is not None
@@ -78,8 +81,10 @@ def count_executions(
             counts.add("judge_calls", judged, usage.calls)
             counts.add("judge_prompt_tokens", judged, usage.prompt_tokens)
             counts.add("judge_completion_tokens", judged, usage.completion_tokens)
-    for (scorer, state, error_class), number in outcomes.items():
-        labels = {"scorer": scorer, "state": str(state), "error_class": error_class}
+    for (scorer, role, state, error_class), number in outcomes.items():
+        labels = {
+            "scorer": scorer, "role": role, "state": str(state), "error_class": error_class,
+        }
         counts.add("outcomes", labels, number)
     wait.add_to(counts, "score_wait_seconds")
     run.add_to(counts, "score_run_seconds")

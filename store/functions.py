@@ -24,13 +24,14 @@ from spans.ids import FunctionId, OrgId, ProjectId, Xact
 from store.database import Cursor, Database
 from store.paging import paged
 from store.rule_sets import change_functions, raise_revisions
+from store.superseding import supersede_of_functions
 from store.versions import draw_versions
 
 # A row for each version.
 FUNCTIONS: LiteralString = """
     select * from (
       select function.id, home.org_id, function.project_id, present.version,
-             function.version as in_force, function.created, present.name, present.slug,
+             function.version as in_force, function.created, present.name, function.slug,
              present.description, function_type, function_data, prompt_data, function_schema,
              tags, metadata, origin, program,
              encode(bundle.content_sha256, 'hex') as bundle_sha256, shadow_version,
@@ -38,13 +39,11 @@ FUNCTIONS: LiteralString = """
         from function
         join project home on home.id = function.project_id
         join function_version present on present.function_id = function.id
-        left join bundle on bundle.org_id = home.org_id
-         and bundle.id = case when present.queue = 'sandbox'
-                              then (function_data #>> '{data,bundle_id}')::uuid end) found
+        left join bundle on bundle.id = present.bundle_id) found
 """
 VERSION_COLUMNS: LiteralString = """
-    function_id, version, project_id, slug, name, description, function_type, function_data,
-    prompt_data, function_schema, tags, metadata, origin, kind, queue, program
+    function_id, version, project_id, name, description, function_type, function_data,
+    prompt_data, function_schema, tags, metadata, origin, kind, queue, bundle_id, program
 """
 AT_VERSION: LiteralString = "version = coalesce(%s::bigint, in_force)"
 VERSIONS_SHOWN = 1000
@@ -77,11 +76,8 @@ class Functions:
             if now.in_force != present.version:
                 raise Contended(f"{now.body.name!r} has been changed meanwhile")
             if body.slug != now.body.slug:
-                if _named(cursor, now.project_id, body.slug) is not None:
-                    raise BadInput(f"another function has the slug {body.slug!r}", path="slug")
-                cursor.execute(
-                    "update function set slug = %s where id = %s", (body.slug, now.id)
-                )
+                _rename(cursor, now, body.slug)
+                now = _locked(cursor, now)
             _put(cursor, now, body, program, shadow_rate)
             raise_revisions(cursor, now.org_id, [now.id])
             return _locked(cursor, now)
@@ -147,6 +143,7 @@ class Functions:
             )
             if cursor.rowcount:
                 raise_revisions(cursor, function.org_id, [function.id])
+                supersede_of_functions(cursor, function.org_id, [function.id])
 
     def set_shadow(self, function: Function, shadow: Shadow | None) -> Function:
         """See FunctionStore. The version in force beside itself would be run for nothing."""
@@ -154,7 +151,8 @@ class Functions:
             change_functions(cursor, function.org_id)
             now = _locked(cursor, function)
             if shadow is not None:
-                _check_version(cursor, now, shadow.version)
+                beside = _at_version(cursor, now, shadow.version)
+                _require_scorer(beside.body, "be a shadow", path="version")
                 if shadow.version == now.in_force:
                     raise BadInput("this version is in force: name another", path="version")
             _set_shadow(cursor, now, shadow)
@@ -166,7 +164,9 @@ class Functions:
         with self._database.cursor() as cursor:
             change_functions(cursor, function.org_id)
             now = _locked(cursor, function)
-            _check_version(cursor, now, version)
+            wanted = _at_version(cursor, now, version)
+            if now.body.queue is not None:
+                _require_scorer(wanted.body, "take a scorer's place", path="version")
             _put_in_force(cursor, now, version)
             raise_revisions(cursor, now.org_id, [now.id])
             return _locked(cursor, now)
@@ -187,6 +187,9 @@ def _write(cursor: Cursor, org_id: OrgId, write: FunctionWrite) -> Written:
     wanted, slug = write.definition, write.definition.body.slug
     function_id = _named(cursor, wanted.project_id, slug)
     if function_id is None:
+        if wanted.body.source is not None and write.program is None:
+            # It was there, to be left as it is, when its code would have been checked.
+            raise Contended(f"the function {slug!r} has been deleted meanwhile")
         _add(cursor, org_id, write)
         return Written(function=_there(cursor, write.new_id), existed=False)
     if wanted.if_exists is IfExists.ERROR:
@@ -228,6 +231,7 @@ def _put(
         version = _add_version(cursor, present.id, body, program)
         _put_in_force(cursor, present, version)
         return
+    _require_scorer(body, "be a shadow", path="rollout")
     if (shadow := present.shadow) is not None:
         beside = _find(cursor, "id = %s", shadow.version, present.id)
         if beside is not None and beside.body == body:
@@ -275,14 +279,21 @@ def _add_version(
             select id, %s, project_id, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s
               from function where id = %s""",
         (
-            version, body.slug, body.name, body.description,
-            body.function_type, _json(body.function_data), _json(body.prompt_data),
+            version, body.name, body.description, body.function_type,
+            _json(body.function_data), _json(body.prompt_data),
             _json(body.function_schema), _json(body.tags), _json(body.metadata),
-            _json(body.origin), body.kind.value, body.queue,
+            _json(body.origin), body.kind.value, body.queue, bundle_id,
             program and _json(program_to_json(program)), function_id,
         ),
     )
     return version
+
+
+def _rename(cursor: Cursor, function: Function, slug: str) -> None:
+    """At once, and for all its versions: it is not theirs."""
+    if _named(cursor, function.project_id, slug) is not None:
+        raise BadInput(f"another function has the slug {slug!r}", path="slug")
+    cursor.execute("update function set slug = %s where id = %s", (slug, function.id))
 
 
 def _named(cursor: Cursor, project_id: ProjectId, slug: str) -> FunctionId | None:
@@ -309,9 +320,20 @@ def _there(cursor: Cursor, function_id: FunctionId) -> Function:
     return found
 
 
-def _check_version(cursor: Cursor, function: Function, version: Xact) -> None:
-    if _find(cursor, "id = %s", version, function.id) is None:
+def _at_version(cursor: Cursor, function: Function, version: Xact) -> Function:
+    found = _find(cursor, "id = %s", version, function.id)
+    if found is None:
         raise NotFound(f"{function.body.name!r} has no version {version}")
+    return found
+
+
+def _require_scorer(body: FunctionBody, use: str, *, path: str) -> None:
+    if body.queue is None:
+        raise BadInput(
+            f"this version is of kind {body.kind.value}, no scorer, and cannot {use}: only "
+            "code, a classifier or a global scorer is run",
+            path=path,
+        )
 
 
 def _find(

@@ -15,7 +15,7 @@ from flows.rule_functions import Functions
 from flows.work import Execution, Outbox, Postponed, Subject
 from rules.planning import plan
 from spans.clock import Clock
-from spans.errors import Contended, StaleFence
+from spans.errors import StaleFence
 from spans.ids import ObjectId, ProjectId, Xact
 from spans.row import ObjectRef, ObjectType, RowKey
 from spans.scoring import REASON_BYTES
@@ -23,6 +23,7 @@ from store.counters import Counts
 from store.database import Cursor, Database
 from store.record import Locked, lock_rows, record
 from store.rule_rows import function_from_json, rule_from_json
+from store.rule_sets import hold_revision
 from store.subjects import read_subjects
 
 ENTRIES_MAX = 200
@@ -149,7 +150,7 @@ class MatchRecords:
         now = self._clock()
         counts = Counts()
         with self._database.cursor() as cursor:
-            _hold_rules(cursor, matched)
+            hold_revision(cursor, matched.batch.where.project_id, matched.batch.revision)
             locked = lock_rows(cursor, _keys(matched))
             _close_entries(cursor, matched)
             if matched.rescored:
@@ -184,18 +185,6 @@ def _keys(matched: Matched) -> list[RowKey]:
         *(later.assignment.subject.key for later in matched.postponed),
         *(subject.key for subject in matched.rescored),
     ]
-
-
-def _hold_rules(cursor: Cursor, matched: Matched) -> None:
-    """Keep the rules as they were when this was decided, until it is written. Raises Contended
-    where they, or the project, have gone meanwhile: then it is decided anew."""
-    cursor.execute(
-        """select rules_revision from project where id = %s and deleted_at is null
-              for share""",
-        (matched.batch.where.project_id,),
-    )
-    if cursor.fetchone() != (matched.batch.revision,):
-        raise Contended("the project's rules have changed")
 
 
 def _close_entries(cursor: Cursor, matched: Matched) -> None:

@@ -16,8 +16,7 @@ class Outcomes:
         self._database = database
 
     def retry(self, project_id: ProjectId, request: RetryRequest) -> int:
-        """See OutcomeStore. Of those that share an execution one leads, as before. What is
-        errored for a rule or a function that is gone, or for content that is, stays history."""
+        """See OutcomeStore. Of those that share an execution one leads, as before."""
         judged = [
             name for name in catalog.names() if catalog.resolve(name).kind is Kind.JUDGED
         ]
@@ -26,7 +25,7 @@ class Outcomes:
                 """with chosen as (
                      select outcome.id, row_number() over (
                               partition by outcome.object_id, subject_id, subject_version,
-                                           role, scorer_kind, scorer, scorer_version
+                                           scorer_kind, scorer, scorer_version
                               order by outcome.id) as place,
                             case when scorer_kind = 'function' then present.queue
                                  when scorer = any(%s) then 'judge'
@@ -42,6 +41,19 @@ class Outcomes:
                         and present.version::text = scorer_version
                       where outcome.project_id = %s and state = 'errored'
                         and origin_id in (select id from project_score where project_id = %s)
+                        and not exists (
+                          select from outcome later
+                           where later.project_id = outcome.project_id
+                             and later.object_id = outcome.object_id
+                             and later.subject_id = outcome.subject_id
+                             and later.subject_version = outcome.subject_version
+                             and later.origin_id = outcome.origin_id
+                             and later.scorer_kind = outcome.scorer_kind
+                             and later.scorer = outcome.scorer
+                             and later.scorer_version <> outcome.scorer_version
+                             and later.role = outcome.role
+                             and later.state <> 'superseded'
+                             and later.created > outcome.created)
                         and (%s::text is null or error_class = %s)
                         and (%s::interval is null or finished_at > now() - %s::interval)
                         and (%s::uuid is null or origin_id = %s))
@@ -62,18 +74,18 @@ class Outcomes:
         """See OutcomeStore. The most numerous first."""
         with self._database.cursor() as cursor:
             cursor.execute(
-                """select kind.origin_id, kind.shown, kind.error_class, kind.number,
+                """select kind.origin_id, kind.shown, kind.role, kind.error_class, kind.number,
                           latest.error_message, latest.finished_at,
                           project_score.name
                      from (select origin_id, scorer, max(coalesce(label, scorer)) as shown,
-                                  error_class, count(*) as number
+                                  role, error_class, count(*) as number
                              from outcome where project_id = %s and state = 'errored'
-                            group by origin_id, scorer, error_class) kind
+                            group by origin_id, scorer, role, error_class) kind
                      join lateral (
                        select error_message, finished_at from outcome
                         where project_id = %s and state = 'errored'
                           and origin_id = kind.origin_id and scorer = kind.scorer
-                          and error_class = kind.error_class
+                          and role = kind.role and error_class = kind.error_class
                         order by finished_at desc limit 1) latest on true
                      left join project_score on project_score.id = kind.origin_id
                     order by number desc""",
@@ -81,9 +93,9 @@ class Outcomes:
             )
             return [
                 ErrorSummary(
-                    rule_id=str(rule_id), rule_name=name, scorer=scorer,
+                    rule_id=str(rule_id), rule_name=name, scorer=scorer, role=role,
                     error_class=error_class, count=count, last_message=message,
                     last_at=last_at.isoformat(),
                 )
-                for rule_id, scorer, error_class, count, message, last_at, name in cursor
+                for rule_id, scorer, role, error_class, count, message, last_at, name in cursor
             ]

@@ -13,6 +13,7 @@ from spans.json import JsonObject
 from store.database import Cursor, Database
 from store.paging import paged
 from store.rule_sets import change_functions, raise_revisions
+from store.superseding import supersede_of_functions
 
 COLUMNS = "id, org_id, name, description, settings, created, deleted_at"
 
@@ -139,6 +140,7 @@ class Projects:
             )
             row = _one(cursor)
             raise_revisions(cursor, org_id, functions)
+            supersede_of_functions(cursor, org_id, functions)
             cursor.execute(
                 "delete from outbox where project_id = %s and matched_at is null", (project_id,)
             )

@@ -9,11 +9,13 @@ from flows.rules import ProjectScore
 from flows.work import Postponed, Subject
 from rules.model import Rule
 from spans.clock import Clock
+from spans.ids import ProjectId
 from spans.row import ObjectRef
 from store.counters import Counts
 from store.database import Database
 from store.record import lock_rows, record
 from store.rule_rows import function_from_json, rule_from_json
+from store.rule_sets import hold_revision
 from store.subjects import read_subjects
 
 PAGE = 500
@@ -35,17 +37,17 @@ class RecentRows:
             }
         )
 
-    def functions(self, score: ProjectScore) -> Functions:
+    def functions(self, score: ProjectScore) -> tuple[Functions, int]:
         """See RecentStore."""
         with self._database.cursor() as cursor:
             cursor.execute(
-                """select functions from rule_set
+                """select functions, revision from rule_set
                      join project on project.id = project_id and rules_revision = revision
                     where project_id = %s""",
                 (score.project_id,),
             )
-            (functions,) = cursor.fetchone() or ((),)
-        return Functions([function_from_json(item) for item in functions])
+            functions, revision = cursor.fetchone() or ((), 0)
+        return Functions([function_from_json(item) for item in functions]), revision
 
     def recent(self, where: ObjectRef, columns: frozenset[str]) -> Iterator[list[Subject]]:
         """See RecentStore."""
@@ -67,10 +69,13 @@ class RecentRows:
             before = min(ids.values())
             yield sorted(found.values(), key=lambda subject: -ids[subject.key.id])
 
-    def postpone(self, postponed: Sequence[Postponed]) -> int:
+    def postpone(
+        self, project_id: ProjectId, revision: int, postponed: Sequence[Postponed]
+    ) -> int:
         """See RecentStore."""
         counts = Counts()
         with self._database.cursor() as cursor:
+            hold_revision(cursor, project_id, revision)
             locked = lock_rows(cursor, [later.assignment.subject.key for later in postponed])
             return record(
                 cursor, locked, (), postponed, now=self._clock(), counts=counts

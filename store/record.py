@@ -38,6 +38,7 @@ from store.copy import (
 from store.counters import Counts
 from store.database import Cursor
 from store.delays import count_executions
+from store.superseding import supersede_other_versions
 from store.versions import draw_versions
 
 OUTCOME_COLUMNS = (
@@ -52,14 +53,17 @@ _LIST = ", ".join(OUTCOME_COLUMNS)
 _RESULT = OUTCOME_COLUMNS[OUTCOME_COLUMNS.index("state"):]
 COPY_NEW_OUTCOMES = f"copy outcome ({_LIST}) from stdin"
 COPY_OUTCOMES = f"copy outcome_staged ({_LIST}) from stdin"
-# What was pending gets its result; what has one already keeps it. A row that neither
-# inserts nor updates is not returned, and then writes no score either.
+# What was pending gets its result; what has one already keeps it; what gave way to another
+# version of its scorer is asked for anew once that version is back. A row that neither inserts
+# nor updates is not returned, and then writes no score either.
 UPSERT_OUTCOMES = f"""
     insert into outcome ({_LIST}) select {_LIST} from outcome_staged order by id
     on conflict (id) do update
        set {", ".join(f"{name} = excluded.{name}" for name in _RESULT)},
-           lease_until = null, owner = null
+           lease_until = null, owner = null,
+           is_lead = outcome.is_lead and outcome.state = 'pending'
      where outcome.state = 'pending' and excluded.state <> 'pending'
+        or outcome.state = 'superseded' and excluded.state = 'pending'
     returning id
 """
 
@@ -179,6 +183,13 @@ def record(
     ]
     fresh = _insert_outcomes(cursor, lines, is_new=is_new)
     if must_choose:
+        supersede_other_versions(
+            cursor,
+            [
+                asked.key for later in postponed for asked in later.assignment.asked
+                if _is_current(later.assignment, locked)
+            ],
+        )
         ensure_leads(cursor, later_keys)
     superseded = {
         subject.key
@@ -258,6 +269,11 @@ def _pending_lines(later: Postponed, locked: Locked, *, leads: bool) -> list[byt
         _line(asked, later.queue, label, is_lead=leads and index == 0, result=nothing)
         for index, asked in enumerate(later.assignment.asked)
     ]
+
+
+def _is_current(assignment: Assignment, locked: Locked) -> bool:
+    row = locked.get(assignment.subject.key)
+    return row is not None and row.content_xact == assignment.subject.content_xact
 
 
 def _label(assignment: Assignment) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from flows.rules import ONLINE
+from spans.errors import Contended
 from spans.ids import FunctionId, OrgId, ProjectId
 from store.database import Cursor
 
@@ -61,6 +62,19 @@ def new_revision(cursor: Cursor, project_id: ProjectId) -> None:
 def hold_functions(cursor: Cursor, project_id: ProjectId) -> None:
     """Keep the organisation's functions as they are. The first lock of who changes rules."""
     cursor.execute(SHARED, (project_id,))
+
+
+def hold_revision(cursor: Cursor, project_id: ProjectId, revision: int) -> None:
+    """Keep a project's rules as they were when something was decided by them, until that is
+    written. Raises Contended where they, or the project, have gone meanwhile: then it is
+    decided anew."""
+    cursor.execute(
+        """select rules_revision from project where id = %s and deleted_at is null
+              for share""",
+        (project_id,),
+    )
+    if cursor.fetchone() != (revision,):
+        raise Contended("the project's rules have changed: send this again")
 
 
 def change_functions(cursor: Cursor, org_id: OrgId) -> None:

@@ -74,9 +74,8 @@ class Upkeep:
         with self._database.cursor() as cursor:
             cursor.execute(
                 """delete from bundle where created < now() - interval '1 day'
-                      and id::text not in (
-                        select function_data #>> '{data,bundle_id}' from function_version
-                         where function_data #>> '{data,bundle_id}' is not null)"""
+                      and not exists (
+                        select from function_version where bundle_id = bundle.id)"""
             )
             return cursor.rowcount
 

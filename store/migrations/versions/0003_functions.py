@@ -11,7 +11,7 @@ TABLES = """
 create table function (
   id uuid primary key,
   project_id uuid not null references project on delete cascade,
-  slug text not null,
+  slug text not null,                   -- of all its versions
   version bigint not null,              -- the latest; `_xact_id` on the wire
   shadow_version bigint,                -- runs beside the latest, its scores never shown
   shadow_rate double precision check (shadow_rate between 0 and 1),
@@ -19,29 +19,6 @@ create table function (
   deleted_at timestamptz                -- its versions stay: outcomes name them
 );
 create unique index function_slug on function (project_id, slug) where deleted_at is null;
-
--- Prompts too: a function whose data is of type "prompt". Rows are never changed.
-create table function_version (
-  function_id uuid not null references function on delete cascade,
-  version bigint not null,
-  project_id uuid not null,
-  slug text not null,
-  name text not null,
-  description text,
-  function_type text,                   -- scorer | llm | tool | ...; null: a prompt
-  function_data jsonb not null,
-  prompt_data jsonb,
-  function_schema jsonb,
-  tags jsonb,
-  metadata jsonb,
-  origin jsonb,
-  kind text not null,                   -- code | classifier | global | prompt | other
-  queue text,                           -- sandbox | judge | heavy; null: it is no scorer
-  program jsonb,                        -- what the jail made of its code, ready to run
-  created timestamptz not null default now(),
-  primary key (function_id, version)
-);
-create index function_version_of_project on function_version (project_id, version);
 
 create table bundle (
   id uuid primary key,
@@ -56,6 +33,31 @@ create table bundle (
 );
 alter table bundle alter column content set storage external;   -- it is compressed already
 create index bundle_by_content on bundle (content_sha256);
+
+-- Prompts too: a function whose data is of type "prompt". Rows are never changed.
+create table function_version (
+  function_id uuid not null references function on delete cascade,
+  version bigint not null,
+  project_id uuid not null,
+  name text not null,
+  description text,
+  function_type text,                   -- scorer | llm | tool | ...; null: a prompt
+  function_data jsonb not null,
+  prompt_data jsonb,
+  function_schema jsonb,
+  tags jsonb,
+  metadata jsonb,
+  origin jsonb,
+  kind text not null,                   -- code | classifier | global | prompt | other
+  queue text,                           -- sandbox | judge | heavy; null: it is no scorer
+  bundle_id uuid references bundle,     -- that holds its code
+  program jsonb,                        -- what the jail made of its code, ready to run
+  created timestamptz not null default now(),
+  primary key (function_id, version)
+);
+create index function_version_of_project on function_version (project_id, version);
+create index function_version_of_bundle on function_version (bundle_id)
+  where bundle_id is not null;
 
 -- A call that waits for its answer: run by a worker of `queue`, told by NOTIFY invocation.
 create table invocation (
