@@ -6,26 +6,25 @@ A worker that runs one already finds it closed, and its result is refused.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from itertools import groupby
-from operator import attrgetter
+from uuid import UUID
 
 from scorers.function import FUNCTION
 from spans.ids import FunctionId, OrgId
 from spans.outcome import OutcomeKey
+from spans.row import ObjectRef
 from spans.scoring import Role
 from store.database import Cursor
 
 SUPERSEDED = """
     state = 'superseded', finished_at = now(), owner = null, lease_until = null
 """
+# A condition on origin_id itself would have the planner read all that waits for the rule, by
+# an index that is there for that (docs/decisions/0008).
 OTHER_VERSIONS = f"""
     update outcome set {SUPERSEDED}
-      from unnest(%s::text[], %s::uuid[], %s::text[], %s::text[])
-             as wanted(subject, rule, kind, scorer)
-     where project_id = %s and object_id = %s and subject_id = wanted.subject
-       and origin_id = wanted.rule and scorer_kind = wanted.kind
-       and outcome.scorer = wanted.scorer and role = '{Role.LIVE}' and state = 'pending'
-       and id <> all(%s)
+     where project_id = %s and object_id = %s and subject_id = any(%s)
+       and coalesce(origin_id = %s, false) and scorer_kind = %s and scorer = %s
+       and role = '{Role.LIVE}' and state = 'pending' and id <> all(%s)
 """
 OF_FUNCTIONS = f"""
     update outcome set {SUPERSEDED}
@@ -40,21 +39,17 @@ def supersede_other_versions(cursor: Cursor, asked: Iterable[OutcomeKey]) -> Non
 
     Shadows stay: their scores replace nothing.
     """
-    live = sorted(
-        (key for key in asked if key.role is Role.LIVE), key=attrgetter("object")
-    )
-    for where, group in groupby(live, key=attrgetter("object")):
-        keys = list(group)
+    wanted: dict[tuple[ObjectRef, UUID, str, str], list[OutcomeKey]] = {}
+    for key in asked:
+        if key.role is Role.LIVE:
+            slot = key.object, key.origin_id, key.scorer.kind, key.scorer.name
+            wanted.setdefault(slot, []).append(key)
+    for (where, rule_id, kind, name), keys in wanted.items():
         cursor.execute(
             OTHER_VERSIONS,
             (
-                [key.subject_id for key in keys],
-                [key.origin_id for key in keys],
-                [key.scorer.kind for key in keys],
-                [key.scorer.name for key in keys],
-                where.project_id,
-                where.object_id,
-                [key.id for key in keys],
+                where.project_id, where.object_id, [key.subject_id for key in keys], rule_id,
+                kind, name, [key.id for key in keys],
             ),
         )
 
