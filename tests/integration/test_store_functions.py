@@ -9,10 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from flows.function_body import read_function
-from flows.functions import Definition, Function, FunctionWrite, IfExists
+from flows.function_body import FunctionBody, read_function
+from flows.functions import Definition, Function, FunctionWrite, IfExists, Shadow
 from flows.rules import read_rule
 from scorers.sandbox.model import Runtime
+from spans.errors import BadInput, Contended
 from spans.ids import FunctionId, OrgId, ProjectId, RuleId
 from store.bundles import Bundles
 from store.database import Database
@@ -22,6 +23,13 @@ from store.rules import Rules
 from store.upkeep import Retention, Upkeep
 
 _numbers = itertools.count(1)
+
+INLINE = {"type": "code", "data": {
+    "type": "inline", "runtime_context": {"runtime": "python", "version": "3.11"},
+    "code": "def handler(output):\n    return 1",
+}}
+TOOL = {"type": "code", "data": {"type": "bundle", "location": {"type": "experiment"}}}
+"""What is kept, and cannot be run as a scorer."""
 
 
 class World:
@@ -41,19 +49,28 @@ class World:
         )
         return made.id
 
-    def write(self, project: ProjectId, slug: str, data: object = None) -> Function:
+    def write(
+        self, project: ProjectId, slug: str, data: object = None, *,
+        shadow: float | None = None, if_exists: IfExists = IfExists.REPLACE,
+    ) -> Function:
         """A function, or its next version."""
-        body = read_function({
-            "name": slug, "slug": slug, "function_type": "scorer",
-            "description": f"version {next(_numbers)}",
-            "function_data": data or {"type": "global", "name": "ExactMatch"},
-        })
-        definition = Definition(project_id=project, body=body, if_exists=IfExists.REPLACE)
+        definition = Definition(
+            project_id=project, body=self.body(slug, data), if_exists=if_exists,
+            shadow_rate=shadow,
+        )
         write = FunctionWrite(
             definition=definition, new_id=FunctionId(uuid.uuid4()), program=None
         )
         (written,) = self.functions.write(self.org, [write])
         return written.function
+
+    def body(self, slug: str, data: object = None) -> FunctionBody:
+        """That of a scorer; no two are the same."""
+        return read_function({
+            "name": slug, "slug": slug, "function_type": "scorer",
+            "description": f"version {next(_numbers)}",
+            "function_data": data or {"type": "global", "name": "ExactMatch"},
+        })
 
     def rule(self, project: ProjectId, *functions: Function) -> None:
         """A rule, or the one of its project become this."""
@@ -152,3 +169,59 @@ def test_an_upload_that_no_function_is_made_of_goes_after_a_day(world: World) ->
 
     there = [bundles.secret_of(each) is not None for each in (used, unused, young)]
     assert there == [True, False, True]
+
+
+def test_a_slug_is_that_of_all_versions_at_once(world: World) -> None:
+    home = world.project()
+    first = world.write(home, "a")
+    second = world.write(home, "a")
+
+    renamed = world.functions.change(
+        second, world.body("b"), None, shadow_rate=0.1
+    )
+
+    assert (renamed.body.slug, renamed.version) == ("b", second.version)
+    assert {each.body.slug for each in world.functions.versions(renamed)} == {"b"}
+    assert world.functions.named(world.org, home, "a") is None
+    back = world.functions.promote(renamed, first.version)
+    assert back.body.slug == "b"
+    assert world.write(home, "b").id == first.id
+
+
+def test_a_new_slug_alone_makes_no_version(world: World) -> None:
+    made = world.write(world.project(), "a")
+
+    renamed = world.functions.change(
+        made, made.body.model_copy(update={"slug": "b"}), None, shadow_rate=None
+    )
+
+    assert (renamed.version, renamed.body.slug) == (made.version, "b")
+
+
+@pytest.mark.parametrize("if_exists", [IfExists.IGNORE, IfExists.ERROR])
+def test_code_that_nobody_checked_since_there_was_a_function_is_not_kept(
+    world: World, if_exists: IfExists
+) -> None:
+    with pytest.raises(Contended):   # the function was deleted before the write
+        world.write(world.project(), "unchecked", INLINE, if_exists=if_exists)
+
+
+def test_what_is_no_scorer_takes_no_scorers_place(world: World) -> None:
+    home = world.project()
+    tool = world.write(home, "mixed", TOOL)
+    scorer = world.write(home, "mixed")
+
+    with pytest.raises(BadInput, match="cannot be a shadow"):
+        world.functions.set_shadow(scorer, Shadow(version=tool.version, rate=0.5))
+    with pytest.raises(BadInput, match="cannot be a shadow"):
+        world.write(home, "mixed", TOOL, shadow=0.5)
+    with pytest.raises(BadInput, match="cannot take a scorer's place"):
+        world.functions.promote(scorer, tool.version)
+
+
+def test_an_older_version_of_what_never_was_a_scorer_is_put_back_in_force(world: World) -> None:
+    home = world.project()
+    older = world.write(home, "tool", TOOL)
+    newer = world.write(home, "tool", TOOL)
+
+    assert world.functions.promote(newer, older.version).version == older.version
