@@ -56,8 +56,11 @@ def jails():
 
 
 def _bubblewraps():
-    found = Path(f"/proc/{os.getpid()}/task").glob("*/children")
-    return [each for path in found for each in path.read_text().split() if _is_jail(each)]
+    found: list[str] = []
+    for path in Path(f"/proc/{os.getpid()}/task").glob("*/children"):
+        with suppress(OSError):   # its thread may end just now
+            found += path.read_text().split()
+    return [each for each in found if _is_jail(each)]
 
 
 def _is_jail(pid):
