@@ -98,11 +98,18 @@ def become(order: Order, walls: Walls, folder: str | None, setup: int) -> None:
             writable=("/dev/null", *walls.writable),
             executable=walls.readable if powers.may_execute else (),
         )
-    may_signal = walls.scratch is None or landlock.confines_signals()
-    kernel.install_seccomp(
-        seccomp.inner_filter(may_execute=powers.may_execute, may_signal=may_signal)
-    )
+    kernel.install_seccomp(_filter(powers, walls))
     os.close(setup)
+
+
+def prepare(order: Order, walls: Walls) -> None:
+    """Before the fork: work out what would else be worked out in each child anew."""
+    _filter(powers_of(order.job), walls)
+
+
+def _filter(powers: Powers, walls: Walls) -> bytes:
+    may_signal = walls.scratch is None or landlock.confines_signals()
+    return seccomp.inner_filter(may_execute=powers.may_execute, may_signal=may_signal)
 
 
 def _into_limits(order: Order) -> None:
@@ -163,8 +170,11 @@ def _limit(order: Order, powers: Powers, size: int, others: int) -> None:
 
 def _address_space() -> int:
     """Bytes of it that what is preloaded takes: a scorer's allowance comes on top."""
-    with open("/proc/self/statm") as file:  # noqa: PTH123 one read
-        return int(file.read().split()[0]) * _PAGE
+    descriptor = os.open("/proc/self/statm", os.O_RDONLY)
+    try:
+        return int(os.read(descriptor, 200).split()[0]) * _PAGE
+    finally:
+        os.close(descriptor)
 
 
 def _others() -> int:

@@ -8,6 +8,7 @@ of what is allowed: what a later kernel adds is denied until it is added here.
 from __future__ import annotations
 
 import errno
+import functools
 import struct
 from collections.abc import Iterable
 
@@ -133,6 +134,7 @@ def outer_filter() -> bytes:
     )
 
 
+@functools.cache
 def inner_filter(*, may_execute: bool = False, may_signal: bool = True) -> bytes:
     """For a scorer: what a computation needs, and no more.
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from scorers.sandbox.inside import kernel, processes
-from scorers.sandbox.inside.child import Order, Walls, become
+from scorers.sandbox.inside.child import Order, Walls, become, prepare
 from scorers.sandbox.inside.job import run_job
 
 WATCH_MS = 50
@@ -60,6 +60,7 @@ class Supervisor:
             kernel.unshare(kernel.CLONE_NEWPID)
         else:
             folder = _folder(self._walls.scratch)
+        prepare(order, self._walls)
         setup, setup_end = os.pipe()
         pid = os.fork()
         if pid == 0:
