@@ -21,18 +21,20 @@ from spans.json import Json
 VERSION_CHARS_MAX = 64
 """Of a runtime's version, such as "3.11"."""
 
-ENCODINGS = ("gzip",)
-"""Content-Encodings of a bundle: the JavaScript client compresses its one file."""
+GZIP = "gzip"
+"""The Content-Encoding of a bundle: the JavaScript client compresses its one file."""
+
+GZIP_BEGINS = b"\x1f\x8b"
+"""RFC 1952; neither a zip nor text begins so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """A bundle's bytes, as they came, and what they were made for."""
+    """A bundle's bytes, as they came. What they are run with is for the function to say: the
+    same bytes may be those of many."""
 
     content: bytes
     encoding: str | None
-    runtime: Runtime
-    runtime_version: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,10 +48,7 @@ class Place:
 class BundleStore(Protocol):
     """Where bundles are kept."""
 
-    def add_bundle(
-        self, org_id: OrgId, bundle_id: UUID, runtime: Runtime, runtime_version: str,
-        secret_sha256: bytes,
-    ) -> None: ...
+    def add_bundle(self, org_id: OrgId, bundle_id: UUID, secret_sha256: bytes) -> None: ...
 
     def secret_of(self, bundle_id: UUID) -> bytes | None:
         """The hash of its upload's secret."""
@@ -84,9 +83,7 @@ def make_place(
     if not isinstance(version, str) or not 0 < len(version) <= VERSION_CHARS_MAX:
         raise BadInput('the runtime\'s version, as "3.11"', path="runtime_context.version")
     secret = random_text(SECRET_BYTES)
-    store.add_bundle(
-        principal.org_id, new_id, Runtime(str(context["runtime"])), version, _hash(secret)
-    )
+    store.add_bundle(principal.org_id, new_id, _hash(secret))
     return Place(id=new_id, secret=secret)
 
 
@@ -102,15 +99,20 @@ def read_encoding(text: str) -> str | None:
     name = text.strip().lower()
     if name in {"", "identity"}:
         return None
-    if name not in ENCODINGS:
+    if name != GZIP:
         raise BadInput(f"Content-Encoding {name[:40]!r}; send gzip, or none")
     return name
 
 
 def fill(store: BundleStore, place: Place, content: bytes, encoding: str | None) -> None:
-    """Keep a bundle's bytes. Safe to repeat with the same; raises BadInput for others."""
+    """Keep a bundle's bytes. Safe to repeat with the same; raises BadInput for others.
+
+    The same bytes always have the same encoding: bundles are found by their bytes.
+    """
     if not content:
         raise BadInput("the bundle is empty")
+    if content.startswith(GZIP_BEGINS) != (encoding == GZIP):
+        raise BadInput("Content-Encoding says gzip of what is not, or does not of what is")
     if not store.fill(place.id, content, encoding):
         raise BadInput("this bundle has been uploaded: ask for another place")
 

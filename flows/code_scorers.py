@@ -13,6 +13,7 @@ from typing import Protocol
 
 from flows.answering import TRACE
 from flows.bundles import BundleStore
+from flows.function_body import Bundled
 from flows.invocations import Check, Unpack
 from flows.run import failed
 from scorers.frame import FIELDS
@@ -71,19 +72,22 @@ class CodeBuilder:
     def build(self, request: Check | Unpack) -> Checked:
         """See Builder. Raises InfraError if there was no jail to be had."""
         if isinstance(request, Unpack):
-            return self.unpack(request.bundle, request.index)
+            return self.unpack(Bundled(
+                runtime=request.runtime, runtime_version=request.runtime_version,
+                bundle=request.bundle, index=request.index,
+            ))
         if request.runtime is Runtime.PYTHON:
             return building.check_python(self.sandboxes, request.code)
         return building.transpile(self.sandboxes, request.code)
 
-    def unpack(self, sha256: str, index: int) -> Checked:
-        """Lay a bundle out on this machine, and find the function at `index` in it."""
-        bundle = self.bundles.bundle_content(sha256)
+    def unpack(self, at: Bundled) -> Checked:
+        """Lay a bundle out on this machine, and find the function in it."""
+        bundle = self.bundles.bundle_content(at.bundle)
         if bundle is None:
-            raise BadInput(f"there is no bundle {sha256}: push the scorer again")
+            raise BadInput(f"there is no bundle {at.bundle}: push the scorer again")
         return building.unpack(
-            self.sandboxes, bundle.content, encoding=bundle.encoding, runtime=bundle.runtime,
-            runtime_version=bundle.runtime_version, index=index,
+            self.sandboxes, bundle.content, encoding=bundle.encoding, runtime=at.runtime,
+            runtime_version=at.runtime_version, index=at.index,
         )
 
 
@@ -110,7 +114,7 @@ class CodeScorers:
         self._builder = builder
         self._most = most
         self._lending = lending
-        self._known: dict[tuple[str, int], _Known] = {}
+        self._known: dict[Bundled, _Known] = {}
         self._lock = Lock()
 
     def ready(self, function: FunctionVersion) -> Program:
@@ -121,22 +125,25 @@ class CodeScorers:
         program = replace(program, limits=program.limits.within(self._most))
         if program.bundle is None or program.index is None:
             return program
-        checked = self._unpacked(program.bundle, program.index)
+        checked = self._unpacked(Bundled(
+            runtime=program.runtime, runtime_version=program.runtime_version or "",
+            bundle=program.bundle, index=program.index,
+        ))
         if checked.program is None:
             raise BadInput(f"{function.name} cannot run: {checked.problem}")
         return replace(program, parameters=checked.program.parameters)
 
-    def _unpacked(self, bundle: str, index: int) -> Checked:
+    def _unpacked(self, at: Bundled) -> Checked:
         """What is known of a bundle's function here; found out once, by one of those who ask.
 
         A problem is looked at again after a while: loading is users' code, too, and may end
         differently on a machine that is less busy.
         """
         with self._lock:
-            known = self._known.setdefault((bundle, index), _Known())
+            known = self._known.setdefault(at, _Known())
         with known.lock:
             if known.checked is None or time.monotonic() > known.until:
-                known.checked = self._builder.unpack(bundle, index)
+                known.checked = self._builder.unpack(at)
                 is_good = known.checked.program is not None
                 known.until = math.inf if is_good else time.monotonic() + PROBLEM_S
             return known.checked

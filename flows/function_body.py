@@ -123,7 +123,10 @@ class FunctionBody(BaseModel):
         """What runs it, before anyone has looked into the bundle."""
         at = self.bundled(sha256)
         return self.with_settings(
-            Program(runtime=at.runtime, bundle=at.bundle, index=at.index)
+            Program(
+                runtime=at.runtime, runtime_version=at.runtime_version, bundle=at.bundle,
+                index=at.index,
+            )
         )
 
     def with_settings(self, program: Program) -> Program:
@@ -255,6 +258,10 @@ def _check_code(function: FunctionBody) -> None:
             raise BadInput(
                 "the bundleId that POST /function/code gave", path=f"{path}.bundle_id"
             ) from error
+        if not isinstance(_object(code.get("runtime_context")).get("version"), str):
+            raise BadInput(
+                'the runtime\'s version, as "3.11"', path=f"{path}.runtime_context.version"
+            )
         index = _object(code.get("location")).get("index")
         if isinstance(index, bool) or not isinstance(index, int) or index < 0:
             raise BadInput("a number from 0", path=f"{path}.location.index")

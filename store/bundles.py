@@ -6,7 +6,6 @@ import hashlib
 from uuid import UUID
 
 from flows.bundles import Bundle
-from scorers.sandbox.model import Runtime
 from spans.ids import OrgId
 from store.database import Database
 
@@ -17,16 +16,12 @@ class Bundles:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add_bundle(
-        self, org_id: OrgId, bundle_id: UUID, runtime: Runtime, runtime_version: str,
-        secret_sha256: bytes,
-    ) -> None:
+    def add_bundle(self, org_id: OrgId, bundle_id: UUID, secret_sha256: bytes) -> None:
         """See BundleStore."""
         with self._database.cursor() as cursor:
             cursor.execute(
-                """insert into bundle (id, org_id, runtime, runtime_version, upload_sha256)
-                   values (%s, %s, %s, %s, %s)""",
-                (bundle_id, org_id, runtime.value, runtime_version, secret_sha256),
+                "insert into bundle (id, org_id, upload_sha256) values (%s, %s, %s)",
+                (bundle_id, org_id, secret_sha256),
             )
 
     def secret_of(self, bundle_id: UUID) -> bytes | None:
@@ -63,15 +58,9 @@ class Bundles:
         """See BundleStore."""
         with self._database.cursor() as cursor:
             cursor.execute(
-                """select content, content_encoding, runtime, runtime_version from bundle
+                """select content, content_encoding from bundle
                     where content_sha256 = %s limit 1""",
                 (bytes.fromhex(sha256),),
             )
             row = cursor.fetchone()
-        if row is None:
-            return None
-        content, encoding, runtime, runtime_version = row
-        return Bundle(
-            content=bytes(content), encoding=encoding, runtime=Runtime(runtime),
-            runtime_version=runtime_version,
-        )
+        return Bundle(content=bytes(row[0]), encoding=row[1]) if row else None

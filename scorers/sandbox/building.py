@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -79,17 +80,15 @@ def unpack(
         return Checked(problem=problem)
     digest = hashlib.sha256(content).hexdigest()
     bound = Bind(source=sandboxes.place.bundle(digest), target=BUNDLE)
-    program = Program(runtime=runtime, bundle=digest, index=index)
+    program = Program(
+        runtime=runtime, runtime_version=runtime_version, bundle=digest, index=index
+    )
     job, asked = _description(program, sandboxes.place.seen(bound))
     ran = sandboxes.do(job, asked, limits=DESCRIBE_LIMITS, binds=(bound,))
     answer, problem = _answered(ran, "The bundle cannot be loaded")
     if problem is not None:
         return Checked(problem=problem)
-    return Checked(
-        program=Program(
-            runtime=runtime, bundle=digest, index=index, parameters=_parameters(answer)
-        )
-    )
+    return Checked(program=replace(program, parameters=_parameters(answer)))
 
 
 def lay_out(

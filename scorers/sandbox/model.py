@@ -50,12 +50,14 @@ class Program:
     """A scorer's code, ready to run. Immutable: other code is another program.
 
     Either `code` (Python source, or JavaScript that was made from TypeScript), or `bundle`
-    (sha256 of a pushed bundle's bytes, in hex) with the `index` of the function in it.
+    (sha256 of a pushed bundle's bytes, in hex) with the `index` of the function in it, built
+    for a `runtime_version`.
     `parameters` are the arguments that the handler takes by name; None: all there are.
     `models` are those that it may call through the worker; none: it has no such access.
     """
 
     runtime: Runtime
+    runtime_version: str | None = None
     code: str | None = None
     bundle: str | None = None
     index: int | None = None

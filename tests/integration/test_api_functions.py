@@ -13,6 +13,9 @@ import httpx
 import pytest
 from stack import Stack
 
+from ops.children import wait_until
+from store.database import Database
+
 DONE: dict[str, Any] = {"metrics": {"start": 1.0, "end": 2.0}}
 PYTHON = {"runtime": "python", "version": "3.11"}
 _numbers = itertools.count(1)
@@ -141,6 +144,44 @@ def test_a_version_once_made_is_given_for_ever(stack: Stack, project: str) -> No
     assert told == ["two", "one"]
     assert status(stack, "GET", f"{path}?version=1") == 404
     assert status(stack, "GET", f"{path}?version=latest") == 400
+
+
+def test_code_is_checked_though_its_function_was_there_a_moment_ago(
+    stack: Stack, project: str
+) -> None:
+    body = alias(project, function_data={"type": "code", "data": {
+        "type": "inline", "runtime_context": PYTHON,
+        "code": "def handler(output):\n    return 1",
+    }})
+    there = make(stack, body)
+    database = Database(stack.database_url)
+    with ThreadPoolExecutor(1) as thread:
+        # Found by the request, it is gone once that may write.
+        with database.cursor() as deleting:
+            deleting.execute(
+                "select from organization where id = %s for no key update", (stack.org_id(),)
+            )
+            made = thread.submit(stack.http, "POST", "/v1/function", body)
+            assert wait_until(lambda: is_anybody_held_up(database), deadline_s=20)
+            deleting.execute(
+                "update function set deleted_at = now() where id = %s", (there["id"],)
+            )
+        answer = made.result()
+    database.close()
+    assert answer.status == 200, answer.body
+    assert answer.json["id"] != there["id"]
+    assert answer.json["problem"] is None
+
+
+def is_anybody_held_up(database: Database) -> bool:
+    """Whether a lock is waited for."""
+    with database.cursor() as cursor:
+        cursor.execute(
+            """select exists (
+                 select from pg_stat_activity
+                  where datname = current_database() and wait_event_type = 'Lock')"""
+        )
+        return cursor.fetchone() == (True,)
 
 
 def test_a_slug_names_one_function_of_its_project(stack: Stack, project: str) -> None:
@@ -341,6 +382,15 @@ def test_an_upload_is_kept_as_it_came_and_never_opened(stack: Stack, project: st
     assert put(other, b"x", **{"content-encoding": "br"}).status_code == 400
     assert put(other, b"").status_code == 400
     assert put(other, b"not a zip at all").status_code == 200
+
+
+def test_equal_bytes_are_of_one_encoding(stack: Stack) -> None:
+    # Bundles are found by their bytes, and an upload of another's tells nothing about it.
+    url, zipped = place(stack)["url"], gzip.compress(b"1")
+    for content, headers in ((zipped, {}), (b"1", {"content-encoding": "gzip"})):
+        answer = put(url, content, **headers)
+        assert answer.status_code == 400
+        assert "gzip" in answer.text
 
 
 def test_an_upload_has_a_limit(stack: Stack) -> None:

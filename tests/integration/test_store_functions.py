@@ -12,7 +12,6 @@ import pytest
 from flows.function_body import FunctionBody, read_function
 from flows.functions import Definition, Function, FunctionWrite, IfExists, Shadow
 from flows.rules import read_rule
-from scorers.sandbox.model import Runtime
 from spans.errors import BadInput, Contended
 from spans.ids import FunctionId, OrgId, ProjectId, RuleId
 from store.bundles import Bundles
@@ -149,7 +148,7 @@ def test_an_upload_that_no_function_is_made_of_goes_after_a_day(world: World) ->
     bundles = Bundles(world.database)
     used, unused, young = uuid.uuid4(), uuid.uuid4(), uuid.uuid4()
     for bundle_id in (used, unused, young):
-        bundles.add_bundle(world.org, bundle_id, Runtime.PYTHON, "3.11", bytes(32))
+        bundles.add_bundle(world.org, bundle_id, bytes(32))
         assert bundles.fill(bundle_id, b"zip", None)
     world.write(world.project(), "bundled", {"type": "code", "data": {
         "type": "bundle", "bundle_id": str(used),

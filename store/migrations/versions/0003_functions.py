@@ -23,8 +23,6 @@ create unique index function_slug on function (project_id, slug) where deleted_a
 create table bundle (
   id uuid primary key,
   org_id uuid not null references organization,
-  runtime text not null,
-  runtime_version text not null,
   upload_sha256 bytea not null,         -- of the secret in its upload URL
   content bytea,                        -- as it came; null until it is uploaded
   content_encoding text,
