@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from functools import cache, partial
+from typing import Protocol, TypeVar
 
 from flows.invocations import (
     ATTEMPTS_MAX,
@@ -19,21 +20,25 @@ from flows.invocations import (
     Unpack,
 )
 from flows.judged import wants_trace as is_judged_by_trace
-from flows.run import failed
-from flows.trace import TraceRef, TraceStore, trace_argument
-from flows.work import Subject
+from flows.run import arguments_of, failed
+from flows.trace import TRACE, TraceStore, trace_argument
 from scorers.frame import FIELDS
 from scorers.function import FunctionVersion
 from scorers.sandbox.model import Checked
-from spans.errors import BadInput, NotFound, StoreUnavailable, TallyardError, TransientError
+from spans.errors import (
+    BadInput,
+    InfraError,
+    NotFound,
+    SandboxLost,
+    StoreUnavailable,
+    TallyardError,
+    TransientError,
+)
 from spans.json import JsonObject
 from spans.outcome import BUG, POISONED, Failure, Verdict
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
-
-
-TRACE = "trace"
-"""The argument that stands beside FIELDS where a scorer takes it."""
 
 CALLS_PER_LOOK = 8
 """Calls answered one after another before a worker goes on with its bulk."""
@@ -42,6 +47,9 @@ PATIENCE_S = 60.0
 """How long an answer waits for a store that is away, before it is given up."""
 
 POLL_S = 0.5
+
+OURS = (SandboxLost, InfraError)
+"""What says nothing of the function: another worker may have better luck."""
 
 POISON = Failure(
     error_class=POISONED,
@@ -70,7 +78,11 @@ class Builder(Protocol):
 @dataclass(slots=True, kw_only=True)
 class Answering:
     """Answers the calls of one queue, at most `at_once` of them together. Without a `builder`
-    it is asked for runs alone."""
+    it is asked for runs alone.
+
+    `ring` has the queue's workers look. `stopping` is set, from any thread, when the worker is
+    to stop: it takes no call any more, and gives those back that lose their sandbox.
+    """
 
     queue: str
     store: InvocationStore
@@ -78,6 +90,8 @@ class Answering:
     runner: Runner
     builder: Builder | None = None
     at_once: int = 1
+    ring: Callable[[str], None] = lambda _: None
+    stopping: threading.Event = field(default_factory=threading.Event)
     room: threading.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
@@ -89,7 +103,7 @@ class Answering:
         Each call has a thread of its own that ends with the process: a call that is lost in
         this way is taken by another worker. Safe to repeat, and to call from any thread.
         """
-        while self.room.acquire(blocking=False):
+        while not self.stopping.is_set() and self.room.acquire(blocking=False):
             try:
                 invocation = self.store.claim(self.queue)
                 if invocation is not None:
@@ -103,6 +117,13 @@ class Answering:
                 raise
             self.room.release()
             return
+
+    def finish(self, *, within_s: float) -> None:
+        """Wait for the calls under way, at most so long. To be called once, where the worker
+        ends and has taken away what they wait for: each is then given back."""
+        until = time.monotonic() + within_s
+        for _ in range(self.at_once):
+            self.room.acquire(timeout=max(0.0, until - time.monotonic()))
 
     def answer_some(self) -> int:
         """Answer what waits, one call after another, at most CALLS_PER_LOOK; gives how many
@@ -125,53 +146,63 @@ class Answering:
             logger.warning("%s: %s; the next ring looks again", self.queue, error)
 
     def _answer(self, invocation: Invocation) -> None:
-        """Answer a call; patiently while the store is away, for as long as who asked waits."""
+        """Answer a call, or give it back; patiently while the store is away."""
         until = time.monotonic() + PATIENCE_S
-        answer: Answer | None = None
-        pause = threading.Event()
-        while True:
-            try:
-                answer = answer or self._answer_to(invocation)
-                self.store.answer(invocation, answer)
-            except TransientError as error:
-                if time.monotonic() > until:
-                    logger.warning("call %s: %s; its answer is given up", invocation.id, error)
-                    return
-                pause.wait(POLL_S)
-            else:
-                return
-
-    def _answer_to(self, invocation: Invocation) -> Answer:
-        """Raises TransientError where the store is away, and nothing else."""
-        if invocation.attempts > ATTEMPTS_MAX:
-            return Answer(failure=POISON)
-        request = invocation.request
         try:
-            if isinstance(request, Run):
-                return Answer(verdicts=self._run(request))
-            return Answer(checked=self._build(request))
-        except StoreUnavailable:
-            raise
-        except TallyardError as error:
-            return Answer(failure=failure_of(error))
+            answer = _patiently(partial(self._answer_to, invocation), until)
+            _patiently(partial(self._end, invocation, answer), until)
+        except TransientError as error:
+            logger.warning("call %s: %s; its answer is given up", invocation.id, error)
         # Whatever else rises must reach who waits, and would only rise again.
         except Exception as error:
             logger.exception("call %s", invocation.id)
             message = f"{type(error).__name__}; the worker's log has it: call {invocation.id}"
-            return Answer(failure=Failure(error_class=BUG, message=message))
+            # A worker that stops takes away what its calls still use: that is no bug.
+            is_ours = self.stopping.is_set() and invocation.attempts < ATTEMPTS_MAX
+            answer = None if is_ours else Answer(
+                failure=Failure(error_class=BUG, message=message)
+            )
+            _patiently(partial(self._end, invocation, answer), until)
+
+    def _end(self, invocation: Invocation, answer: Answer | None) -> None:
+        if answer is not None:
+            self.store.answer(invocation, answer)
+            return
+        self.stopping.wait(POLL_S)      # what went wrong here may pass
+        self.store.give_back(invocation)
+        self.ring(self.queue)
+
+    def _answer_to(self, invocation: Invocation) -> Answer | None:
+        """None: it is not the function's fault, and another worker may have better luck.
+        Raises StoreUnavailable."""
+        if invocation.attempts > ATTEMPTS_MAX:
+            return Answer(failure=POISON)
+        is_last = invocation.attempts == ATTEMPTS_MAX
+        request = invocation.request
+        try:
+            if not isinstance(request, Run):
+                return Answer(checked=self._build(request))
+            ends = self._run(request)
+        except StoreUnavailable:
+            raise
+        except TallyardError as error:
+            if isinstance(error, OURS) and not is_last:
+                return None
+            return Answer(failure=failure_of(error))
+        if not is_last and any(isinstance(each, OURS) for each in ends):
+            return None
+        return Answer(verdicts=tuple(map(told, ends)))
 
     def _build(self, request: Check | Unpack) -> Checked:
         if self.builder is None:
             raise BadInput(f"workers of the queue {self.queue} build no scorers")
         return self.builder.build(request)
 
-    def _run(self, request: Run) -> tuple[Verdict, ...]:
+    def _run(self, request: Run) -> list[Verdict | TallyardError]:
         read = records_of(self.store, self.traces, request)
         records = [each for each in read if not isinstance(each, TallyardError)]
         ends = iter(self.runner.run(request.function, records) if records else ())
-        return tuple(
-            told(each if isinstance(each, TallyardError) else next(ends)) for each in read
-        )
+        return [each if isinstance(each, TallyardError) else next(ends) for each in read]
 
 
 def records_of(
@@ -179,7 +210,8 @@ def records_of(
 ) -> list[JsonObject | TallyardError]:
     """The arguments of each run, by name; an error where they cannot be read."""
     found = store.subjects(request.rows) if request.rows else []
-    with_trace = wants_trace(request.function)
+    names = (*FIELDS, TRACE) if wants_trace(request.function) else FIELDS
+    trace_of = cache(partial(trace_argument, traces))    # rows of one trace share it
     read: list[JsonObject | TallyardError] = [
         {name: record.get(name) for name in FIELDS} | record for record in request.records
     ]
@@ -188,7 +220,7 @@ def records_of(
             read.append(NotFound(f"the span {key.id!r} is gone"))
             continue
         try:
-            read.append(_record(subject, traces if with_trace else None))
+            read.append(arguments_of(subject, names, trace_of))
         except TallyardError as error:
             read.append(error)
     return read
@@ -216,9 +248,14 @@ def failure_of(error: TallyardError) -> Failure:
     return Failure(error_class=error.error_class(), message=str(error))
 
 
-def _record(subject: Subject, traces: TraceStore | None) -> JsonObject:
-    record: JsonObject = {name: subject.view.get(name) for name in FIELDS}
-    if traces is not None:
-        trace = TraceRef(where=subject.key.object, root_span_id=subject.root_span_id)
-        record[TRACE] = trace_argument(traces, trace)
-    return record
+def _patiently(work: Callable[[], T], until: float) -> T:
+    """Do it, again and again while the store is away, until then (time.monotonic). Safe for
+    what can be repeated alone."""
+    pause = threading.Event()
+    while True:
+        try:
+            return work()
+        except TransientError:
+            if time.monotonic() > until:
+                raise
+            pause.wait(POLL_S)

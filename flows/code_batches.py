@@ -5,19 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from itertools import groupby
 from typing import Protocol
 
 import orjson
 
-from flows.answering import TRACE
 from flows.code_scorers import wanted
 from flows.function_source import FunctionSource
 from flows.retry import RetryIn, decide
-from flows.run import failed
+from flows.run import arguments_of, failed
 from flows.score import RetryPolicy, executed
-from flows.trace import TraceRef, TraceStore, trace_argument
-from flows.work import SANDBOX, Assignment, Claim, Execution, Retry, Subject
+from flows.trace import TRACE, TraceStore, trace_argument
+from flows.work import SANDBOX, Assignment, Claim, Execution, Retry
 from scorers.function import FunctionVersion
 from scorers.sandbox.model import Program
 from spans.errors import TallyardError, TransientError
@@ -80,28 +80,16 @@ class CodeBatches:
         records: list[JsonObject] = []
         readable: list[Claim] = []
         done: list[Done] = []
-        traces: dict[TraceRef, JsonObject] = {}     # spans of one trace share it
+        trace_of = cache(partial(trace_argument, self.traces))   # spans of one trace share it
         for claim, assignment in claims:
             try:
-                records.append(self._record(assignment.subject, names, traces))
+                records.append(arguments_of(assignment.subject, names, trace_of))
                 readable.append(claim)
             except TallyardError as error:
                 done.append(self._done(claim, _as_end(error, begin)))
         ends = self.scorers.run(function, records) if records else []
         done += [self._done(claim, end) for claim, end in zip(readable, ends, strict=True)]
         return done
-
-    def _record(
-        self, subject: Subject, names: Sequence[str], traces: dict[TraceRef, JsonObject]
-    ) -> JsonObject:
-        """The arguments `names` of a handler. Raises TraceTooLarge."""
-        record: JsonObject = {name: subject.view.get(name) for name in names if name != TRACE}
-        if TRACE in names:
-            trace = TraceRef(where=subject.key.object, root_span_id=subject.root_span_id)
-            if trace not in traces:
-                traces[trace] = trace_argument(self.traces, trace)
-            record[TRACE] = traces[trace]
-        return record
 
     def _done(self, claim: Claim, end: Verdict | TransientError) -> Done:
         """What becomes of a claim: recorded, or tried again."""

@@ -11,11 +11,11 @@ from socket import socket
 from threading import Lock
 from typing import Protocol
 
-from flows.answering import TRACE
 from flows.bundles import BundleStore
 from flows.function_body import Bundled
 from flows.invocations import Check, Unpack
 from flows.run import failed
+from flows.trace import TRACE
 from scorers.frame import FIELDS
 from scorers.function import FunctionVersion
 from scorers.sandbox import building

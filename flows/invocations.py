@@ -23,7 +23,7 @@ from spans.outcome import Failure, Verdict
 from spans.row import RowKey
 
 ATTEMPTS_MAX = 3
-"""Workers that a call may cost; the next one that takes it answers that."""
+"""How often a call is taken: so many workers may die of it, or lose its sandbox."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +103,10 @@ class InvocationStore(Protocol):
 
     def answer(self, invocation: Invocation, answer: Answer) -> None:
         """Answer it, and wake who waits. Under an older fence nothing happens."""
+        ...
+
+    def give_back(self, invocation: Invocation) -> None:
+        """Leave it for the next worker. Under an older fence nothing happens."""
         ...
 
     def subjects(self, rows: Sequence[RowKey]) -> list[Subject | None]:

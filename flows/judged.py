@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
+from functools import partial
 
 from flows.function_source import FunctionSource
-from flows.run import scoring_fields
-from flows.trace import TraceRef, TraceStore, trace_argument
-from flows.work import Assignment, Subject
-from scorers.arguments import ScoringFields
+from flows.run import arguments_of, fields_of, scoring_fields
+from flows.trace import TRACE, TraceStore, trace_argument
+from flows.work import Assignment
 from scorers.catalog import at_version, resolve
 from scorers.classified import AnswerCache, score_classified
 from scorers.frame import FIELDS
@@ -40,9 +40,13 @@ class JudgedScorers:
             spec = at_version(scorer)
             return await score_judged(self.judge, spec, scoring_fields(subject))
         function = await asyncio.to_thread(self.functions.function, scorer)
-        record: JsonObject = {name: subject.view.get(name) for name in FIELDS}
+        read = partial(
+            arguments_of, subject, trace_of=partial(trace_argument, self.traces)
+        )
         if wants_trace(function):
-            record["trace"] = await asyncio.to_thread(self._trace, subject)
+            record = await asyncio.to_thread(read, (*FIELDS, TRACE))
+        else:
+            record = read(FIELDS)
         return await self.run(function, record)
 
     async def run(self, function: FunctionVersion, record: JsonObject) -> ScoringResult:
@@ -57,27 +61,14 @@ class JudgedScorers:
                     version=f"{function.id} {function.version}", cache=self.cache,
                 )
             case FunctionKind.GLOBAL if function.global_name is not None:
-                given = await score_judged(
-                    self.judge, resolve(function.global_name), _fields(record)
-                )
+                spec = resolve(function.global_name)
+                given = await score_judged(self.judge, spec, fields_of(record))
                 scores = tuple(replace(score, name=function.name) for score in given.scores)
                 return replace(given, scores=scores)
             case _:
                 raise BadInput(f"{function.name} is {function.kind}, which no judge can run")
 
-    def _trace(self, subject: Subject) -> JsonObject:
-        trace = TraceRef(where=subject.key.object, root_span_id=subject.root_span_id)
-        return trace_argument(self.traces, trace)
-
 
 def wants_trace(function: FunctionVersion) -> bool:
     """Whether the function is a classifier whose prompt uses the trace's conversation."""
     return function.classifier is not None and function.classifier.needs_thread
-
-
-def _fields(record: JsonObject) -> ScoringFields:
-    return ScoringFields(
-        input=record.get("input"), output=record.get("output"),
-        expected=record.get("expected"), metadata=record.get("metadata"),
-        tags=record.get("tags"),
-    )

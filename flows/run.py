@@ -1,16 +1,19 @@
-"""Running a scorer on a subject, and timing it."""
+"""What a scorer is run on, running it, and timing it."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
+from flows.trace import TRACE, TraceRef
 from flows.work import Assignment, Subject
 from scorers.arguments import ScoringFields
 from scorers.catalog import ScorerSpec, at_version, resolve
 from scorers.function import FunctionVersion
 from scorers.in_process import score_in_process
 from spans.errors import TallyardError
+from spans.json import JsonObject
 from spans.outcome import Failure, Verdict
 
 
@@ -66,4 +69,30 @@ def scoring_fields(subject: Subject) -> ScoringFields:
     return ScoringFields(
         input=view("input"), output=view("output"), expected=view("expected"),
         metadata=view("metadata"), tags=view("tags"), id=subject.key.id,
+    )
+
+
+def arguments_of(
+    subject: Subject, names: Collection[str], trace_of: Callable[[TraceRef], JsonObject]
+) -> JsonObject:
+    """The arguments `names` of a function, of FIELDS and TRACE, taken from a row.
+
+    `trace_of` reads its trace, if that is among them. Raises TraceTooLarge.
+    """
+    given: JsonObject = {name: subject.view.get(name) for name in names if name != TRACE}
+    if TRACE in names:
+        given[TRACE] = trace_of(
+            TraceRef(where=subject.key.object, root_span_id=subject.root_span_id)
+        )
+    return given
+
+
+def fields_of(record: JsonObject) -> ScoringFields:
+    """Arguments by name, as the scorers of autoevals take them."""
+    row_id, trace = record.get("id"), record.get(TRACE)
+    return ScoringFields(
+        input=record.get("input"), output=record.get("output"),
+        expected=record.get("expected"), metadata=record.get("metadata"),
+        tags=record.get("tags"), id=row_id if isinstance(row_id, str) else None,
+        trace=trace if isinstance(trace, dict) else None,
     )

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 from flows.judged import JudgedScorers
 from flows.retry import RetryIn, decide
-from flows.run import failed, run_global
+from flows.run import failed, fields_of, run_global
 from flows.score import RetryPolicy
-from scorers.arguments import ScoringFields
 from scorers.function import FunctionVersion
 from spans.errors import TallyardError, TransientError
 from spans.json import JsonObject
@@ -75,14 +74,3 @@ class Judged:
             wait_max_s=policy.wait_max_s, jitter=policy.jitter(),
         )
         return decision.wait_s if isinstance(decision, RetryIn) else None
-
-
-def fields_of(record: JsonObject) -> ScoringFields:
-    """A record as the scorers of autoevals take it."""
-    row_id, trace = record.get("id"), record.get("trace")
-    return ScoringFields(
-        input=record.get("input"), output=record.get("output"),
-        expected=record.get("expected"), metadata=record.get("metadata"),
-        tags=record.get("tags"), id=row_id if isinstance(row_id, str) else None,
-        trace=trace if isinstance(trace, dict) else None,
-    )

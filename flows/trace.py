@@ -21,6 +21,10 @@ class TraceTooLarge(UserError):
     """The scorer wants the trace, and it has more spans or bytes than a scorer is given."""
 
 
+TRACE = "trace"
+"""The argument that stands beside FIELDS where a scorer takes it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceRef:
     """Names a trace."""

@@ -1,7 +1,7 @@
 """Waiting for answers: one listening connection a process wakes everybody who waits.
 
 A notification may be missed while the connection is made anew, so what is waited for is
-also looked up, every POLL_S.
+also looked up, every POLL_S. A call that no worker has taken goes with who waited for it.
 """
 
 from __future__ import annotations
@@ -35,6 +35,12 @@ class _Waiting:
     since: float = field(default_factory=time.monotonic)
 
 
+# Of what a worker has, the answer is kept, as of every call.
+WITHDRAW = """
+    delete from invocation where id = any(%s) and owner is null and answered_at is null
+"""
+
+
 class Answers:
     """Implements flows.calling.Answers. Starts its thread with the first call."""
 
@@ -59,13 +65,18 @@ class Answers:
         return waiting.future
 
     def close(self) -> None:
-        """Stop listening. Who still waits is told that it is over."""
+        """Stop listening. Who still waits is told that it is over, and what no worker has
+        taken of it is taken back."""
         self._is_closing.set()
         if self._thread is not None:
             with suppress(StoreUnavailable), self._database.cursor() as cursor:
                 cursor.execute("select pg_notify(%s, '')", (CHANNEL,))   # wakes it
             self._thread.join(STOP_S)
-        for invocation_id in list(self._waiting):
+        left = list(self._waiting)
+        if left:
+            with suppress(StoreUnavailable), self._database.cursor() as cursor:
+                cursor.execute(WITHDRAW, (left,))
+        for invocation_id in left:
             self._end(invocation_id, StoreUnavailable("this process is stopping; ask again"))
 
     def _listen_for_ever(self) -> None:
@@ -87,8 +98,11 @@ class Answers:
             ids = [
                 each for each, waiting in self._waiting.items() if not waiting.future.done()
             ]
-            for gone in self._waiting.keys() - set(ids):
-                del self._waiting[gone]     # who waited has gone away
+            gone = [*(self._waiting.keys() - set(ids))]   # who waited has stopped
+            for invocation_id in gone:
+                del self._waiting[invocation_id]
+        if gone:
+            connection.execute(WITHDRAW, (gone,))
         if not ids:
             return
         found = connection.execute(

@@ -92,6 +92,15 @@ class Invocations:
                 (answer_text(answer), invocation.id, invocation.fence, CHANNEL),
             )
 
+    def give_back(self, invocation: Invocation) -> None:
+        """See InvocationStore. Safe to repeat: the next claim raises the fence."""
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                """update invocation set owner = null, lease_until = null
+                    where id = %s and fence = %s and answered_at is null""",
+                (invocation.id, invocation.fence),
+            )
+
     def subjects(self, rows: Sequence[RowKey]) -> list[Subject | None]:
         """See InvocationStore."""
         by_object: dict[ObjectRef, list[str]] = {}

@@ -132,6 +132,7 @@ class Services:
             in_flight_max=settings.judge_in_flight,
             renew_s=settings.lease_s / LEASE_RENEWALS,
             meanwhile=answering.look,
+            stopping=answering.stopping,
         )
 
     def sandbox_place(self) -> Place:
@@ -149,7 +150,7 @@ class Services:
             scratch=settings.data_dir / "scratch",
         )
 
-    def sandboxing(self, sandboxes: Sandboxes) -> Sandboxing:
+    def sandboxing(self, sandboxes: Sandboxes) -> tuple[Sandboxing, Answering]:
         """What runs users' code, live and for those who wait."""
         settings = self.settings
         builder = CodeBuilder(sandboxes=sandboxes, bundles=self.bundles)
@@ -162,7 +163,7 @@ class Services:
             ),
         )
         answering = self.answering(SANDBOX, scorers, builder, at_once=settings.sandbox_batches)
-        return Sandboxing(
+        sandboxing = Sandboxing(
             store=self.ledger,
             batches=CodeBatches(
                 functions=KeptFunctions(self.functions), traces=self.traces, scorers=scorers,
@@ -170,7 +171,9 @@ class Services:
             ),
             batches_max=settings.sandbox_batches,
             renew_s=settings.lease_s / LEASE_RENEWALS, meanwhile=answering.look,
+            stopping=answering.stopping,
         )
+        return sandboxing, answering
 
     def _lending(self) -> Broker | None:
         """What lends code a model; None where the operator names none."""
@@ -205,7 +208,7 @@ class Services:
         """Answers the calls of a queue, that many together."""
         return Answering(
             queue=queue, store=self.invocations, traces=self.traces, runner=runner,
-            builder=builder, at_once=at_once,
+            builder=builder, at_once=at_once, ring=self.bell.ring_now,
         )
 
     def close(self) -> None:

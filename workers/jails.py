@@ -9,7 +9,9 @@ import logging
 import socket
 import threading
 
+from flows.answering import Answering
 from flows.sandboxed import Sandboxing
+from flows.work import SANDBOX
 from scorers.sandbox.pool import Sandboxes
 from scorers.sandbox.selftest import prove
 from spans.errors import SandboxUnavailable, TransientError
@@ -21,6 +23,9 @@ logger = logging.getLogger(__name__)
 SEEN_S = 15.0
 """How often a worker says that it is there, and looks for sandboxes that nobody uses."""
 
+HAND_OVER_S = 3.0
+"""How long a worker that ends waits for its calls to be given back: some milliseconds each."""
+
 
 class Jails:
     """This process's sandboxes, if it can contain anything; `sentence` says why it cannot."""
@@ -30,6 +35,7 @@ class Jails:
         self._stopped = threading.Event()
         self._sandboxes: Sandboxes | None = None
         self.sandboxing: Sandboxing | None = None
+        self._calls: Answering | None = None
         self._told = self._prove()
         self.sentence = self._told.sentence
         if self._told.is_ok:
@@ -51,6 +57,11 @@ class Jails:
         self._stopped.set()
         if self._sandboxes is not None:
             self._sandboxes.close()
+        if self._calls is not None:
+            self._calls.finish(within_s=HAND_OVER_S)
+            # While this worker was ending, it may have been the one that heard the others ring.
+            self._services.bell.answer(SANDBOX)
+            self._services.bell.ring_now(SANDBOX)
         try:
             self._services.sandbox_workers.gone()
         except TransientError as error:
@@ -70,7 +81,7 @@ class Jails:
             self._sandboxes = Sandboxes(
                 place, kept=settings.sandbox_kept, idle_s=settings.sandbox_idle_s
             )
-            self.sandboxing = self._services.sandboxing(self._sandboxes)
+            self.sandboxing, self._calls = self._services.sandboxing(self._sandboxes)
         return SandboxWorker(
             host=host, tier=proof.tier, is_ok=proof.ok, sentence=proof.sentence,
             probes=proof.probes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -351,13 +352,17 @@ SLOW: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize("worker", SLOW)
-def test_a_call_outlives_the_worker_that_took_it(own_stack: Stack, worker: str) -> None:
+def test_a_call_outlives_the_worker_that_took_it(
+    own_stack: Stack, worker: str, how: signal.Signals
+) -> None:
     own_stack.start("api", worker, "beat")
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(invoke, own_stack, SLOW[worker])
         own_stack.wait_until(lambda: attempts(own_stack, "run") == [1], deadline_s=30)
-        own_stack.kill(worker)
+        own_stack.kill(worker, how)
+        own_stack.wait_until(lambda: not own_stack.is_running(worker), deadline_s=15)
         own_stack.start(worker)
         assert waiting.result(timeout=60).json["score"] == 1
     assert attempts(own_stack, "run") == [2]

@@ -16,12 +16,20 @@ from flows.run import failed
 from ops.children import wait_until
 from scorers.function import FunctionKind, FunctionVersion
 from scorers.sandbox.model import Checked, Program, Runtime
-from spans.errors import CallFailed, NotAnswered, NotFound, NoWorker
+from spans.errors import (
+    CallFailed,
+    InfraError,
+    NotAnswered,
+    NotFound,
+    NoWorker,
+    SandboxLost,
+    StoreUnavailable,
+)
 from spans.ids import FunctionId, InvocationId, ObjectId, OrgId, ProjectId, Xact
 from spans.json import JsonObject
 from spans.outcome import Verdict
 from spans.row import ObjectRef, ObjectType, RowKey
-from spans.scoring import Score, ScoringResult
+from spans.scoring import OutcomeState, Score, ScoringResult
 from store.answers import Answers
 from store.database import Database
 from store.invocations import Invocations
@@ -31,19 +39,32 @@ from store.traces import Traces
 
 PATIENCE_S = 20.0
 CHECK = Check(runtime=Runtime.PYTHON, code="def handler(): return 1")
+LOST = SandboxLost("it went away")
 CHECKED = Checked(program=Program(runtime=Runtime.PYTHON, code="x", parameters=()))
 
 
 class Sandbox:
-    """A runner and builder that works, for programs that it knows."""
+    """A runner and builder that works, for programs that it knows; `lost`: not before that
+    many attempts have lost it."""
+
+    def __init__(self, lost: int = 0):
+        self.lost = lost
 
     def build(self, request):
         assert request == CHECK
+        if self.is_lost():
+            raise InfraError("no jail")
         return CHECKED
+
+    def is_lost(self):
+        self.lost -= 1
+        return self.lost >= 0
 
     def run(self, function, records):
         if function.name == "unforeseen":
             raise ZeroDivisionError("secret")
+        if self.is_lost():
+            return [*(verdict(function.name, record) for record in records[1:]), LOST]
         return [verdict(function.name, record) for record in records]
 
 
@@ -89,8 +110,8 @@ def store_of(database: Database) -> Invocations:
     return Invocations(database, lease_s=60, patience_s=PATIENCE_S)
 
 
-def answering(database: Database, queue: str) -> Answering:
-    sandbox = Sandbox()
+def answering(database: Database, queue: str, sandbox: Sandbox | None = None) -> Answering:
+    sandbox = sandbox or Sandbox()
     return Answering(
         queue=queue, store=store_of(database), traces=Traces(database), runner=sandbox,
         builder=sandbox,
@@ -232,6 +253,111 @@ def test_an_error_that_nobody_foresaw_is_answered_without_its_text(
     assert "secret" in caplog.text
 
 
+REQUESTS = pytest.mark.parametrize(
+    "request_", [CHECK, Run(function=function(), records=({"input": {}}, {"input": {}}))],
+    ids=["check", "run"],
+)
+
+
+@REQUESTS
+def test_a_sandbox_that_is_lost_is_no_answer(database, calls, org_id, queue, request_):
+    future = calls.begin(org_id, queue, request_)
+    rung: list[str] = []
+    worker = answering(database, queue, Sandbox(lost=ATTEMPTS_MAX - 1))
+    worker.ring = rung.append
+
+    assert worker.answer_some() == ATTEMPTS_MAX
+
+    assert rung == [queue] * (ATTEMPTS_MAX - 1)
+    answer = finished(future.result(timeout=5))
+    assert answer.checked == CHECKED or [end.state for end in answer.verdicts] == [
+        OutcomeState.COMPLETED
+    ] * 2
+
+
+@REQUESTS
+def test_a_sandbox_that_is_lost_each_time_is_told(database, calls, org_id, queue, request_):
+    future = calls.begin(org_id, queue, request_)
+
+    assert answering(database, queue, Sandbox(lost=9)).answer_some() == ATTEMPTS_MAX
+
+    kept = future.result(timeout=5)
+    if request_ is CHECK:
+        with pytest.raises(CallFailed, match="infra_error: no jail"):
+            finished(kept)
+    else:
+        ends = [end.failure and end.failure.error_class for end in finished(kept).verdicts]
+        assert ends == [None, "sandbox_lost"]
+
+
+def test_a_worker_that_stops_gives_its_call_back_and_takes_no_other(
+    database, calls, org_id, queue
+):
+    future, other = (calls.begin(org_id, queue, CHECK) for _ in range(2))
+
+    class Stopped(Sandbox):
+        """What it runs is taken away under it."""
+
+        def build(self, request):
+            worker.stopping.set()
+            raise RuntimeError("cannot schedule new futures after shutdown")
+
+    worker = answering(database, queue, Stopped())
+    worker.look()
+    assert wait_until(lambda: not any(map(is_call, threading.enumerate())), deadline_s=5)
+    worker.look()
+    assert not future.done()
+
+    assert answering(database, queue).answer_some() == 2
+    assert finished(future.result(timeout=5)).checked == CHECKED
+    assert finished(other.result(timeout=5)).checked == CHECKED
+
+
+def test_a_call_given_back_under_an_older_fence_stays_taken(database, calls, org_id, queue):
+    calls.begin(org_id, queue, CHECK)
+    store = store_of(database)
+    late = store.claim(queue)
+    let_go(database, queue)
+    assert late is not None
+    assert store.claim(queue) is not None
+
+    store.give_back(late)
+
+    assert store.claim(queue) is None
+
+
+def test_an_answer_that_cannot_be_kept_is_told(database, calls, org_id, queue, caplog):
+    future = calls.begin(org_id, queue, CHECK)
+
+    class Unreadable(Sandbox):
+        def build(self, request):
+            return Checked(problem="half of a pair: \ud800")
+
+    answering(database, queue, Unreadable()).answer_some()
+    with pytest.raises(CallFailed, match="Error; the worker's log has it"):
+        finished(future.result(timeout=5))
+    assert "Traceback" in caplog.text
+
+
+def test_who_stops_waiting_takes_the_call_back(database, calls, org_id, queue):
+    waiting = calls.begin(org_id, queue, CHECK)
+    assert waiting.cancel()
+    assert wait_until(lambda: not held(database, queue), deadline_s=5)
+
+
+def test_a_call_that_a_worker_has_is_answered_all_the_same(database, calls, org_id, queue):
+    waiting = calls.begin(org_id, queue, CHECK)
+    store = store_of(database)
+    invocation = store.claim(queue)
+    assert invocation is not None
+    waiting.cancel()
+    warm(calls, database, org_id)       # so that it has looked since
+
+    store.answer(invocation, Answer(checked=CHECKED))
+
+    assert held(database, queue) == 1
+
+
 @pytest.mark.parametrize("is_taken", [False, True])
 def test_patience_ends_with_who_must_act(database, org_id, queue, is_taken):
     for calls in opened_calls(database, 0.3):
@@ -276,10 +402,20 @@ def test_closing_tells_who_still_waits(database, org_id, queue):
     waiting = next(opened).begin(org_id, queue, CHECK)
     assert next(opened, None) is None
     assert "stopping" in str(waiting.exception(timeout=5))
+    assert isinstance(waiting.exception(), StoreUnavailable)
+    assert not held(database, queue)     # nobody runs it for nothing
 
 
 def is_call(thread: threading.Thread) -> bool:
     return thread.name.startswith("call ")
+
+
+def held(database: Database, queue: str) -> int:
+    """How many calls of the queue are kept."""
+    with database.cursor() as cursor:
+        cursor.execute("select count(*) from invocation where queue = %s", (queue,))
+        (count,) = cursor.fetchone() or (0,)
+        return int(count)
 
 
 def let_go(database: Database, queue: str) -> None:

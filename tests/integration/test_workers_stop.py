@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 from checker import query
@@ -69,6 +70,32 @@ def test_a_sandbox_worker_asked_to_stop_waits_for_no_code_and_counts_as_no_death
     ]
 
 
+def test_a_sandbox_worker_asked_to_stop_hands_its_calls_over(own_stack: Stack) -> None:
+    own_stack.start("api", "sandbox")
+    project = own_stack.project()
+    function = own_stack.function(
+        project, "import time\ndef handler():\n    time.sleep(3)\n    return 1\n"
+    )
+    worker = psutil.Process(own_stack.children["sandbox"].process.pid)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(
+            own_stack.http, "POST", f"/v1/function/{function['id']}/invoke", {"input": {}}
+        )
+        own_stack.wait_until(
+            lambda: depth(worker) >= CHILD_DEPTH, deadline_s=30, what="the code to run"
+        )
+        own_stack.kill("sandbox", signal.SIGTERM)
+        own_stack.wait_until(
+            lambda: not own_stack.is_running("sandbox"), deadline_s=5, what="the worker's end"
+        )
+        own_stack.start("sandbox-2")
+        answer = waiting.result(timeout=30)     # no beat rings here: it was the one that ended
+
+    assert (answer.status, answer.json["score"]) == (200, 1)
+    assert query(own_stack.database_url, TIMES_TAKEN) == [{"attempts": 2}]
+
+
+TIMES_TAKEN = "select attempts from invocation where request ->> 'kind' = 'run'"
 HELD = "select id from outcome where owner is not null and queue = 'sandbox'"
 CHILD_DEPTH = 5
 """Wall, its inner process, zygote, supervisor, child: the last runs the code."""
