@@ -27,6 +27,9 @@ from spans.scoring import Score
 UNNAMED = "inline"
 """The name of a function that was given whole and brings none."""
 
+DIGEST_BITS_LEFT_OUT = 128 - 63
+"""A version is a bigint, without its sign."""
+
 WAYS = (
     "a function is named by function_id, by project_name and slug, by global_function, or "
     "given as function, as inline_context and code, or as inline_function"
@@ -79,16 +82,26 @@ class Functions:
     async def _unsaved(self, body: FunctionBody) -> FunctionVersion:
         org_id = self.principal.org_id
         program = await program_of(body, None, lambda source: self.calls.check(org_id, source))
-        # The same text is the same scorer: tried again, it finds its sandbox warm.
-        text = json.dumps(body.model_dump(mode="json"), sort_keys=True)
         owner = self.principal.project_id or ProjectId(org_id)
+        function_id, version = identity(owner, body)
         is_classifier = body.kind is FunctionKind.CLASSIFIER
         return FunctionVersion(
-            id=FunctionId(derived_id(str(owner), text)), project_id=owner, version=Xact(0),
+            id=function_id, project_id=owner, version=version,
             name=body.name, slug=body.slug, kind=body.kind, program=program,
             classifier=read_classifier(body.prompt_data or {}) if is_classifier else None,
             global_name=body.global_name if body.kind is FunctionKind.GLOBAL else None,
         )
+
+
+def identity(owner: ProjectId, body: FunctionBody) -> tuple[FunctionId, Xact]:
+    """What a function that is kept nowhere is known by to those who run it.
+
+    All of an owner's share an id, and with it what they may spend of models in a day. Each
+    text is a version: tried again it finds its sandbox warm, and no other's.
+    """
+    text = json.dumps(body.model_dump(mode="json"), sort_keys=True)
+    digest = derived_id(str(owner), text).int
+    return FunctionId(derived_id(str(owner), UNNAMED)), Xact(digest >> DIGEST_BITS_LEFT_OUT)
 
 
 def given_whole(asked: JsonObject) -> FunctionBody:

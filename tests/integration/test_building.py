@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import stat
 import sys
+import uuid
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,10 +15,16 @@ from typing import Any
 
 import pytest
 
+from flows.code_scorers import CodeBuilder
+from flows.function_body import Bundled
 from scorers.sandbox.building import check_python, transpile, unpack
 from scorers.sandbox.model import Checked, Ended, Program, Ran, Runtime
 from scorers.sandbox.place import find_place
 from scorers.sandbox.pool import Owner, Sandboxes
+from spans.ids import OrgId
+from store.bundles import Bundles
+from store.database import Database
+from store.projects import Projects
 
 OWN_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 ALL_BUT_TRACE = ("input", "output", "expected", "metadata", "tags", "id")
@@ -314,6 +322,31 @@ def test_each_function_of_a_python_bundle_runs_by_its_index(sandboxes: Sandboxes
     assert made(half).parameters == ("output", "expected")
     assert [each.value for each in run(sandboxes, always)] == [1]
     assert [each.value for each in run(sandboxes, half)] == [0.5]
+
+
+def test_what_a_bundle_is_run_with_is_for_its_function_to_say(
+    sandboxes: Sandboxes, database_url: str
+) -> None:
+    database = Database(database_url)
+    bundles, content = Bundles(database), python_bundle(f"# pushed twice\n{CHECKS}")
+    for name in ("one", "other"):
+        org = Projects(database).ensure_organization(OrgId(uuid.uuid4()), f"{name} bundler")
+        bundle_id = uuid.uuid4()
+        bundles.add_bundle(org, bundle_id, bytes(32))
+        assert bundles.fill(bundle_id, content, None)
+    builder = CodeBuilder(sandboxes=sandboxes, bundles=bundles)
+
+    refused, accepted = (
+        builder.unpack(Bundled(
+            runtime=Runtime.PYTHON, runtime_version=version, index=0,
+            bundle=hashlib.sha256(content).hexdigest(),
+        ))
+        for version in ("2.7", OWN_PYTHON)
+    )
+
+    assert "built for Python 2.7" in (refused.problem or "")
+    assert [each.value for each in run(sandboxes, accepted)] == [1]
+    database.close()
 
 
 def test_a_bundles_module_may_be_called_as_one_of_ours(sandboxes: Sandboxes) -> None:
