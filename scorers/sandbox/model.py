@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from spans.json import Json, JsonObject
+from spans.json import Json
 
 
 class Runtime(StrEnum):
@@ -117,4 +117,3 @@ class Ran:
     log_dropped: int = 0
     run_ms: float = 0.0
     memory_mb: float = 0.0
-    usage: JsonObject = field(default_factory=dict)

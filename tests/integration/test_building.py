@@ -184,13 +184,20 @@ def test_typescript_that_cannot_run_is_a_problem_with_its_place(
     assert where(checked) == place
 
 
-def test_typescript_without_esbuild_says_what_the_workers_need(sandboxes: Sandboxes) -> None:
-    without = Sandboxes(replace(sandboxes.place, esbuild=None), kept=1, idle_s=60)
+@pytest.mark.parametrize(
+    ("missing", "needed"),
+    [({"esbuild": None}, "esbuild"), ({"node": None}, "node >= 20"),
+     ({"node": None, "esbuild": None}, "node >= 20")],
+)
+def test_typescript_says_what_the_workers_lack(
+    sandboxes: Sandboxes, missing: dict[str, None], needed: str
+) -> None:
+    without = Sandboxes(replace(sandboxes.place, **missing), kept=1, idle_s=60)
     try:
         checked = transpile(without, "export default () => 1")
     finally:
         without.close()
-    assert checked.problem == "TypeScript scorers need node >= 20 on the workers"
+    assert checked.problem == f"TypeScript scorers need {needed} on the workers"
 
 
 # --- JavaScript that runs

@@ -32,6 +32,7 @@ MESSAGE = re.compile(r"\[ERROR\] (.+)")
 MESSAGE_CHARACTERS = 500
 NODE_LEAST = 20
 NODE_NEEDED = "TypeScript scorers need node >= 20 on the workers"
+ESBUILD_NEEDED = "TypeScript scorers need esbuild on the workers"
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
@@ -41,10 +42,13 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     `parameters` are the names that the handler takes; null: whatever there is.
     """
     source: str = request["code"]
+    needed = NODE_NEEDED
     try:
-        esbuild, node = programs.path("esbuild"), programs.path("node")
+        node = programs.path("node")
+        needed = ESBUILD_NEEDED
+        esbuild = programs.path("esbuild")
     except FileNotFoundError:
-        return _problem(NODE_NEEDED)
+        return _problem(needed)
     made = _run([esbuild, *ESBUILD_FLAGS], source)
     if made.returncode != 0:
         return _refused(made.stderr)
