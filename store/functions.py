@@ -265,7 +265,8 @@ def _add_version(
             """select from function
                  join project on project.id = function.project_id
                  join bundle on bundle.org_id = project.org_id
-                where function.id = %s and bundle.id = %s""",
+                where function.id = %s and bundle.id = %s
+                  for key share of bundle""",
             (function_id, bundle_id),
         )
         if cursor.fetchone() is None:
