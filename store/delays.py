@@ -13,7 +13,7 @@ from uuid import UUID
 
 from flows.work import Execution
 from spans.row import RowKey
-from spans.scoring import OutcomeState
+from spans.scoring import OutcomeState, Role
 from store.counters import Counts
 
 BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
@@ -53,22 +53,19 @@ def count_executions(
 ) -> None:
     """Count the executions whose outcomes were written by this transaction."""
     now_s = now.timestamp()
-    outcomes: Counter[tuple[str, str, str, str]] = Counter()
+    outcomes: Counter[tuple[str, Role, str, str]] = Counter()
     wait, run = Histogram(), Histogram()
     for execution in executions:
         assignment, verdict = execution.assignment, execution.verdict
-        written = Counter(
-            str(asked.key.role) for asked in assignment.asked if asked.key.id in fresh
-        )
+        written = [asked.key.role for asked in assignment.asked if asked.key.id in fresh]
         if not written:
             continue
         failure, ended_at = verdict.failure, assignment.subject.ended_at
         is_late = assignment.subject.key in superseded
         state: str = OutcomeState.SUPERSEDED if is_late else verdict.state
-        for role, number in written.items():
-            outcomes[
-                assignment.shown_as, role, state, failure.error_class if failure else ""
-            ] += number
+        error_class = failure.error_class if failure else ""
+        for role in written:
+            outcomes[assignment.shown_as, role, state, error_class] += 1
         if (
             state == OutcomeState.COMPLETED
             and ended_at is not None
@@ -83,7 +80,8 @@ def count_executions(
             counts.add("judge_completion_tokens", judged, usage.completion_tokens)
     for (scorer, role, state, error_class), number in outcomes.items():
         labels = {
-            "scorer": scorer, "role": role, "state": str(state), "error_class": error_class,
+            "scorer": scorer, "role": str(role), "state": str(state),
+            "error_class": error_class,
         }
         counts.add("outcomes", labels, number)
     wait.add_to(counts, "score_wait_seconds")

@@ -600,6 +600,7 @@ def test_a_wrong_judge_key_is_seen_mended_and_its_outcomes_run_again(
     (summary,) = stack.ok("GET", f"/v1/project_logs/{project}/errors")["errors"]
     assert (summary["count"], summary["error_class"]) == (3, "judge_refused")
     assert (summary["rule_id"], summary["scorer"]) == (rule, "Factuality")
+    assert summary["role"] == "live"
     assert "401" in summary["last_message"] or "key" in summary["last_message"]
     path = f"/v1/project_logs/{project}/outcomes/retry"
 
