@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import btql, functions, invoke, logs, meta, projects, questions, rules
+from api import btql, functions, invoke, logs, meta, projects, questions, rules, shadows
 from api.endpoint import Context
 from api.group import GroupWriter
 from wiring.services import Services
@@ -69,7 +69,7 @@ def make_app(open_services: Callable[[], Services]) -> Starlette:
     return Starlette(
         routes=[
             *logs.ROUTES, *projects.ROUTES, *rules.ROUTES, *functions.ROUTES, *invoke.ROUTES,
-            *questions.ROUTES, *btql.ROUTES, *meta.ROUTES,
+            *shadows.ROUTES, *questions.ROUTES, *btql.ROUTES, *meta.ROUTES,
         ],
         middleware=[Middleware(UnforeseenErrors)],
         exception_handlers={HTTPException: _http_error},

@@ -32,6 +32,7 @@ from spans.ids import ProjectId
 from spans.json import Json, JsonObject
 from spans.outcome import Failure, Verdict
 from spans.row import ObjectRef, RowKey
+from spans.scoring import Role
 
 EVENT_STREAM = "text/event-stream"
 NOT_STORED = ("prompt_session_id", "prompt_session_function_id")
@@ -118,10 +119,9 @@ async def diff(request: Request, context: Context, principal: Principal) -> Resp
     calls = context.services.calls
     old = await calls.run(principal.org_id, before, rows=rows)
     new = await calls.run(principal.org_id, after, rows=rows)
-    link = f"{own_url(request, context)}/v1/project_logs/{where.project_id}/explain?id="
     return Json200({
-        "from": str(before.version), "to": str(after.version),
-        **shown_difference(compare(rows, old, new), link),
+        "role": Role.PREVIEW.value, "from": str(before.version), "to": str(after.version),
+        **shown_difference(compare(rows, old, new), own_url(request, context)),
     })
 
 

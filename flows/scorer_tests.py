@@ -10,9 +10,13 @@ from urllib.parse import quote
 from spans.json import JsonObject
 from spans.outcome import Verdict
 from spans.row import RowKey
+from spans.scoring import Role
 
 TEST_ROWS_MAX = 100
 DIFF_ROWS_MAX = 1000
+
+FLIPS_SHOWN = 1000
+"""All of a difference, and the newest of a shadow."""
 
 PASS = 0.5
 """A score of at least this passes, where a flip is looked for."""
@@ -133,7 +137,7 @@ def shown_verdict(verdict: Verdict) -> JsonObject:
 def shown_test(rows: Sequence[RowKey], verdicts: Sequence[Verdict]) -> JsonObject:
     """A test, as the API and the command give it."""
     return {
-        "role": "preview",
+        "role": Role.PREVIEW.value,
         "rows": [
             {"id": row.id, **shown_verdict(verdict)}
             for row, verdict in zip(rows, verdicts, strict=True)
@@ -141,23 +145,30 @@ def shown_test(rows: Sequence[RowKey], verdicts: Sequence[Verdict]) -> JsonObjec
     }
 
 
-def shown_difference(difference: Difference, link: str) -> JsonObject:
-    """The same of a difference; `link` is a URL that a row's id completes."""
+def shown_difference(difference: Difference, url: str) -> JsonObject:
+    """A difference; `url` is where the API is. At most FLIPS_SHOWN of the flips."""
     return {
         "rows": difference.rows,
         "agreement": difference.agreement,
         "mean_difference": difference.mean_difference,
+        "flip_count": len(difference.flips),
         "flips": [
             {
                 "id": flip.row.id,
                 "from": shown_verdict(flip.before),
                 "to": shown_verdict(flip.after),
-                "link": link + quote(flip.row.id, safe=""),
+                "link": _explanation(flip.row, url),
             }
-            for flip in difference.flips
+            for flip in difference.flips[:FLIPS_SHOWN]
         ],
         "cost": {"from": _shown_cost(difference.before), "to": _shown_cost(difference.after)},
     }
+
+
+def _explanation(row: RowKey, url: str) -> str:
+    """The URL of what `explain` says of a row."""
+    path = f"/v1/project_logs/{row.object.project_id}/explain"
+    return f"{url.rstrip('/')}{path}?id={quote(row.id, safe='')}"
 
 
 def _shown_cost(cost: Cost) -> JsonObject:

@@ -27,6 +27,7 @@ from flows.row_choice import LAST_DEFAULT, RowChoice, choose
 from flows.scorer_files import YAML, Naming, code_function, judge_function
 from flows.scorer_tests import (
     DIFF_ROWS_MAX,
+    FLIPS_SHOWN,
     TEST_ROWS_MAX,
     Cost,
     Difference,
@@ -35,6 +36,7 @@ from flows.scorer_tests import (
     shown_test,
     values_of,
 )
+from flows.shadows import PAIRS_DEFAULT, PAIRS_MAX, compare_shadow, shown_shadow
 from ops.opened import Opened, opened
 from scorers.function import FunctionVersion
 from spans.errors import BadInput, InvalidSource, NotFound
@@ -42,6 +44,7 @@ from spans.ids import FunctionId, ObjectId
 from spans.json import JsonObject
 from spans.outcome import Verdict
 from spans.row import ObjectRef, ObjectType, RowKey
+from spans.scoring import Role
 
 SCORERS_MAX = 1000
 T = TypeVar("T")
@@ -146,11 +149,37 @@ def diff(
         found = here.project(project)
         versions, difference = _wait(_diff(here, found, slug, (before, after), choice))
         url = here.services.settings.public_url or ""
-    link = f"{url.rstrip('/')}/v1/project_logs/{found.id}/explain?id="
     if wants_json:
         old, new = (str(each.version) for each in versions)
-        _print({"from": old, "to": new, **shown_difference(difference, link)})
+        shown = shown_difference(difference, url)
+        _print({"role": Role.PREVIEW.value, "from": old, "to": new, **shown})
         return
+    _show_difference(difference)
+
+
+@scorers.command()
+@click.argument("slug")
+@of_project
+@click.option(
+    "--last", type=click.IntRange(1, PAIRS_MAX), default=PAIRS_DEFAULT, show_default=True,
+    help="How many of the latest outcomes.",
+)
+@as_json
+def shadow(*, slug: str, project: str | None, last: int, wants_json: bool) -> None:
+    """Compare what the shadow of SLUG said with what the version in force did."""
+    with opened() as here:
+        services = here.services
+        found = here.project(project)
+        function = services.functions.named(here.org_id, found.id, slug)
+        if function is None:
+            raise NotFound(f"the project {found.name!r} has no function {slug!r}")
+        difference = compare_shadow(services.shadows, function, None, last)
+        url = services.settings.public_url or ""
+    shown = shown_shadow(function, difference, url)
+    if wants_json:
+        _print(shown)
+        return
+    click.echo(f"{shown['from']} in force, {shown['to']} its shadow (rate {shown['rate']:g})")
     _show_difference(difference)
 
 
@@ -314,7 +343,7 @@ def _show_difference(difference: Difference) -> None:
         click.echo(f"mean difference {mean:+.3f} (new minus old)")
     click.echo(f"old: {_cost(difference.before)}\nnew: {_cost(difference.after)}")
     click.echo(f"{len(difference.flips)} flips")
-    for flip in difference.flips:
+    for flip in difference.flips[:FLIPS_SHOWN]:
         click.echo(f"  {flip.row.id}  {_said(flip.before)}  ->  {_said(flip.after)}")
         click.echo(f"    tallyard explain {flip.row.id}")
 

@@ -48,6 +48,7 @@ from store.reading import SpanReader
 from store.recent import RecentRows
 from store.rules import Rules
 from store.sandbox_workers import SandboxWorkers
+from store.shadows import Shadows
 from store.token_budget import TokenBudgets
 from store.traces import Traces
 from store.upkeep import Retention, Upkeep
@@ -81,6 +82,7 @@ class Services:
     keys: Keys
     rules: Rules
     functions: Functions
+    shadows: Shadows
     bundles: Bundles
     match_records: MatchRecords
     matcher: Matcher
@@ -242,6 +244,7 @@ def open_services(settings: Settings, *, clock: Clock = system_clock) -> Service
         keys=Keys(database),
         rules=Rules(database),
         functions=Functions(database),
+        shadows=Shadows(database),
         bundles=Bundles(database),
         match_records=match_records,
         matcher=Matcher(store=match_records, cost_limit=settings.cost_limit),

@@ -56,6 +56,7 @@ ROLES: dict[tuple[str, str], set[str]] = {
     ("PATCH", FUNCTION): set(),
     ("DELETE", FUNCTION): set(),
     ("GET", f"{FUNCTION}/versions"): {READ},
+    ("GET", f"{FUNCTION}/shadow"): {READ},
     ("POST", f"{FUNCTION}/shadow"): set(),
     ("DELETE", f"{FUNCTION}/shadow"): set(),
     ("POST", f"{FUNCTION}/promote"): set(),
@@ -95,7 +96,8 @@ def routes_of(routes: list[BaseRoute]) -> Iterator[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class World:
-    """Two projects of one organisation, and a stranger. The function has an older version."""
+    """Two projects of one organisation, and a stranger. The function's shadow is its older
+    version."""
 
     stack: Stack
     project: str
@@ -167,6 +169,8 @@ def make_world(stack: Stack) -> World:
     stack.insert(project, {"id": "a", "input": 1, "output": "a", "expected": "a"})
     first = stack.ok("POST", "/v1/function", alias(project, "mine"))
     second = stack.ok("PATCH", f"/v1/function/{first['id']}", {"description": "second"})
+    shadow = {"version": first["_xact_id"], "rate": 0.5}
+    stack.ok("POST", f"/v1/function/{first['id']}/shadow", shadow)
     return World(
         stack=stack, project=project, rule=rule, function=first["id"],
         older=first["_xact_id"], version=second["_xact_id"],
@@ -193,8 +197,8 @@ def test_every_route_is_in_the_table_of_roles_or_of_open_routes() -> None:
 def test_a_key_may_do_what_its_role_allows_and_nothing_else(
     stack: Stack, world: World, method: str, path: str, role: str
 ) -> None:
-    if method == "DELETE":
-        world = make_world(stack)
+    if method == "DELETE" or (method, path) == ("GET", f"{FUNCTION}/shadow"):
+        world = make_world(stack)     # a change of the function ends its shadow
     asked = world.request(method, path)
 
     answer = stack.http(**asked, key=stack.key(role))

@@ -76,8 +76,8 @@ def test_no_rows_are_no_division():
 
 
 def test_links_name_the_row_safely():
-    (flip,) = shown_difference(difference((gave(0), gave(1))), "http://x/?id=")["flips"]
-    assert flip["link"] == "http://x/?id=row%2F0"
+    (flip,) = shown_difference(difference((gave(0), gave(1))), "http://x/")["flips"]
+    assert flip["link"] == f"http://x/v1/project_logs/{PROJECT}/explain?id=row%2F0"
 
 
 def test_results_are_shown_as_scorers_write_them():
