@@ -20,7 +20,7 @@ from spans.scoring import Role
 
 PAIRS_DEFAULT = 1000
 PAIRS_MAX = 10_000
-"""Pairs of outcomes that are compared: read in about half a second."""
+"""Of the shadow's latest outcomes: compared in about a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +39,9 @@ class ShadowStore(Protocol):
     def pairs(
         self, function: Function, version: Xact, project_id: ProjectId | None, last: int
     ) -> Sequence[Pair]:
-        """What the version in force and `version`, its shadow, both ended with, in this
-        project's rules or in all; the `last` of them, newest first. What several rules asked
-        for is there several times."""
+        """The `last` outcomes of `version`, a shadow, in this project's rules or in all, that
+        the version in force has ended with too; newest first. What several rules asked for is
+        there several times."""
         ...
 
 

@@ -25,20 +25,26 @@ VERDICT = """
       'completion_tokens', {0}.completion_tokens, 'model', {0}.model,
       'is_cached', {0}.is_cached)
 """
+# However many there are, the latest are found by an index, and then looked up one by one:
+# hence `limit 1`, of what there is at most one of.
 PAIRS = f"""
+    with latest as materialized (
+      select * from outcome
+       where role = 'shadow' and scorer = %(function)s and scorer_version = %(version)s
+         and state = any(%(ended)s) and finished_at is not null
+         and (%(project)s::uuid is null or project_id = %(project)s)
+       order by finished_at desc limit %(last)s)
     select shadow.project_id, shadow.object_type, shadow.object_id, shadow.subject_id,
            shadow.subject_version, {VERDICT.format("live")}, {VERDICT.format("shadow")}
-      from outcome shadow
-      join outcome live on live.project_id = shadow.project_id
-       and live.object_id = shadow.object_id and live.subject_id = shadow.subject_id
-       and live.subject_version = shadow.subject_version
-       and live.origin_id = shadow.origin_id and live.role = 'live'
-       and live.scorer = shadow.scorer and live.scorer_version = %(in_force)s
-       and live.state = any(%(ended)s)
-     where shadow.role = 'shadow' and shadow.scorer = %(function)s
-       and shadow.scorer_version = %(version)s and shadow.state = any(%(ended)s)
-       and (%(project)s::uuid is null or shadow.project_id = %(project)s)
-     order by shadow.finished_at desc limit %(last)s
+      from latest shadow
+      join lateral (
+        select * from outcome
+         where project_id = shadow.project_id and object_id = shadow.object_id
+           and subject_id = shadow.subject_id and subject_version = shadow.subject_version
+           and origin_id = shadow.origin_id and role = 'live' and scorer = shadow.scorer
+           and scorer_version = %(in_force)s and state = any(%(ended)s)
+         limit 1) live on true
+     order by shadow.finished_at desc
 """
 
 

@@ -114,7 +114,7 @@ drop index outcome_waiting_by_rule;
 create index outcome_waiting_by_rule on outcome (project_id, origin_id)
   where state = 'pending' and origin_id is not null;
 create index outcome_of_shadow on outcome (scorer, scorer_version, finished_at)
-  where role = 'shadow';
+  where role = 'shadow' and finished_at is not null;
 """
 
 
