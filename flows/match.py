@@ -90,6 +90,14 @@ class Matched:
     rescored: tuple[Subject, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatchedSome:
+    """How many rows were matched, and the queues that something was left for."""
+
+    rows: int
+    queues: frozenset[str]
+
+
 class MatchStore(Protocol):
     """What matching needs of stored data."""
 
@@ -120,17 +128,20 @@ class Matcher:
     store: MatchStore
     cost_limit: float
 
-    def match_some(self) -> int:
-        """Match what waits, up to about ROWS_PER_CLAIM rows. Returns how many there were.
+    def match_some(self) -> MatchedSome:
+        """Match what waits, up to about ROWS_PER_CLAIM rows.
 
         Safe to repeat: outcomes are unique by their key, and the entries' fence refuses a
         second record of the same match.
         """
         rows = 0
+        queues: set[str] = set()
         for batch in self.store.claim_entries(ROWS_PER_CLAIM):
-            self.store.record_match(self.decide(batch))
+            matched = self.decide(batch)
+            self.store.record_match(matched)
             rows += sum(len(entry.row_ids) for entry in batch.entries)
-        return rows
+            queues.update(later.queue for later in matched.postponed)
+        return MatchedSome(rows=rows, queues=frozenset(queues))
 
     def decide(self, batch: Batch) -> Matched:
         """Decide on every row of the batch, and run the cheap scorers."""

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 POLL_S = 0.5
 """How often an otherwise busy drain looks for more work."""
 
-LISTEN_S = 0.05
+LISTEN_S = 0.1
 """How often it looks for calls that somebody waits for: 1 ms each time."""
 
 RECORDERS = 2

@@ -37,9 +37,6 @@ def match_until_empty(services: Services) -> str:
     with _Stint(services, MATCH) as stint:
         _answer(services, MATCH)
         _repeat(services, stint, lambda: _match_some(services))
-        for queue in (HEAVY, JUDGE, SANDBOX):
-            if services.ledger.is_waiting(queue):
-                services.bell.ring(queue)
     return stint.told("rows matched")
 
 
@@ -126,10 +123,12 @@ def _answer(services: Services, queue: str) -> None:
 
 
 def _match_some(services: Services) -> int:
-    rows = services.matcher.match_some()
-    if rows >= ROWS_PER_CLAIM:
+    matched = services.matcher.match_some()
+    for queue in matched.queues:
+        services.bell.ring(queue)   # not at the end: that of a backlog is far away
+    if matched.rows >= ROWS_PER_CLAIM:
         services.bell.ring(MATCH)   # there is more than one process can carry
-    return rows
+    return matched.rows
 
 
 def _repeat(services: Services, stint: _Stint, work: Callable[[], int]) -> None:

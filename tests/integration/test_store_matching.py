@@ -79,7 +79,7 @@ class World:
         }
 
     def match(self) -> None:
-        while self.matcher.match_some():
+        while self.matcher.match_some().rows:
             pass
 
     def score_heavy(self) -> None:

@@ -104,7 +104,7 @@ class World:
             )
         ])
         matcher = Matcher(store=self.records, cost_limit=1e7)
-        while matcher.match_some():
+        while matcher.match_some().rows:
             pass
 
     def score_recent(self) -> Started:
