@@ -18,7 +18,7 @@ from flows.run import failed
 from flows.trace import TRACE
 from scorers.frame import FIELDS
 from scorers.function import FunctionVersion
-from scorers.sandbox import building
+from scorers.sandbox import building, unpacked
 from scorers.sandbox.exchange import Broker as Lender
 from scorers.sandbox.model import OURS, Checked, Ended, Limits, Program, Ran, Runtime
 from scorers.sandbox.pool import Owner
@@ -142,7 +142,9 @@ class CodeScorers:
         with self._lock:
             known = self._known.setdefault(at, _Known())
         with known.lock:
-            if known.checked is None or time.monotonic() > known.until:
+            is_good = known.checked is not None and known.checked.program is not None
+            is_gone = is_good and not unpacked.use(self._sandboxes.place, at.bundle)
+            if known.checked is None or time.monotonic() > known.until or is_gone:
                 known.checked = self._builder.unpack(at)
                 is_good = known.checked.program is not None
                 known.until = math.inf if is_good else time.monotonic() + PROBLEM_S

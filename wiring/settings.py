@@ -174,6 +174,10 @@ class Settings(BaseModel):
         1.0, gt=0, description="Days that such calls and their answers are kept"
     )
 
+    bundle_unused_days: float = Field(
+        7.0, gt=0, description="Days that a worker keeps an unpacked bundle nobody runs"
+    )
+
     @field_validator("database_url")
     @classmethod
     def _with_driver(cls, given: SecretStr | None) -> SecretStr | None:

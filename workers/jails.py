@@ -8,18 +8,25 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+import time
 
 from flows.answering import Answering
 from flows.sandboxed import Sandboxing
 from flows.work import SANDBOX
+from scorers.sandbox.place import Place
 from scorers.sandbox.pool import Sandboxes
 from scorers.sandbox.selftest import prove
+from scorers.sandbox.unpacked import drop_unused
 from spans.errors import SandboxUnavailable, TransientError
 from store.sandbox_workers import SandboxWorker
 from wiring.services import Services
 
 logger = logging.getLogger(__name__)
 
+DROP_S = 3600.0
+"""How often it looks for unpacked bundles that nobody uses."""
+
+DAY_S = 86400.0
 SEEN_S = 15.0
 """How often a worker says that it is there, and looks for sandboxes that nobody uses."""
 
@@ -33,6 +40,7 @@ class Jails:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._stopped = threading.Event()
+        self._dropped_at = -DROP_S     # by time.monotonic
         self._sandboxes: Sandboxes | None = None
         self.sandboxing: Sandboxing | None = None
         self._calls: Answering | None = None
@@ -97,3 +105,11 @@ class Jails:
                 return
             if self._sandboxes is not None:
                 self._sandboxes.let_go_idle()
+                self._drop_bundles(self._sandboxes.place)
+
+    def _drop_bundles(self, place: Place) -> None:
+        if time.monotonic() - self._dropped_at > DROP_S:
+            self._dropped_at = time.monotonic()
+            unused_s = self._services.settings.bundle_unused_days * DAY_S
+            if dropped := drop_unused(place, unused_s=unused_s):
+                logger.info("sandbox: %d unpacked bundles were not used any more", dropped)
