@@ -72,11 +72,17 @@ class Calls:
         return future
 
     async def ask(self, org_id: OrgId, queue: str, request: Request) -> Answer:
-        """Leave a call and wait for the answer; no thread waits with it.
+        """Leave a call and wait for the answer; no thread waits with it. Who stops waiting
+        cancels the answer, and with it what no worker has taken.
 
         Raises NoWorker, NotAnswered, CallFailed, StoreUnavailable.
         """
-        future = await asyncio.to_thread(self.begin, org_id, queue, request)
+        begun = asyncio.create_task(asyncio.to_thread(self.begin, org_id, queue, request))
+        try:
+            future = await asyncio.shield(begun)
+        except asyncio.CancelledError:
+            begun.add_done_callback(_cancel_answer)    # the thread goes on, and leaves a call
+            raise
         return finished(await asyncio.wrap_future(future))
 
     async def check(self, org_id: OrgId, code: Source | Bundled) -> Checked:
@@ -121,6 +127,11 @@ class Calls:
             for task in asked:
                 task.cancel()    # after an error nobody needs the others
         return [verdict for answer in answers for verdict in answer.verdicts]
+
+
+def _cancel_answer(begun: asyncio.Task[Future[JsonObject]]) -> None:
+    if not begun.cancelled() and begun.exception() is None:
+        begun.result().cancel()
 
 
 def finished(kept: JsonObject) -> Answer:

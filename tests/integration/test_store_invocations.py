@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 import uuid
@@ -340,9 +341,17 @@ def test_an_answer_that_cannot_be_kept_is_told(database, calls, org_id, queue, c
 
 
 def test_who_stops_waiting_takes_the_call_back(database, calls, org_id, queue):
-    waiting = calls.begin(org_id, queue, CHECK)
-    assert waiting.cancel()
-    assert wait_until(lambda: not held(database, queue), deadline_s=5)
+    async def stop_waiting() -> None:
+        asked = asyncio.create_task(calls.ask(org_id, queue, CHECK))
+        assert await asyncio.to_thread(wait_until, lambda: held(database, queue), deadline_s=5)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        assert await asyncio.to_thread(
+            wait_until, lambda: not held(database, queue), deadline_s=5
+        )
+
+    asyncio.run(stop_waiting())
 
 
 def test_a_call_that_a_worker_has_is_answered_all_the_same(database, calls, org_id, queue):
