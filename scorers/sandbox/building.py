@@ -10,6 +10,7 @@ import base64
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,6 +30,8 @@ SOURCE_LIMITS = Limits(time_s=10.0, memory_mb=1024, result_bytes=16 * 2**20)
 UNPACK_LIMITS = Limits(time_s=60.0, memory_mb=1024)
 # Importing what a client bundles takes 0.3 s; large libraries take seconds.
 DESCRIBE_LIMITS = Limits(time_s=20.0, memory_mb=1024)
+
+_FOLDER_MODE, _FILE_MODE = 0o755, 0o644   # for every user to read: scorers own nothing of it
 
 
 class Jobs(Protocol):
@@ -110,7 +113,7 @@ def lay_out(
     try:
         if os.geteuid() == 0:
             os.chown(building, JAIL_UID, JAIL_UID)   # else the jail could not write there
-        building.chmod(0o755)
+        building.chmod(_FOLDER_MODE)
         bound = Bind(source=building, target=BUILD, writable=True)
         asked: JsonObject = {
             "content": base64.b64encode(content).decode(), "encoding": encoding,
@@ -130,12 +133,29 @@ def lay_out(
         shutil.rmtree(building, ignore_errors=True)
 
 
+def _take_over(folder: Path) -> None:
+    """Make root the owner of all that the jail laid out: scorers run as the jail's user.
+
+    Each folder before what is in it, so that nobody changes that meanwhile. Follows no links.
+    """
+    for _, _, names, here in os.fwalk(folder, follow_symlinks=False):
+        os.fchown(here, 0, 0)
+        os.fchmod(here, _FOLDER_MODE)
+        for name in names:
+            os.chown(name, 0, 0, dir_fd=here, follow_symlinks=False)
+            if stat.S_ISREG(os.stat(name, dir_fd=here, follow_symlinks=False).st_mode):
+                os.chmod(name, _FILE_MODE, dir_fd=here)
+
+
 def _put(building: Path, folder: Path) -> None:
+    """Raises SandboxUnavailable if it cannot be there, or be root's."""
     try:
+        if os.geteuid() == 0:
+            _take_over(building)
         building.rename(folder)
-    except OSError:
+    except OSError as error:
         if not folder.is_dir():      # somebody else was faster, with the same content
-            raise
+            raise unavailable(f"the bundle cannot be laid out ({error})") from error
 
 
 def _description(program: Program, folder: str) -> tuple[str, JsonObject]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import select
@@ -20,9 +21,6 @@ from spans.json import JsonObject
 
 Broker = Callable[[socket.socket], None]
 """Serves the other end of the child's descriptor 4 until that closes."""
-
-LOAD_S = 5.0
-"""What a scorer's code may take to load, if its `time_s` is not more."""
 
 GRACE_S = 2.0
 """From letting a child go to giving up its jail."""
@@ -65,7 +63,7 @@ def exchange(
 ) -> Transcript:
     """Have one child do `job` on `text`, and hear `count` answers after the first.
 
-    Raises Lost if the jail took no order.
+    Raises Lost if the jail took no order, OSError if this machine had no room for one.
     """
     with ExitStack() as stack:
         opened = stack.enter_context(_descriptors())
@@ -77,7 +75,7 @@ def exchange(
         given = {name: each for name, each in optional.items() if each is not None}
         order = {
             "job": job,
-            "deadline_s": max(limits.time_s, LOAD_S) + limits.time_s * count + GRACE_S,
+            "deadline_s": _load_s(limits) + limits.time_s * count + GRACE_S,
             "memory_mb": limits.memory_mb,
             "more": [*given],
         }
@@ -106,7 +104,7 @@ class _Hearing:
         self._count = count
         self._opened = opened
         self._buffer = bytearray()
-        self._until_s = transcript.started_s + max(limits.time_s, LOAD_S)
+        self._until_s = transcript.started_s + _load_s(limits)
         self._is_let_go = False
 
     def until_the_end(self, result: int, log: int, status: int, leash: int) -> None:
@@ -182,6 +180,10 @@ class _Hearing:
         self._said.log_dropped += len(part) - len(part[:room])
 
 
+def _load_s(limits: Limits) -> float:
+    return max(limits.time_s, limits.load_s)
+
+
 class _Descriptors:
     """What one run has open; each is closed once."""
 
@@ -235,7 +237,12 @@ def _served(broker: Broker) -> Iterator[int]:
     """The child's end of a connection that `broker` serves on a thread of its own."""
     ours, theirs = socket.socketpair()
     thread = threading.Thread(target=broker, args=(ours,), name="broker", daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as error:          # the kernel's EAGAIN, under Python's own name
+        ours.close()
+        theirs.close()
+        raise OSError(errno.EAGAIN, str(error)) from error
     try:
         yield theirs.detach()
     finally:

@@ -26,11 +26,13 @@ class Isolation(StrEnum):
 class Limits:
     """What one run may use; a scorer's own lie below its operator's (`Limits.within`).
 
-    `time_s` is one record's, from the moment it is begun to its result. `memory_mb` is of the
-    whole tree of processes. `result_bytes` and `log_bytes` are one record's.
+    `time_s` is one record's, from the moment it is begun to its result; the code may take
+    `load_s` to load, or `time_s` if that is more. `memory_mb` is of the whole tree of
+    processes. `result_bytes` and `log_bytes` are one record's.
     """
 
     time_s: float = 5.0
+    load_s: float = 5.0
     memory_mb: int = 512
     result_bytes: int = 256 * 1024
     log_bytes: int = 64 * 1024
@@ -39,6 +41,7 @@ class Limits:
         """The smaller of each."""
         return Limits(
             time_s=min(self.time_s, most.time_s),
+            load_s=min(self.load_s, most.load_s),
             memory_mb=min(self.memory_mb, most.memory_mb),
             result_bytes=min(self.result_bytes, most.result_bytes),
             log_bytes=min(self.log_bytes, most.log_bytes),

@@ -34,6 +34,8 @@ class Canaries:
     port: int
     unix_path: Path
     unix_abstract: str
+    datagram_path: Path
+    datagram_abstract: str
     file: Path
     drop: Path
     in_file: str
@@ -70,8 +72,14 @@ def listening() -> Iterator[Canaries]:
         abstract = opened.enter_context(socket.socket(socket.AF_UNIX))
         name = f"canary-{secrets.token_hex(8)}"
         abstract.bind(b"\0" + name.encode())
+        by_path = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        by_path.bind(str(folder / "datagrams"))
+        (folder / "datagrams").chmod(WRITABLE_SOCKET)
+        by_name = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        by_name.bind(b"\0" + f"{name}-datagrams".encode())
         canaries = Canaries(
             port=tcp.getsockname()[1], unix_path=folder / "socket", unix_abstract=name,
+            datagram_path=folder / "datagrams", datagram_abstract=f"{name}-datagrams",
             file=folder / "file", drop=drop,
             in_file=new_secret(), in_environment=new_secret(), in_record=new_secret(),
         )
@@ -80,6 +88,10 @@ def listening() -> Iterator[Canaries]:
             each.listen()
             noting = (each, kind, canaries.hits)
             threading.Thread(target=note_callers, args=noting, daemon=True).start()
+            opened.callback(shut, each)
+        for kind, each in (("datagram path", by_path), ("datagram abstract", by_name)):
+            noting = (each, kind, canaries.hits)
+            threading.Thread(target=note_datagrams, args=noting, daemon=True).start()
             opened.callback(shut, each)
         yield canaries
 
@@ -93,6 +105,13 @@ def note_callers(listener: socket.socket, kind: str, hits: list[str]) -> None:
             return
         hits.append(f"{kind} was called")
         caller.close()
+
+
+def note_datagrams(receiver: socket.socket, kind: str, hits: list[str]) -> None:
+    """Until the receiver is shut: then what comes is empty."""
+    with suppress(OSError):
+        while receiver.recv(100):
+            hits.append(f"{kind} was sent to")
 
 
 def shut(listener: socket.socket) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 from scorers.sandbox.model import Ended
 
 TIME_S, STOPPED_S = 1.0, 0.5
+LOAD_S, STOPPED_LOAD_S = 5.0, 1.0
+"""What code is given to load, and such as never does, and takes that twice in each run."""
 BOMB_S = 4.0
 """Enough to have four times the memory: what stops a bomb should not be its time."""
 
@@ -34,8 +36,8 @@ class Case:
     """One attack. `variants` are records of one batch, told apart by `metadata.variant`.
 
     `control`: it does no harm to a machine that nothing protects, and must succeed there.
-    `time_s` is one record's. `runs`: how often it is run, each in a batch of its own, since
-    some need a second time.
+    `time_s` is one record's, `load_s` what its code has to load. `runs`: how often it is run,
+    each in a batch of its own, since some need a second time.
     """
 
     name: str
@@ -45,17 +47,20 @@ class Case:
     scores_itself: bool = False
     control: bool = False
     time_s: float = TIME_S
+    load_s: float = LOAD_S
 
 
 def case(
     name: str, ended: frozenset[Ended], *more: str, variants: int = 1, runs: int = 1,
     scores_itself: bool = False, control: bool = False, time_s: float | None = None,
+    load_s: float = LOAD_S,
 ) -> Case:
     # What must be stopped may be stopped soon; what may end by itself is given the time.
     soon = STOPPED_S if OK not in ended else TIME_S
     return Case(
         name=name, ended=frozenset({*ended, *more}), variants=variants, runs=runs,
         scores_itself=scores_itself, control=control, time_s=time_s or soon,
+        load_s=load_s,
     )
 
 
@@ -65,10 +70,12 @@ PYTHON = (
     case("host_files", QUIET, control=True),
     case("proc_snoop", QUIET, control=True),
     case("symlink_escape", QUIET, control=True),
+    case("file_attributes", QUIET, control=True),
     case("open_by_handle", QUIET),
     case("net_loopback_redis", QUIET, control=True),
     case("net_metadata_and_dns", QUIET),
     case("abstract_unix_socket", QUIET, control=True),
+    case("unix_datagrams", QUIET, control=True),
     case("fork_bomb", DIED),
     case("thread_bomb", DIED),
     case("memory_bomb_list", STOPPED, ERROR, time_s=BOMB_S),
@@ -128,8 +135,8 @@ PYTHON = (
     case("int80", QUIET, KILLED),
     case("subinterpreter", QUIET, TIMEOUT, KILLED),
     case("thread_hang_at_exit", frozenset({OK, TIMEOUT})),
-    case("module_level_bomb", STOPPED),
-    case("compile_bomb", STOPPED, ERROR, NO_RESULT, variants=3),
+    case("module_level_bomb", STOPPED, load_s=STOPPED_LOAD_S),
+    case("compile_bomb", STOPPED, ERROR, NO_RESULT, variants=3, load_s=STOPPED_LOAD_S),
     case("frame_walk_runner", QUIET, control=True),
     case("inherited_fds", QUIET, control=True),
     case("scm_rights_steal", QUIET, control=True),
@@ -142,6 +149,7 @@ PYTHON = (
 
 JAVASCRIPT = (
     case("read_files", QUIET, control=True),
+    case("file_attributes", QUIET, control=True),
     case("env", QUIET, control=True),
     case("net_fetch", QUIET, control=True),
     case("child_process", QUIET, control=True),
@@ -160,7 +168,7 @@ JAVASCRIPT = (
     case("detached_survivor", QUIET, TIMEOUT, control=True),
     case("regex_redos", STOPPED),
     case("type_level_bomb", QUIET),
-    case("import_escape", STOPPED, ERROR, INVALID_SOURCE),
+    case("import_escape", STOPPED, ERROR, INVALID_SOURCE, load_s=STOPPED_LOAD_S),
     case("import_host_paths", frozenset({ERROR}), INVALID_SOURCE),
 )
 

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -71,12 +72,40 @@ BENIGN = {Runtime.PYTHON: BENIGN_PYTHON, Runtime.NODE: BENIGN_JAVASCRIPT}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Owned:
+    """A file that belongs to the user as whom scorers run, and lies where they have no part."""
+
+    path: Path
+    attributes: tuple[object, ...]
+
+    @staticmethod
+    def made(parent: Path, uid: int) -> Owned:
+        """In a folder that is that user's, too."""
+        folder = parent / "owned"
+        folder.mkdir()
+        path = folder / "file"
+        path.write_text("of the same user")
+        for each in (folder, path):
+            os.chown(each, uid, -1)
+        return Owned(path=path, attributes=attributes(path))
+
+
+def attributes(path: Path) -> tuple[object, ...]:
+    """Whatever could be changed of it without writing to it."""
+    found = path.stat()
+    beside = sorted(each.name for each in path.parent.iterdir())
+    return (found.st_mode, found.st_uid, found.st_gid, found.st_mtime_ns, found.st_nlink,
+            found.st_size, os.listxattr(path), beside)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
     """A worker, how it contains, and what watches it."""
 
     worker: Worker
     tier: Tier
     canaries: Canaries
+    owned: Owned
     visible: tuple[str, ...]
     owners: set[str] = field(default_factory=set)
 
@@ -92,8 +121,11 @@ class Cell:
                 "port": self.canaries.port,
                 "unix_path": str(self.canaries.unix_path),
                 "unix_abstract": self.canaries.unix_abstract,
+                "datagram_path": str(self.canaries.datagram_path),
+                "datagram_abstract": self.canaries.datagram_abstract,
                 "file": str(self.canaries.file),
                 "drop": str(self.canaries.drop),
+                "owned": str(self.owned.path),
                 "source": str(ROOT / "wiring" / "settings.py"),
                 "pids": [os.getpid(), *(each.pid for each in self.tree())],
                 "visible": self.visible,
@@ -143,6 +175,7 @@ class Cell:
         }
         assert wait_until(lambda: not self.strangers(), deadline_s=QUIET_S), self.strangers()
         assert self.canaries.disturbed() == []
+        assert attributes(self.owned.path) == self.owned.attributes
         assert self.worker.ask("memory") < WORKER_MB_MAX
 
     def strangers(self) -> list[str]:

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 from hostile.canaries import Canaries, listening
-from hostile.cell import Cell
+from hostile.cell import Cell, Owned
 from hostile.worker import ORDINARY_UID, ROOT, started
 
+from scorers.sandbox.jail import JAIL_UID
 from scorers.sandbox.model import Runtime
 from scorers.sandbox.place import Tier
 
@@ -57,6 +58,7 @@ def cell(request: pytest.FixtureRequest, canaries: Canaries) -> Iterator[Cell]:
         "packages": str(PACKAGES), "preload": ("autoevals",),
         "bundles": str(bundles), "scratch": str(scratch),
     }
+    owned = Owned.made(folder, USERS[user] or JAIL_UID)
     needed = [Path(sys.base_prefix).resolve(), _ENVIRONMENT, PACKAGES, ROOT]
     try:
         with started(
@@ -64,7 +66,7 @@ def cell(request: pytest.FixtureRequest, canaries: Canaries) -> Iterator[Cell]:
             environment={"CANARY": canaries.in_environment, "TMPDIR": str(folder)},
         ) as worker:
             made = Cell(
-                worker=worker, tier=tier, canaries=canaries,
+                worker=worker, tier=tier, canaries=canaries, owned=owned,
                 visible=(str(PYTHON.parent.parent), str(PACKAGES), *sys.path),
             )
             secret = {"input": {"text": canaries.in_record}}

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from hostile.canaries import Canaries
 from hostile.cases import HERE, INVALID_SOURCE, JAVASCRIPT, PYTHON, Case, sources
-from hostile.cell import MEMORY_MB, Cell
+from hostile.cell import MEMORY_MB, Cell, Owned
 from hostile.worker import ROOT
 
 from ops.children import wait_until
@@ -50,8 +50,8 @@ def test_a_python_attack_is_contained(case: Case, cell: Cell):
             records = [(source, cell.record(variant=each)) for each in range(case.variants)]
         for source in dict.fromkeys(source for source, _ in records):
             own = [record for each, record in records if each == source]
-            time = {"time_s": case.time_s}
-            rans = cell.run("attacker", Runtime.PYTHON, source, own, limits=time)
+            times = {"time_s": case.time_s, "load_s": case.load_s}
+            rans = cell.run("attacker", Runtime.PYTHON, source, own, limits=times)
             for variant, ran in enumerate(rans):
                 assert_contained(case, cell, ran, variant)
         cell.assert_quiet("attacker", Runtime.PYTHON)
@@ -68,7 +68,8 @@ def test_a_javascript_attack_is_contained(case: Case, cell: Cell):
     jails = cell.jails("scripter", Runtime.NODE)
     records = [cell.record(variant=each) for each in range(case.variants)]
     code = checked["program"]["code"]
-    rans = cell.run("scripter", Runtime.NODE, code, records, limits={"time_s": case.time_s})
+    times = {"time_s": case.time_s, "load_s": case.load_s}
+    rans = cell.run("scripter", Runtime.NODE, code, records, limits=times)
     for variant, ran in enumerate(rans):
         assert_contained(case, cell, ran, variant)
     cell.assert_quiet("scripter", Runtime.NODE)
@@ -152,7 +153,10 @@ def uncontained(
         "metadata": {
             "variant": 0, "memory_mb": MEMORY_MB, "port": canaries.port,
             "unix_path": str(canaries.unix_path), "unix_abstract": canaries.unix_abstract,
+            "datagram_path": str(canaries.datagram_path),
+            "datagram_abstract": canaries.datagram_abstract,
             "file": str(canaries.file), "drop": str(canaries.drop),
+            "owned": str(Owned.made(folder, os.geteuid()).path),
             "source": str(ROOT / "wiring" / "settings.py"), "pids": [os.getpid()],
             "visible": [], "shared": [],
         },

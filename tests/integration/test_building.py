@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import os
 import stat
 import sys
 import uuid
@@ -218,6 +219,7 @@ def test_typescript_says_what_the_workers_lack(
         ("() => ({ score: 1 / 0 })", Ended.BAD_RESULT, None),
         ("() => 1n", Ended.BAD_RESULT, None),
         ("() => 'x'.repeat(300_000)", Ended.RESULT_TOO_LARGE, None),
+        ("() => '漢'.repeat(100_000)", Ended.RESULT_TOO_LARGE, None),
         ("() => { throw new TypeError('so') }", Ended.ERROR, None),
         ("() => new Promise(() => {})", Ended.ERROR, None),
         ("() => process.exit(0)", Ended.NO_RESULT, None),
@@ -431,6 +433,17 @@ def test_a_bundle_is_laid_out_once(sandboxes: Sandboxes) -> None:
     before = folder.stat()
     assert made(unpacked(sandboxes, content)) == program
     assert folder.stat().st_ino == before.st_ino
+
+
+def test_nobody_whom_scorers_run_as_owns_what_was_laid_out(sandboxes: Sandboxes) -> None:
+    program = made(unpacked(sandboxes, python_bundle(CHECKS + "# owned\n")))
+    folder = sandboxes.place.bundle(program.bundle or "")
+    found = [each.lstat() for each in (folder, *folder.rglob("*"))]
+    assert {each.st_uid for each in found} == {os.geteuid()}
+    assert not [each for each in found if each.st_mode & 0o022]
+    if os.geteuid() == 0:
+        plain = {stat.S_IFDIR | 0o755, stat.S_IFREG | 0o644}
+        assert {each.st_mode for each in found} == plain
 
 
 def test_a_javascript_bundle_runs_by_its_index(sandboxes: Sandboxes) -> None:

@@ -108,8 +108,12 @@ def prepare(order: Order, walls: Walls) -> None:
 
 
 def _filter(powers: Powers, walls: Walls) -> bytes:
-    may_signal = walls.scratch is None or landlock.confines_signals()
-    return seccomp.inner_filter(may_execute=powers.may_execute, may_signal=may_signal)
+    is_apart = walls.scratch is None
+    return seccomp.inner_filter(
+        may_execute=powers.may_execute,
+        may_signal=is_apart or landlock.confines_signals(),
+        may_mark=is_apart,
+    )
 
 
 def _into_limits(order: Order) -> None:

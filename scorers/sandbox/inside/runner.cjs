@@ -21,6 +21,7 @@ const { parse, stringify } = JSON;
 const { isFinite } = Number;
 const { min } = Math;
 const bytesOf = Buffer.from.bind(Buffer);
+const sizeOf = Buffer.byteLength.bind(Buffer);
 const reserve = Buffer.alloc.bind(Buffer);
 const join = Buffer.concat.bind(Buffer);
 const end = process.reallyExit.bind(process);
@@ -188,7 +189,7 @@ async function answered(handler, record, most) {
   }
   try {
     const body = `{"result":${stringify(value ?? null, finite) ?? 'null'}}`;
-    if (body.length <= most) return body;
+    if (sizeOf(body) <= most) return body;
     return refused('result_too_large', `more than ${most} bytes`);
   } catch (error) {
     return refused('bad_result', described(error));

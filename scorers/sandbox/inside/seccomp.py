@@ -36,28 +36,40 @@ _X32_BIT = 0x40000000                     # a second numbering of the same calls
 _LAST_OLD = 334                           # numbers 335..423 are unused; the later are new
 
 _SOCKET, _CLONE, _EXECVE, _IOCTL, _PRCTL, _CLONE3 = 41, 56, 59, 16, 157, 435
-_FCNTL, _PRLIMIT, _SETNS = 72, 302, 308
-_AF_UNIX = 1
+_SOCKETPAIR, _FCNTL, _PRLIMIT, _SETNS = 53, 72, 302, 308
 _CLONE_ANY_NAMESPACE = 0x7E020000         # linux/sched.h: CLONE_NEW* that clone(2) takes
 _CLONE_NEWPID = 0x20000000
-_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C     # put words into a terminal's input
-_FIOSETOWN, _SIOCSPGRP = 0x8901, 0x8902   # have somebody signalled when a file is ready
-_IOCTL_DENIED = (_TIOCSTI, _TIOCLINUX, _FIOSETOWN, _SIOCSPGRP)
-_F_SIGNALS = (8, 10, 15)                  # fcntl(2): F_SETOWN, F_SETSIG, F_SETOWN_EX
+# asm-generic/ioctls.h: what a terminal is like (and so whether it is one), how much may be
+# read, whether to wait, whether an exec closes it. Others reach far: a file's flags, which may
+# be set through a descriptor that only reads, or the words in a terminal's input.
+_IOCTL_ALLOWED = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
+# fcntl(2): have somebody signalled (F_SETOWN, F_SETSIG, F_SETOWN_EX); keep others waiting who
+# would write to a file, or be told of it (F_SETLEASE, F_NOTIFY).
+_FCNTL_DENIED = (8, 10, 15, 1024, 1026)
+_LOCKS = (6, 7, 37, 38)                   # F_SETLK, F_SETLKW, and of open files F_OFD_SETLK(W)
+# A pair that stays one. Datagrams (SOCK_RAW means these, too) could be sent to any other socket
+# of the machine, by its path.
+_SOCK_STREAM, _SOCK_SEQPACKET, _SOCK_NONBLOCK, _SOCK_CLOEXEC = 1, 5, 0o4000, 0o2000000
+_PAIRS = tuple(
+    kind | flags
+    for kind in (_SOCK_STREAM, _SOCK_SEQPACKET)
+    for flags in (0, _SOCK_NONBLOCK, _SOCK_CLOEXEC, _SOCK_NONBLOCK | _SOCK_CLOEXEC)
+)
 _PR_NAMES = (3, 15, 16, 23)               # get dumpable, set name, get name, read bounding set
 
 _ALLOWED: dict[str, int] = {
-    # files
+    # Files. Where no namespace hides them, Landlock says which may be opened, made, moved and
+    # removed; that others are there (stat, access, readlink, chdir) it does not keep secret.
     "read": 0, "write": 1, "open": 2, "close": 3, "stat": 4, "fstat": 5, "lstat": 6, "lseek": 8,
     "pread64": 17, "pwrite64": 18, "readv": 19, "writev": 20, "access": 21, "dup": 32,
-    "dup2": 33, "sendfile": 40, "flock": 73, "fsync": 74, "fdatasync": 75,
+    "dup2": 33, "sendfile": 40, "fsync": 74, "fdatasync": 75,
     "truncate": 76, "ftruncate": 77, "getdents": 78, "getcwd": 79, "chdir": 80, "fchdir": 81,
     "rename": 82, "mkdir": 83, "rmdir": 84, "creat": 85, "link": 86, "unlink": 87,
-    "symlink": 88, "readlink": 89, "chmod": 90, "fchmod": 91, "umask": 95, "statfs": 137,
+    "symlink": 88, "readlink": 89, "umask": 95, "statfs": 137,
     "fstatfs": 138, "getdents64": 217, "fadvise64": 221, "openat": 257, "mkdirat": 258,
     "newfstatat": 262, "unlinkat": 263, "renameat": 264, "linkat": 265, "symlinkat": 266,
-    "readlinkat": 267, "fchmodat": 268, "faccessat": 269, "utimensat": 280, "fallocate": 285,
-    "dup3": 292, "preadv": 295, "pwritev": 296, "syncfs": 306, "renameat2": 316,
+    "readlinkat": 267, "faccessat": 269, "fallocate": 285,
+    "dup3": 292, "preadv": 295, "pwritev": 296, "renameat2": 316,
     "copy_file_range": 326, "preadv2": 327, "pwritev2": 328, "statx": 332, "close_range": 436,
     "faccessat2": 439,
     # memory
@@ -67,9 +79,9 @@ _ALLOWED: dict[str, int] = {
     "poll": 7, "pipe": 22, "select": 23, "epoll_create": 213, "epoll_wait": 232,
     "epoll_ctl": 233, "pselect6": 270, "ppoll": 271, "epoll_pwait": 281, "eventfd": 284,
     "signalfd4": 289, "eventfd2": 290, "epoll_create1": 291, "pipe2": 293, "epoll_pwait2": 441,
-    # connected sockets; there is no bind, listen, accept or connect
+    # connected sockets; there is no socket, bind, listen, accept or connect
     "sendto": 44, "recvfrom": 45, "sendmsg": 46, "recvmsg": 47, "shutdown": 48,
-    "getsockname": 51, "getpeername": 52, "socketpair": 53, "setsockopt": 54, "getsockopt": 55,
+    "getsockname": 51, "getpeername": 52, "setsockopt": 54, "getsockopt": 55,
     # signals
     "rt_sigaction": 13, "rt_sigprocmask": 14, "rt_sigreturn": 15, "pause": 34,
     "rt_sigpending": 127, "rt_sigtimedwait": 128, "rt_sigsuspend": 130, "sigaltstack": 131,
@@ -91,6 +103,15 @@ _ALLOWED: dict[str, int] = {
     "set_robust_list": 273, "get_robust_list": 274, "getrandom": 318,
     "membarrier": 324, "rseq": 334, "futex_waitv": 449,
 }
+
+_MARKING: dict[str, int] = {
+    "flock": 73, "chmod": 90, "fchmod": 91, "fchmodat": 268, "utimensat": 280,
+}
+"""Modes, times and locks, which Landlock leaves to whoever owns, or may read, a file.
+
+Allowed where a scorer meets no files but its own, and read-only ones that nobody locks. Owners
+and extended attributes are of the same kind, and nobody's to change.
+"""
 
 _SIGNALLING: dict[str, int] = {
     "kill": 62, "tkill": 200, "tgkill": 234, "rt_sigqueueinfo": 129, "rt_tgsigqueueinfo": 297,
@@ -135,23 +156,28 @@ def outer_filter() -> bytes:
 
 
 @functools.cache
-def inner_filter(*, may_execute: bool = False, may_signal: bool = True) -> bytes:
+def inner_filter(
+    *, may_execute: bool = False, may_signal: bool = True, may_mark: bool = True
+) -> bytes:
     """For a scorer: what a computation needs, and no more.
 
     `may_execute` is for what must become node or esbuild. Without `may_signal`, for where no
-    namespace holds signals in, only a process's own death can end it.
+    namespace holds signals in, only a process's own death can end it. Without `may_mark`, for
+    where none hides the machine's files, it changes no file's mode or times, and locks none.
     """
     allowed = [*_ALLOWED.values()]
+    allowed += [*_MARKING.values()] if may_mark else []
     allowed += [_EXECVE] if may_execute else []
     allowed += [*_SIGNALLING.values()] if may_signal else []
     return b"".join(
         (
             *_prologue(),
             *_answer_if(allowed, _ALLOW),
-            *_by_argument(_SOCKET, 0, allowed=[_AF_UNIX], otherwise=errno.EACCES),
+            *_answer_if([_SOCKET], _FAIL | errno.EACCES),
+            *_by_argument(_SOCKETPAIR, 1, allowed=_PAIRS, otherwise=errno.EACCES),
             *_by_argument(_PRCTL, 0, allowed=_PR_NAMES, otherwise=errno.EPERM),
-            *_by_argument(_IOCTL, 1, denied=_IOCTL_DENIED),
-            *_by_argument(_FCNTL, 1, denied=_F_SIGNALS),
+            *_by_argument(_IOCTL, 1, allowed=_IOCTL_ALLOWED, otherwise=errno.EPERM),
+            *_by_argument(_FCNTL, 1, denied=_FCNTL_DENIED + (() if may_mark else _LOCKS)),
             # Its own limits alone: a worker of the same user has a number, too.
             *_by_argument(_PRLIMIT, 0, allowed=[0], otherwise=errno.EPERM),
             *_no_namespaces(),

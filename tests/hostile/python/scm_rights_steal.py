@@ -20,7 +20,7 @@ def handler(metadata):
                 except OSError:
                     continue
     try:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        ours, theirs = socket.socketpair()
         socket.send_fds(ours, [b"x"], [3])
         got = socket.recv_fds(theirs, 1, 1)[1][0]
         os.set_blocking(got, False)
