@@ -30,8 +30,6 @@ class Cgroups:
         self._free: list[_Group] = []
         self._is_closed = False
         self._lock = threading.Lock()
-        if home is not None:
-            _remove_left_behind(home)
 
     @contextmanager
     def lend(self, memory_mb: int) -> Iterator[int | None]:
@@ -76,7 +74,11 @@ class _Group:
         path.mkdir()
         self._path = path
         self._most = 0
-        self.entrance = os.open(path / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            self.entrance = os.open(path / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+        except OSError:
+            path.rmdir()
+            raise
 
     def limit(self, most: int) -> None:
         """Bytes that it may hold, swap included where the kernel counts that."""
@@ -119,13 +121,11 @@ def find_home() -> Path | None:
     home = _own()
     if home is None:
         return None
-    _sweep(home)
+    _remove_left_behind(home)
     trial = home / f"tallyard-{os.getpid()}-trial"
     try:
         group = _Group(trial)
     except OSError:
-        with suppress(OSError):
-            trial.rmdir()
         return None
     try:
         group.limit(1 << 30)
@@ -134,15 +134,6 @@ def find_home() -> Path | None:
     finally:
         group.remove()
     return home
-
-
-def _sweep(home: Path) -> None:
-    """Remove what killed workers left behind."""
-    for left in home.glob("tallyard-*"):
-        pid = left.name.split("-")[1]
-        if not Path(f"/proc/{pid}").exists():
-            with suppress(OSError):
-                left.rmdir()
 
 
 def _own() -> Path | None:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import orjson
@@ -16,7 +16,6 @@ import orjson
 from scorers.sandbox import bubblewrap
 from scorers.sandbox.inside import seccomp, zygote
 from scorers.sandbox.place import Bind, Place, Tier, unavailable
-from spans.errors import SandboxUnavailable
 
 START_S = 30.0
 """Until a jail must be ready; with autoevals preloaded on a busy machine it takes a second."""
@@ -42,20 +41,24 @@ class Jail:
 
     def __init__(self, place: Place, binds: Sequence[Bind] = ()) -> None:
         """Raises SandboxUnavailable if it does not come up."""
-        complaint = os.memfd_create("complaint", os.MFD_CLOEXEC)
-        self._scratch = _scratch(place)
-        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            with theirs:
-                self._process = _start(place, binds, self._scratch, theirs.fileno(), complaint)
+        with ExitStack() as always, ExitStack() as failed:
+            try:
+                complaint = os.memfd_create("complaint", os.MFD_CLOEXEC)
+                always.callback(os.close, complaint)
+                self._scratch = _scratch(place)
+                failed.callback(self._clear_scratch)
+                self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                failed.callback(self.control.close)
+                with theirs:
+                    self._process = _start(
+                        place, binds, self._scratch, theirs.fileno(), complaint
+                    )
+            except OSError as error:
+                raise unavailable(f"the jail cannot be started ({error})") from error
             if not self._is_ready():
                 self.end()
                 raise unavailable(_said(complaint, self._process.returncode))
-        except SandboxUnavailable:
-            self.control.close()
-            raise
-        finally:
-            os.close(complaint)
+            failed.pop_all()
 
     @property
     def is_alive(self) -> bool:
@@ -83,6 +86,9 @@ class Jail:
             self.control.close()
         self._process.kill()
         self._process.wait()
+        self._clear_scratch()
+
+    def _clear_scratch(self) -> None:
         if self._scratch is not None:
             # Nobody writes there any more, and links are removed, not followed.
             shutil.rmtree(self._scratch, ignore_errors=True)
@@ -120,8 +126,6 @@ def _start(
             cwd="/",
             start_new_session=True,
         )
-    except OSError as error:
-        raise unavailable(f"the jail cannot be started ({error})") from error
     finally:
         os.close(outer)
 

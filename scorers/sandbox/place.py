@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from scorers.sandbox.inside import landlock, seccomp
+from scorers.sandbox.inside.job_transpile import NODE_LEAST
+from scorers.sandbox.model import Runtime
 from spans.errors import SandboxUnavailable
 
 # Libraries, which hold no data of anybody's, and the rules of time zones.
@@ -20,6 +23,9 @@ _SYSTEM = tuple(
         "/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo",
     )
 )  # fmt: skip
+
+
+_VERSION_S = 10.0                         # for node to say its version: mostly 0.05
 
 
 class Tier(StrEnum):
@@ -84,6 +90,12 @@ class Place:
             Bind(source=path, target=f"/usr/bin/{name}") for name, path in found if path
         ]
 
+    def lacks(self, runtime: Runtime) -> str | None:
+        """Why this machine runs no such program, though others may; None: it does."""
+        if runtime is Runtime.NODE and self.node is None:
+            return f"this worker has no node >= {NODE_LEAST}: install it; see docs/sandbox.md"
+        return None
+
 
 def find_place(
     *,
@@ -116,7 +128,7 @@ def find_place(
         bubblewrap=bubblewrap,
         packages=packages,
         preload=tuple(preload),
-        node=_program("node"),
+        node=_node(),
         esbuild=_program("esbuild"),
         bundles=bundles,
         scratch=scratch,
@@ -131,3 +143,18 @@ def unavailable(why: str) -> SandboxUnavailable:
 def _program(name: str) -> Path | None:
     found = shutil.which(name)
     return Path(found).resolve() if found else None
+
+
+def _node() -> Path | None:
+    """Node, if it is new enough for what is made of TypeScript."""
+    path = _program("node")
+    if path is None:
+        return None
+    try:
+        said = subprocess.run(  # noqa: S603 asked for its version alone
+            [path, "--version"], capture_output=True, text=True, timeout=_VERSION_S, check=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    major = said.removeprefix("v").partition(".")[0]
+    return path if major.isdecimal() and int(major) >= NODE_LEAST else None

@@ -16,7 +16,7 @@ from scorers.sandbox.bubblewrap import BUNDLE
 from scorers.sandbox.cgroup import Cgroups, find_home
 from scorers.sandbox.exchange import Broker, Lost, Transcript, exchange
 from scorers.sandbox.jail import Jail
-from scorers.sandbox.model import Ended, Isolation, Limits, Program, Ran
+from scorers.sandbox.model import Ended, Isolation, Limits, Program, Ran, Runtime
 from scorers.sandbox.place import Bind, Place
 from scorers.sandbox.request import batches, encoded, request
 from scorers.sandbox.settling import failed_to_load, settle
@@ -141,10 +141,14 @@ class Sandboxes:
         binds: Sequence[Bind] = (),
     ) -> Ran:
         """One job of ours (`inside/job_<name>.py`) in a fresh jail; `value` is its answer."""
+        if job == Runtime.NODE and (lack := self.place.lacks(Runtime.NODE)):
+            return Ran(ended=Ended.INFRA_ERROR, detail=lack)
         try:
-            jail = self._starter.submit(Jail, self._bare, binds).result()
+            jail = self._started(self._bare, binds)
         except SandboxUnavailable as error:
             return _unavailable(error)
+        except Lost as error:
+            return _lost(error)
         try:
             with self._cgroups.lend(limits.memory_mb) as cgroup:
                 said = exchange(
@@ -156,7 +160,9 @@ class Sandboxes:
                     cgroup=cgroup,
                 )
         except Lost as error:
-            return Ran(ended=Ended.SANDBOX_LOST, detail=f"the sandbox ended: {error}")
+            return _lost(error)
+        except OSError as error:
+            return _no_room(error)
         finally:
             jail.end()
         (ran,) = settle(said, 1, limits)
@@ -174,8 +180,7 @@ class Sandboxes:
             kept = [*self._jails.values()]
             self._jails.clear()
         for each in kept:
-            with suppress(SandboxUnavailable):
-                each.jail.result().end()
+            _end(each)
         self._starter.shutdown()
         self._cgroups.close()
 
@@ -194,6 +199,8 @@ class Sandboxes:
     def _child(self, run: _Run, texts: list[bytes]) -> Transcript | Ran:
         """One child over these records; a Ran if there was no jail to be had."""
         program = run.program
+        if lack := self.place.lacks(program.runtime):
+            return Ran(ended=Ended.INFRA_ERROR, detail=lack)
         try:
             folder = self._bundle(program.bundle)
         except SandboxUnavailable as error:
@@ -201,7 +208,7 @@ class Sandboxes:
         text = request(program, texts, folder=self.place.seen(folder) if folder else None)
         key = (run.owner, program.bundle)
         asked = run.broker if program.models else None
-        detail = ""
+        lost = Lost("")
         for _ in range(2):                 # a kept jail may have died while nobody used it
             try:
                 memory = self._cgroups.lend(program.limits.memory_mb)
@@ -221,12 +228,15 @@ class Sandboxes:
                 return _unavailable(error)
             except Lost as error:
                 run.lines.close()
-                detail = f"the sandbox ended: {error}"
+                lost = error
+            except OSError as error:
+                run.lines.close()
+                return _no_room(error)
             else:
                 if said.status is not None or said.loaded is not None:
                     return said
-                detail = "the sandbox ended before it began"
-        return Ran(ended=Ended.SANDBOX_LOST, detail=detail)
+                lost = Lost("before it began")
+        return _lost(lost)
 
     @contextmanager
     def _borrowed(self, key: _Key) -> Iterator[Jail]:
@@ -236,11 +246,14 @@ class Sandboxes:
                 raise Lost("its worker stops")
             kept = self._jails.get(key)
             is_new = kept is None or (_is_over(kept) and not kept.users)
+            dead = kept if is_new else None
             if kept is None or is_new:
                 kept = self._jails[key] = _Kept()
             kept.users += 1
             self._jails.move_to_end(key)
         try:
+            if dead is not None:
+                _end(dead)
             if is_new:
                 self._end_unused(lambda _, more: more > 0)
                 self._start(kept, self._bundle(key[1]))
@@ -249,18 +262,30 @@ class Sandboxes:
             with self._lock:
                 kept.users -= 1
                 kept.used_s = time.monotonic()
-                if _is_over(kept) and self._jails.get(key) is kept:
+                is_over = _is_over(kept)
+                if is_over and self._jails.get(key) is kept:
                     del self._jails[key]
+                is_left = is_over and not kept.users
+            if is_left:
+                _end(kept)
             self._end_unused(lambda _, more: more > 0)
 
     def _start(self, kept: _Kept, bundle: Bind | None) -> None:
         try:
             place, binds = (self._bare, [bundle]) if bundle else (self.place, [])
-            kept.jail.set_result(self._starter.submit(Jail, place, binds).result())
+            kept.jail.set_result(self._started(place, binds))
         # Others may wait for the same jail: whatever went wrong is theirs to know, too.
         except BaseException as error:
             kept.jail.set_exception(error)
             raise
+
+    def _started(self, place: Place, binds: Sequence[Bind]) -> Jail:
+        """A new jail. Raises SandboxUnavailable, Lost if the pool has been closed."""
+        with self._lock:
+            if self._is_closed:
+                raise Lost("its worker stops")
+            starting = self._starter.submit(Jail, place, binds)
+        return starting.result()
 
     def _bundle(self, digest: str | None) -> Bind | None:
         if digest is None:
@@ -275,8 +300,14 @@ class Sandboxes:
                 if not kept.users and is_over(kept, len(self._jails) - self._kept):
                     ended.append(self._jails.pop(key))
         for kept in ended:
-            kept.jail.result().end()
+            _end(kept)
         return len(ended)
+
+
+def _end(kept: _Kept) -> None:
+    """End the jail, and what it has outside: also one that died, or never came to be."""
+    with suppress(SandboxUnavailable, Lost):
+        kept.jail.result().end()
 
 
 def _is_over(kept: _Kept) -> bool:
@@ -291,3 +322,12 @@ def _settled(said: Transcript | Ran, count: int, program: Program) -> list[Ran |
 
 def _unavailable(error: SandboxUnavailable) -> Ran:
     return Ran(ended=Ended.INFRA_ERROR, detail=str(error))
+
+
+def _lost(error: Lost) -> Ran:
+    return Ran(ended=Ended.SANDBOX_LOST, detail=f"the sandbox ended: {error}")
+
+
+def _no_room(error: OSError) -> Ran:
+    """Too many descriptors, too little memory: this worker's trouble, and mostly soon over."""
+    return Ran(ended=Ended.INFRA_ERROR, detail=f"this worker has no room for a run: {error}")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,12 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sandbox_user import place_of
 
 from ops.children import wait_until
 from scorers.sandbox.cgroup import Cgroups, find_home
 from scorers.sandbox.jail import Jail
 from scorers.sandbox.model import Ended, Isolation, Limits, Program, Runtime
-from scorers.sandbox.place import find_place
+from scorers.sandbox.place import Tier, find_place
 from scorers.sandbox.pool import Owner, Sandboxes
 
 SECONDS = 30.0
@@ -211,6 +214,129 @@ def test_nothing_is_left_when_the_worker_is_killed(tmp_path):
     assert wait_until(
         lambda: not any(Path(f"/proc/{each}").exists() for each in left), deadline_s=SECONDS
     )
+
+
+def test_a_pool_that_closes_answers_all_who_still_come():
+    look = {"code": ECHO.code}
+    for _ in range(5):
+        sandboxes = Sandboxes(find_place(), kept=2, idle_s=0.0)
+        begun = threading.Semaphore(0)
+
+        def run(number, pool=sandboxes, begun=begun):
+            begun.release()
+            return pool.run(owner(number), ECHO, [{"output": number}])[0]
+
+        def look_at(_, pool=sandboxes, begun=begun):
+            begun.release()
+            return pool.do("check", look, limits=LIMITS)
+
+        with ThreadPoolExecutor(8) as threads:
+            running = [threads.submit((run, look_at)[n % 2], n) for n in range(16)]
+            for _ in range(4):
+                begun.acquire()
+            sandboxes.close()
+            found = [each.result(SECONDS) for each in running]
+        assert {each.ended for each in found} <= {Ended.OK, Ended.SANDBOX_LOST}
+        assert found[-1].ended is Ended.SANDBOX_LOST
+        assert jails() == []
+
+
+SCARCE = """
+import json, os, resource
+from scorers.sandbox.model import *
+from scorers.sandbox.place import find_place
+from scorers.sandbox.pool import Owner, Sandboxes
+
+def held():
+    return sorted(map(int, os.listdir("/proc/self/fd")))
+
+def allow(most):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, 4096))
+
+def runs():
+    program = Program(runtime=Runtime.PYTHON, code="def handler(): return 1", models=("m",))
+    broker = lambda end: end.recv(1)
+    for owner in (Owner("p", "kept", "1"), Owner("p", "new", "1")):
+        yield from sandboxes.run(owner, program, [{}, {}], broker)
+    yield sandboxes.do("check", {"code": program.code}, limits=Limits(time_s=20))
+
+sandboxes = Sandboxes(find_place(), kept=1, idle_s=60)
+list(runs())
+said, before = [], held()
+for more in range(1, 16):
+    allow(before[-1] + more)
+    said.append([each.ended for each in runs()])
+allow(4096)
+after = [each.ended for each in runs()]
+sandboxes.let_go_idle()
+print(json.dumps([said, after, len(held()) - len(before)]))
+sandboxes.close()
+"""
+
+
+def test_a_worker_without_descriptors_to_spare_says_so_and_loses_none():
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path.cwd())}
+    done = subprocess.run(
+        [sys.executable, "-c", SCARCE], env=environment, capture_output=True, text=True,
+        timeout=4 * SECONDS, check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said, after, more = json.loads(done.stdout)
+    assert said[0] == ["infra_error"] * 5
+    assert {each for ended in said for each in ended} <= {"ok", "infra_error", "sandbox_lost"}
+    assert after == ["ok"] * 5
+    assert more <= 0
+
+
+def test_a_jail_that_died_leaves_no_folder():
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        scratch.chmod(0o755)
+        place = replace(place_of(Tier.LANDLOCK), scratch=scratch)
+        sandboxes = Sandboxes(place, kept=1, idle_s=0.0)
+        try:
+            for _ in range(3):
+                (ran,) = sandboxes.run(owner(1), ECHO, [{"output": 1}])
+                assert ran.value == 1, ran
+                assert len([*scratch.iterdir()]) == 1
+                (jail,) = children_named(name)
+                os.kill(int(jail), signal.SIGKILL)
+        finally:
+            sandboxes.close()
+        assert [*scratch.iterdir()] == []
+
+
+def children_named(text):
+    """Processes that this one started with `text` in their arguments."""
+    found = [
+        each
+        for path in Path(f"/proc/{os.getpid()}/task").glob("*/children")
+        for each in path.read_text().split()
+    ]
+    return [each for each in found if text in Path(f"/proc/{each}/cmdline").read_text()]
+
+
+def test_a_worker_without_node_leaves_javascript_to_others():
+    sandboxes = Sandboxes(replace(find_place(), node=None), kept=1, idle_s=0.0)
+    script = replace(ECHO, runtime=Runtime.NODE, code="export default () => 1")
+    found = sandboxes.run(owner(1), script, [{}, {}])
+    found.append(sandboxes.do("node", {}, limits=LIMITS))
+    (still,) = sandboxes.run(owner(1), ECHO, [{"output": 1}])
+    sandboxes.close()
+    assert [each.ended for each in found] == [Ended.INFRA_ERROR] * 3
+    assert {each.detail for each in found} == {
+        "this worker has no node >= 20: install it; see docs/sandbox.md"
+    }
+    assert still.value == 1
+
+
+@pytest.mark.parametrize("says", ["echo v18.19.0", "echo v20.0.0", "echo nothing", "exit 1"])
+def test_only_a_node_that_is_new_enough_counts(tmp_path, monkeypatch, says):
+    node = tmp_path / "node"
+    node.write_text(f"#!/bin/sh\n{says}\n")
+    node.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert find_place().node == (node.resolve() if "v20" in says else None)
 
 
 def test_a_place_without_bubblewrap_says_so_and_ends_no_worker():
