@@ -20,14 +20,12 @@ def settle(said: Transcript, count: int, limits: Limits) -> list[Ran | None]:
     With several records, only what is certain counts: an answer in its place, a record whose
     own time ran out, and whatever went wrong with the jail.
     """
-    if said.status is None:
-        finished = _finished(said, count)
-        return [*finished, *[_ours(said)] * (count - len(finished))]
-    if said.status.get("setup"):
-        return [_ours(said)] * count
+    if said.status is not None:
+        if said.status.get("setup"):
+            return [_ours(said)] * count
+        if said.loaded is not None and (problem := _problem(said, said.loaded)) is not None:
+            return [problem] * count
     alone = count == 1
-    if said.loaded is not None and (problem := _problem(said, said.loaded)) is not None:
-        return [problem] * count
     if said.broken is not None:
         # Whoever breaks the form once may have forged what came before.
         return [_bad(said)] if alone else [None] * count
@@ -35,6 +33,8 @@ def settle(said: Transcript, count: int, limits: Limits) -> list[Ran | None]:
     missing = count - len(finished)
     if not missing:
         return finished
+    if said.status is None:
+        return [*finished, *[_ours(said)] * missing]
     is_certain = alone or (said.timed_out and said.loaded is not None)
     first = [_failure(said, limits)] if is_certain else [None]
     return [*finished, *first, *[None] * (missing - 1)]

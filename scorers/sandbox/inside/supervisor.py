@@ -158,7 +158,6 @@ def _watch(order: Order, pid: int, setup: int, proc: int) -> dict[str, object]:
         "signal": os.WTERMSIG(code) if os.WIFSIGNALED(code) else None,
         "killed": killed,
         "memory_kb": usage.ru_maxrss,
-        "cpu_s": usage.ru_utime + usage.ru_stime,
     }
 
 

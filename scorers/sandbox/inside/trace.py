@@ -64,7 +64,6 @@ class Trace:
         return _Object(self._given.get("configuration") or {})
 
 
-
 def _attribute(span: JsonObject, name: str) -> object:
     attributes = span.get("span_attributes")
     return attributes.get(name) if isinstance(attributes, dict) else None
