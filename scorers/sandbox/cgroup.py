@@ -39,10 +39,7 @@ class Cgroups:
             yield group.entrance if group else None
         finally:
             if group:
-                with self._lock:
-                    self._free.append(group)
-                    if self._is_closed:
-                        self._remove_free()
+                self._give_back(group)
 
     def close(self) -> None:
         """Remove all groups, those in use as soon as they are given back."""
@@ -63,8 +60,16 @@ class Cgroups:
             group = group or _Group(self._home / f"tallyard-{os.getpid()}-{next(_names)}")
             group.limit(memory_mb * 1024 * 1024)
         except OSError:
+            if group:              # a lower limit is refused while what it held is not yet gone
+                self._give_back(group)
             return None
         return group
+
+    def _give_back(self, group: _Group) -> None:
+        with self._lock:
+            self._free.insert(0, group)           # to be taken again after all others
+            if self._is_closed:
+                self._remove_free()
 
 
 class _Group:
