@@ -6,13 +6,14 @@ import ast
 import json
 import os
 import re
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
-from hostile.canaries import Canaries
+from hostile.canaries import READABLE_FOLDER, Canaries
 from hostile.cases import TIME_S
 from hostile.worker import ROOT, Worker
 
@@ -80,9 +81,9 @@ class Owned:
 
     @staticmethod
     def made(parent: Path, uid: int) -> Owned:
-        """In a folder that is that user's, too."""
-        folder = parent / "owned"
-        folder.mkdir()
+        """In a new folder that is that user's, too."""
+        folder = Path(tempfile.mkdtemp(prefix="owned-", dir=parent))
+        folder.chmod(READABLE_FOLDER)
         path = folder / "file"
         path.write_text("of the same user")
         for each in (folder, path):
