@@ -208,7 +208,7 @@ def _judged(bench: Bench) -> None:
 
 
 def _coded(bench: Bench) -> None:
-    stack, count = bench.stack, bench.options.spans // 2 // ROWS_EACH * ROWS_EACH
+    stack, count = bench.stack, bench.options.spans
     turns: dict[str, list[CodeTurn]] = defaultdict(list)
     for number in range(1, bench.options.repeat + 1):
         turns["python, loop"].append(python_loop())

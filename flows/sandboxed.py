@@ -29,8 +29,8 @@ POLL_S = 0.5
 LISTEN_S = 0.1
 """How often it looks for calls that somebody waits for: 1 ms each time."""
 
-RECORDERS = 2
-"""Transactions that record at once; one alone is what all the others come to wait for."""
+RECORDERS = 3
+"""Transactions that record at once; with fewer, all the others come to wait for them."""
 
 CLAIM_BYTES = 32 * 2**20
 """JSON that one claim should hold, of spans that may have 6 MiB each."""
@@ -118,8 +118,8 @@ class Sandboxing:
             if now - listened > LISTEN_S:
                 listened = now
                 self.meanwhile()
-            # Twice as much again as runs: to be recorded, and ready to be run.
-            room = BATCH * 3 * self.batches_max - len(hand)
+            # Four times as much again as runs: to be recorded, and ready to be run.
+            room = BATCH * 5 * self.batches_max - len(hand)
             may_claim = now - begin < stop_after_s and room >= BATCH * self.batches_max
             if may_claim and (not is_empty or now - looked > POLL_S):
                 claims = self._claim(min(room, hand.most))
