@@ -141,7 +141,7 @@ class Services:
         """Where users' code is contained. Raises SandboxUnavailable where nothing does that."""
         settings = self.settings
         if settings.sandbox == "off":
-            raise unavailable("TALLYARD_SANDBOX is off")
+            raise unavailable("TALLYARD_SANDBOX is off (unset it, or set it to auto)")
         packages = settings.scorer_packages_dir
         has_packages = packages.is_dir()
         return find_place(

@@ -75,7 +75,7 @@ def exchange(
         given = {name: each for name, each in optional.items() if each is not None}
         order = {
             "job": job,
-            "deadline_s": _load_s(limits) + limits.time_s * count + GRACE_S,
+            "deadline_s": limits.loading_s + limits.time_s * count + GRACE_S,
             "memory_mb": limits.memory_mb,
             "more": [*given],
         }
@@ -104,7 +104,7 @@ class _Hearing:
         self._count = count
         self._opened = opened
         self._buffer = bytearray()
-        self._until_s = transcript.started_s + _load_s(limits)
+        self._until_s = transcript.started_s + limits.loading_s
         self._is_let_go = False
 
     def until_the_end(self, result: int, log: int, status: int, leash: int) -> None:
@@ -172,16 +172,12 @@ class _Hearing:
             said.loaded = frames.pop(0)
         said.frames += frames
         if len(said.frames) > self._count:
-            said.broken = f"more than {self._count} answers"
+            said.broken = f"more than {self._count} answers (did it fork?)"
 
     def _keep(self, part: bytes) -> None:
         room = max(0, self._limits.log_bytes - len(self._said.log))
         self._said.log += part[:room]
         self._said.log_dropped += len(part) - len(part[:room])
-
-
-def _load_s(limits: Limits) -> float:
-    return max(limits.time_s, limits.load_s)
 
 
 class _Descriptors:

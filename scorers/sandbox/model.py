@@ -37,6 +37,11 @@ class Limits:
     result_bytes: int = 256 * 1024
     log_bytes: int = 64 * 1024
 
+    @property
+    def loading_s(self) -> float:
+        """What the code may take to load."""
+        return max(self.time_s, self.load_s)
+
     def within(self, most: Limits) -> Limits:
         """The smaller of each."""
         return Limits(

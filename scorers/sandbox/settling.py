@@ -101,11 +101,13 @@ def _bad(said: Transcript) -> Ran:
 def _failure(said: Transcript, limits: Limits) -> Ran:
     """Why there is no answer."""
     ended, detail = _reason(said, said.status or {}, limits)
+    given_s = limits.time_s if said.loaded else limits.loading_s
     return Ran(
         ended=ended,
         detail=detail,
         log=_text(bytes(said.log)),
         log_dropped=said.log_dropped,
+        run_ms=1000 * given_s if ended is Ended.TIMEOUT else 0.0,
         memory_mb=_memory_mb(said.status),
     )
 
@@ -117,16 +119,19 @@ def _reason(said: Transcript, status: JsonObject, limits: Limits) -> tuple[Ended
         return Ended.TIMEOUT, f"no result within {limits.time_s:g} s"
     number = status.get("signal")
     if isinstance(number, int):
-        return Ended.KILLED, _killed(signal.Signals(number))
+        return Ended.KILLED, _killed(signal.Signals(number), limits)
     return Ended.NO_RESULT, f"it ended without a result (exit {status.get('exit')})"
 
 
-def _killed(by: signal.Signals) -> str:
+def _killed(by: signal.Signals, limits: Limits) -> str:
     match by:
         case signal.SIGSYS:
             return "killed by SIGSYS: a system call in another architecture's numbering"
         case signal.SIGKILL:
-            return "killed by SIGKILL: out of memory, or by itself"
+            return (
+                f"killed by SIGKILL: out of memory (memory_mb is {limits.memory_mb}), "
+                "or by itself"
+            )
         case _:
             return f"killed by {by.name}"
 

@@ -34,3 +34,23 @@ def test_what_came_before_a_jail_died_stays():
 def test_code_that_never_loaded_is_no_verdict_where_the_jail_died():
     said = Transcript(started_s=0.0)
     assert [each.ended for each in settle(said, 2, Limits())] == [Ended.SANDBOX_LOST] * 2
+
+
+@pytest.mark.parametrize(("count", "others"), [(1, []), (3, [None, None])])
+def test_a_record_that_ran_out_of_time_took_all_that_it_was_given(count, others):
+    first, *rest = settle(
+        heard(timed_out=True, status={"signal": 9}), count, Limits(time_s=2.0, load_s=7.0)
+    )
+    assert (first.ended, first.run_ms, rest) == (Ended.TIMEOUT, 2000.0, others)
+
+
+def test_code_that_does_not_load_in_time_took_what_loading_is_given():
+    said = Transcript(started_s=0.0, timed_out=True, status={"signal": 9})
+    (alone,) = settle(said, 1, Limits(time_s=2.0, load_s=7.0))
+    assert (alone.ended, alone.run_ms) == (Ended.TIMEOUT, 7000.0)
+
+
+def test_a_scorer_that_was_killed_is_told_how_much_memory_it_had():
+    (alone,) = settle(heard(status={"signal": 9}), 1, Limits(memory_mb=64))
+    assert alone.ended is Ended.KILLED
+    assert "memory_mb is 64" in alone.detail
