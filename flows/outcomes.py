@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
+from flows.trace import TraceTooLarge
+from scorers.sandbox.model import Ended
 from spans.errors import (
     BadInput,
     BadResult,
@@ -90,7 +92,8 @@ def error_classes() -> tuple[str, ...]:
         kind.error_class()
         for kind in (
             Timeout, RateLimited, JudgeUnavailable, JudgeRefused, SetupError, BadInput,
-            MissingArgument, ScorerFailed, BadResult,
+            MissingArgument, ScorerFailed, BadResult, TraceTooLarge,
         )
     }
-    return tuple(sorted({*classes, BUG, POISONED}))
+    of_code = {ended.value for ended in Ended if ended is not Ended.OK}
+    return tuple(sorted({*classes, *of_code, BUG, POISONED}))

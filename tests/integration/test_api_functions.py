@@ -286,6 +286,15 @@ def test_prompts_are_functions_without_a_type(stack: Stack, project: str) -> Non
     assert listed(stack, f"project_id={project}", "prompt") == [pushed["slug"]]
 
 
+def test_a_judge_keeps_its_choices_in_their_order(stack: Stack, project: str) -> None:
+    body = judge(project)
+    choices = {"wonderful": 1, "fair": 0.5, "no": 0}
+    body["prompt_data"]["parser"]["choice_scores"] = choices
+    made = stack.ok("POST", "/v1/function", body)
+    kept = stack.ok("GET", f"/v1/function/{made['id']}")["prompt_data"]["parser"]
+    assert list(kept["choice_scores"]) == list(choices)
+
+
 def test_a_scorer_is_no_prompt(stack: Stack, project: str) -> None:
     scorer = make(stack, alias(project))
     assert status(stack, "GET", f"/v1/prompt/{scorer['id']}") == 404

@@ -289,3 +289,11 @@ def test_explain_tells_what_code_waits_for(own_stack: Stack) -> None:
     stack.environment["TALLYARD_SANDBOX"] = "auto"
     stack.start("sandbox")
     assert len(stack.scored(project, row_id)["scores"]) == 1
+
+
+def test_what_code_did_wrong_is_run_again_by_its_class(stack: Stack, project: str) -> None:
+    outcome = scored_by(stack, project, "def handler():\n    raise ValueError('once')\n")
+    path = f"/v1/project_logs/{project}/outcomes/retry"
+    assert stack.ok("POST", path, {"class": "killed"})["retried"] == 0
+    assert stack.ok("POST", path, {"class": "error"})["retried"] == 1
+    stack.scored(project, outcome["row_id"])

@@ -41,7 +41,7 @@ create table function_version (
   description text,
   function_type text,                   -- scorer | llm | tool | ...; null: a prompt
   function_data jsonb not null,
-  prompt_data jsonb,
+  prompt_data json,                     -- a judge is told the choices in their order
   function_schema jsonb,
   tags jsonb,
   metadata jsonb,
