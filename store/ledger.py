@@ -231,7 +231,7 @@ class Ledger:
             for retry in retries:
                 counts.add(
                     "retries",
-                    {"scorer": retry.claim.lead.scorer.name, "error_class": retry.error_class},
+                    {"scorer": _shown(retry.claim), "error_class": retry.error_class},
                     1,
                 )
             counts.write(cursor)
@@ -256,6 +256,10 @@ class Ledger:
                     list({claim.lead.object.project_id for claim in claims}),
                 ),
             )
+
+
+def _shown(claim: Claim) -> str:
+    return claim.assignment.shown_as if claim.assignment else claim.lead.scorer.name
 
 
 def _unstorable(
