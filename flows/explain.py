@@ -7,6 +7,7 @@ moment, and the outcomes say what became of it. Only the sampling number is comp
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -111,7 +112,9 @@ class ExplainStore(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleAnswer:
     """What one rule did with the span. `status` is a Reason's, an outcome's state, `poisoned`,
-    or one of `waiting`, `skip_requested`, `rule_made_later`, `rule_deleted`, `not_matched`."""
+    or one of `waiting`, `skip_requested`, `rule_made_later`, `rule_deleted`, `not_matched`.
+
+    `told` are those of `outcomes` that `text` tells of; the others are history."""
 
     rule_id: str
     rule_name: str
@@ -119,6 +122,12 @@ class RuleAnswer:
     text: str
     detail: JsonObject = field(default_factory=dict)
     outcomes: tuple[OutcomeView, ...] = ()
+    told: tuple[OutcomeView, ...] = ()
+
+    @property
+    def states(self) -> dict[str, int]:
+        """How many of the outcomes that count ended how, the worst first."""
+        return dict(Counter(_status(one) for one in _counted(self.told)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +176,10 @@ def explain(
 def as_json(told: Explanation | tuple[Candidate, ...]) -> dict[str, Any]:
     """An explanation, or the candidates of an ambiguous id, for JSON."""
     if isinstance(told, Explanation):
-        return asdict(told)
+        shown = asdict(told)
+        for rule in shown["rules"]:
+            del rule["told"]               # `text` has them in words, `outcomes` in full
+        return shown
     return {"ambiguous": True, "candidates": [asdict(one) for one in told]}
 
 
@@ -207,7 +219,8 @@ def _answers(
 def _of_deleted_rule(rule_id: str, outcomes: tuple[OutcomeView, ...]) -> RuleAnswer:
     return RuleAnswer(
         rule_id=rule_id, rule_name="a rule that has been deleted", status="rule_deleted",
-        text="; ".join(_outcome_text(one) for one in outcomes), outcomes=outcomes,
+        text="; ".join(outcome_text(one) for one in outcomes),
+        outcomes=outcomes, told=outcomes,
     )
 
 
@@ -215,17 +228,24 @@ def _of_outcomes(
     rule: Rule, current: tuple[OutcomeView, ...], *, history: tuple[OutcomeView, ...]
 ) -> RuleAnswer:
     """The rule selected the span: what became of that. Older contents' outcomes are history."""
+    return RuleAnswer(
+        rule_id=str(rule.id), rule_name=rule.name, status=_status(_counted(current)[0]),
+        text="; ".join(outcome_text(one) for one in current),
+        outcomes=history, told=current,
+    )
+
+
+def _counted(outcomes: tuple[OutcomeView, ...]) -> list[OutcomeView]:
+    """Those that speak for the rule, the worst first."""
     # What a shadow runs into is not the rule's trouble, nor is what gave way to a version
     # that runs now.
-    live = [one for one in current if one.role is Role.LIVE] or current
+    live = [one for one in outcomes if one.role is Role.LIVE] or outcomes
     counted = [one for one in live if one.state is not OutcomeState.SUPERSEDED] or live
-    worst = min(counted, key=lambda one: _WORST_FIRST.index(one.state))
-    status = "poisoned" if worst.error_class == "poisoned" else worst.state.value
-    return RuleAnswer(
-        rule_id=str(rule.id), rule_name=rule.name, status=status,
-        text="; ".join(_outcome_text(one) for one in current),
-        outcomes=history,
-    )
+    return sorted(counted, key=lambda one: _WORST_FIRST.index(one.state))
+
+
+def _status(one: OutcomeView) -> str:
+    return "poisoned" if one.error_class == "poisoned" else one.state.value
 
 
 _WORST_FIRST = (
@@ -234,7 +254,8 @@ _WORST_FIRST = (
 )
 
 
-def _outcome_text(one: OutcomeView) -> str:
+def outcome_text(one: OutcomeView) -> str:
+    """What became of one scorer; an error's message may have several lines."""
     name = f"{one.label or one.scorer} {one.scorer_version}"
     if one.role is not Role.LIVE:
         name = f"{one.role.value} {name}"

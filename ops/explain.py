@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import click
 
-from flows.explain import Explanation, as_json, explain
+from flows.explain import Explanation, OutcomeView, RuleAnswer, as_json, explain, outcome_text
 from ops.opened import opened
+
+LOG_LINES_MAX = 20
+"""Of one outcome's log: enough to recognise a run by; `--json` has all that is kept."""
 
 
 @click.command(name="explain")
@@ -22,7 +26,7 @@ def explain_command(span_id: str, *, project: str | None, wants_json: bool) -> N
     if wants_json:
         click.echo(json.dumps(as_json(told), indent=2, default=str))
     elif isinstance(told, Explanation):
-        _show(told)
+        click.echo("\n".join(shown(told)))
     else:
         click.echo(f"{span_id!r} could be any of these; ask by the row id, with --project:")
         for one in told:
@@ -32,11 +36,34 @@ def explain_command(span_id: str, *, project: str | None, wants_json: bool) -> N
             )
 
 
-def _show(told: Explanation) -> None:
-    click.echo(f"row {told.id}  span {told.span_id}  trace {told.root_span_id}")
+def shown(told: Explanation) -> Iterator[str]:
+    """The lines for people: each rule, beneath it its scorers, beneath each what it printed."""
+    yield f"row {told.id}  span {told.span_id}  trace {told.root_span_id}"
     finished = "yes" if told.is_finished else "no"
-    click.echo(f"finished: {finished}   scores: {told.scores or '-'}")
+    yield f"finished: {finished}   scores: {told.scores or '-'}"
     if not told.rules:
-        click.echo("the project has no rules: make one with `tallyard rules apply`")
+        yield "the project has no rules: make one with `tallyard rules apply`"
     for rule in told.rules:
-        click.echo(f"\n{rule.rule_name}\n  {rule.status}: {rule.text}")
+        yield ""
+        yield rule.rule_name
+        yield from _rule(rule)
+
+
+def _rule(rule: RuleAnswer) -> Iterator[str]:
+    if not rule.told:
+        yield f"  {rule.status}: {rule.text}"
+        return
+    states = [f"{count} {state}" for state, count in rule.states.items()]
+    yield f"  {', '.join(states) if len(states) > 1 else rule.status}"
+    for one in sorted(rule.told, key=lambda one: (one.label or one.scorer, one.scorer_version)):
+        first, *more = outcome_text(one).splitlines()
+        yield f"    {first}"
+        yield from (f"      {line}" for line in more)
+        yield from (f"      {line}" for line in _log(one))
+
+
+def _log(one: OutcomeView) -> Iterator[str]:
+    lines = (one.log or "").splitlines()
+    yield from (f"| {line}" for line in lines[:LOG_LINES_MAX])
+    if len(lines) > LOG_LINES_MAX:
+        yield f"... {len(lines) - LOG_LINES_MAX} more lines"
