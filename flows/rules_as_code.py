@@ -1,7 +1,9 @@
 """Rules as code: a file's rules against the ones that are there, as pure functions.
 
 In the file a rule's `config.online` lies flat beside its name, a scorer by name is just its
-name, and a function goes by its slug, in the file's project or another:
+name, and a function goes by its slug, in the file's project or another. A name that is no
+autoevals scorer is the slug of a function of the file's project, and a slug alone will do:
+`polite`, `{slug: polite}`. What is written back is the long form:
 
     project: my-app
     rules:
@@ -16,12 +18,14 @@ name, and a function goes by its slug, in the file's project or another:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 from flows.rules import ONLINE, ProjectScore, ProjectScoreBody, read_rule, stored_config
+from scorers import catalog
 from spans.errors import BadInput, NotFound
 from spans.json import Json, JsonObject
 
@@ -71,7 +75,8 @@ class ChangeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One rule's difference; `lines` show it, as `field: old -> new`."""
+    """One rule's difference; `lines` show it, as `field: old -> new`, of a new rule as
+    `field: value`."""
 
     kind: ChangeKind
     name: str
@@ -81,6 +86,8 @@ class Change:
 
 def read_file(content: Json, functions: FunctionNames) -> RulesFile:
     """The file's rules, every one checked. Raises BadInput that names the rule."""
+    if content is None:
+        raise BadInput("the file is empty")
     if not isinstance(content, dict) or not isinstance(content.get("project"), str):
         raise BadInput("the file names its project: `project: my-app`")
     if unknown := content.keys() - {"project", "rules"}:
@@ -116,8 +123,9 @@ def differences(
         after = shown(body.name, body.description, stored_config(body))
         before = shown(rule.name, rule.description, rule.config) if rule else {}
         lines = tuple(
-            f"{field}: {_short(before.get(field))} -> {_short(after.get(field))}"
-            for field in (*RULE_FIELDS, *ONLINE_FIELDS)
+            f"{field}: {f'{_short(before.get(field))} -> ' if rule else ''}"
+            f"{_short(after.get(field))}"
+            for field in ("description", *ONLINE_FIELDS)
             if before.get(field) != after.get(field)
         )
         if lines:
@@ -175,14 +183,28 @@ def _read_rule(
 
 def _read_scorer(scorer: Json, project: str, functions: FunctionNames) -> Json:
     if isinstance(scorer, str):
-        return {"type": "global", "name": scorer}
+        return _read_name(scorer, project, functions)
     if not isinstance(scorer, dict) or "slug" not in scorer:
         return scorer
     named = {**scorer}
     slug, where = named.pop("slug"), named.pop("project_name", project)
     if not isinstance(slug, str) or not isinstance(where, str):
         raise BadInput("a function's slug, and its project's name", path="scorers")
-    return {**named, "id": functions.id_of(where, slug)}
+    return {"type": "function", **named, "id": functions.id_of(where, slug)}
+
+
+def _read_name(name: str, project: str, functions: FunctionNames) -> Json:
+    """An autoevals scorer, or one of the project's own. Raises BadInput if it is neither."""
+    try:
+        return {"type": "global", "name": catalog.resolve(name).name}
+    except BadInput as unknown:
+        try:
+            return {"type": "function", "id": functions.id_of(project, name)}
+        except NotFound:
+            raise BadInput(
+                f"{str(unknown).removesuffix('?')}, or a scorer of your own, by its slug",
+                path="scorers",
+            ) from unknown
 
 
 def _written_scorer(scorer: Json, project: str, functions: FunctionNames) -> Json:
@@ -202,4 +224,15 @@ def _written_scorer(scorer: Json, project: str, functions: FunctionNames) -> Jso
 
 
 def _short(value: Json) -> str:
-    return "-" if value is None else str(value)
+    """As YAML writes it in one line, near enough to read."""
+    match value:
+        case None:
+            return "-"
+        case str():
+            return value
+        case list():
+            return f"[{', '.join(map(_short, value))}]"
+        case dict():
+            return f"{{{', '.join(f'{key}: {_short(each)}' for key, each in value.items())}}}"
+        case _:
+            return json.dumps(value)
