@@ -20,6 +20,7 @@ JUDGE_KEYS = frozenset({
     "name", "slug", "description", "model", "params", "prompt", "messages", "choice_scores",
     "use_cot", "allow_skip", "metadata",
 })
+EMPTY = "the file is empty"
 _NOT_IN_SLUGS = re.compile(r"[^a-z0-9]+")
 
 
@@ -36,6 +37,8 @@ def code_function(stem: str, suffix: str, code: str, naming: Naming) -> JsonObje
     if suffix not in RUNTIMES:
         known = ", ".join((*RUNTIMES, *YAML))
         raise BadInput(f"a scorer is a file that ends in one of {known}, not in {suffix!r}")
+    if not code.strip():
+        raise BadInput(EMPTY)
     runtime, version = RUNTIMES[suffix]
     inline: Json = {
         "type": "inline", "code": code,
@@ -54,6 +57,8 @@ def judge_function(stem: str, content: Json, naming: Naming) -> JsonObject:
 
     Raises BadInput for another key; whether the values are right, `read_function` says.
     """
+    if content is None:
+        raise BadInput(EMPTY)
     if not isinstance(content, dict):
         raise BadInput("the file holds an object: prompt or messages, and choice_scores")
     if unknown := content.keys() - JUDGE_KEYS:

@@ -7,8 +7,12 @@ import click
 from flows.outcomes import read_retry
 from flows.work import HEAVY, JUDGE, SANDBOX
 from ops.opened import opened
+from ops.printed import indented
 from ops.rules import rule_named
 from spans.scoring import Role
+
+MESSAGE_COLUMN = 9
+"""Where messages start: below the class."""
 
 
 @click.group()
@@ -27,7 +31,7 @@ def errors(*, project: str | None) -> None:
             f"{one.count:>7}  {one.error_class:<18} "
             f"{'' if one.role == Role.LIVE else f'{one.role} '}{one.scorer}  "
             f"({one.rule_name or 'a deleted rule'}, last {one.last_at})\n"
-            f"         {one.last_message}"
+            f"         {indented(one.last_message, MESSAGE_COLUMN)}"
         )
     if found:
         click.echo("run them again with `tallyard outcomes retry` (not those of deleted rules)")

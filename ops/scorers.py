@@ -18,16 +18,16 @@ from flows.functions import (
     Function,
     FunctionFilter,
     IfExists,
+    read_version,
     write_of,
 )
 from flows.invoking import Functions
 from flows.keys import KeyRole, Principal
 from flows.projects import ListPage, Project
 from flows.row_choice import LAST_DEFAULT, RowChoice, choose
-from flows.scorer_files import YAML, Naming, code_function, judge_function
+from flows.scorer_files import RUNTIMES, YAML, Naming, code_function, judge_function
 from flows.scorer_tests import (
     DIFF_ROWS_MAX,
-    FLIPS_SHOWN,
     TEST_ROWS_MAX,
     Cost,
     Difference,
@@ -38,15 +38,20 @@ from flows.scorer_tests import (
 )
 from flows.shadows import PAIRS_DEFAULT, PAIRS_MAX, compare_shadow, shown_shadow
 from ops.opened import Opened, opened
+from ops.printed import counted
+from ops.yaml_files import read_yaml
 from scorers.function import FunctionVersion
 from spans.errors import BadInput, InvalidSource, NotFound
-from spans.ids import FunctionId, ObjectId
+from spans.ids import FunctionId, ObjectId, Xact
 from spans.json import JsonObject
 from spans.outcome import Verdict
 from spans.row import ObjectRef, ObjectType, RowKey
 from spans.scoring import Role
 
 SCORERS_MAX = 1000
+FLIPS_PRINTED = 10
+"""The first ones, on one screen; `--json` gives the rest."""
+
 T = TypeVar("T")
 
 a_file = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -117,12 +122,15 @@ def test(
     with opened() as here:
         found = here.project(project)
         asked = _asked(scorer, found, version)
-        rows, verdicts = _wait(_test(here, found, asked, choice))
+        rows, verdicts = _wait(_test(here, found, scorer, asked, choice))
     if wants_json:
         _print(shown_test(rows, verdicts))
         return
     for row, verdict in zip(rows, verdicts, strict=True):
-        click.echo(f"{row.id}  {_said(verdict)}  {verdict.run_ms:.1f} ms")
+        first, *rest = _said(verdict).splitlines()
+        click.echo(f"{row.id}  {first}  {verdict.run_ms:.1f} ms")
+        for line in rest:
+            click.echo(f"    {line}")
         for line in (verdict.log or "").splitlines():
             click.echo(f"    | {line}")
     click.echo(_summary(verdicts))
@@ -130,7 +138,9 @@ def test(
 
 @scorers.command()
 @click.argument("slug")
-@click.option("--from", "before", required=True, help="The version to compare with.")
+@click.option(
+    "--from", "before", help="The version to compare with; default: the one before the other."
+)
 @click.option("--to", "after", help="The other version; default: the one in force.")
 @of_project
 @click.option(
@@ -140,7 +150,7 @@ def test(
 @click.option("--filter", "condition", help="Only rows that pass it, as a rule's filter.")
 @as_json
 def diff(
-    *, slug: str, before: str, after: str | None, project: str | None, last: int,
+    *, slug: str, before: str | None, after: str | None, project: str | None, last: int,
     condition: str | None, wants_json: bool,
 ) -> None:
     """Run two versions of the scorer SLUG on the same rows, and save nothing."""
@@ -169,10 +179,7 @@ def shadow(*, slug: str, project: str | None, last: int, wants_json: bool) -> No
     """Compare what the shadow of SLUG said with what the version in force did."""
     with opened() as here:
         services = here.services
-        found = here.project(project)
-        function = services.functions.named(here.org_id, found.id, slug)
-        if function is None:
-            raise NotFound(f"the project {found.name!r} has no function {slug!r}")
+        function = _named(here, here.project(project), slug)
         difference = compare_shadow(services.shadows, function, None, last)
         url = services.settings.public_url or ""
     shown = shown_shadow(function, difference, url)
@@ -180,7 +187,33 @@ def shadow(*, slug: str, project: str | None, last: int, wants_json: bool) -> No
         _print(shown)
         return
     click.echo(f"{shown['from']} in force, {shown['to']} its shadow (rate {shown['rate']:g})")
+    if not difference.rows:
+        click.echo("nothing to compare yet")
+        return
     _show_difference(difference)
+
+
+@scorers.command()
+@click.argument("slug")
+@of_project
+@as_json
+def versions(*, slug: str, project: str | None, wants_json: bool) -> None:
+    """List the versions of the scorer SLUG, the newest first."""
+    with opened() as here:
+        function = _named(here, here.project(project), slug)
+        found = here.services.functions.versions(function)
+    if wants_json:
+        _print({"versions": [
+            {
+                "_xact_id": str(each.version), "name": each.body.name,
+                "kind": each.body.kind.value, "state": _state(each),
+            }
+            for each in found
+        ]})
+        return
+    for each in found:
+        state = _state(each)
+        click.echo(f"{each.version}  {each.body.name}{f'  ({state})' if state else ''}")
 
 
 @scorers.command(name="list")
@@ -213,7 +246,7 @@ def _read(file: Path, naming: Naming, settings: Sequence[str] = ()) -> JsonObjec
     try:
         text = file.read_text()
         if file.suffix in YAML:
-            return judge_function(file.stem, yaml.safe_load(text), naming)
+            return judge_function(file.stem, read_yaml(text), naming)
         body = code_function(file.stem, file.suffix, text, naming)
     except (BadInput, UnicodeDecodeError) as error:
         raise BadInput(f"{file}: {error}") from error
@@ -261,36 +294,75 @@ def _place(file: Path, error: Exception) -> str:
 def _asked(scorer: str, project: Project, version: str | None) -> JsonObject:
     """What `Functions.meant` is asked for: a file's function, or a slug's."""
     file = Path(scorer)
-    if file.suffix and file.is_file():
+    if _is_file(file):
         return {"function": _read(file, Naming())}
+    if file.suffix in {*RUNTIMES, *YAML}:
+        raise NotFound(f"there is no file {scorer!r}")
     return {"project_name": project.name, "slug": scorer, "version": version}
 
 
+def _is_file(scorer: Path) -> bool:
+    """Slugs have no suffix."""
+    return bool(scorer.suffix) and scorer.is_file()
+
+
 async def _test(
-    here: Opened, project: Project, asked: JsonObject, choice: RowChoice
+    here: Opened, project: Project, scorer: str, asked: JsonObject, choice: RowChoice
 ) -> tuple[list[RowKey], list[Verdict]]:
     try:
         function = await _functions(here).meant(asked)
-    except InvalidSource as error:
-        raise BadInput(f"line {error.line}, column {error.column}: {error}") from error
+    except (BadInput, InvalidSource) as error:
+        if not _is_file(file := Path(scorer)):
+            raise
+        raise BadInput(f"{_place(file, error)}: {error}") from error
     rows = _rows(here, project, choice)
     return rows, await here.services.calls.run(here.org_id, function, rows=rows)
 
 
 async def _diff(
-    here: Opened, project: Project, slug: str, versions: tuple[str, str | None],
+    here: Opened, project: Project, slug: str, asked: tuple[str | None, str | None],
     choice: RowChoice,
 ) -> tuple[list[FunctionVersion], Difference]:
+    """Both versions, the older first, and how they differ; `asked` names them, or not."""
     functions, calls = _functions(here), here.services.calls
+    before, after = asked
+    if before is None:
+        function = _named(here, project, slug)
+        newer = function.in_force if after is None else read_version(after)
+        before = str(_version_before(here, function, newer))
     both = [
         await functions.meant({
             "project_name": project.name, "slug": slug, "version": version,
         })
-        for version in versions
+        for version in (before, after)
     ]
     rows = _rows(here, project, choice)
     old, new = [await calls.run(here.org_id, each, rows=rows) for each in both]
     return both, compare(rows, old, new)
+
+
+def _named(here: Opened, project: Project, slug: str) -> Function:
+    function = here.services.functions.named(here.org_id, project.id, slug)
+    if function is None:
+        raise NotFound(f"the project {project.name!r} has no function {slug!r}")
+    return function
+
+
+def _version_before(here: Opened, function: Function, version: Xact) -> Xact:
+    for each in here.services.functions.versions(function):
+        if each.version < version:
+            return each.version
+    raise NotFound(
+        f"{function.body.slug!r} has no version before {version}: name another with --from"
+    )
+
+
+def _state(function: Function) -> str | None:
+    """What the function's version is to rules, None for nothing."""
+    if function.version == function.in_force:
+        return "in force"
+    shadow = function.shadow
+    return "shadow" if shadow and function.version == shadow.version else None
 
 
 def _functions(here: Opened) -> Functions:
@@ -324,28 +396,34 @@ def _summary(verdicts: Sequence[Verdict]) -> str:
     cost = Cost.of(verdicts)
     values = [value for verdict in verdicts for value in values_of(verdict).values()]
     mean = f", mean {sum(values) / len(values):.3f}" if values else ""
-    return f"{len(verdicts)} rows: {len(values)} scores{mean}, {_cost(cost)}; nothing was saved"
+    rows, scores = counted(len(verdicts), "row"), counted(len(values), "score")
+    return f"{rows}: {scores}{mean}, {_cost(cost)}; nothing was saved"
 
 
 def _cost(cost: Cost) -> str:
-    parts = [f"{cost.errors} errors", f"{cost.run_ms:.0f} ms"]
+    parts = [counted(cost.errors, "error"), f"{cost.run_ms:.0f} ms"]
     if cost.calls:
         tokens = cost.prompt_tokens + cost.completion_tokens
-        parts.append(f"{cost.calls} judge calls, {tokens} tokens")
+        parts.append(f"{counted(cost.calls, 'judge call')}, {counted(tokens, 'token')}")
     return ", ".join(parts)
 
 
 def _show_difference(difference: Difference) -> None:
     agreement = difference.agreement or 0.0
     mean = difference.mean_difference
-    click.echo(f"{difference.rows} rows, the same score on {agreement:.1%} of them")
+    rows = counted(difference.rows, "row")
+    click.echo(f"{rows}, the same score on {agreement:.1%} of them")
     if mean is not None:
         click.echo(f"mean difference {mean:+.3f} (new minus old)")
     click.echo(f"old: {_cost(difference.before)}\nnew: {_cost(difference.after)}")
-    click.echo(f"{len(difference.flips)} flips")
-    for flip in difference.flips[:FLIPS_SHOWN]:
-        click.echo(f"  {flip.row.id}  {_said(flip.before)}  ->  {_said(flip.after)}")
-        click.echo(f"    tallyard explain {flip.row.id}")
+    click.echo(counted(len(difference.flips), "flip"))
+    for flip in difference.flips[:FLIPS_PRINTED]:
+        old, new = (_said(each).splitlines()[0] for each in (flip.before, flip.after))
+        click.echo(f"  {flip.row.id}  {old}  ->  {new}")
+    if (left := len(difference.flips) - FLIPS_PRINTED) > 0:
+        click.echo(f"  and {left} more")
+    if difference.flips:
+        click.echo("`tallyard explain ID` tells more of one, --json of all")
 
 
 def _listed(function: Function) -> JsonObject:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from load import span
 from stack import Stack
 
@@ -95,6 +96,11 @@ def test_a_judge_is_pushed_changed_tried_and_compared(
     assert "bad  Is it polite? 0.25" in old
     assert "good" not in old
 
+    newest, oldest = ran(stack, name, "versions", "polite").splitlines()
+    assert newest == f"{second['_xact_id']}  Is it polite?  (in force)"
+    assert oldest == f"{first['_xact_id']}  Is it polite?"
+    assert told(stack, name, "diff", "polite")["from"] == first["_xact_id"]
+
     shown = ran(stack, name, "diff", "polite", "--from", first["_xact_id"])
     assert "2 rows, the same score on 50.0% of them" in shown
     assert "bad  Is it polite? 0.25  ->  Is it polite? 0.75" in shown
@@ -114,6 +120,44 @@ def test_a_file_is_tried_before_it_is_pushed(stack: Stack, name: str, tmp_path: 
     assert told(stack, name, "list") == {"scorers": []}
 
 
+def test_choices_called_yes_and_no_stay_words(
+    stack: Stack, name: str, tmp_path: Path
+) -> None:
+    file = written(tmp_path, "judge.yaml", JUDGE.replace("A: 1, B: 0.25", "yes: 1, no: 0"))
+    pushed = told(stack, name, "push", file)
+    kept = stack.ok("GET", f"/v1/function/{pushed['id']}")
+    assert kept["prompt_data"]["parser"]["choice_scores"] == {"yes": 1, "no": 0}
+
+
+def test_a_rule_names_a_scorer_of_the_project_by_its_slug(
+    stack: Stack, name: str, tmp_path: Path
+) -> None:
+    pushed = told(stack, name, "push", written(tmp_path, "judge.yaml", JUDGE))
+    rules = written(tmp_path, "scoring.yaml", f"""
+project: {name}
+rules:
+  - {{name: bare, scorers: [polite, Levenshtein]}}
+  - {{name: slug, scorers: [{{slug: polite}}]}}
+  - {{name: long, scorers: [{{type: function, slug: polite}}]}}
+""")
+    shown = stack.tallyard("rules", "apply", str(rules))
+    assert shown.returncode == 0, shown.stderr
+    lines = shown.stdout.splitlines()
+    after = lines[lines.index("+ bare") + 1]
+    assert after == "    scorers: [{type: function, slug: polite}, Levenshtein]"
+
+    made = stack.ok("GET", f"/v1/project_score?project_id={stack.project(name)}")["objects"]
+    own = {"type": "function", "id": pushed["id"]}
+    by_name = {rule["name"]: rule["config"]["online"]["scorers"] for rule in made}
+    assert by_name == {
+        "bare": [own, {"type": "global", "name": "Levenshtein"}], "slug": [own], "long": [own],
+    }
+    told_back = yaml.safe_load(
+        stack.tallyard("rules", "export", "--project", name).stdout
+    )["rules"]
+    assert all({"type": "function", "slug": "polite"} in rule["scorers"] for rule in told_back)
+
+
 def test_a_shadow_does_not_come_in_force(stack: Stack, name: str, tmp_path: Path) -> None:
     file = written(tmp_path, "judge.yaml", JUDGE)
     first = told(stack, name, "push", file)
@@ -125,6 +169,8 @@ def test_a_shadow_does_not_come_in_force(stack: Stack, name: str, tmp_path: Path
     assert listed["shadow"]["rate"] == 0.5
     assert listed["shadow"]["version"] in shown
     assert "shadow: " in ran(stack, name, "list")
+    assert "(shadow)" in ran(stack, name, "versions", "polite").splitlines()[0]
+    assert "nothing to compare yet" in ran(stack, name, "shadow", "polite")
 
 
 def test_code_is_pushed_and_tried(stack: Stack, name: str, tmp_path: Path) -> None:
@@ -151,7 +197,10 @@ def test_code_is_pushed_and_tried(stack: Stack, name: str, tmp_path: Path) -> No
     assert rows["long"]["log"].strip() == "looked at more than ten"
     shown = ran(stack, name, "test", "how-long")
     assert "    | looked at four" in shown
-    assert "1 errors" in shown
+    assert "3 rows: 2 scores, mean 0.700, 1 error, " in shown
+    (first,) = [line for line in shown.splitlines() if line.startswith("bad  ")]
+    assert first.endswith(" ms")
+    assert "cannot judge that" in shown
 
 
 def test_typescript_is_pushed_and_tried(stack: Stack, name: str, tmp_path: Path) -> None:
@@ -165,7 +214,9 @@ def test_typescript_is_pushed_and_tried(stack: Stack, name: str, tmp_path: Path)
     ("file", "text", "said"),
     [
         ("bad.py", "x = 1\ndef handler(output):\n    return (\n", "bad.py:3:"),
-        ("none.py", "x = 1\n", "none.py: "),
+        ("none.py", "x = 1\n", "none.py: There is no handler"),
+        ("empty.py", "\n", "empty.py: the file is empty"),
+        ("empty.yaml", "# later\n", "empty.yaml: the file is empty"),
         ("bad.ts", "export const handler = ({output}) => {\n  return (;\n}\n", "bad.ts:2:"),
         ("scorer.rb", "x", "not in '.rb'"),
         ("bad.yaml", "prompt: [", "is no YAML"),
@@ -178,14 +229,18 @@ def test_typescript_is_pushed_and_tried(stack: Stack, name: str, tmp_path: Path)
 def test_what_is_no_scorer_is_refused_with_its_place(
     stack: Stack, name: str, tmp_path: Path, file: str, text: str, said: str
 ) -> None:
-    assert said in refused(stack, name, "push", written(tmp_path, file, text))
+    path = written(tmp_path, file, text)
+    assert said in refused(stack, name, "push", path)
+    assert said in refused(stack, name, "test", path)
 
 
 def test_what_is_not_there_cannot_be_tried(stack: Stack, name: str, tmp_path: Path) -> None:
     file = written(tmp_path, "judge.yaml", JUDGE)
     assert "no function 'nobody'" in refused(stack, name, "test", "nobody")
+    assert "there is no file 'nope.py'" in refused(stack, name, "test", "nope.py")
     assert "no finished span" in refused(stack, name, "test", file)
     stack.insert(stack.project(name), span("a", input="i"))
     assert "no span 'b'" in refused(stack, name, "test", file, "--span", "b")
     ran(stack, name, "push", file)
     assert "'polite' at version 7" in refused(stack, name, "diff", "polite", "--from", "7")
+    assert "'polite' has no version before" in refused(stack, name, "diff", "polite")

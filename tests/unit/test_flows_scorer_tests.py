@@ -119,6 +119,7 @@ def test_names_come_from_the_command_then_the_file_then_its_name():
 @pytest.mark.parametrize(
     ("content", "said"),
     [
+        (None, "the file is empty"),
         ([], "holds an object"),
         ({}, "either prompt"),
         ({"prompt": "p", "messages": []}, "either prompt"),
