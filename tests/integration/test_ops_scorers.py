@@ -203,6 +203,31 @@ def test_code_is_pushed_and_tried(stack: Stack, name: str, tmp_path: Path) -> No
     assert "cannot judge that" in shown
 
 
+def test_what_is_long_is_printed_to_be_read(stack: Stack, name: str, tmp_path: Path) -> None:
+    stack.insert(stack.project(name), *(span(f"row {number}") for number in range(12)))
+    passing = "def handler(output):\n    return 1\n"
+    raising = "def handler(output):\n    raise ValueError('one\\ntwo')\n"
+    file = written(tmp_path, "flip.py", passing)
+    ran(stack, name, "push", file)
+    file.write_text(raising)
+    ran(stack, name, "push", file)
+
+    shown = ran(stack, name, "diff", "flip").splitlines()
+    flips = shown[shown.index("12 flips") + 1:]
+    assert len(flips) == 12
+    assert all(line.startswith("  row ") and "->  error: " in line for line in flips[:10])
+    assert flips[10] == "  and 2 more"
+    assert "--json" in flips[11]
+
+    head, *rest, summary = ran(stack, name, "test", "flip", "--last", "1").splitlines()
+    assert head.startswith("row ")
+    assert head.endswith(" ms")
+    assert rest
+    assert all(line.startswith("    ") for line in rest)
+    assert "    two" in rest
+    assert summary.startswith("1 row: 0 scores, 1 error, ")
+
+
 def test_typescript_is_pushed_and_tried(stack: Stack, name: str, tmp_path: Path) -> None:
     stack.insert(stack.project(name), span("a", output="four"), span("b", output="no"))
     ran(stack, name, "push", written(tmp_path, "long.ts", TYPESCRIPT), "--name", "Long")
