@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from ops.processes import WORKERS
@@ -20,9 +21,33 @@ PING_S = 2.0
 PING_DEADLINE_S = 20.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxState:
+    """Whether one worker contains users' code. `sentence` is the next step if it does not."""
+
+    host: str
+    tier: str | None
+    is_ok: bool
+    sentence: str
+
+
 def api_is_ready(url: str) -> bool:
     """Whether the API says that it and its stores are ready."""
     return _status(url, "/health/ready") == http.client.OK
+
+
+def sandbox_workers(url: str) -> tuple[SandboxState, ...]:
+    """What each worker that runs users' code says of its sandbox; nothing if the API does not
+    tell."""
+    try:
+        told = json.loads(_get(url, "/health/ready")[1])
+    except ValueError:
+        return ()
+    return tuple(
+        SandboxState(host=each["host"], tier=each["tier"], is_ok=each["is_ok"],
+                     sentence=each["sentence"])
+        for each in told.get("sandbox", ())
+    )
 
 
 def flower_answers(url: str) -> bool:
@@ -105,14 +130,20 @@ def shown_url(host: str, port: int) -> str:
 
 def _status(url: str, path: str) -> int | None:
     """The HTTP status that `url` gives for `path`; None if nothing answers."""
+    return _get(url, path)[0]
+
+
+def _get(url: str, path: str) -> tuple[int | None, bytes]:
+    """The HTTP status and body that `url` gives for `path`; None if nothing answers."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(
         parts.hostname or "", parts.port, timeout=HTTP_TIMEOUT_S
     )
     try:
         connection.request("GET", path)
-        return connection.getresponse().status
+        answer = connection.getresponse()
+        return answer.status, answer.read()
     except (OSError, http.client.HTTPException):
-        return None
+        return None, b""
     finally:
         connection.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import click
 
@@ -16,13 +16,15 @@ from wiring.settings import read_settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """What a script asks for. `processes` tells of each whether it answers."""
+    """What a script asks for. `processes` tells of each whether it answers; `sandbox`, of each
+    worker that runs users' code whether it contains it, without which all else is ready."""
 
     ready: bool
     api_url: str | None
     flower_url: str | None
     api_key_file: str
     processes: dict[str, bool]
+    sandbox: tuple[readiness.SandboxState, ...]
 
 
 @click.command()
@@ -31,7 +33,7 @@ def status(*, as_json: bool) -> None:
     """Show where everything is and whether it is ready (exit code 0, else 1)."""
     data = DataDir(read_settings().data_dir)
     found = ask(data)
-    click.echo(_json(found) if as_json else _text(found, data))
+    click.echo(_json(found) if as_json else shown(found, data))
     sys.exit(0 if found.ready else 1)
 
 
@@ -45,6 +47,7 @@ def ask(data: DataDir) -> Status:
         flower_url=state.flower_url if state else None,
         api_key_file=str(data.api_key),
         processes=answers,
+        sandbox=readiness.sandbox_workers(state.api_url) if state else (),
     )
 
 
@@ -73,12 +76,14 @@ def _json(found: Status) -> str:
             "urls": {"api": found.api_url, "flower": found.flower_url},
             "api_key_file": found.api_key_file,
             "processes": found.processes,
+            "sandbox": [asdict(worker) for worker in found.sandbox],
         },
         indent=2,
     )
 
 
-def _text(found: Status, data: DataDir) -> str:
+def shown(found: Status, data: DataDir) -> str:
+    """The lines for people."""
     if found.api_url is None:
         return f"Nothing runs on {data.path}: `tallyard up` (or `make run`) starts it."
     lines = [
@@ -89,5 +94,12 @@ def _text(found: Status, data: DataDir) -> str:
             f"  {name:<9} {'answers' if answers else 'does not answer'}"
             for name, answers in found.processes.items()
         ),
+        *(f"  {_contained(worker)}" for worker in found.sandbox),
     ]
     return "\n".join(lines)
+
+
+def _contained(worker: readiness.SandboxState) -> str:
+    if worker.is_ok:
+        return f"users' code runs in {worker.tier} on {worker.host}"
+    return f"users' code waits on {worker.host}: {worker.sentence}"

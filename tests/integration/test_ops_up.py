@@ -167,6 +167,18 @@ def test_status_tells_a_script_that_all_is_ready(running):
     assert told["urls"]["api"] in running.said()
 
 
+def test_status_says_whether_users_code_is_contained(running):
+    def told() -> list[dict[str, object]]:
+        done = tallyard(running.data_dir, "status", "--json")
+        return list(json.loads(done.stdout)["sandbox"])
+
+    assert wait_until(lambda: told() != [], deadline_s=READY_S, every_s=1)
+    (worker,) = told()
+    text = tallyard(running.data_dir, "status").stdout
+    assert str(worker["tier"] if worker["is_ok"] else worker["sentence"]) in text
+    assert f"on {worker['host']}" in text
+
+
 def test_flower_shows_the_workers_to_who_has_its_password(running):
     url = json.loads(tallyard(running.data_dir, "status", "--json").stdout)["urls"]["flower"]
     with pytest.raises(urllib.error.HTTPError, match="401"):

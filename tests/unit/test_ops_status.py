@@ -1,0 +1,36 @@
+"""What `tallyard status` says of the workers that run users' code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ops.data_dir import DataDir
+from ops.readiness import SandboxState, sandbox_workers
+from ops.status import Status, shown
+
+SENTENCE = "sandbox unavailable: there is no bwrap: install bubblewrap; see docs/sandbox.md"
+HOLDS = SandboxState(host="one", tier="bubblewrap", is_ok=True, sentence="")
+REFUSES = SandboxState(host="two", tier=None, is_ok=False, sentence=SENTENCE)
+
+
+@pytest.mark.parametrize(
+    ("worker", "line"),
+    [
+        (HOLDS, "  users' code runs in bubblewrap on one"),
+        (REFUSES, f"  users' code waits on two: {SENTENCE}"),
+    ],
+    ids=["contained", "not contained"],
+)
+def test_a_worker_that_answers_says_whether_it_runs_code(worker, line):
+    found = Status(
+        ready=True, api_url="http://127.0.0.1:1", flower_url=None, api_key_file="key",
+        processes={"sandbox": True}, sandbox=(worker,),
+    )
+    first, *_, answers, last = shown(found, DataDir(Path("data"))).splitlines()
+    assert (first, answers, last) == ("Ready.", "  sandbox   answers", line)
+
+
+def test_an_api_that_is_not_there_tells_of_no_sandbox():
+    assert sandbox_workers("http://127.0.0.1:1") == ()
