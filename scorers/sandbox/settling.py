@@ -114,8 +114,10 @@ def _failure(said: Transcript, limits: Limits) -> Ran:
 
 def _reason(said: Transcript, status: JsonObject, limits: Limits) -> tuple[Ended, str]:
     if status.get("killed") == "memory":
-        return Ended.KILLED, f"it held more than {limits.memory_mb} MB of memory"
+        return Ended.KILLED, f"it held more than {limits.memory_mb} MB of memory (memory_mb)"
     if said.timed_out or status.get("killed"):
+        if said.loaded is None:
+            return Ended.TIMEOUT, f"its code did not load within {limits.loading_s:g} s"
         return Ended.TIMEOUT, f"no result within {limits.time_s:g} s"
     number = status.get("signal")
     if isinstance(number, int):

@@ -48,6 +48,7 @@ def test_code_that_does_not_load_in_time_took_what_loading_is_given():
     said = Transcript(started_s=0.0, timed_out=True, status={"signal": 9})
     (alone,) = settle(said, 1, Limits(time_s=2.0, load_s=7.0))
     assert (alone.ended, alone.run_ms) == (Ended.TIMEOUT, 7000.0)
+    assert alone.detail == "its code did not load within 7 s"
 
 
 def test_a_scorer_that_was_killed_is_told_how_much_memory_it_had():
