@@ -529,13 +529,14 @@ def test_explain_shows_a_pending_attempt_and_when_the_next_is(
     told = stack.wait_until(
         lambda: (
             answer if (answer := answer_of(stack, project, "a"))["status"] == "pending"
-            and answer["outcomes"][0]["next_attempt_at"] else None
+            and answer["outcomes"][0]["error_class"] else None
         ),
         deadline_s=20,
     )
 
     assert "pending, attempt" in told["text"]
     assert told["outcomes"][0]["error_class"] == "judge_unavailable"
+    assert told["outcomes"][0]["next_attempt_at"]
     assert stack.scored(project, "a")["scores"] == {"Factuality": pytest.approx(0.4)}
     (outcome,) = answer_of(stack, project, "a")["outcomes"]
     assert outcome["attempts"] == 3
