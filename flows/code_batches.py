@@ -23,6 +23,7 @@ from scorers.sandbox.model import Program
 from spans.errors import TallyardError, TransientError
 from spans.json import JsonObject
 from spans.outcome import Verdict
+from spans.scoring import ScorerRef
 
 BATCH = 100
 """Records that one child of a sandbox runs: a child costs some 5 ms, a record 0.05."""
@@ -55,6 +56,14 @@ class CodeBatches:
     traces: TraceStore
     scorers: Scorers
     policy: RetryPolicy
+
+    def columns(self, scorer: ScorerRef) -> frozenset[str]:
+        """The columns of a row that the scorer's handler takes."""
+        try:
+            program = self.functions.function(scorer).program
+        except TallyardError:
+            return frozenset()   # `run` says so
+        return frozenset(wanted(program)) - {TRACE} if program is not None else frozenset()
 
     def run(self, batch: Sequence[Claim]) -> list[Done]:
         """Run claims of one scorer, each with an assignment. Never raises a TallyardError:

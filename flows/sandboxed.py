@@ -29,8 +29,18 @@ POLL_S = 0.5
 LISTEN_S = 0.1
 """How often it looks for calls that somebody waits for: 1 ms each time."""
 
+IN_HAND = 8
+"""Batches in hand for each that runs: some are ready to be run, some are being recorded. With
+fewer, what runs them waits for PostgreSQL."""
+
 RECORDERS = 3
 """Transactions that record at once; with fewer, all the others come to wait for them."""
+
+GATHER = 300
+"""Ends that one transaction should record: it costs 4 ms, and 0.2 more for each."""
+
+GATHER_S = 0.05
+"""How long the first of them waits for others."""
 
 CLAIM_BYTES = 32 * 2**20
 """JSON that one claim should hold, of spans that may have 6 MiB each."""
@@ -48,10 +58,12 @@ CONTENDED_S = 0.05
 @dataclass(slots=True)
 class _Hand:
     """What one drain has in hand: batches that run, ends that wait to be recorded, and those
-    that are just being recorded. `most` is how many to claim at once."""
+    that are just being recorded. `most` is how many to claim at once, `ended_at` since when
+    (by time.monotonic) the first of `ended` waits."""
 
     running: dict[Future[list[Done]], list[Claim]] = field(default_factory=dict)
     ended: list[Done] = field(default_factory=list)
+    ended_at: float = 0.0
     recording: dict[Future[None], int] = field(default_factory=dict)   # to how many they are
     most: int = FIRST_CLAIM
 
@@ -59,6 +71,12 @@ class _Hand:
         """What will end by itself."""
         yield from self.running
         yield from self.recording
+
+    def is_gathered(self) -> bool:
+        """Whether to record what has ended, or to wait for more to come with it."""
+        waits_s = time.monotonic() - self.ended_at
+        is_enough = len(self.ended) >= GATHER or not self.running or waits_s > GATHER_S
+        return bool(self.ended) and is_enough
 
     def fit(self, claims: Sequence[Claim]) -> None:
         """Claim more next time, or fewer, by how large these were."""
@@ -118,9 +136,9 @@ class Sandboxing:
             if now - listened > LISTEN_S:
                 listened = now
                 self.meanwhile()
-            # Four times as much again as runs: to be recorded, and ready to be run.
-            room = BATCH * 5 * self.batches_max - len(hand)
-            may_claim = now - begin < stop_after_s and room >= BATCH * self.batches_max
+            most = BATCH * IN_HAND * self.batches_max
+            room = most - len(hand)
+            may_claim = now - begin < stop_after_s and room >= most // 4
             if may_claim and (not is_empty or now - looked > POLL_S):
                 claims = self._claim(min(room, hand.most))
                 hand.fit(claims)
@@ -141,7 +159,7 @@ class Sandboxing:
 
     def _claim(self, most: int) -> list[Claim]:
         try:
-            claims = self.store.claim(SANDBOX, most)
+            claims = self.store.claim(SANDBOX, most, self.batches.columns)
             self.store.supersede([claim for claim in claims if claim.assignment is None])
         except TransientError as error:
             logger.warning("sandbox: %s; nothing new is begun meanwhile", error)
@@ -154,13 +172,15 @@ class Sandboxing:
 
     def _go_on(self, hand: _Hand, recorder: Executor) -> None:
         """Wait for a batch or a record, at most POLL_S; record what has ended meanwhile."""
-        wait(hand.under_way(), timeout=POLL_S, return_when=FIRST_COMPLETED)
+        patience_s = GATHER_S if hand.ended else POLL_S
+        wait(hand.under_way(), timeout=patience_s, return_when=FIRST_COMPLETED)
         for batch in [one for one in hand.running if one.done()]:
+            hand.ended_at = hand.ended_at if hand.ended else time.monotonic()
             hand.ended += _ended(hand.running.pop(batch), batch)
         for record in [one for one in hand.recording if one.done()]:
             del hand.recording[record]
             record.result()
-        if hand.ended and len(hand.recording) < RECORDERS:
+        if hand.is_gathered() and len(hand.recording) < RECORDERS:
             hand.recording[recorder.submit(self._record, hand.ended)] = len(hand.ended)
             hand.ended = []
         if time.monotonic() - self.renewed_at > self.renew_s:

@@ -20,6 +20,7 @@ from flows.work import HEAVY, JUDGE, Assignment, Claim, Execution, Retry
 from scorers.function import FUNCTION
 from spans.errors import TallyardError
 from spans.outcome import Verdict
+from spans.scoring import ScorerRef
 
 HEAVY_BATCH = 16
 """Claims of the heavy worker at once: each may take seconds."""
@@ -47,11 +48,20 @@ def batch_size(full: int, deaths: int) -> int:
     return max(1, round(share))
 
 
+ColumnsOf = Callable[[ScorerRef], frozenset[str]]
+"""The columns of a row that a scorer reads."""
+
+
 class ScoreStore(Protocol):
     """What scoring needs of stored data."""
 
-    def claim(self, queue: str, limit: int) -> list[Claim]:
-        """Due assignments of the queue that nobody holds, now held by this process."""
+    def claim(
+        self, queue: str, limit: int, columns: ColumnsOf | None = None
+    ) -> list[Claim]:
+        """Due assignments of the queue that nobody holds, now held by this process.
+
+        Of their rows what `columns` names for the scorer, else all that any scorer may take.
+        """
         ...
 
     def record(self, executions: Sequence[tuple[Claim, Execution]]) -> None:

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from psycopg import DataError
 
-from flows.score import DEATHS_MAX, batch_size
+from flows.score import DEATHS_MAX, ColumnsOf, batch_size
 from flows.work import HEAVY, Asked, Assignment, Claim, Execution, Retry
 from spans.clock import Clock
 from spans.ids import ObjectId, ProjectId, Xact
@@ -75,7 +75,9 @@ class Ledger:
         self._lease_s = lease_s
         self._heavy_lease_s = lease_s + heavy_timeout_s
 
-    def claim(self, queue: str, limit: int) -> list[Claim]:
+    def claim(
+        self, queue: str, limit: int, columns: ColumnsOf | None = None
+    ) -> list[Claim]:
         """See ScoreStore. The attempt is committed before anything else is done."""
         with self._database.cursor() as cursor:
             cursor.execute(
@@ -92,13 +94,18 @@ class Ledger:
         claims: list[Claim] = []
         for where, group in groupby(leads, key=_where):
             with self._database.cursor() as cursor:
-                claims += self._with_subjects(cursor, where, list(group))
+                claims += self._with_subjects(cursor, where, list(group), columns)
         return claims
 
     def _with_subjects(
-        self, cursor: Cursor, where: ObjectRef, leads: list[tuple[Any, ...]]
+        self, cursor: Cursor, where: ObjectRef, leads: list[tuple[Any, ...]],
+        columns: ColumnsOf | None,
     ) -> list[Claim]:
-        subjects = read_subjects(cursor, where, [row[4] for row in leads], COLUMNS)
+        read = COLUMNS
+        if columns is not None:
+            scorers = {ScorerRef(kind=row[9], name=row[10], version=row[11]) for row in leads}
+            read = frozenset().union(*map(columns, scorers))
+        subjects = read_subjects(cursor, where, [row[4] for row in leads], read)
         claims: list[Claim] = []
         poisoned: list[Claim] = []
         for row in leads:
