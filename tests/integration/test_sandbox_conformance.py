@@ -16,6 +16,7 @@ import time
 from itertools import product
 
 import pytest
+from pieces import missing
 from sandbox_user import NOBODY, OthersSandboxes, OwnSandboxes, common_python, place_of
 
 from scorers.sandbox.inside import landlock
@@ -40,12 +41,12 @@ def sandboxes(request):
     """Sandboxes of one tier and user."""
     tier, user = request.param
     if tier is Tier.LANDLOCK and landlock.abi() < landlock.ABI_MIN:
-        pytest.skip(f"this kernel has Landlock {landlock.abi()}")
+        missing(f"this kernel has Landlock {landlock.abi()}")
     try:
         common_python()
         made = OthersSandboxes(tier, NOBODY) if user == "nobody" else None
     except LookupError as error:
-        pytest.skip(str(error))
+        missing(str(error))
     made = made or OwnSandboxes(place_of(tier), kept=4, idle_s=60)
     yield made
     made.close()

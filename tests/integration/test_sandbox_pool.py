@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pieces import missing
 from sandbox_user import place_of
 
 from ops.children import wait_until
@@ -359,7 +360,7 @@ def test_a_place_without_bubblewrap_says_so_and_ends_no_worker():
 @pytest.mark.parametrize("has_cgroup", [True, False], ids=["control group", "watch"])
 def test_memory_is_limited_with_and_without_a_control_group(has_cgroup):
     if has_cgroup and find_home() is None:
-        pytest.skip("no control group can be made here")
+        missing("no control group can be made here")
     sandboxes = Sandboxes(find_place(), kept=1, idle_s=0.0)
     if not has_cgroup:
         sandboxes._cgroups = Cgroups(None)
@@ -387,7 +388,7 @@ def handler():
 def test_control_groups_are_removed_with_the_pool():
     home = find_home()
     if home is None:
-        pytest.skip("no control group can be made here")
+        missing("no control group can be made here")
     sandboxes = Sandboxes(find_place(), kept=1, idle_s=0.0)
     sandboxes.run(owner(1), ECHO, [{"output": 1}])
     mine = f"tallyard-{os.getpid()}-*"
