@@ -67,32 +67,32 @@ lock: environment-dev ## Compile the locks anew from pyproject.toml (keeps what 
 
 .PHONY: environment
 environment: scorers
-	@$(PYTHON) ops/environment.py --venv $(VENV) --lock requirements.txt --project .
+	@$(PYTHON) ops/setup/environment.py --venv $(VENV) --lock requirements.txt --project .
 
 .PHONY: environment-dev
 environment-dev: scorers
-	@$(PYTHON) ops/environment.py --venv $(VENV) --lock requirements.txt \
+	@$(PYTHON) ops/setup/environment.py --venv $(VENV) --lock requirements.txt \
 		--lock requirements-dev.txt --project .
 
 # What users' own scorers import: apart, for only this is bound into their sandbox.
 .PHONY: scorers
 scorers: python
-	@$(PYTHON) ops/environment.py --venv $(VENV)-scorers --lock requirements-scorers.txt
+	@$(PYTHON) ops/setup/environment.py --venv $(VENV)-scorers --lock requirements-scorers.txt
 
 .PHONY: system
 system: python
-	@$(PYTHON) ops/system.py
+	@$(PYTHON) ops/setup/system.py
 
 .PHONY: system-required
 system-required: python
-	@$(PYTHON) ops/system.py --required
+	@$(PYTHON) ops/setup/system.py --required
 
 # The real clients, each in an environment of its own: their dependencies contradict each other.
 .PHONY: clients
 clients: python $(JS_CLIENT)/node_modules/.package-lock.json
-	@for each in $(CLIENTS); do $(PYTHON) ops/environment.py --venv .cache/clients/$$each \
+	@for each in $(CLIENTS); do $(PYTHON) ops/setup/environment.py --venv .cache/clients/$$each \
 		--lock tests/clients/$$each.txt; done
-	@$(PYTHON) ops/environment.py --venv .cache/clients/$(PUSHER) \
+	@$(PYTHON) ops/setup/environment.py --venv .cache/clients/$(PUSHER) \
 		--lock tests/clients/$(PUSHER).txt --wheels wheels
 
 $(JS_CLIENT)/node_modules/.package-lock.json: $(wildcard tests/clients/push-js/*.json)

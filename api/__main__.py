@@ -8,7 +8,7 @@ import uvicorn
 
 from api.asgi import make_app
 from spans.errors import SetupError
-from wiring.collecting import set_up_collecting
+from wiring.gc_tuning import set_up_collecting
 from wiring.logs import set_up_logging
 from wiring.services import open_services
 from wiring.settings import read_settings

@@ -15,9 +15,29 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import btql, functions, invoke, logs, meta, projects, questions, rules, shadows
+from api import (
+    access as projects,
+)
+from api import (
+    functions,
+    logs,
+    rules,
+    shadows,
+)
+from api import (
+    health as meta,
+)
+from api import (
+    invocations as invoke,
+)
+from api import (
+    outcomes as questions,
+)
+from api import (
+    query as btql,
+)
 from api.endpoint import Context
-from api.group import GroupWriter
+from flows.logs.group_commit import GroupCommit
 from wiring.services import Services
 
 logger = logging.getLogger(__name__)
@@ -59,7 +79,7 @@ def make_app(open_services: Callable[[], Services]) -> Starlette:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         services = open_services()
-        writer = GroupWriter(services.spans, after=lambda: services.bell.ring("match"))
+        writer = GroupCommit(services.spans, after=lambda: services.bell.ring("match"))
         app.state.context = Context(services=services, writer=writer)
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         yield

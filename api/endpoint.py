@@ -15,9 +15,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from api.body import TooLarge, TooSlow, UnknownEncoding, parse_object, read_body
-from api.group import GroupWriter
-from flows.keys import KeyRole, Principal, Unauthorized, authenticate
-from flows.projects import ListPage
+from flows.access.keys import KeyRole, Principal, Unauthorized, authenticate
+from flows.access.projects import ListPage
+from flows.logs.group_commit import GroupCommit
 from spans.errors import (
     BadInput,
     Forbidden,
@@ -59,7 +59,7 @@ class Context:
     """What the endpoints of one API process share."""
 
     services: Services
-    writer: GroupWriter
+    writer: GroupCommit
     principals: dict[str, tuple[float, Principal]] = field(default_factory=dict)
     projects: dict[tuple[str, ProjectId], float] = field(default_factory=dict)
 

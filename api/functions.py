@@ -28,13 +28,15 @@ from api.endpoint import (
     path_uuid,
     query_project,
 )
-from api.meta import own_url
-from flows import bundles
-from flows.bundles import Place
-from flows.function_body import FunctionBody, patched, read_function
-from flows.functions import (
+from api.health import own_url
+from flows.access.keys import KeyRole, Principal
+from flows.access.projects import get as get_project
+from flows.functions import uploads
+from flows.functions.functions import Check, get, program_of, write_of
+from flows.functions.uploads import Place
+from scorers.functions.body import FunctionBody, patched, read_function
+from scorers.functions.function import (
     FUNCTIONS_MAX,
-    Check,
     Definition,
     Function,
     FunctionFilter,
@@ -42,19 +44,14 @@ from flows.functions import (
     IfExists,
     Shadow,
     Written,
-    get,
-    program_of,
+    function_json,
+    prompt_json,
     read_definition,
     read_project_id,
     read_rate,
     read_rollout,
     read_version,
-    shown,
-    shown_as_prompt,
-    write_of,
 )
-from flows.keys import KeyRole, Principal
-from flows.projects import get as get_project
 from spans.errors import (
     BadInput,
     Contended,
@@ -88,8 +85,8 @@ class Form:
         return {**body, "function_data": {"type": "prompt"}}
 
 
-FUNCTION = Form(only_prompts=False, show=shown)
-PROMPT = Form(only_prompts=True, show=shown_as_prompt)
+FUNCTION = Form(only_prompts=False, show=function_json)
+PROMPT = Form(only_prompts=True, show=prompt_json)
 
 
 async def create(
@@ -203,7 +200,7 @@ async def versions(request: Request, context: Context, principal: Principal) -> 
     function = await _function(FUNCTION, request, context, principal)
     functions = context.services.functions
     found = await in_thread(lambda: functions.versions(function))
-    return Json200({"objects": [shown(version) for version in found]})
+    return Json200({"objects": [function_json(version) for version in found]})
 
 
 async def change(
@@ -248,14 +245,15 @@ async def start_shadow(request: Request, context: Context, principal: Principal)
         version=read_version(body.get("version")), rate=read_rate(body.get("rate"), "rate")
     )
     functions = context.services.functions
-    return Json200(shown(await in_thread(lambda: functions.set_shadow(function, shadow))))
+    changed = await in_thread(lambda: functions.set_shadow(function, shadow))
+    return Json200(function_json(changed))
 
 
 async def end_shadow(request: Request, context: Context, principal: Principal) -> Response:
     """Run the version in force alone."""
     function = await _function(FUNCTION, request, context, principal)
     functions = context.services.functions
-    return Json200(shown(await in_thread(lambda: functions.set_shadow(function, None))))
+    return Json200(function_json(await in_thread(lambda: functions.set_shadow(function, None))))
 
 
 async def promote(request: Request, context: Context, principal: Principal) -> Response:
@@ -263,7 +261,7 @@ async def promote(request: Request, context: Context, principal: Principal) -> R
     function = await _function(FUNCTION, request, context, principal)
     version = read_version((await json_body(request, context)).get("version"))
     functions = context.services.functions
-    return Json200(shown(await in_thread(lambda: functions.promote(function, version))))
+    return Json200(function_json(await in_thread(lambda: functions.promote(function, version))))
 
 
 async def make_upload(request: Request, context: Context, principal: Principal) -> Response:
@@ -271,7 +269,7 @@ async def make_upload(request: Request, context: Context, principal: Principal) 
     body = await json_body(request, context)
     store = context.services.bundles
     place = await in_thread(
-        lambda: bundles.make_place(
+        lambda: uploads.make_place(
             store, principal, body, new_id=uuid.uuid4(), random_text=secrets.token_urlsafe
         )
     )
@@ -289,10 +287,10 @@ async def upload(request: Request) -> Response:
             id=path_uuid(request, "bundle_id", "upload"),
             secret=request.path_params["secret"],
         )
-        await in_thread(lambda: bundles.check_secret(store, place.id, place.secret))
-        encoding = bundles.read_encoding(request.headers.get("content-encoding", ""))
+        await in_thread(lambda: uploads.check_secret(store, place.id, place.secret))
+        encoding = uploads.read_encoding(request.headers.get("content-encoding", ""))
         content = await read_sent(request, most, timeout_s=UPLOAD_TIMEOUT_S)
-        await in_thread(lambda: bundles.fill(store, place, content, encoding))
+        await in_thread(lambda: uploads.fill(store, place, content, encoding))
     except TallyardError as error:
         return error_response(error)
     return Json200({"bundleId": str(place.id)})

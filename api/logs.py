@@ -14,11 +14,11 @@ from starlette.routing import Route
 
 from api.body import TooLarge, parse_leniently, parse_object, read_body
 from api.endpoint import Context, Json200, endpoint, in_thread, json_body, path_uuid, query_int
-from flows.feedback import read_feedback
-from flows.ingest import IngestRequest, RejectedRow
-from flows.keys import KeyRole, Principal
-from flows.projects import get
-from flows.reading import FetchRequest
+from flows.access.keys import KeyRole, Principal
+from flows.access.projects import get
+from flows.logs.feedback import read_feedback
+from flows.logs.fetch import FetchRequest
+from flows.logs.ingest import IngestRequest, RejectedRow
 from spans.errors import BadInput, NotFound, UserError
 from spans.event import BodyText, Limits, read_event
 from spans.ids import ObjectId, ProjectId

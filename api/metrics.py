@@ -14,10 +14,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from store.backlog import read_backlog
-from store.counters import Sample, samples
-from store.delays import BUCKET_LABELS
-from store.sandbox_workers import SandboxWorker
+from store.postgres.counters import Sample, samples
+from store.scoring.execution_metrics import BUCKET_LABELS
+from store.scoring.queue_depth import read_backlog
+from store.scoring.sandbox_workers import SandboxWorker
 from wiring.services import Services
 
 COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {

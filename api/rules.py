@@ -18,10 +18,11 @@ from api.endpoint import (
     path_uuid,
     query_project,
 )
-from flows.keys import KeyRole, Principal
-from flows.projects import get
-from flows.rules import ProjectScore, check_functions, patched, read_rule
-from flows.score_recent import RECENT_MAX, score_recent
+from flows.access.keys import KeyRole, Principal
+from flows.access.projects import get
+from flows.rules.rules import check_functions
+from flows.rules.score_recent import RECENT_MAX, score_recent
+from rules.wire import ProjectScore, patched, read_rule
 from spans.errors import BadInput, NotFound
 from spans.ids import ObjectId, ProjectId, RuleId
 from spans.json import JsonObject

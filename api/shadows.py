@@ -7,10 +7,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api.endpoint import Context, Json200, endpoint, in_thread, path_uuid, query_int
-from api.meta import own_url
-from flows.functions import get
-from flows.keys import KeyRole, Principal
-from flows.shadows import PAIRS_DEFAULT, PAIRS_MAX, compare_shadow, shown_shadow
+from api.health import own_url
+from flows.access.keys import KeyRole, Principal
+from flows.functions.functions import get
+from flows.functions.shadows import PAIRS_DEFAULT, PAIRS_MAX, compare_shadow, shown_shadow
 from spans.ids import FunctionId
 
 

@@ -20,8 +20,8 @@ from benchmarks.processes import cpu_s_by_name
 from benchmarks.rows import rows
 from benchmarks.stack import foreign_environment, libpq_url
 from benchmarks.waiting import wait_for_outcomes
-from ops.children import Child, start, wait_until
-from ops.valkey import start_valkey
+from ops.servers.children import Child, start, wait_until
+from ops.servers.valkey import start_valkey
 from store.migrate import upgrade_at
 
 DATABASE = "naive"

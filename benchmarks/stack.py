@@ -16,9 +16,9 @@ import psycopg
 
 from benchmarks.processes import cpu_s_by_name
 from benchmarks.rows import FILTER
-from ops.children import Child, start, wait_until
 from ops.data_dir import DataDir, RunState
-from ops.example import Api
+from ops.servers.children import Child, start, wait_until
+from ops.setup.example import Api
 from spans.json import JsonObject
 
 READY_S = 120.0

@@ -1,7 +1,8 @@
 """Values in memory: equality, order and text of what a filter computes.
 
 A value is JSON or an aware UTC datetime. Equal means the same JSON type and the same value;
-numbers are equal when their decimal notations are. `store.btql_sql` follows the same rules.
+numbers are equal when their decimal notations are. `store.btql.compiler` follows the same
+rules.
 """
 
 from __future__ import annotations

@@ -11,20 +11,20 @@ import click
 
 from spans.errors import TallyardError
 
-# The command, where it is, and its line in `tallyard --help`.
+# The command, where it is below `ops.commands`, and its line in `tallyard --help`.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "up": ("ops.up:up", "Start everything, and keep it running until Ctrl-C."),
-    "status": ("ops.status:status", "Show where everything is and whether it is ready."),
-    "explain": ("ops.explain:explain_command", "Tell why a span has the scores it has."),
-    "tail": ("ops.tail:tail", "Show scores as they arrive."),
-    "rules": ("ops.rules:rules", "Rules as code, and a rule run on rows that are there."),
+    "up": ("up:up", "Start everything, and keep it running until Ctrl-C."),
+    "status": ("status:status", "Show where everything is and whether it is ready."),
+    "explain": ("explain:explain_command", "Tell why a span has the scores it has."),
+    "tail": ("tail:tail", "Show scores as they arrive."),
+    "rules": ("rules:rules", "Rules as code, and a rule run on rows that are there."),
     "scorers": (
-        "ops.scorers:scorers", "Scorers of your own: pushed, tried on stored rows, compared.",
+        "scorers:scorers", "Scorers of your own: pushed, tried on stored rows, compared.",
     ),
-    "outcomes": ("ops.outcomes:outcomes", "What errored, and running it again."),
-    "keys": ("ops.keys:keys", "Make, list and revoke API keys."),
-    "migrate": ("ops.migrate:migrate", "Bring the database to the newest schema."),
-    "clean": ("ops.clean:clean", "Stop what runs and forget all its data."),
+    "outcomes": ("outcomes:outcomes", "What errored, and running it again."),
+    "keys": ("keys:keys", "Make, list and revoke API keys."),
+    "migrate": ("migrate:migrate", "Bring the database to the newest schema."),
+    "clean": ("clean:clean", "Stop what runs and forget all its data."),
 }
 
 
@@ -40,7 +40,7 @@ class Subjects(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _, name = COMMANDS[cmd_name][0].partition(":")
-        command: click.Command = getattr(import_module(module), name)
+        command: click.Command = getattr(import_module(f"ops.commands.{module}"), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from btql.closure import compile_filter
@@ -12,12 +12,8 @@ from btql.paths import columns_read
 from rules.model import Rule, Scope
 from rules.sampling import is_sampled
 from spans.clock import Clock
-from spans.json import Json
-from spans.row import is_made_by_scorer
+from spans.row import RowView, is_made_by_scorer
 from spans.scoring import Reason
-
-RowView = Mapping[str, Json]
-"""A row as the API shows it: what filters read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ class ScoringFields:
     """The fields of a span that a scorer may ask for. None: missing, or JSON null.
 
     `trace` is read only for scorers that want it: {spans, thread, configuration}, see
-    `flows.trace`.
+    `scorers.running.trace`.
     """
 
     input: Json = None

@@ -16,6 +16,9 @@ CONTENT_FIELDS = ("input", "output", "expected", "error")
 IDENTITY_FIELDS = ("created", "span_id", "root_span_id", "span_parents")
 """Set by a row's base; merges do not change them."""
 
+RowView = Mapping[str, Json]
+"""A row as the API shows it: what filters read."""
+
 
 class ObjectType(StrEnum):
     """What a row belongs to."""

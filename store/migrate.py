@@ -8,7 +8,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine, NullPool, create_engine, text
 
-from store.database import mapped_errors
+from store.postgres.database import mapped_errors
 
 # Two starting processes must not migrate at once: the second waits, and finds nothing to do.
 MIGRATION_LOCK = 7_414_001

@@ -17,9 +17,9 @@ from fakes.judge import FakeJudge
 from sqlalchemy import NullPool, create_engine, make_url
 from stack import Stack
 
-from ops.children import wait_until
-from ops.postgres import start_postgres
-from ops.valkey import start_valkey
+from ops.servers.children import wait_until
+from ops.servers.postgres import start_postgres
+from ops.servers.valkey import start_valkey
 from store.migrate import upgrade
 
 ROOT = Path(__file__).parents[1]

@@ -7,7 +7,7 @@
         stack.wait_until(lambda: stack.rows(project)[0]["scores"], deadline_s=10)
         stack.kill("match", signal.SIGKILL)
 
-The processes are those of `ops.processes`; the kernel ends them with the test process.
+The processes are those of `ops.servers.processes`; the kernel ends them with the test process.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from typing import Any, TypeVar
 import httpx
 import psutil
 
-from flows.keys import KeyRole, create_key
-from flows.projects import ListPage
-from ops import readiness
-from ops.children import Child, start, wait_until
-from ops.processes import Process, processes
+from flows.access.keys import KeyRole, create_key
+from flows.access.projects import ListPage
+from ops.servers import readiness
+from ops.servers.children import Child, start, wait_until
+from ops.servers.processes import Process, processes
 from spans.clock import system_clock
 from spans.ids import OrgId, ProjectId
-from store.database import Database
-from store.keys import Keys
-from store.projects import Projects
+from store.access.keys import Keys
+from store.access.projects import Projects
+from store.postgres.database import Database
 from wiring.settings import read_settings
 
 ROOT = Path(__file__).parent.parent

@@ -10,48 +10,48 @@ from dataclasses import dataclass
 from celery import Celery
 from pydantic import SecretStr
 
-from flows.answering import Answering, Builder, Runner
-from flows.calling import Calls
-from flows.code_batches import CodeBatches
-from flows.code_scorers import CodeBuilder, CodeScorers
-from flows.function_source import KeptFunctions
-from flows.judged import JudgedScorers
-from flows.judging import Judging
-from flows.match import Matcher
-from flows.runners import InProcess, Judged
-from flows.sandboxed import Sandboxing
-from flows.score import RetryPolicy
-from flows.work import HEAVY, JUDGE, SANDBOX
-from scorers.judge import Judge
-from scorers.sandbox.broker import Broker
+from flows.invocations.client import Calls
+from flows.invocations.runners import InProcess, Judged
+from flows.invocations.server import Answering, Builder, Runner
+from flows.scoring.code_batches import CodeBatches
+from flows.scoring.judge_executor import Judging
+from flows.scoring.match import Matcher
+from flows.scoring.sandbox_executor import Sandboxing
+from flows.scoring.score import RetryPolicy
+from scorers.functions.source import KeptFunctions
+from scorers.judge.client import Judge
+from scorers.running.code import CodeBuilder, CodeScorers
+from scorers.running.judged import JudgedScorers
+from scorers.sandbox.lending.broker import Broker
 from scorers.sandbox.model import Limits
 from scorers.sandbox.place import Place, Tier, find_place, unavailable
 from scorers.sandbox.pool import Sandboxes
 from spans.clock import Clock, system_clock
 from spans.errors import SetupError
-from store.answers import Answers
-from store.bundles import Bundles
-from store.database import Database
-from store.explain import ExplainRecords
-from store.following import Following
-from store.functions import Functions
-from store.ingest import SpanWriter
-from store.invocations import Invocations
-from store.judge_answers import JudgeAnswers
-from store.keys import Keys
-from store.leases import Leases
-from store.ledger import Ledger
-from store.matching import MatchRecords
-from store.outcomes import Outcomes
-from store.projects import Projects
-from store.reading import SpanReader
-from store.recent import RecentRows
-from store.rules import Rules
-from store.sandbox_workers import SandboxWorkers
-from store.shadows import Shadows
-from store.token_budget import TokenBudgets
-from store.traces import Traces
-from store.upkeep import Retention, Upkeep
+from spans.queues import HEAVY, JUDGE, SANDBOX
+from store.access.keys import Keys
+from store.access.projects import Projects
+from store.functions.bundles import Bundles
+from store.functions.functions import Functions
+from store.functions.shadows import Shadows
+from store.invocations.answers import Answers
+from store.invocations.invocations import Invocations
+from store.logs.change_feed import Following
+from store.logs.fetch import SpanReader
+from store.logs.ingest import SpanWriter
+from store.logs.traces import Traces
+from store.outcomes.explain import ExplainRecords
+from store.outcomes.outcomes import Outcomes
+from store.postgres.database import Database
+from store.postgres.leases import Leases
+from store.retention import Retention, Upkeep
+from store.rules.recent_rows import RecentRows
+from store.rules.rules import Rules
+from store.scoring.judge_cache import JudgeAnswers
+from store.scoring.ledger import Ledger
+from store.scoring.match_records import MatchRecords
+from store.scoring.sandbox_workers import SandboxWorkers
+from store.scoring.token_budget import TokenBudgets
 from wiring.bell import Bell
 from wiring.celery import make_celery
 from wiring.settings import Settings

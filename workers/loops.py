@@ -12,12 +12,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol, Self
 
-from flows.function_source import KeptFunctions
-from flows.match import ROWS_PER_CLAIM
-from flows.sandboxed import Sandboxing
-from flows.score import score_heavy
-from flows.work import HEAVY, JUDGE, MATCH, SANDBOX, UPKEEP
+from flows.scoring.match import ROWS_PER_CLAIM
+from flows.scoring.sandbox_executor import Sandboxing
+from flows.scoring.score import score_heavy
+from scorers.functions.source import KeptFunctions
 from spans.errors import Contended, StoreUnavailable, TransientError
+from spans.queues import HEAVY, JUDGE, MATCH, SANDBOX, UPKEEP
 from wiring.services import Services
 
 logger = logging.getLogger(__name__)

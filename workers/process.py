@@ -11,7 +11,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from flows.judging import Judging
+from flows.scoring.judge_executor import Judging
 from wiring.services import Services, open_services
 from wiring.settings import read_settings
 from workers.loops import (
@@ -23,7 +23,7 @@ from workers.loops import (
 )
 
 if TYPE_CHECKING:
-    from workers.jails import Jails
+    from workers.sandboxes import Jails
 
 
 @dataclass(slots=True)
@@ -69,7 +69,7 @@ def prove_sandbox() -> Jails:
     with PROCESS.lock:
         if PROCESS.jails is None:
             # 5 MB that the other workers do without.
-            from workers.jails import Jails  # noqa: PLC0415
+            from workers.sandboxes import Jails  # noqa: PLC0415
 
             PROCESS.jails = Jails(services)
         return PROCESS.jails

@@ -19,7 +19,7 @@ from celery.signals import (
     worker_shutting_down,
 )
 
-from wiring.collecting import set_up_collecting
+from wiring.gc_tuning import set_up_collecting
 from wiring.logs import set_up_logging
 from wiring.settings import read_settings
 

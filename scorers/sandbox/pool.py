@@ -19,7 +19,7 @@ from scorers.sandbox.jail import Jail
 from scorers.sandbox.model import Ended, Isolation, Limits, Program, Ran, Runtime
 from scorers.sandbox.place import Bind, Place
 from scorers.sandbox.request import batches, encoded, request
-from scorers.sandbox.settling import failed_to_load, settle
+from scorers.sandbox.settle import failed_to_load, settle
 from spans.errors import SandboxUnavailable
 from spans.json import JsonObject
 

@@ -26,7 +26,7 @@ ROOMS = (
 )
 
 NO_FENCE = (
-    "store/ledger.py",
+    "store/scoring/ledger.py",
     "where outcome.id = held.id and outcome.fence = held.fence and state = 'pending'",
     "where outcome.id = held.id",
 )
@@ -38,7 +38,7 @@ NO_UNIQUE_KEY = (
     "        return OutcomeId(uuid.uuid4())\n",
 )
 EARLY_ACK = (
-    "api/group.py",
+    "flows/logs/group_commit.py",
     "        return await answer\n",
     "        return IngestAnswer(\n"
     "            row_ids=tuple(write.key.id for write in request.writes), xact=1)\n",

@@ -14,8 +14,8 @@ from load import Load, span
 from sqlalchemy import NullPool, create_engine
 from stack import Stack
 
-from ops.children import Child, wait_until
-from ops.postgres import start_postgres
+from ops.servers.children import Child, wait_until
+from ops.servers.postgres import start_postgres
 from store.migrate import upgrade
 
 FAST = {"fsync": "off", "full_page_writes": "off", "autovacuum": "off"}

@@ -14,8 +14,8 @@ from fakes.judge import FakeJudge
 from load import span
 from stack import Stack
 
-from ops.children import Child
-from ops.valkey import start_valkey
+from ops.servers.children import Child
+from ops.servers.valkey import start_valkey
 
 AGAIN_S = 60.0
 

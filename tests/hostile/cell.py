@@ -17,7 +17,7 @@ from hostile.canaries import READABLE_FOLDER, Canaries
 from hostile.cases import TIME_S
 from hostile.worker import ROOT, Worker
 
-from ops.children import wait_until
+from ops.servers.children import wait_until
 from scorers.sandbox.model import Isolation, Runtime
 from scorers.sandbox.place import Tier
 

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
-from scorers.sandbox import building
+from scorers.sandbox import build
 from scorers.sandbox.model import Ended, Isolation, Limits, Program, Ran, Runtime
 from scorers.sandbox.place import Tier, find_place
 from scorers.sandbox.pool import Owner, Sandboxes
@@ -50,9 +50,9 @@ class Driver:
             case "run":
                 return self._run(request)
             case "check":
-                return asdict(building.check_python(self._sandboxes, request["code"]))
+                return asdict(build.check_python(self._sandboxes, request["code"]))
             case "transpile":
-                return asdict(building.transpile(self._sandboxes, request["code"]))
+                return asdict(build.transpile(self._sandboxes, request["code"]))
             case "prove":
                 return asdict(prove(self._place))
             case "memory":

@@ -19,7 +19,7 @@ from hostile.cases import HERE, INVALID_SOURCE, JAVASCRIPT, PYTHON, Case, source
 from hostile.cell import MEMORY_MB, Cell, Owned
 from hostile.worker import ROOT
 
-from ops.children import wait_until
+from ops.servers.children import wait_until
 from scorers.sandbox.model import Runtime
 
 # An attack that ends by its own mistake, or for want of a module, has shown nothing.

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from hostile.cell import Cell, living
 
-from ops.children import wait_until
+from ops.servers.children import wait_until
 from scorers.sandbox.model import Runtime
 from scorers.sandbox.place import Tier
 

@@ -10,7 +10,7 @@ from hostile.canaries import new_secret
 from hostile.cases import HERE
 from hostile.cell import Cell
 
-from ops.children import wait_until
+from ops.servers.children import wait_until
 from scorers.sandbox.model import Isolation, Runtime
 
 ROUNDS = 3

@@ -13,8 +13,8 @@ import httpx
 import pytest
 from stack import Stack
 
-from ops.children import wait_until
-from store.database import Database
+from ops.servers.children import wait_until
+from store.postgres.database import Database
 
 DONE: dict[str, Any] = {"metrics": {"start": 1.0, "end": 2.0}}
 PYTHON = {"runtime": "python", "version": "3.11"}

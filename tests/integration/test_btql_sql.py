@@ -14,8 +14,8 @@ from stored_rows import insert_rows
 
 from btql.errors import BtqlError
 from btql.parse import parse_filter
-from store.btql_sql import filter_clause
-from store.tables import span
+from store.btql.compiler import filter_clause
+from store.postgres.tables import span
 
 CONFORMANCE = orjson.loads(
     (Path(__file__).parents[1] / "data" / "btql_conformance.json").read_bytes()

@@ -16,16 +16,16 @@ from typing import Any
 
 import pytest
 
-from flows.code_scorers import CodeBuilder
-from flows.function_body import Bundled
-from scorers.sandbox.building import check_python, transpile, unpack
+from scorers.functions.body import Bundled
+from scorers.running.code import CodeBuilder
+from scorers.sandbox.build import check_python, transpile, unpack
 from scorers.sandbox.model import Checked, Ended, Program, Ran, Runtime
 from scorers.sandbox.place import find_place
 from scorers.sandbox.pool import Owner, Sandboxes
 from spans.ids import OrgId
-from store.bundles import Bundles
-from store.database import Database
-from store.projects import Projects
+from store.access.projects import Projects
+from store.functions.bundles import Bundles
+from store.postgres.database import Database
 
 OWN_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 ALL_BUT_TRACE = ("input", "output", "expected", "metadata", "tags", "id")

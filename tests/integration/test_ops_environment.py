@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ops.environment import STAMP
+from ops.setup.environment import STAMP
 
-PROGRAM = Path(__file__).parents[2] / "ops" / "environment.py"
+PROGRAM = Path(__file__).parents[2] / "ops" / "setup" / "environment.py"
 
 
 def set_up(folder: Path) -> subprocess.CompletedProcess[str]:

@@ -17,9 +17,9 @@ import pytest
 import redis
 from sqlalchemy import create_engine, make_url, text
 
-from ops.children import wait_until
-from ops.postgres import MAJOR_VERSION, WHEEL, start_postgres
-from ops.valkey import start_valkey
+from ops.servers.children import wait_until
+from ops.servers.postgres import MAJOR_VERSION, WHEEL, start_postgres
+from ops.servers.valkey import start_valkey
 from spans.errors import SetupError
 
 ROOT = Path(__file__).parents[2]
@@ -156,7 +156,7 @@ def test_postgres_starts_from_a_checkout_below_a_folder_that_others_may_not_ente
     shutil.copytree(wheel.with_name(libraries), folder / libraries, symlinks=True)
     (folder / WHEEL / "__init__.py").touch()
     code = (
-        "import sys; from pathlib import Path; from ops.postgres import start_postgres;"
+        "import sys; from pathlib import Path; from ops.servers.postgres import start_postgres;"
         "child, url = start_postgres(Path(sys.argv[1]) / 'pg', log=Path(sys.argv[1]) / 'log');"
         "child.stop(patience_s=5); print(url)"
     )

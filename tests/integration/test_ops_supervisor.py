@@ -12,18 +12,18 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ops.children import start, wait_until
-from ops.log_files import LogFile
-from ops.supervisor import Supervisor, Unit
+from ops.servers.children import start, wait_until
+from ops.servers.log_files import LogFile
+from ops.servers.supervisor import Supervisor, Unit
 
 # Starts two processes that ignore SIGTERM, prints their ids, and watches them.
 PROGRAM = """
 import sys
 from functools import partial
 from pathlib import Path
-from ops.children import start
-from ops.log_files import LogFile
-from ops.supervisor import StopRequested, Supervisor, Unit, raise_on_stop_signals
+from ops.servers.children import start
+from ops.servers.log_files import LogFile
+from ops.servers.supervisor import StopRequested, Supervisor, Unit, raise_on_stop_signals
 
 STUBBORN = "import signal, time; signal.signal(15, signal.SIG_IGN); print('on', flush=True)" + (
     "; time.sleep(600)"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-PROGRAM = Path(__file__).parents[2] / "ops" / "system.py"
+PROGRAM = Path(__file__).parents[2] / "ops" / "setup" / "system.py"
 COMMANDS = ("bwrap", "node", "esbuild", "npm")
 NODE = "#!/bin/sh\necho v20.1.0\n"
 # Brings a command of the package's name, once the lists of packages are there.

@@ -24,8 +24,8 @@ from typing import TypeVar
 import psutil
 import pytest
 
-from ops.children import wait_until
-from ops.example import ANSWERS, RULES
+from ops.servers.children import wait_until
+from ops.setup.example import ANSWERS, RULES
 
 TALLYARD = str(Path(sys.executable).parent / "tallyard")
 READY_S = 90.0

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 
-from ops.children import wait_until
+from ops.servers.children import wait_until
 from scorers.sandbox.model import Ended, Isolation, Limits, Program, Runtime
 from scorers.sandbox.place import find_place
 from scorers.sandbox.pool import Owner, Sandboxes

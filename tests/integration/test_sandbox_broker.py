@@ -16,16 +16,16 @@ from http.client import parse_headers
 import pytest
 from fakes.judge import FakeJudge
 
-from ops.children import wait_until
-from scorers.sandbox.broker import BODY_BYTES_MAX, REQUESTS_MAX, Broker
+from ops.servers.children import wait_until
 from scorers.sandbox.inside import llm
+from scorers.sandbox.lending.broker import BODY_BYTES_MAX, REQUESTS_MAX, Broker
 from scorers.sandbox.model import Ended, Program, Runtime
 from scorers.sandbox.place import find_place
 from scorers.sandbox.pool import Owner, Sandboxes
 from spans.errors import StoreUnavailable
 from spans.scoring import Usage
-from store.database import Database
-from store.token_budget import TokenBudgets
+from store.postgres.database import Database
+from store.scoring.token_budget import TokenBudgets
 
 KEY = "sk-of-the-operator"
 MODEL, OTHER = "gpt-4o-mini", "gpt-4o"

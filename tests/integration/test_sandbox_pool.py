@@ -18,7 +18,7 @@ import pytest
 from pieces import missing
 from sandbox_user import place_of
 
-from ops.children import wait_until
+from ops.servers.children import wait_until
 from scorers.sandbox.cgroup import Cgroups, find_home
 from scorers.sandbox.jail import Jail
 from scorers.sandbox.model import Ended, Isolation, Limits, Program, Runtime

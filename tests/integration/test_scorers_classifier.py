@@ -11,15 +11,15 @@ import pytest
 from fakes.judge import FakeJudge
 from sqlalchemy import text
 
-from scorers.classified import AnswerCache, Chosen, score_classified
-from scorers.classifier import Classifier
-from scorers.judge import Judge
+from scorers.judge.ask import AnswerCache, Chosen, score_classified
+from scorers.judge.classifier import Classifier
+from scorers.judge.client import Judge
 from spans.errors import BadResult, JudgeRefused, RateLimited, StoreUnavailable, Timeout
 from spans.json import JsonObject
 from spans.scoring import ScoringResult, Usage
-from store.database import Database
-from store.judge_answers import JudgeAnswers
-from store.upkeep import Retention, Upkeep
+from store.postgres.database import Database
+from store.retention import Retention, Upkeep
+from store.scoring.judge_cache import JudgeAnswers
 
 CHAT, RESPONSES = "gpt-4o", "gpt-5-mini"
 KEY = "sk-very-secret"

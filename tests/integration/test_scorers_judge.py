@@ -15,7 +15,7 @@ from fakes.judge import FakeJudge
 
 from scorers.arguments import ScoringFields
 from scorers.catalog import Kind, names, resolve
-from scorers.judge import Judge, score_judged
+from scorers.judge.client import Judge, score_judged
 from spans.errors import (
     BadResult,
     JudgeRefused,
@@ -397,7 +397,7 @@ def test_the_environment_is_not_heeded(fake, monkeypatch):
 
 def test_judging_does_not_load_the_openai_client(fake):
     script = (
-        "import asyncio, sys; from scorers.judge import Judge, score_judged;"
+        "import asyncio, sys; from scorers.judge.client import Judge, score_judged;"
         "from scorers.arguments import ScoringFields; from scorers.catalog import resolve;\n"
         f"judge = Judge(base_url={fake.url!r}, api_key='k', model='gpt-5', embedding_model='m',"
         " timeout_s=9)\n"

@@ -9,17 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from flows.function_body import FunctionBody, read_function
-from flows.functions import Definition, Function, FunctionWrite, IfExists, Shadow
-from flows.rules import read_rule
+from rules.wire import read_rule
+from scorers.functions.body import FunctionBody, read_function
+from scorers.functions.function import Definition, Function, FunctionWrite, IfExists, Shadow
 from spans.errors import BadInput, Contended
 from spans.ids import FunctionId, OrgId, ProjectId, RuleId
-from store.bundles import Bundles
-from store.database import Database
-from store.functions import Functions
-from store.projects import Projects
-from store.rules import Rules
-from store.upkeep import Retention, Upkeep
+from store.access.projects import Projects
+from store.functions.bundles import Bundles
+from store.functions.functions import Functions
+from store.postgres.database import Database
+from store.retention import Retention, Upkeep
+from store.rules.rules import Rules
 
 _numbers = itertools.count(1)
 

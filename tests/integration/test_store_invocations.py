@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from flows.answering import Answering
-from flows.calling import Calls, finished
-from flows.invocations import ATTEMPTS_MAX, Answer, Check, Run
-from flows.run import failed
-from ops.children import wait_until
-from scorers.function import FunctionKind, FunctionVersion
+from flows.invocations.client import Calls, finished
+from flows.invocations.messages import ATTEMPTS_MAX, Answer, Check, Run
+from flows.invocations.server import Answering
+from ops.servers.children import wait_until
+from scorers.functions.version import FunctionKind, FunctionVersion
+from scorers.running.in_process import failed
 from scorers.sandbox.model import Checked, Program, Runtime
 from spans.errors import (
     CallFailed,
@@ -31,12 +31,12 @@ from spans.json import JsonObject
 from spans.outcome import Verdict
 from spans.row import ObjectRef, ObjectType, RowKey
 from spans.scoring import OutcomeState, Score, ScoringResult
-from store.answers import Answers
-from store.database import Database
-from store.invocations import Invocations
-from store.leases import Leases
-from store.projects import Projects
-from store.traces import Traces
+from store.access.projects import Projects
+from store.invocations.answers import Answers
+from store.invocations.invocations import Invocations
+from store.logs.traces import Traces
+from store.postgres.database import Database
+from store.postgres.leases import Leases
 
 PATIENCE_S = 20.0
 CHECK = Check(runtime=Runtime.PYTHON, code="def handler(): return 1")

@@ -9,26 +9,26 @@ from dataclasses import dataclass
 
 import pytest
 
-from flows.ingest import IngestAnswer, IngestRequest
-from flows.match import Matcher
-from flows.outcomes import RetryRequest
-from flows.rules import ProjectScore, read_rule
-from flows.run import run_assignment
-from flows.score import executed
-from flows.work import HEAVY
+from flows.logs.ingest import IngestAnswer, IngestRequest
+from flows.outcomes.retry import RetryRequest
+from flows.scoring.match import Matcher
+from flows.scoring.score import executed
+from rules.wire import ProjectScore, read_rule
+from scorers.running.in_process import run_assignment
 from spans.clock import system_clock
 from spans.errors import Contended
 from spans.event import BodyText, Limits, read_event
 from spans.ids import ObjectId, OrgId, ProjectId, RuleId
 from spans.json import JsonObject
+from spans.queues import HEAVY
 from spans.row import ObjectRef, ObjectType
-from store.database import Database
-from store.ingest import SpanWriter
-from store.ledger import Ledger
-from store.matching import MatchRecords
-from store.outcomes import Outcomes
-from store.projects import Projects
-from store.rules import Rules
+from store.access.projects import Projects
+from store.logs.ingest import SpanWriter
+from store.outcomes.outcomes import Outcomes
+from store.postgres.database import Database
+from store.rules.rules import Rules
+from store.scoring.ledger import Ledger
+from store.scoring.match_records import MatchRecords
 
 LIMITS = Limits(depth_max=64, nodes_max=10_000)
 

@@ -9,35 +9,36 @@ from collections.abc import Iterator
 
 import pytest
 
-from flows.explain import explain
-from flows.function_body import read_function
-from flows.functions import Definition, Function, FunctionWrite, IfExists
-from flows.ingest import IngestRequest
-from flows.match import Matcher
-from flows.outcomes import RetryRequest
-from flows.rules import ProjectScore, read_rule
-from flows.score import executed
-from flows.score_recent import Started, score_recent
-from flows.work import HEAVY, Claim, Retry
+from flows.logs.ingest import IngestRequest
+from flows.outcomes.explain import explain
+from flows.outcomes.retry import RetryRequest
+from flows.rules.score_recent import Started, score_recent
+from flows.scoring.match import Matcher
+from flows.scoring.score import executed
+from rules.wire import ProjectScore, read_rule
+from scorers.functions.body import read_function
+from scorers.functions.function import Definition, Function, FunctionWrite, IfExists
 from spans.clock import system_clock
 from spans.errors import Contended
 from spans.event import BodyText, Limits, read_event
 from spans.ids import FunctionId, ObjectId, OrgId, ProjectId, RuleId
 from spans.json import JsonObject
 from spans.outcome import Failure, Verdict
+from spans.queues import HEAVY
 from spans.row import ObjectRef, ObjectType
 from spans.scoring import Score, ScoringResult
-from store.counters import samples
-from store.database import Database
-from store.explain import ExplainRecords
-from store.functions import Functions
-from store.ingest import SpanWriter
-from store.ledger import Ledger
-from store.matching import MatchRecords
-from store.outcomes import Outcomes
-from store.projects import Projects
-from store.recent import RecentRows
-from store.rules import Rules
+from spans.work import Claim, Retry
+from store.access.projects import Projects
+from store.functions.functions import Functions
+from store.logs.ingest import SpanWriter
+from store.outcomes.explain import ExplainRecords
+from store.outcomes.outcomes import Outcomes
+from store.postgres.counters import samples
+from store.postgres.database import Database
+from store.rules.recent_rows import RecentRows
+from store.rules.rules import Rules
+from store.scoring.ledger import Ledger
+from store.scoring.match_records import MatchRecords
 
 LIMITS = Limits(depth_max=64, nodes_max=10_000)
 RESELECT: JsonObject = {

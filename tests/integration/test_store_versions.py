@@ -8,15 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from flows.ingest import IngestAnswer, IngestRequest
+from flows.logs.ingest import IngestAnswer, IngestRequest
 from spans.clock import system_clock
 from spans.ids import ObjectId, OrgId, ProjectId, Xact
 from spans.row import ObjectRef, ObjectType, RowKey, RowWrite
-from store.database import Database
-from store.following import Following
-from store.ingest import SpanWriter
-from store.projects import Projects
-from store.versions import draw_versions
+from store.access.projects import Projects
+from store.logs.change_feed import Following
+from store.logs.ingest import SpanWriter
+from store.postgres.database import Database
+from store.postgres.versions import draw_versions
 
 WRITERS = 6
 WRITES = 40

@@ -14,7 +14,7 @@ from load import span
 from sqlalchemy import make_url
 from stack import Stack
 
-from ops.valkey import start_valkey
+from ops.servers.valkey import start_valkey
 
 MODEL = "gpt-4o-mini"
 PROMPT: dict[str, Any] = {

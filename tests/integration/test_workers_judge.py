@@ -14,7 +14,7 @@ from load import span
 from sqlalchemy import make_url
 from stack import Stack
 
-from ops.valkey import start_valkey
+from ops.servers.valkey import start_valkey
 
 RETRY_AFTER_S = 4
 """Longer than the first backoff, which lasts 1 to 3 s."""

@@ -19,9 +19,9 @@ from btql.closure import compile_filter
 from btql.errors import BtqlError
 from btql.parse import parse_filter
 from btql.tree import Expr
-from store.btql_sql import filter_clause
-from store.rows import STORED, api_row
-from store.tables import span
+from store.btql.compiler import filter_clause
+from store.postgres.row_json import STORED, api_row
+from store.postgres.tables import span
 
 NOW = datetime(2026, 6, 15, 12, 0, 0, 250_500, tzinfo=UTC)
 PROJECT = uuid.UUID("0b9e2a3c-0000-4000-8000-000000000001")

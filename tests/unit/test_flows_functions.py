@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
-from flows.function_body import (
+from flows.functions.functions import program_of
+from rules.model import NamedFunction, ScorerChoice, ShadowVersion
+from rules.named_functions import NO_VERSION, NamedFunctions, scorers_of
+from scorers.functions.body import (
     CODE_BYTES_MAX,
     FunctionBody,
     Source,
@@ -19,17 +22,14 @@ from flows.function_body import (
     program_to_json,
     read_function,
 )
-from flows.functions import (
+from scorers.functions.function import (
     NOT_UPLOADED,
     Function,
-    program_of,
     read_definition,
     read_rollout,
     read_version,
 )
-from flows.rule_functions import NO_VERSION, Functions, scorers_of
-from rules.model import NamedFunction, ScorerChoice, ShadowVersion
-from scorers.function import FUNCTION, FunctionKind
+from scorers.functions.version import FUNCTION, FunctionKind
 from scorers.sandbox.model import Checked, Isolation, Limits, Program, Runtime
 from spans.errors import BadInput, InvalidSource, NotFound
 from spans.ids import FunctionId, OrgId, ProjectId, Xact
@@ -277,13 +277,13 @@ def named(**changes: Any) -> NamedFunction:
     })
 
 
-def wanted(functions: Functions, pin: str | None = None, trace: str = "t") -> Any:
+def wanted(functions: NamedFunctions, pin: str | None = None, trace: str = "t") -> Any:
     choice = ScorerChoice(kind=FUNCTION, name=str(ID), version=pin)
     return [(ref.version, role) for ref, role in scorers_of(choice, functions, trace)]
 
 
 def test_a_rule_follows_the_version_in_force_or_pins_one() -> None:
-    functions = Functions([named(), named(version=Xact(3), is_pinned=True, name="old")])
+    functions = NamedFunctions([named(), named(version=Xact(3), is_pinned=True, name="old")])
     assert wanted(functions) == [("10", Role.LIVE)]
     assert wanted(functions, pin="3") == [("3", Role.LIVE)]
     old = ScorerRef(kind=FUNCTION, name=str(ID), version="3")
@@ -293,7 +293,7 @@ def test_a_rule_follows_the_version_in_force_or_pins_one() -> None:
 def test_a_shadow_runs_beside_on_its_share_of_the_traces() -> None:
     def share(rate: float) -> float:
         shadow = ShadowVersion(version=Xact(11), queue="judge", rate=rate)
-        functions = Functions([named(shadow=shadow)])
+        functions = NamedFunctions([named(shadow=shadow)])
         both = [("10", Role.LIVE), ("11", Role.SHADOW)]
         runs = [wanted(functions, trace=f"trace {n}") for n in range(400)]
         assert all(run in ([("10", Role.LIVE)], both) for run in runs)
@@ -305,7 +305,7 @@ def test_a_shadow_runs_beside_on_its_share_of_the_traces() -> None:
 
 
 def test_a_deleted_function_is_an_error_that_names_it() -> None:
-    functions = Functions([
+    functions = NamedFunctions([
         named(is_deleted=True, shadow=ShadowVersion(version=Xact(11), queue="judge", rate=1)),
         named(is_deleted=True, is_pinned=True, version=Xact(3)),
     ])
@@ -316,7 +316,7 @@ def test_a_deleted_function_is_an_error_that_names_it() -> None:
 
 
 def test_a_function_of_which_nothing_is_known_is_an_error_that_names_its_id() -> None:
-    functions = Functions([])
+    functions = NamedFunctions([])
     assert wanted(functions) == [(NO_VERSION, Role.LIVE)]
     with pytest.raises(BadInput, match=str(ID)):
         functions.queue(ScorerRef(kind=FUNCTION, name=str(ID), version=NO_VERSION))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import uuid
 
-from flows.functions import VERSION_MAX
-from flows.invoking import given_whole, identity
+from flows.functions.lookup import given_whole, identity
+from scorers.functions.function import VERSION_MAX
 from spans.ids import ProjectId
 
 

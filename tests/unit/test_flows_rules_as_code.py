@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from flows.rules_as_code import ChangeKind, FunctionName, differences, read_file
+from rules.file import ChangeKind, FunctionName, differences, read_file
 from spans.errors import BadInput, NotFound
 
 POLITE = str(uuid.UUID(int=3))

@@ -6,9 +6,9 @@ import uuid
 
 import pytest
 
-from flows.invoking import read_record, result_of
-from flows.scorer_files import Naming, code_function, judge_function, slug_of
-from flows.scorer_tests import compare, shown_difference
+from flows.functions.comparison import compare, shown_difference
+from flows.functions.lookup import read_record, result_of
+from scorers.functions.file import Naming, code_function, judge_function, slug_of
 from spans.errors import BadInput
 from spans.ids import ObjectId, ProjectId
 from spans.outcome import Failure, Verdict

@@ -33,7 +33,7 @@ def test_an_unknown_command_is_a_sentence():
 
 def test_the_supervisor_does_not_carry_what_only_others_need():
     program = (
-        "import sys, ops.cli, ops.up; "
+        "import sys, ops.cli, ops.commands.up; "
         f"print(*[name for name in {HEAVY} if name in sys.modules])"
     )
     done = subprocess.run(

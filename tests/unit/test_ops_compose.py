@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ops.processes import processes
+from ops.servers.processes import processes
 from wiring.celery import QUEUES
 from wiring.settings import Settings, read_settings
 

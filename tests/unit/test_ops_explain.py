@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from flows.explain import Explanation, OutcomeView, RuleAnswer, as_json
-from ops.explain import LOG_LINES_MAX, shown
+from flows.outcomes.explain import Explanation, OutcomeView, RuleAnswer, as_json
+from ops.commands.explain import LOG_LINES_MAX, shown
 from spans.scoring import OutcomeState, Role
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from flows.keys import ApiKey, KeyRole, Principal, authenticate
-from ops.first_start import ensure_local_key
+from flows.access.keys import ApiKey, KeyRole, Principal, authenticate
+from ops.setup.first_start import ensure_local_key
 from spans.ids import OrgId
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from ops.commands.status import Status, shown
 from ops.data_dir import DataDir
-from ops.readiness import SandboxState, sandbox_workers
-from ops.status import Status, shown
+from ops.servers.readiness import SandboxState, sandbox_workers
 
 SENTENCE = "sandbox unavailable: there is no bwrap: install bubblewrap; see docs/sandbox.md"
 HOLDS = SandboxState(host="one", tier="bubblewrap", is_ok=True, sentence="")

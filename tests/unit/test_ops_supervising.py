@@ -6,9 +6,9 @@ import socket
 
 import pytest
 
-from ops.log_files import SIZE_BYTES_MAX, LogFile
-from ops.readiness import free_port, shown_url
-from ops.supervisor import STOP_S, restart_delay_s
+from ops.servers.log_files import SIZE_BYTES_MAX, LogFile
+from ops.servers.readiness import free_port, shown_url
+from ops.servers.supervisor import STOP_S, restart_delay_s
 from spans.errors import SetupError
 
 

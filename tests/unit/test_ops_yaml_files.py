@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from ops.printed import counted, indented
-from ops.yaml_files import read_yaml
+from ops.commands.text import counted, indented
+from ops.commands.yaml_files import read_yaml
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from scorers.sandbox.exchange import Transcript
 from scorers.sandbox.frames import Frame
 from scorers.sandbox.model import Ended, Limits
-from scorers.sandbox.settling import settle
+from scorers.sandbox.settle import settle
 
 LOADED = Frame(b'{"result":true}', b"", 0, 1.0)
 FORGED = Frame(b'{"result":1}', b"", 0, 2.0)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from scorers.sandbox.bundles import drop_unused, use
 from scorers.sandbox.place import Place
-from scorers.sandbox.unpacked import drop_unused, use
 
 DAY_S = 86400.0
 

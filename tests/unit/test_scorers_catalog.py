@@ -87,7 +87,8 @@ def test_a_scorer_is_had_at_the_version_that_is_installed_and_no_other():
 
 def test_checking_names_loads_no_scorer_library():
     script = (
-        "import sys, scorers.catalog, scorers.arguments, scorers.in_process, scorers.judge;"
+        "import sys, scorers.catalog, scorers.arguments;"
+        "import scorers.heuristics.in_process, scorers.judge.client;"
         "scorers.catalog.ref('Factuality');"
         "print({'autoevals', 'openai', 'aiohttp'} & set(sys.modules))"
     )
@@ -102,7 +103,7 @@ def test_scoring_in_process_does_not_load_the_openai_client():
     script = (
         "import sys; from scorers.catalog import resolve;"
         "from scorers.arguments import ScoringFields;"
-        "from scorers.in_process import score_in_process;"
+        "from scorers.heuristics.in_process import score_in_process;"
         "score_in_process(resolve('Levenshtein'), ScoringFields(output='a', expected='b'));"
         "print('autoevals' in sys.modules, 'openai' in sys.modules)"
     )

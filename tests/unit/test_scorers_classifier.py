@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scorers.classifier import Classifier, read_classifier
-from scorers.frame import PROMPT_CHARACTERS_MAX, framed, unheld
-from scorers.mustache import Data, Words, parse, render
-from scorers.thread import shown, thread_variables
+from scorers.judge.classifier import Classifier, read_classifier
+from scorers.judge.frame import PROMPT_CHARACTERS_MAX, framed, unheld
+from scorers.judge.mustache import Data, Words, parse, render
+from scorers.judge.thread import shown, thread_variables
 from spans.errors import BadInput, ScorerFailed
 
 CHOICE_SCORES = "prompt_data.parser.choice_scores"

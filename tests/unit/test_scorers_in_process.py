@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from scorers.arguments import ScoringFields
 from scorers.catalog import resolve
-from scorers.in_process import cost, score_in_process
-from scorers.lists import best_pairs
+from scorers.heuristics.in_process import cost, score_in_process
+from scorers.heuristics.list_contains import best_pairs
 from scorers.results import MESSAGE_CHARACTERS_MAX, failure, result
 from spans.errors import BadResult, MissingArgument, ScorerFailed
 from spans.scoring import Score

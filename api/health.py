@@ -1,0 +1,100 @@
+"""Login, version, health: what a client or an operator asks first."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from importlib.metadata import version
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from api.endpoint import Context, Json200, endpoint, in_thread
+from api.metrics import metrics_text
+from flows.access.keys import KeyRole, Principal
+from spans.errors import TallyardError
+
+EVERYONE = (KeyRole.INGEST, KeyRole.READ)
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def own_url(request: Request, context: Context) -> str:
+    """The URL under which this client reached us, unless the operator named one."""
+    configured = context.services.settings.public_url
+    return (configured or str(request.base_url)).rstrip("/")
+
+
+async def login(request: Request, context: Context, principal: Principal) -> Response:
+    """The key's organisation, and where its API is."""
+    url = own_url(request, context)
+    return Json200({
+        "org_info": [
+            {
+                "id": str(principal.org_id), "name": principal.org_name, "api_url": url,
+                "proxy_url": url, "realtime_url": None, "is_universal_api": True,
+                "git_metadata": None,
+            }
+        ]
+    })
+
+
+async def show_version(request: Request, context: Context, principal: Principal) -> Response:
+    """Our version. It names no `logs3_payload_max_bytes`: clients then send whole batches,
+    which the body's limit has room for."""
+    return Json200({"version": version("tallyard")})
+
+
+async def ping(request: Request, context: Context, principal: Principal) -> Response:
+    """An object, which is all that clients look for."""
+    return Json200({"id": principal.key_id, "organization": principal.org_name})
+
+
+async def hello(request: Request, context: Context, principal: Principal) -> Response:
+    """That the API is here."""
+    return PlainTextResponse("Hello, World!")
+
+
+async def live(request: Request) -> Response:
+    """Whether this process answers at all."""
+    return Json200({"status": "live"})
+
+
+async def ready(request: Request) -> Response:
+    """Whether what we depend on answers: PostgreSQL, without which nothing works (503), and
+    Redis, without which scores come seconds later (`degraded`). `sandbox` tells of each
+    worker that runs users' code whether it contains it; one that does not takes none."""
+    context: Context = request.app.state.context
+    services = context.services
+    try:
+        await in_thread(services.database.check)
+        workers = await in_thread(services.sandbox_workers.present)
+    except TallyardError as error:
+        return Json200(
+            {"status": "unavailable", "postgres": str(error)}, status_code=503,
+            headers={"retry-after": "1"},
+        )
+    has_redis = await in_thread(services.bell.is_reachable)
+    return Json200({
+        "status": "ready" if has_redis else "degraded",
+        "postgres": "ok",
+        "redis": "ok" if has_redis else "unreachable",
+        "sandbox": [asdict(worker) for worker in workers],
+    })
+
+
+async def metrics(request: Request) -> Response:
+    """Prometheus' text format."""
+    context: Context = request.app.state.context
+    text = await in_thread(lambda: metrics_text(context.services))
+    return Response(text, media_type=METRICS_TYPE)
+
+
+ROUTES = [
+    Route("/api/apikey/login", endpoint(login, *EVERYONE), methods=["GET", "POST"]),
+    Route("/version", endpoint(show_version, *EVERYONE)),
+    Route("/ping", endpoint(ping, *EVERYONE)),
+    Route("/v1", endpoint(hello, *EVERYONE)),
+    Route("/health/live", live),
+    Route("/health/ready", ready),
+    Route("/metrics", metrics),
+]

@@ -1,0 +1,3 @@
+"""Users' functions: pushed, changed, tried, compared."""
+
+from __future__ import annotations

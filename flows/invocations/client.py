@@ -1,0 +1,141 @@
+"""Asking workers, and waiting for what they answer."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Protocol
+
+from flows.invocations.messages import (
+    Answer,
+    Check,
+    InvocationStore,
+    Request,
+    Run,
+    Unpack,
+    read_answer,
+)
+from scorers.functions.body import Bundled, Source
+from scorers.functions.version import FunctionVersion, queue_for
+from scorers.sandbox.model import Checked
+from spans.errors import CallFailed, NoWorker
+from spans.ids import InvocationId, OrgId
+from spans.json import JsonObject
+from spans.outcome import Verdict
+from spans.queues import SANDBOX
+from spans.row import RowKey
+
+ROWS_PER_CALL = 50
+"""Rows of one call: little enough to be done long before its deadline."""
+
+CALLS_AT_ONCE = 4
+"""Calls that one caller has under way; each has its deadline from when it is left."""
+
+
+class Answers(Protocol):
+    """Where answers arrive."""
+
+    def expect(self, invocation_id: InvocationId) -> Future[JsonObject]:
+        """The call's answer, once it is there. To be called before the call is left.
+
+        Holds NoWorker or NotAnswered if there is none in time.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calls:
+    """Leaves calls and waits for them. `ring` has a queue's workers look; `refusal` says why
+    none of them could answer, where that is known."""
+
+    store: InvocationStore
+    answers: Answers
+    ring: Callable[[str], None]
+    refusal: Callable[[str], str | None] = lambda _: None
+
+    def begin(self, org_id: OrgId, queue: str, request: Request) -> Future[JsonObject]:
+        """Leave a call; its answer is for `finished`. Raises NoWorker, StoreUnavailable."""
+        if (sentence := self.refusal(queue)) is not None:
+            raise NoWorker(sentence)
+        invocation_id = InvocationId(uuid.uuid4())
+        future = self.answers.expect(invocation_id)
+        try:
+            self.store.ask(invocation_id, org_id, queue, request)
+        except BaseException:
+            future.cancel()
+            raise
+        self.ring(queue)
+        return future
+
+    async def ask(self, org_id: OrgId, queue: str, request: Request) -> Answer:
+        """Leave a call and wait for the answer; no thread waits with it. Who stops waiting
+        cancels the answer, and with it what no worker has taken.
+
+        Raises NoWorker, NotAnswered, CallFailed, StoreUnavailable.
+        """
+        begun = asyncio.create_task(asyncio.to_thread(self.begin, org_id, queue, request))
+        try:
+            future = await asyncio.shield(begun)
+        except asyncio.CancelledError:
+            begun.add_done_callback(_cancel_answer)    # the thread goes on, and leaves a call
+            raise
+        return finished(await asyncio.wrap_future(future))
+
+    async def check(self, org_id: OrgId, code: Source | Bundled) -> Checked:
+        """What the jail says of a scorer's code. Raises as `ask` does."""
+        request = (
+            Check(runtime=code.runtime, code=code.code) if isinstance(code, Source)
+            else Unpack(
+                bundle=code.bundle, runtime=code.runtime,
+                runtime_version=code.runtime_version, index=code.index,
+            )
+        )
+        answer = await self.ask(org_id, SANDBOX, request)
+        assert answer.checked is not None  # noqa: S101 what both are answered with
+        return answer.checked
+
+    async def run(
+        self, org_id: OrgId, function: FunctionVersion, *,
+        records: Sequence[JsonObject] = (), rows: Sequence[RowKey] = (),
+    ) -> list[Verdict]:
+        """What the function says of each record, then of each stored row, in order.
+
+        Many rows are several calls, which any number of workers answer. Nothing is saved.
+        Raises as `ask` does, and BadInput for a function that cannot run.
+        """
+        queue = queue_for(function)
+        requests = [
+            Run(function=function, rows=tuple(rows[start : start + ROWS_PER_CALL]))
+            for start in range(0, len(rows), ROWS_PER_CALL)
+        ]
+        if records:
+            requests.insert(0, Run(function=function, records=tuple(records)))
+        room = asyncio.Semaphore(CALLS_AT_ONCE)
+
+        async def one(request: Request) -> Answer:
+            async with room:
+                return await self.ask(org_id, queue, request)
+
+        asked = [asyncio.create_task(one(request)) for request in requests]
+        try:
+            answers = await asyncio.gather(*asked)
+        finally:
+            for task in asked:
+                task.cancel()    # after an error nobody needs the others
+        return [verdict for answer in answers for verdict in answer.verdicts]
+
+
+def _cancel_answer(begun: asyncio.Task[Future[JsonObject]]) -> None:
+    if not begun.cancelled() and begun.exception() is None:
+        begun.result().cancel()
+
+
+def finished(kept: JsonObject) -> Answer:
+    """The answer that came. Raises CallFailed if it says that there is none."""
+    answer = read_answer(kept)
+    if answer.failure is not None:
+        raise CallFailed(f"{answer.failure.error_class}: {answer.failure.message}")
+    return answer

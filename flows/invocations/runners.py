@@ -1,0 +1,76 @@
+"""What runs functions for those who wait, where no sandbox is needed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flows.scoring.retry import RetryIn, decide
+from flows.scoring.score import RetryPolicy
+from scorers.functions.version import FunctionVersion
+from scorers.running.in_process import failed, fields_of, run_global
+from scorers.running.judged import JudgedScorers
+from spans.errors import TallyardError, TransientError
+from spans.json import JsonObject
+from spans.outcome import Verdict
+
+
+class InProcess:
+    """Runs global scorers that compute, one record after another."""
+
+    def run(self, function: FunctionVersion, records: Sequence[JsonObject]) -> list[Verdict]:
+        """See flows.invocations.server.Runner."""
+        return [run_global(function, fields_of(record)) for record in records]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """Asks judges on the event loop of their process, from any other thread; all records at
+    once, as far as the judge's own limit allows. Somebody waits, so that what may heal is
+    tried again by `policy` here and now."""
+
+    scorers: JudgedScorers
+    loop: asyncio.AbstractEventLoop
+    policy: RetryPolicy
+
+    def run(
+        self, function: FunctionVersion, records: Sequence[JsonObject]
+    ) -> list[Verdict | TransientError]:
+        """See flows.invocations.server.Runner."""
+        answers = self._all(function, records)
+        return asyncio.run_coroutine_threadsafe(answers, self.loop).result()
+
+    async def _all(
+        self, function: FunctionVersion, records: Sequence[JsonObject]
+    ) -> list[Verdict | TransientError]:
+        return await asyncio.gather(*(self._one(function, record) for record in records))
+
+    async def _one(
+        self, function: FunctionVersion, record: JsonObject
+    ) -> Verdict | TransientError:
+        attempt = 0
+        while True:
+            attempt += 1
+            started_at, begin = time.time(), time.perf_counter()
+            try:
+                result = await self.scorers.run(function, record)
+            except TransientError as error:
+                if (wait_s := self._pause_s(error, attempt)) is None:
+                    return error
+                await asyncio.sleep(wait_s)
+            except TallyardError as error:
+                return failed(error, started_at=started_at, begin=begin)
+            else:
+                run_ms = (time.perf_counter() - begin) * 1000
+                return Verdict(result=result, started_at=started_at, run_ms=run_ms)
+
+    def _pause_s(self, error: TransientError, attempt: int) -> float | None:
+        """Seconds until the next attempt; None: there is none."""
+        policy = self.policy
+        decision = decide(
+            error, attempt=attempt, attempts_max=policy.attempts_max,
+            wait_max_s=policy.wait_max_s, jitter=policy.jitter(),
+        )
+        return decision.wait_s if isinstance(decision, RetryIn) else None

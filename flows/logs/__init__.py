@@ -1,0 +1,3 @@
+"""Rows in and out: ingest, feedback, fetch, queries."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""What became of scoring: explained, summed up, tried again."""
+
+from __future__ import annotations

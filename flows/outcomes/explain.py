@@ -1,0 +1,429 @@
+"""Why a span has the scores that it has, and not others.
+
+What is told is what happened: the match record says what was decided, with the rules of that
+moment, and the outcomes say what became of it. Only the sampling number is computed again
+(it is a hash), and for a rule that did not exist then, what it would say now.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from btql.errors import BtqlError
+from btql.parse import parse_filter
+from btql.paths import paths_read
+from rules.model import Rule
+from rules.planning import PlannedRule
+from rules.rule_set import RuleSet
+from rules.sampling import sampling_number
+from spans.errors import NotFound
+from spans.ids import OrgId, ProjectId, RuleId
+from spans.json import Json, JsonObject
+from spans.row import RowView, is_finished, is_made_by_scorer
+from spans.scoring import REASON_OF_BYTE, OutcomeState, Reason, Role
+from spans.work import Subject
+
+CANDIDATES_MAX = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatchRecord:
+    """An outbox entry, as far as one row is concerned.
+
+    `reasons` has one byte for each rule of `rule_set`; until it is matched there are neither.
+    """
+
+    created: datetime
+    matched_at: datetime | None
+    attempts: int
+    rule_set: RuleSet | None
+    reasons: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutcomeView:
+    """An outcome as it is shown. `label` is the scorer for people where its name is an id;
+    `log` what it wrote; `hindrance` why nobody runs it now, and the next step."""
+
+    id: str
+    rule_id: str
+    role: Role
+    scorer: str
+    label: str | None
+    scorer_version: str
+    subject_version: int
+    state: OutcomeState
+    error_class: str | None
+    error_message: str | None
+    scores: Json
+    attempts: int
+    next_attempt_at: datetime | None
+    is_running: bool
+    created: datetime
+    finished_at: datetime | None
+    run_ms: float | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    model: str | None
+    is_cached: bool
+    log: str | None
+    hindrance: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A row that an ambiguous id could mean."""
+
+    project_id: str
+    project_name: str
+    id: str
+    span_id: str
+    name: str | None
+
+
+class ExplainStore(Protocol):
+    """What explaining needs of stored data."""
+
+    def candidates(
+        self, org_id: OrgId, project_id: ProjectId | None, text: str
+    ) -> list[Candidate]:
+        """Rows whose row id or span id is `text`."""
+        ...
+
+    def subject(self, candidate: Candidate) -> Subject:
+        """The row, with every column that filters may read."""
+        ...
+
+    def match_record(self, subject: Subject) -> MatchRecord | None:
+        """What was decided when the row was last put up for matching."""
+        ...
+
+    def outcomes(self, subject: Subject) -> list[OutcomeView]:
+        """Every outcome of the row, newest first."""
+        ...
+
+    def current_rules(self, project_id: ProjectId) -> RuleSet: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleAnswer:
+    """What one rule did with the span. `status` is a Reason's, an outcome's state, `poisoned`,
+    or one of `waiting`, `skip_requested`, `rule_made_later`, `rule_deleted`, `not_matched`.
+
+    `told` are those of `outcomes` that `text` tells of; the others are history."""
+
+    rule_id: str
+    rule_name: str
+    status: str
+    text: str
+    detail: JsonObject = field(default_factory=dict)
+    outcomes: tuple[OutcomeView, ...] = ()
+    told: tuple[OutcomeView, ...] = ()
+
+    @property
+    def states(self) -> dict[str, int]:
+        """How many of the outcomes that count ended how, the worst first."""
+        return dict(Counter(_status(one) for one in _counted(self.told)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """Every rule's answer for one span."""
+
+    project_id: str
+    id: str
+    span_id: str
+    root_span_id: str
+    is_finished: bool
+    scores: Json
+    rules: tuple[RuleAnswer, ...]
+
+
+def explain(
+    store: ExplainStore, org_id: OrgId, project_id: ProjectId | None, text: str
+) -> Explanation | tuple[Candidate, ...]:
+    """The explanation of the span that `text` (a row id or a span id) names, or the spans
+    that it could mean. Raises NotFound."""
+    candidates = store.candidates(org_id, project_id, text)
+    if not candidates:
+        raise NotFound(f"no span has the row id or span id {text!r}")
+    if len(candidates) > 1:
+        return tuple(candidates)
+    subject = store.subject(candidates[0])
+    # In this order: outcomes come with their match record, so that one which is read as
+    # decided has them.
+    record = store.match_record(subject)
+    outcomes = store.outcomes(subject)
+    return Explanation(
+        project_id=candidates[0].project_id,
+        id=subject.key.id,
+        span_id=subject.span_id,
+        root_span_id=subject.root_span_id,
+        is_finished=is_finished(subject.view),
+        scores=subject.view["scores"],
+        rules=tuple(
+            _answers(
+                subject, record, store.current_rules(subject.key.object.project_id), outcomes
+            )
+        ),
+    )
+
+
+def as_json(told: Explanation | tuple[Candidate, ...]) -> dict[str, Any]:
+    """An explanation, or the candidates of an ambiguous id, for JSON."""
+    if isinstance(told, Explanation):
+        shown = asdict(told)
+        for rule in shown["rules"]:
+            del rule["told"]               # `text` has them in words, `outcomes` in full
+        return shown
+    return {"ambiguous": True, "candidates": [asdict(one) for one in told]}
+
+
+def _answers(
+    subject: Subject,
+    record: MatchRecord | None,
+    current: RuleSet,
+    outcomes: Sequence[OutcomeView],
+) -> Iterable[RuleAnswer]:
+    then: dict[RuleId, tuple[PlannedRule, Reason]] = {}
+    if record is not None and record.rule_set is not None:
+        reasons = [REASON_OF_BYTE[code] for code in record.reasons]
+        then = {
+            planned.rule.id: (planned, reason)
+            for planned, reason in zip(record.rule_set.rules, reasons, strict=True)
+        }
+    now = {planned.rule.id: planned for planned in current.rules}
+    known = {str(rule_id) for rule_id in (*then, *now)}
+    for gone in sorted({one.rule_id for one in outcomes} - known):
+        yield _of_deleted_rule(gone, tuple(one for one in outcomes if one.rule_id == gone))
+    for rule_id in sorted(then.keys() | now.keys()):
+        own = tuple(one for one in outcomes if one.rule_id == str(rule_id))
+        planned, reason = then.get(rule_id, (now.get(rule_id), None))
+        assert planned is not None  # noqa: S101 the id comes from one of the two
+        current_ones = tuple(
+            one for one in own if one.subject_version == subject.content_xact
+        )
+        if current_ones:
+            yield _of_outcomes(planned.rule, current_ones, history=own)
+        elif reason is not None:
+            is_gone = rule_id not in now
+            yield _of_reason(planned, reason, subject, is_gone=is_gone, history=own)
+        else:
+            yield _undecided(planned, subject, record, history=own)
+
+
+def _of_deleted_rule(rule_id: str, outcomes: tuple[OutcomeView, ...]) -> RuleAnswer:
+    return RuleAnswer(
+        rule_id=rule_id, rule_name="a rule that has been deleted", status="rule_deleted",
+        text="; ".join(outcome_text(one) for one in outcomes),
+        outcomes=outcomes, told=outcomes,
+    )
+
+
+def _of_outcomes(
+    rule: Rule, current: tuple[OutcomeView, ...], *, history: tuple[OutcomeView, ...]
+) -> RuleAnswer:
+    """The rule selected the span: what became of that. Older contents' outcomes are history."""
+    return RuleAnswer(
+        rule_id=str(rule.id), rule_name=rule.name, status=_status(_counted(current)[0]),
+        text="; ".join(outcome_text(one) for one in current),
+        outcomes=history, told=current,
+    )
+
+
+def _counted(outcomes: tuple[OutcomeView, ...]) -> list[OutcomeView]:
+    """Those that speak for the rule, the worst first."""
+    # What a shadow runs into is not the rule's trouble, nor is what gave way to a version
+    # that runs now.
+    live = [one for one in outcomes if one.role is Role.LIVE] or outcomes
+    counted = [one for one in live if one.state is not OutcomeState.SUPERSEDED] or live
+    return sorted(counted, key=lambda one: _WORST_FIRST.index(one.state))
+
+
+def _status(one: OutcomeView) -> str:
+    return "poisoned" if one.error_class == "poisoned" else one.state.value
+
+
+_WORST_FIRST = (
+    OutcomeState.ERRORED, OutcomeState.PENDING, OutcomeState.SUPERSEDED, OutcomeState.SKIPPED,
+    OutcomeState.COMPLETED,
+)
+
+
+def outcome_text(one: OutcomeView) -> str:
+    """What became of one scorer; an error's message may have several lines."""
+    name = f"{one.label or one.scorer} {one.scorer_version}"
+    if one.role is not Role.LIVE:
+        name = f"{one.role.value} {name}"
+    at = one.finished_at.isoformat(timespec="milliseconds") if one.finished_at else ""
+    match one.state:
+        case OutcomeState.COMPLETED:
+            return f"{name} scored {_score_text(one.scores)} at {at}"
+        case OutcomeState.SKIPPED:
+            return f"{name} declined to judge at {at}"
+        case OutcomeState.SUPERSEDED:
+            return (
+                f"{name}: superseded, before it ran the content changed, the rule or the "
+                "function went, or another version took its place"
+            )
+        case OutcomeState.ERRORED:
+            return f"{name} errored at {at}: {one.error_class}: {one.error_message}"
+        case OutcomeState.PENDING:
+            if one.is_running:
+                return f"{name} pending, attempt {one.attempts} is running"
+            last = f"; the last said {one.error_class}" if one.error_class else ""
+            when = one.next_attempt_at
+            due = f"next at {when.isoformat(timespec='seconds')}" if when else "next at once"
+            if one.hindrance is not None:
+                due = one.hindrance
+            return f"{name} pending, attempt {one.attempts + 1}, {due}{last}"
+
+
+def _score_text(scores: Json) -> str:
+    if not isinstance(scores, list):
+        return "nothing"
+    shown = [one for one in scores if isinstance(one, dict)]
+    if len(shown) == 1:
+        return str(shown[0].get("score"))
+    return ", ".join(f"{one.get('name')} {one.get('score')}" for one in shown)
+
+
+def _of_reason(
+    planned: PlannedRule,
+    reason: Reason,
+    subject: Subject,
+    *,
+    is_gone: bool,
+    history: tuple[OutcomeView, ...],
+) -> RuleAnswer:
+    rule = planned.rule
+    text, detail = _reason_text(planned, reason, subject)
+    if is_gone:
+        text += " (the rule has been deleted since)"
+    return RuleAnswer(
+        rule_id=str(rule.id), rule_name=rule.name, status=reason.value, text=text,
+        detail=detail, outcomes=history,
+    )
+
+
+def _reason_text(
+    planned: PlannedRule, reason: Reason, subject: Subject
+) -> tuple[str, JsonObject]:
+    rule = planned.rule
+    match reason:
+        case Reason.FILTER_FALSE | Reason.FILTER_NULL:
+            value = "false" if reason is Reason.FILTER_FALSE else "null, which selects nothing"
+            values = values_read(rule.btql_filter, subject.view)
+            read = ", ".join(f"{path} = {value!r}" for path, value in values.items())
+            return (
+                f"the filter {rule.btql_filter!r} was {value}; it reads {read or 'nothing'}",
+                {"filter": rule.btql_filter, "values": values},
+            )
+        case Reason.SAMPLED_OUT:
+            number = sampling_number(rule.id, subject.root_span_id)
+            return (
+                f"sampled out: the trace's number {number:.6f} is not below the rate "
+                f"{rule.sampling_rate:g}",
+                {"sampling_number": number, "sampling_rate": rule.sampling_rate},
+            )
+        case Reason.WRONG_TARGET:
+            wanted: list[Json] = [*rule.apply_to_span_names]
+            if rule.apply_to_root_span:
+                wanted.insert(0, "root spans")
+            return (
+                f"wrong target: the rule is for {', '.join(map(str, wanted))}",
+                {"apply_to": wanted, "is_root": subject.view["is_root"],
+                 "name": _name(subject.view)},
+            )
+        case Reason.FILTER_ERROR:
+            return f"the filter is not understood: {planned.filter_error}", {}
+        case _:
+            return _PLAIN_REASONS[reason], {}
+
+
+_PLAIN_REASONS = {
+    Reason.SELECTED: "selected; but the content was changed since by a write that asked not "
+    "to be scored (_skip_async_scoring)",
+    Reason.PAUSED: "the rule was paused",
+    Reason.IS_SCORE_SPAN: "the span was made by a scorer: those are never scored",
+    Reason.DISABLED: "scoring is disabled on the row (_async_scoring_state)",
+    Reason.SUPERSEDED: "a later write changed the row before it was matched",
+    Reason.NOT_FINISHED: "not finished: metrics.end was taken away again",
+    Reason.DELETED: "the row had been deleted",
+    Reason.UNSUPPORTED_SCOPE: "the rule's scope is not the span",
+    Reason.POISONED: "deciding on the span killed its worker, each time it was tried",
+}
+
+
+def _undecided(
+    planned: PlannedRule,
+    subject: Subject,
+    record: MatchRecord | None,
+    *,
+    history: tuple[OutcomeView, ...],
+) -> RuleAnswer:
+    """No decision of this rule is recorded: say why, and what it would say now."""
+    rule = planned.rule
+    status, text = _why_undecided(subject, record)
+    if status in {"rule_made_later", "not_matched"}:
+        reason = planned.decide(subject.view)
+        would, _ = _reason_text(planned, reason, subject)
+        would = "it would select the span" if reason is Reason.SELECTED else would
+        text += f"; now: {would}. `tallyard rules score-recent` scores rows that are there"
+    return RuleAnswer(
+        rule_id=str(rule.id), rule_name=rule.name, status=status, text=text, outcomes=history
+    )
+
+
+def _why_undecided(subject: Subject, record: MatchRecord | None) -> tuple[str, str]:
+    if is_made_by_scorer(subject.view):
+        return Reason.IS_SCORE_SPAN.value, _PLAIN_REASONS[Reason.IS_SCORE_SPAN]
+    if not is_finished(subject.view):
+        return (
+            Reason.NOT_FINISHED.value,
+            "not finished: metrics.end is not set; a logger over REST sends it itself",
+        )
+    if subject.trigger_xact is None:
+        return (
+            "skip_requested",
+            "no write so far put it up for matching: each was feedback, or said "
+            "_skip_async_scoring",
+        )
+    if record is None:
+        return "not_matched", "the match record is older than its retention time"
+    if record.matched_at is None:
+        return "waiting", f"waiting to be matched since {record.created.isoformat()}"
+    return (
+        "rule_made_later",
+        f"the rule was made after the span was matched at {record.matched_at.isoformat()}",
+    )
+
+
+def values_read(text: str, row: RowView) -> JsonObject:
+    """What a filter reads of a row: path -> value, null where there is none."""
+    try:
+        paths = paths_read(parse_filter(text))
+    except BtqlError:
+        return {}
+    return {".".join(map(str, path)): _at(row, path) for path in sorted(paths, key=str)}
+
+
+def _at(row: RowView, path: Sequence[str | int]) -> Json:
+    value: Any = row
+    for part in path:
+        if isinstance(part, int) and isinstance(value, list):
+            value = value[part] if -len(value) <= part < len(value) else None
+        elif isinstance(part, str) and isinstance(value, dict):
+            value = value.get(part)
+        else:
+            return None
+    return value  # type: ignore[no-any-return]
+
+
+def _name(row: RowView) -> Json:
+    attributes = row.get("span_attributes")
+    return attributes.get("name") if isinstance(attributes, dict) else None

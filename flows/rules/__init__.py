@@ -1,0 +1,3 @@
+"""Rules made, changed, applied from a file, run on rows that are there."""
+
+from __future__ import annotations

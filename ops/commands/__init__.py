@@ -1,0 +1,3 @@
+"""The commands of `tallyard`, one module each."""
+
+from __future__ import annotations

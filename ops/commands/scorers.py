@@ -1,0 +1,446 @@
+"""`tallyard scorers`: scorers of one's own, pushed, tried on stored rows, and compared."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import yaml
+
+from flows.access.keys import KeyRole, Principal
+from flows.access.projects import ListPage, Project
+from flows.functions.comparison import (
+    DIFF_ROWS_MAX,
+    TEST_ROWS_MAX,
+    Cost,
+    Difference,
+    compare,
+    shown_difference,
+    shown_test,
+    values_of,
+)
+from flows.functions.functions import write_of
+from flows.functions.lookup import Functions
+from flows.functions.shadows import PAIRS_DEFAULT, PAIRS_MAX, compare_shadow, shown_shadow
+from flows.logs.row_selection import LAST_DEFAULT, RowChoice, choose
+from ops.commands.session import Opened, opened
+from ops.commands.text import counted
+from ops.commands.yaml_files import read_yaml
+from scorers.functions.body import read_function
+from scorers.functions.file import RUNTIMES, YAML, Naming, code_function, judge_function
+from scorers.functions.function import (
+    Definition,
+    Function,
+    FunctionFilter,
+    IfExists,
+    read_version,
+)
+from scorers.functions.version import FunctionVersion
+from spans.errors import BadInput, InvalidSource, NotFound
+from spans.ids import FunctionId, ObjectId, Xact
+from spans.json import JsonObject
+from spans.outcome import Verdict
+from spans.row import ObjectRef, ObjectType, RowKey
+from spans.scoring import Role
+
+SCORERS_MAX = 1000
+FLIPS_PRINTED = 10
+"""The first ones, on one screen; `--json` gives the rest."""
+
+T = TypeVar("T")
+
+a_file = click.Path(exists=True, dir_okay=False, path_type=Path)
+of_project = click.option("--project", help="Its name; not needed where there is only one.")
+as_json = click.option("--json", "wants_json", is_flag=True, help="Print one JSON object.")
+
+
+@click.group()
+def scorers() -> None:
+    """Push, test and compare scorers of your own."""
+
+
+@scorers.command()
+@click.argument("file", type=a_file)
+@of_project
+@click.option("--name", help="How its score is called; default: the file's name.")
+@click.option("--slug", help="What names it for good; default: made of the name.")
+@click.option(
+    "--shadow", type=click.FloatRange(0, 1),
+    help="Run it beside the version in force, on this share of traces, and show no scores.",
+)
+@click.option(
+    "--sandbox", "sandbox_settings", multiple=True, metavar="KEY=VALUE",
+    help="A setting of its sandbox: isolation=record, time_s=2, memory_mb=256, ...",
+)
+@as_json
+def push(
+    *, file: Path, project: str | None, name: str | None, slug: str | None,
+    shadow: float | None, sandbox_settings: tuple[str, ...], wants_json: bool,
+) -> None:
+    """Make FILE the scorer of its slug: code (.py, .ts, .js), or an LLM judge (.yaml)."""
+    body = _read(file, Naming(name=name, slug=slug), sandbox_settings)
+    with opened() as here:
+        found = here.project(project)
+        before, after = _wait(_push(here, found, file, body, shadow))
+    newest = after.shadow.version if after.shadow and shadow is not None else after.version
+    is_new = before is None or newest not in {
+        before.version, before.shadow.version if before.shadow else None,
+    }
+    if wants_json:
+        _print({
+            "id": str(after.id), "slug": after.body.slug, "_xact_id": str(newest),
+            "is_new": is_new, "in_force": str(after.in_force),
+        })
+        return
+    click.echo(f"{after.body.slug}  {after.id}")
+    state = "in force" if newest == after.in_force else f"a shadow, rate {shadow:g}"
+    click.echo(f"version {newest}: {state}{'' if is_new else ' (unchanged)'}")
+
+
+@scorers.command()
+@click.argument("scorer")
+@of_project
+@click.option("--version", help="One of its versions; default: the one in force.")
+@click.option("--span", "ids", multiple=True, help="A row id or span id; any number of them.")
+@click.option(
+    "--last", type=click.IntRange(1, TEST_ROWS_MAX), default=LAST_DEFAULT, show_default=True,
+    help="How many of the latest rows.",
+)
+@click.option("--filter", "condition", help="Only rows that pass it, as a rule's filter.")
+@as_json
+def test(
+    *, scorer: str, project: str | None, version: str | None, ids: tuple[str, ...], last: int,
+    condition: str | None, wants_json: bool,
+) -> None:
+    """Run SCORER (a file, or a slug) on stored rows, and save nothing."""
+    choice = RowChoice(ids=ids[:TEST_ROWS_MAX], last=last, filter=condition)
+    with opened() as here:
+        found = here.project(project)
+        asked = _asked(scorer, found, version)
+        rows, verdicts = _wait(_test(here, found, scorer, asked, choice))
+    if wants_json:
+        _print(shown_test(rows, verdicts))
+        return
+    for row, verdict in zip(rows, verdicts, strict=True):
+        first, *rest = _said(verdict).splitlines()
+        click.echo(f"{row.id}  {first}  {verdict.run_ms:.1f} ms")
+        for line in rest:
+            click.echo(f"    {line}")
+        for line in (verdict.log or "").splitlines():
+            click.echo(f"    | {line}")
+    click.echo(_summary(verdicts))
+
+
+@scorers.command()
+@click.argument("slug")
+@click.option(
+    "--from", "before", help="The version to compare with; default: the one before the other."
+)
+@click.option("--to", "after", help="The other version; default: the one in force.")
+@of_project
+@click.option(
+    "--last", type=click.IntRange(1, DIFF_ROWS_MAX), default=200, show_default=True,
+    help="How many of the latest rows.",
+)
+@click.option("--filter", "condition", help="Only rows that pass it, as a rule's filter.")
+@as_json
+def diff(
+    *, slug: str, before: str | None, after: str | None, project: str | None, last: int,
+    condition: str | None, wants_json: bool,
+) -> None:
+    """Run two versions of the scorer SLUG on the same rows, and save nothing."""
+    choice = RowChoice(last=last, filter=condition)
+    with opened() as here:
+        found = here.project(project)
+        versions, difference = _wait(_diff(here, found, slug, (before, after), choice))
+        url = here.services.settings.public_url or ""
+    if wants_json:
+        old, new = (str(each.version) for each in versions)
+        shown = shown_difference(difference, url)
+        _print({"role": Role.PREVIEW.value, "from": old, "to": new, **shown})
+        return
+    _show_difference(difference)
+
+
+@scorers.command()
+@click.argument("slug")
+@of_project
+@click.option(
+    "--last", type=click.IntRange(1, PAIRS_MAX), default=PAIRS_DEFAULT, show_default=True,
+    help="How many of the latest outcomes.",
+)
+@as_json
+def shadow(*, slug: str, project: str | None, last: int, wants_json: bool) -> None:
+    """Compare what the shadow of SLUG said with what the version in force did."""
+    with opened() as here:
+        services = here.services
+        function = _named(here, here.project(project), slug)
+        difference = compare_shadow(services.shadows, function, None, last)
+        url = services.settings.public_url or ""
+    shown = shown_shadow(function, difference, url)
+    if wants_json:
+        _print(shown)
+        return
+    click.echo(f"{shown['from']} in force, {shown['to']} its shadow (rate {shown['rate']:g})")
+    if not difference.rows:
+        click.echo("nothing to compare yet")
+        return
+    _show_difference(difference)
+
+
+@scorers.command()
+@click.argument("slug")
+@of_project
+@as_json
+def versions(*, slug: str, project: str | None, wants_json: bool) -> None:
+    """List the versions of the scorer SLUG, the newest first."""
+    with opened() as here:
+        function = _named(here, here.project(project), slug)
+        found = here.services.functions.versions(function)
+    if wants_json:
+        _print({"versions": [
+            {
+                "_xact_id": str(each.version), "name": each.body.name,
+                "kind": each.body.kind.value, "state": _state(each),
+            }
+            for each in found
+        ]})
+        return
+    for each in found:
+        state = _state(each)
+        click.echo(f"{each.version}  {each.body.name}{f'  ({state})' if state else ''}")
+
+
+@scorers.command(name="list")
+@of_project
+@as_json
+def list_scorers(*, project: str | None, wants_json: bool) -> None:
+    """List the project's scorers."""
+    with opened() as here:
+        found = here.project(project)
+        functions = here.services.functions.list_functions(
+            here.org_id, ListPage(limit=SCORERS_MAX), FunctionFilter(project_id=found.id)
+        )
+    kept = [each for each in functions if each.body.queue is not None]
+    if wants_json:
+        _print({"scorers": [_listed(each) for each in kept]})
+        return
+    for each in kept:
+        problem = each.as_version().problem
+        click.echo(
+            f"{each.body.slug:<24} {each.body.kind.value:<11} {each.version}  {each.body.name}"
+        )
+        if each.shadow is not None:
+            click.echo(f"    shadow: {each.shadow.version}, rate {each.shadow.rate:g}")
+        if problem is not None:
+            click.echo(f"    cannot run: {problem}")
+
+
+def _read(file: Path, naming: Naming, settings: Sequence[str] = ()) -> JsonObject:
+    """The body of the function that the file holds. Raises BadInput that names the file."""
+    try:
+        text = file.read_text()
+        if file.suffix in YAML:
+            return judge_function(file.stem, read_yaml(text), naming)
+        body = code_function(file.stem, file.suffix, text, naming)
+    except (BadInput, UnicodeDecodeError) as error:
+        raise BadInput(f"{file}: {error}") from error
+    except yaml.YAMLError as error:
+        raise BadInput(f"{file} is no YAML: {error}") from error
+    if settings:
+        body["metadata"] = {"sandbox": dict(map(_setting, settings))}
+    return body
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    key, separator, value = text.partition("=")
+    if not separator:
+        raise BadInput(f"--sandbox {text}: KEY=VALUE")
+    return key, yaml.safe_load(value)
+
+
+async def _push(
+    here: Opened, project: Project, file: Path, body: JsonObject, shadow: float | None
+) -> tuple[Function | None, Function]:
+    """The scorer as it was (None: it is new) and as it is."""
+    services = here.services
+    try:
+        definition = Definition(
+            project_id=project.id, body=read_function(body), if_exists=IfExists.REPLACE,
+            shadow_rate=shadow,
+        )
+        present = services.functions.named(here.org_id, project.id, definition.body.slug)
+        write = await write_of(
+            definition, present, lambda source: services.calls.check(here.org_id, source),
+            new_id=FunctionId(uuid.uuid4()),
+        )
+    except (BadInput, InvalidSource) as error:
+        raise BadInput(f"{_place(file, error)}: {error}") from error
+    (written,) = services.functions.write(here.org_id, [write])
+    return present, written.function
+
+
+def _place(file: Path, error: Exception) -> str:
+    """Where in the file, as compilers write it."""
+    line, column = getattr(error, "line", None), getattr(error, "column", None)
+    return ":".join(str(part) for part in (file, line, column) if part is not None)
+
+
+def _asked(scorer: str, project: Project, version: str | None) -> JsonObject:
+    """What `Functions.meant` is asked for: a file's function, or a slug's."""
+    file = Path(scorer)
+    if _is_file(file):
+        return {"function": _read(file, Naming())}
+    if file.suffix in {*RUNTIMES, *YAML}:
+        raise NotFound(f"there is no file {scorer!r}")
+    return {"project_name": project.name, "slug": scorer, "version": version}
+
+
+def _is_file(scorer: Path) -> bool:
+    """Slugs have no suffix."""
+    return bool(scorer.suffix) and scorer.is_file()
+
+
+async def _test(
+    here: Opened, project: Project, scorer: str, asked: JsonObject, choice: RowChoice
+) -> tuple[list[RowKey], list[Verdict]]:
+    try:
+        function = await _functions(here).meant(asked)
+    except (BadInput, InvalidSource) as error:
+        if not _is_file(file := Path(scorer)):
+            raise
+        raise BadInput(f"{_place(file, error)}: {error}") from error
+    rows = _rows(here, project, choice)
+    return rows, await here.services.calls.run(here.org_id, function, rows=rows)
+
+
+async def _diff(
+    here: Opened, project: Project, slug: str, asked: tuple[str | None, str | None],
+    choice: RowChoice,
+) -> tuple[list[FunctionVersion], Difference]:
+    """Both versions, the older first, and how they differ; `asked` names them, or not."""
+    functions, calls = _functions(here), here.services.calls
+    before, after = asked
+    if before is None:
+        function = _named(here, project, slug)
+        newer = function.in_force if after is None else read_version(after)
+        before = str(_version_before(here, function, newer))
+    both = [
+        await functions.meant({
+            "project_name": project.name, "slug": slug, "version": version,
+        })
+        for version in (before, after)
+    ]
+    rows = _rows(here, project, choice)
+    old, new = [await calls.run(here.org_id, each, rows=rows) for each in both]
+    return both, compare(rows, old, new)
+
+
+def _named(here: Opened, project: Project, slug: str) -> Function:
+    function = here.services.functions.named(here.org_id, project.id, slug)
+    if function is None:
+        raise NotFound(f"the project {project.name!r} has no function {slug!r}")
+    return function
+
+
+def _version_before(here: Opened, function: Function, version: Xact) -> Xact:
+    for each in here.services.functions.versions(function):
+        if each.version < version:
+            return each.version
+    raise NotFound(
+        f"{function.body.slug!r} has no version before {version}: name another with --from"
+    )
+
+
+def _state(function: Function) -> str | None:
+    """What the function's version is to rules, None for nothing."""
+    if function.version == function.in_force:
+        return "in force"
+    shadow = function.shadow
+    return "shadow" if shadow and function.version == shadow.version else None
+
+
+def _functions(here: Opened) -> Functions:
+    services = here.services
+    principal = Principal(
+        key_id="command line", org_id=here.org_id, org_name=services.settings.org_name,
+        project_id=None, role=KeyRole.ADMIN,
+    )
+    return Functions(
+        principal=principal, projects=services.projects, store=services.functions,
+        calls=services.calls,
+    )
+
+
+def _rows(here: Opened, project: Project, choice: RowChoice) -> list[RowKey]:
+    where = ObjectRef(project.id, ObjectType.PROJECT_LOGS, ObjectId(project.id))
+    rows = choose(here.services.reader, here.org_id, where, choice)
+    if not rows:
+        raise NotFound(f"the project {project.name!r} has no finished span that passes")
+    return rows
+
+
+def _said(verdict: Verdict) -> str:
+    if verdict.failure is not None:
+        return f"{verdict.failure.error_class}: {verdict.failure.message}"
+    scores = values_of(verdict)
+    return "  ".join(f"{name} {value:.2f}" for name, value in scores.items()) or "declined"
+
+
+def _summary(verdicts: Sequence[Verdict]) -> str:
+    cost = Cost.of(verdicts)
+    values = [value for verdict in verdicts for value in values_of(verdict).values()]
+    mean = f", mean {sum(values) / len(values):.3f}" if values else ""
+    rows, scores = counted(len(verdicts), "row"), counted(len(values), "score")
+    return f"{rows}: {scores}{mean}, {_cost(cost)}; nothing was saved"
+
+
+def _cost(cost: Cost) -> str:
+    parts = [counted(cost.errors, "error"), f"{cost.run_ms:.0f} ms"]
+    if cost.calls:
+        tokens = cost.prompt_tokens + cost.completion_tokens
+        parts.append(f"{counted(cost.calls, 'judge call')}, {counted(tokens, 'token')}")
+    return ", ".join(parts)
+
+
+def _show_difference(difference: Difference) -> None:
+    agreement = difference.agreement or 0.0
+    mean = difference.mean_difference
+    rows = counted(difference.rows, "row")
+    click.echo(f"{rows}, the same score on {agreement:.1%} of them")
+    if mean is not None:
+        click.echo(f"mean difference {mean:+.3f} (new minus old)")
+    click.echo(f"old: {_cost(difference.before)}\nnew: {_cost(difference.after)}")
+    click.echo(counted(len(difference.flips), "flip"))
+    for flip in difference.flips[:FLIPS_PRINTED]:
+        old, new = (_said(each).splitlines()[0] for each in (flip.before, flip.after))
+        click.echo(f"  {flip.row.id}  {old}  ->  {new}")
+    if (left := len(difference.flips) - FLIPS_PRINTED) > 0:
+        click.echo(f"  and {left} more")
+    if difference.flips:
+        click.echo("`tallyard explain ID` tells more of one, --json of all")
+
+
+def _listed(function: Function) -> JsonObject:
+    shadow = function.shadow
+    return {
+        "id": str(function.id), "slug": function.body.slug, "name": function.body.name,
+        "kind": function.body.kind.value, "_xact_id": str(function.version),
+        "shadow": None if shadow is None else {
+            "version": str(shadow.version), "rate": shadow.rate,
+        },
+        "problem": function.as_version().problem,
+    }
+
+
+def _print(shown: JsonObject) -> None:
+    click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+
+
+def _wait(work: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(work)

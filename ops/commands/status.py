@@ -1,0 +1,105 @@
+"""`tallyard status`: where everything is, and whether it is ready."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+
+import click
+
+from ops.data_dir import DataDir, RunState
+from ops.servers import readiness
+from ops.servers.processes import WORKERS
+from wiring.settings import read_settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """What a script asks for. `processes` tells of each whether it answers; `sandbox`, of each
+    worker that runs users' code whether it contains it, without which all else is ready."""
+
+    ready: bool
+    api_url: str | None
+    flower_url: str | None
+    api_key_file: str
+    processes: dict[str, bool]
+    sandbox: tuple[readiness.SandboxState, ...]
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def status(*, as_json: bool) -> None:
+    """Show where everything is and whether it is ready (exit code 0, else 1)."""
+    data = DataDir(read_settings().data_dir)
+    found = ask(data)
+    click.echo(_json(found) if as_json else shown(found, data))
+    sys.exit(0 if found.ready else 1)
+
+
+def ask(data: DataDir) -> Status:
+    """The state of what runs on `data`, asked live. Takes a second or two."""
+    state = data.read_state() if data.holder() is not None else None
+    answers = _answers(state) if state else {}
+    return Status(
+        ready=bool(answers) and all(answers.values()),
+        api_url=state.api_url if state else None,
+        flower_url=state.flower_url if state else None,
+        api_key_file=str(data.api_key),
+        processes=answers,
+        sandbox=readiness.sandbox_workers(state.api_url) if state else (),
+    )
+
+
+def _answers(state: RunState) -> dict[str, bool]:
+    """By process; one that cannot be asked counts as answering while it is there."""
+    connections = {
+        "TALLYARD_DATABASE_URL": state.database_url,
+        "TALLYARD_REDIS_URL": state.redis_url,
+    }
+    answering = readiness.workers_answering(connections)
+    told = {
+        "api": readiness.api_is_ready(state.api_url),
+        "flower": readiness.flower_answers(state.flower_url),
+        **{worker: worker in answering for worker in WORKERS},
+    }
+    return {
+        process.name: process.pid > 0 and told.get(process.name, True)
+        for process in state.processes
+    }
+
+
+def _json(found: Status) -> str:
+    return json.dumps(
+        {
+            "ready": found.ready,
+            "urls": {"api": found.api_url, "flower": found.flower_url},
+            "api_key_file": found.api_key_file,
+            "processes": found.processes,
+            "sandbox": [asdict(worker) for worker in found.sandbox],
+        },
+        indent=2,
+    )
+
+
+def shown(found: Status, data: DataDir) -> str:
+    """The lines for people."""
+    if found.api_url is None:
+        return f"Nothing runs on {data.path}: `tallyard up` (or `make run`) starts it."
+    lines = [
+        "Ready." if found.ready else f"Not ready: the logs are in {data.logs}.",
+        f"  API       {found.api_url}  (key in {found.api_key_file})",
+        f"  Flower    {found.flower_url}",
+        *(
+            f"  {name:<9} {'answers' if answers else 'does not answer'}"
+            for name, answers in found.processes.items()
+        ),
+        *(f"  {_contained(worker)}" for worker in found.sandbox),
+    ]
+    return "\n".join(lines)
+
+
+def _contained(worker: readiness.SandboxState) -> str:
+    if worker.is_ok:
+        return f"users' code runs in {worker.tier} on {worker.host}"
+    return f"users' code waits on {worker.host}: {worker.sentence}"

@@ -1,0 +1,149 @@
+"""Whether what was started answers."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from ops.servers.processes import WORKERS
+from spans.errors import SetupError
+
+HTTP_TIMEOUT_S = 5.0
+REDIS_PORT = 6379
+PING_S = 2.0
+PING_DEADLINE_S = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxState:
+    """Whether one worker contains users' code. `sentence` is the next step if it does not."""
+
+    host: str
+    tier: str | None
+    is_ok: bool
+    sentence: str
+
+
+def api_is_ready(url: str) -> bool:
+    """Whether the API says that it and its stores are ready."""
+    return _status(url, "/health/ready") == http.client.OK
+
+
+def sandbox_workers(url: str) -> tuple[SandboxState, ...]:
+    """What each worker that runs users' code says of its sandbox; nothing if the API does not
+    tell."""
+    try:
+        told = json.loads(_get(url, "/health/ready")[1])
+    except ValueError:
+        return ()
+    return tuple(
+        SandboxState(host=each["host"], tier=each["tier"], is_ok=each["is_ok"],
+                     sentence=each["sentence"])
+        for each in told.get("sandbox", ())
+    )
+
+
+def flower_answers(url: str) -> bool:
+    """Whether Flower answers at all; 401 is its right answer to one without the password."""
+    return _status(url, "/") is not None
+
+
+def workers_answering(environment: Mapping[str, str]) -> frozenset[str]:
+    """Names of this host's workers that answer a ping. Costs about a second of CPU."""
+    node_names = {name: f"{name}@{socket.gethostname()}" for name in WORKERS}
+    try:
+        done = subprocess.run(  # noqa: S603 our own interpreter
+            [
+                *(sys.executable, "-m", "celery", "-A", "workers", "inspect", "ping", "--json"),
+                # Asked by name, it returns with the last answer instead of at the timeout.
+                *("--timeout", str(PING_S), "--destination", ",".join(node_names.values())),
+            ],
+            env={**os.environ, **environment},  # noqa: TID251 handed on, not read
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=PING_DEADLINE_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return frozenset()
+    # No worker at all is a sentence instead of JSON.
+    try:
+        answered = json.loads(done.stdout)
+    except ValueError:
+        return frozenset()
+    return frozenset(name for name, node_name in node_names.items() if node_name in answered)
+
+
+def check_redis(url: str) -> None:
+    """Raises SetupError with the next step if nothing listens at `url`."""
+    parts = urlsplit(url)
+    try:
+        if parts.scheme == "unix":
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(parts.path)
+        else:
+            address = (parts.hostname or "localhost", parts.port or REDIS_PORT)
+            socket.create_connection(address, timeout=HTTP_TIMEOUT_S).close()
+    except (OSError, ValueError) as error:
+        raise SetupError(
+            f"Redis does not answer ({error}): check TALLYARD_REDIS_URL, and that it runs."
+        ) from error
+
+
+def free_port(host: str, port: int, *, what: str, setting: str) -> int:
+    """`port`, or one that the system picked if it is 0.
+
+    Raises SetupError with the next step if nothing can listen there.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except PermissionError as error:
+            raise SetupError(
+                f"Port {port} is not yours to open: set {setting} to one above 1023."
+            ) from error
+        except (OSError, OverflowError) as error:
+            raise SetupError(
+                f"{what} cannot listen on {host}:{port} ({error}): stop what listens there, or "
+                f"set {setting} (or TALLYARD_HOST)."
+            ) from error
+        found: int = probe.getsockname()[1]
+    return found
+
+
+def shown_url(host: str, port: int) -> str:
+    """A URL that works on this machine also where the server listens on every address."""
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 compared
+    bracketed = f"[{reachable}]" if ":" in reachable and "[" not in reachable else reachable
+    return f"http://{bracketed}:{port}"
+
+
+def _status(url: str, path: str) -> int | None:
+    """The HTTP status that `url` gives for `path`; None if nothing answers."""
+    return _get(url, path)[0]
+
+
+def _get(url: str, path: str) -> tuple[int | None, bytes]:
+    """The HTTP status and body that `url` gives for `path`; None if nothing answers."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(
+        parts.hostname or "", parts.port, timeout=HTTP_TIMEOUT_S
+    )
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    except (OSError, http.client.HTTPException):
+        return None, b""
+    finally:
+        connection.close()

@@ -1,0 +1,48 @@
+"""What is done before the processes start: the schema, the organisation and the first key.
+
+Run by `tallyard up` in a process of its own, since what it needs of the store and the scorers
+would stay in the supervisor's memory ever after.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from ops.data_dir import DataDir
+from ops.setup.first_start import ensure_local_key
+from spans.errors import SetupError, StoreUnavailable, TallyardError
+from store.migrate import upgrade_at
+from wiring.services import open_services
+from wiring.settings import Settings, read_settings
+
+
+def prepare(settings: Settings) -> None:
+    """Bring the database to the newest schema and keep its administrator's key in a file.
+
+    Safe to repeat. Raises SetupError with the next step.
+    """
+    if settings.database_url is None:
+        raise SetupError("TALLYARD_DATABASE_URL is not set: `tallyard up` sets it.")
+    try:
+        upgrade_at(settings.database_url.get_secret_value())
+    except StoreUnavailable as error:
+        raise SetupError(
+            f"{error}: check TALLYARD_DATABASE_URL, and that the server runs."
+        ) from error
+    services = open_services(settings)
+    ensure_local_key(
+        services.keys,
+        services.projects,
+        path=DataDir(settings.data_dir).api_key,
+        org_name=settings.org_name,
+        now=services.clock(),
+    )
+    services.close()
+
+
+if __name__ == "__main__":
+    try:
+        prepare(read_settings())
+    except TallyardError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(1)

@@ -1,0 +1,238 @@
+"""Rules as code: a file's rules against the ones that are there, as pure functions.
+
+In the file a rule's `config.online` lies flat beside its name, a scorer by name is just its
+name, and a function goes by its slug, in the file's project or another. A name that is no
+autoevals scorer is the slug of a function of the file's project, and a slug alone will do:
+`polite`, `{slug: polite}`. What is written back is the long form:
+
+    project: my-app
+    rules:
+      - name: close to the expected answer
+        scorers:
+          - Levenshtein
+          - {type: function, slug: polite, project_name: shared, version: "10002..."}
+        sampling_rate: 0.5
+        btql_filter: metadata.environment = 'production'
+        apply_to_root_span: true
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from rules.wire import ONLINE, ProjectScore, ProjectScoreBody, read_rule, stored_config
+from scorers import catalog
+from spans.errors import BadInput, NotFound
+from spans.json import Json, JsonObject
+
+RULE_FIELDS = ("name", "description")
+ONLINE_FIELDS = (
+    "scorers", "sampling_rate", "btql_filter", "apply_to_root_span", "apply_to_span_names",
+    "skip_logging", "scope", "status",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RulesFile:
+    """A file's contents, checked."""
+
+    project: str
+    rules: tuple[ProjectScoreBody, ...]
+
+
+class FunctionNames(Protocol):
+    """Functions by what files call them: project and slug."""
+
+    def id_of(self, project: str, slug: str) -> str:
+        """Raises NotFound."""
+        ...
+
+    def name_of(self, function_id: str) -> FunctionName | None:
+        """None: there is none, or it has been deleted."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionName:
+    """What a file calls a function."""
+
+    project: str
+    slug: str
+
+
+class ChangeKind(StrEnum):
+    """What applying the file does with one rule."""
+
+    CREATE = "create"
+    CHANGE = "change"
+    DELETE = "delete"
+    KEEP = "keep"     # there, and not in the file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One rule's difference; `lines` show it, as `field: old -> new`, of a new rule as
+    `field: value`."""
+
+    kind: ChangeKind
+    name: str
+    body: ProjectScoreBody | None
+    lines: tuple[str, ...] = ()
+
+
+def read_file(content: Json, functions: FunctionNames) -> RulesFile:
+    """The file's rules, every one checked. Raises BadInput that names the rule."""
+    if content is None:
+        raise BadInput("the file is empty")
+    if not isinstance(content, dict) or not isinstance(content.get("project"), str):
+        raise BadInput("the file names its project: `project: my-app`")
+    if unknown := content.keys() - {"project", "rules"}:
+        raise BadInput(f"unknown: {', '.join(sorted(unknown))}; there are project and rules")
+    items = content.get("rules")
+    if not isinstance(items, list):
+        raise BadInput("a list", path="rules")
+    project = str(content["project"])
+    rules = tuple(
+        _read_rule(item, index, project, functions) for index, item in enumerate(items)
+    )
+    names = [rule.name for rule in rules]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise BadInput(f"twice in the file: {', '.join(sorted(twice))}", path="rules")
+    return RulesFile(project=project, rules=rules)
+
+
+def differences(
+    wanted: RulesFile, present: Sequence[ProjectScore], functions: FunctionNames, *,
+    prune: bool,
+) -> tuple[Change, ...]:
+    """What it takes to get from the rules that are there to those of the file.
+
+    Rules that are not in the file stay, unless `prune`.
+    """
+    def shown(name: str, description: str | None, config: JsonObject | None) -> JsonObject:
+        return written(name, description, config, wanted.project, functions)
+
+    there = {rule.name: rule for rule in present if rule.score_type == ONLINE}
+    changes: list[Change] = []
+    for body in wanted.rules:
+        rule = there.pop(body.name, None)
+        after = shown(body.name, body.description, stored_config(body))
+        before = shown(rule.name, rule.description, rule.config) if rule else {}
+        lines = tuple(
+            f"{field}: {f'{_short(before.get(field))} -> ' if rule else ''}"
+            f"{_short(after.get(field))}"
+            for field in ("description", *ONLINE_FIELDS)
+            if before.get(field) != after.get(field)
+        )
+        if lines:
+            kind = ChangeKind.CHANGE if rule else ChangeKind.CREATE
+            changes.append(Change(kind=kind, name=body.name, body=body, lines=lines))
+    rest = ChangeKind.DELETE if prune else ChangeKind.KEEP
+    changes += [Change(kind=rest, name=name, body=None) for name in sorted(there)]
+    return tuple(changes)
+
+
+def written(
+    name: str, description: str | None, config: JsonObject | None, project: str,
+    functions: FunctionNames,
+) -> JsonObject:
+    """A rule as the project's file writes it: no field that says nothing."""
+    online = config.get("online") if config else None
+    flat: JsonObject = {"name": name, "description": description}
+    if isinstance(online, dict):
+        flat.update({field: online.get(field) for field in ONLINE_FIELDS})
+    rate = flat.get("sampling_rate")
+    if isinstance(rate, float) and rate.is_integer():
+        flat["sampling_rate"] = int(rate)   # as anyone would write it
+    scorers = flat.get("scorers")
+    if isinstance(scorers, list):
+        flat["scorers"] = [
+            _written_scorer(scorer, project, functions) for scorer in scorers
+        ]
+    return {field: value for field, value in flat.items() if value is not None}
+
+
+def _read_rule(
+    item: Json, index: int, project: str, functions: FunctionNames
+) -> ProjectScoreBody:
+    if not isinstance(item, dict):
+        raise BadInput("a rule with a name and scorers", path=f"rules[{index}]")
+    if unknown := item.keys() - {*RULE_FIELDS, *ONLINE_FIELDS}:
+        raise BadInput(
+            f"unknown: {', '.join(sorted(unknown))}; a rule has "
+            f"{', '.join((*RULE_FIELDS, *ONLINE_FIELDS))}",
+            path=f"rules[{index}]",
+        )
+    online: JsonObject = {field: item[field] for field in ONLINE_FIELDS if field in item}
+    online.setdefault("sampling_rate", 1)
+    body: JsonObject = {field: item[field] for field in RULE_FIELDS if field in item}
+    try:
+        scorers = online.get("scorers")
+        if isinstance(scorers, list):
+            online["scorers"] = [_read_scorer(each, project, functions) for each in scorers]
+        return read_rule({**body, "score_type": ONLINE, "config": {"online": online}})
+    except (BadInput, NotFound) as error:
+        raise BadInput(
+            str(error).replace("config.online.", ""), path=f"rules[{index}]"
+        ) from error
+
+
+def _read_scorer(scorer: Json, project: str, functions: FunctionNames) -> Json:
+    if isinstance(scorer, str):
+        return _read_name(scorer, project, functions)
+    if not isinstance(scorer, dict) or "slug" not in scorer:
+        return scorer
+    named = {**scorer}
+    slug, where = named.pop("slug"), named.pop("project_name", project)
+    if not isinstance(slug, str) or not isinstance(where, str):
+        raise BadInput("a function's slug, and its project's name", path="scorers")
+    return {"type": "function", **named, "id": functions.id_of(where, slug)}
+
+
+def _read_name(name: str, project: str, functions: FunctionNames) -> Json:
+    """An autoevals scorer, or one of the project's own. Raises BadInput if it is neither."""
+    try:
+        return {"type": "global", "name": catalog.resolve(name).name}
+    except BadInput as unknown:
+        try:
+            return {"type": "function", "id": functions.id_of(project, name)}
+        except NotFound:
+            raise BadInput(
+                f"{str(unknown).removesuffix('?')}, or a scorer of your own, by its slug",
+                path="scorers",
+            ) from unknown
+
+
+def _written_scorer(scorer: Json, project: str, functions: FunctionNames) -> Json:
+    if not isinstance(scorer, dict):
+        return scorer
+    if scorer.keys() == {"type", "name"}:
+        return scorer["name"]
+    name = functions.name_of(str(scorer["id"])) if scorer.get("type") == "function" else None
+    if name is None:
+        return scorer
+    told: JsonObject = {"type": "function", "slug": name.slug}
+    if name.project != project:
+        told["project_name"] = name.project
+    if scorer.get("version") is not None:
+        told["version"] = scorer["version"]
+    return told
+
+
+def _short(value: Json) -> str:
+    """As YAML writes it in one line, near enough to read."""
+    match value:
+        case None:
+            return "-"
+        case str():
+            return value
+        case list():
+            return f"[{', '.join(map(_short, value))}]"
+        case dict():
+            return f"{{{', '.join(f'{key}: {_short(each)}' for key, each in value.items())}}}"
+        case _:
+            return json.dumps(value)

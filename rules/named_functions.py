@@ -1,0 +1,81 @@
+"""Functions as rules name them at one moment: which version runs, where, and what beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rules.model import NamedFunction, ScorerChoice
+from rules.sampling import is_sampled
+from scorers import catalog
+from scorers.functions.version import FUNCTION
+from spans.errors import BadInput
+from spans.ids import FunctionId, Xact
+from spans.scoring import Role, ScorerRef
+
+NO_VERSION = "deleted"
+"""The version in the outcome of a function that nothing is known of any more."""
+
+
+class NamedFunctions:
+    """The functions that a project's rules name, at one revision."""
+
+    def __init__(self, named: Sequence[NamedFunction]) -> None:
+        self._in_force = {str(one.id): one for one in named if not one.is_pinned}
+        self._pinned = {(str(one.id), str(one.version)): one for one in named if one.is_pinned}
+        self._runs: dict[ScorerRef, tuple[str, str | None]] = {}
+        for one in named:
+            queue = None if one.is_deleted else one.queue
+            self._runs[_reference(one.id, one.version)] = one.name, queue
+            if one.shadow is not None:
+                self._runs.setdefault(
+                    _reference(one.id, one.shadow.version), (one.name, one.shadow.queue)
+                )
+
+    def chosen(self, choice: ScorerChoice) -> NamedFunction | None:
+        """The function that a rule names; None: nothing is known of it."""
+        if choice.version is None:
+            return self._in_force.get(choice.name)
+        return self._pinned.get((choice.name, choice.version))
+
+    def label(self, scorer: ScorerRef) -> str | None:
+        """How the function is shown; None for every other scorer."""
+        if scorer.kind != FUNCTION:
+            return None   # without a hash of it: this is asked for each run
+        return self._runs.get(scorer, (None, None))[0]
+
+    def queue(self, scorer: ScorerRef) -> str:
+        """The queue of the function's runs. Raises BadInput for what cannot be run."""
+        name, queue = self._runs.get(scorer, (None, None))
+        if queue is None:
+            raise BadInput(
+                f"the function {name or scorer.name} has been deleted, or is no scorer any "
+                "more: take it out of the rule, or name another"
+            )
+        return queue
+
+
+def scorers_of(
+    choice: ScorerChoice, functions: NamedFunctions, root_span_id: str
+) -> Iterator[tuple[ScorerRef, Role]]:
+    """The scorer at the version that the rule pins, or at the one in force; then its shadow.
+
+    A trace is in a shadow's share by the function's number, not by the rule's: of a rule that
+    takes every tenth trace, the shadow is to have its share too, and not all or nothing.
+    """
+    if choice.kind != FUNCTION:
+        version = choice.version or catalog.installed_version()
+        yield ScorerRef(kind=choice.kind, name=choice.name, version=version), Role.LIVE
+        return
+    function = functions.chosen(choice)
+    if function is None:
+        version = choice.version or NO_VERSION
+        yield ScorerRef(kind=FUNCTION, name=choice.name, version=version), Role.LIVE
+        return
+    yield _reference(function.id, function.version), Role.LIVE
+    shadow = None if function.is_deleted else function.shadow
+    if shadow is not None and is_sampled(function.id, root_span_id, rate=shadow.rate):
+        yield _reference(function.id, shadow.version), Role.SHADOW
+
+
+def _reference(function_id: FunctionId, version: Xact) -> ScorerRef:
+    return ScorerRef(kind=FUNCTION, name=str(function_id), version=str(version))

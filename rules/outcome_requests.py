@@ -1,0 +1,49 @@
+"""Which outcomes a rule asks for on a row that it selects, and which queue runs each."""
+
+from __future__ import annotations
+
+from rules.named_functions import NamedFunctions, scorers_of
+from rules.planning import PlannedRule
+from scorers import catalog
+from scorers.catalog import Kind
+from scorers.functions.version import FUNCTION
+from spans.outcome import OutcomeKey
+from spans.queues import HEAVY, JUDGE
+from spans.scoring import OriginKind, ScorerRef
+from spans.work import OutcomeRequest, Subject
+
+
+def outcome_requests(
+    planned: PlannedRule, subject: Subject, functions: NamedFunctions, revision: int | None
+) -> list[OutcomeRequest]:
+    """The outcomes that a rule asks for on a row that it selects: one for each scorer, and
+    for the shadow of each function that runs on this trace."""
+    rule = planned.rule
+    return [
+        OutcomeRequest(
+            key=OutcomeKey(
+                object=subject.key.object,
+                subject_id=subject.key.id,
+                subject_version=subject.content_xact,
+                origin_kind=OriginKind.RULE,
+                origin_id=rule.id,
+                role=role,
+                scorer=scorer,
+            ),
+            rules_revision=revision,
+            skip_logging=rule.skip_logging,
+        )
+        for choice in rule.scorers
+        for scorer, role in scorers_of(choice, functions, subject.root_span_id)
+    ]
+
+
+def queue_of(scorer: ScorerRef, functions: NamedFunctions) -> str:
+    """The queue of an outcome that is not run while matching. Raises BadInput for a function
+    that cannot be run."""
+    if scorer.kind == FUNCTION:
+        return functions.queue(scorer)
+    is_judged = (
+        catalog.known(scorer.name) and catalog.resolve(scorer.name).kind is Kind.JUDGED
+    )
+    return JUDGE if is_judged else HEAVY

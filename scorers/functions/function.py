@@ -1,0 +1,209 @@
+"""A user's function: its versions, how it is written, and how the API shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from scorers.functions.body import FunctionBody, read_function
+from scorers.functions.version import FunctionKind, FunctionVersion
+from scorers.judge.classifier import Classifier, read_classifier
+from scorers.sandbox.model import Program
+from spans.errors import BadInput, NotFound
+from spans.ids import FunctionId, OrgId, ProjectId, Xact
+from spans.json import Json, JsonObject
+
+FUNCTIONS_MAX = 500
+"""Functions of one request; a pushed file holds a handful."""
+
+
+VERSION_DIGITS_MAX, VERSION_MAX = 19, 2**63 - 1
+"""An `_xact_id` is a bigint."""
+
+
+NOT_UPLOADED = "the bundle that holds its code has not been uploaded: push it again"
+
+
+class IfExists(StrEnum):
+    """What a write does where its project has a function of that slug."""
+
+    ERROR = "error"
+    REPLACE = "replace"
+    IGNORE = "ignore"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shadow:
+    """A version that runs beside the one in force, its scores stored and never shown.
+
+    `rate` is the share of traces that it is run on, 0..1.
+    """
+
+    version: Xact
+    rate: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Function:
+    """A function at one version; `in_force` is the one that rules follow.
+
+    `program` runs it if it is code; None until its bundle is there.
+    """
+
+    id: FunctionId
+    org_id: OrgId
+    project_id: ProjectId
+    version: Xact
+    in_force: Xact
+    created: datetime
+    body: FunctionBody
+    program: Program | None
+    shadow: Shadow | None
+
+    def as_version(self) -> FunctionVersion:
+        """What runs it."""
+        body, problem = self.body, None
+        classifier: Classifier | None = None
+        if body.kind is FunctionKind.CLASSIFIER:
+            try:
+                classifier = read_classifier(body.prompt_data or {})
+            except BadInput as error:
+                problem = str(error)
+        if body.kind is FunctionKind.CODE and self.program is None:
+            problem = NOT_UPLOADED
+        return FunctionVersion(
+            id=self.id, project_id=self.project_id, version=self.version, name=body.name,
+            slug=body.slug, kind=body.kind, program=self.program, classifier=classifier,
+            global_name=body.global_name if body.kind is FunctionKind.GLOBAL else None,
+            problem=problem,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionFilter:
+    """Which functions are listed; None: any. Without a `version` the one in force."""
+
+    project_id: ProjectId | None = None
+    slug: str | None = None
+    version: Xact | None = None
+    only_prompts: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Definition:
+    """A function as it is to be; one that is there is found by its project and slug.
+
+    With a `shadow_rate` it does not come in force, but runs beside what is.
+    """
+
+    project_id: ProjectId
+    body: FunctionBody
+    if_exists: IfExists
+    shadow_rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionWrite:
+    """A definition whose code has been checked: `program` is what the jail made of it.
+
+    `new_id` names the function if there is none.
+    """
+
+    definition: Definition
+    new_id: FunctionId
+    program: Program | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """The function after a write, and whether it was there before."""
+
+    function: Function
+    existed: bool
+
+
+def read_definition(item: Json) -> Definition:
+    """One function of a request that pushes some. Raises BadInput, InvalidSource."""
+    if not isinstance(item, dict):
+        raise BadInput("a function is an object")
+    wish = item.get("if_exists") or IfExists.ERROR
+    if not isinstance(wish, str) or wish not in {*IfExists}:
+        raise BadInput(f"one of {', '.join(IfExists)}", path="if_exists")
+    return Definition(
+        project_id=read_project_id(item.get("project_id")), body=read_function(item),
+        if_exists=IfExists(wish), shadow_rate=read_rollout(item),
+    )
+
+
+def read_project_id(value: Json) -> ProjectId:
+    """Raises BadInput, and NotFound for what can name no project."""
+    if not isinstance(value, str):
+        raise BadInput("a function names its project", path="project_id")
+    try:
+        return ProjectId(UUID(value))
+    except ValueError as error:
+        raise NotFound("no such project") from error
+
+
+def read_rollout(body: Mapping[str, Json]) -> float | None:
+    """The rate of `rollout: {shadow: rate}`; None: in force at once. Raises BadInput."""
+    rollout = body.get("rollout")
+    if rollout is None:
+        return None
+    if not isinstance(rollout, dict) or rollout.keys() != {"shadow"}:
+        raise BadInput('{"shadow": the share of traces, 0 to 1}', path="rollout")
+    return read_rate(rollout["shadow"], "rollout.shadow")
+
+
+def read_rate(value: Json, path: str) -> float:
+    """A share, 0..1. Raises BadInput."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise BadInput("a share of the traces, 0 to 1", path=path)
+    return float(value)
+
+
+def function_id_of(text: str) -> FunctionId | None:
+    """The id, or None for a text that can name no function."""
+    try:
+        return FunctionId(UUID(text))
+    except ValueError:
+        return None
+
+
+def read_version(value: Json, path: str = "version") -> Xact:
+    """A version as it is written: an `_xact_id`. Raises BadInput."""
+    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    is_number = text.isascii() and text.isdigit() and len(text) <= VERSION_DIGITS_MAX
+    if not is_number or int(text) > VERSION_MAX:
+        raise BadInput("the `_xact_id` of a version", path=path)
+    return Xact(int(text))
+
+
+def function_json(function: Function) -> JsonObject:
+    """A function as the API gives it."""
+    body, shadow = function.body, function.shadow
+    return {
+        "id": str(function.id),
+        "_xact_id": str(function.version),
+        "project_id": str(function.project_id),
+        "log_id": "p",
+        "org_id": str(function.org_id),
+        "created": function.created.isoformat(),
+        **body.model_dump(mode="json"),
+        "problem": function.as_version().problem,
+        "rollout": None if shadow is None else {
+            "version": str(shadow.version), "shadow": shadow.rate,
+        },
+    }
+
+
+def prompt_json(function: Function) -> JsonObject:
+    """The same for clients that look for prompts, who know fewer fields."""
+    told = function_json(function)
+    return {
+        name: told[name] for name in told
+        if name not in {"function_data", "function_schema", "origin", "problem", "rollout"}
+    }

@@ -1,0 +1,61 @@
+"""Where workers get users' functions from."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Protocol
+from uuid import UUID
+
+from scorers.functions.version import FunctionKind, FunctionVersion
+from spans.errors import BadInput
+from spans.ids import FunctionId, Xact
+from spans.scoring import ScorerRef
+
+KEPT = 1024
+"""Versions that a process keeps; one is a few kB."""
+
+
+class FunctionSource(Protocol):
+    """Functions by the ScorerRef that an outcome names."""
+
+    def function(self, scorer: ScorerRef) -> FunctionVersion:
+        """The function at just that version. Raises BadInput if there is none."""
+        ...
+
+
+class FunctionVersions(Protocol):
+    """What this needs of stored data."""
+
+    def version(self, function_id: FunctionId, version: Xact) -> FunctionVersion | None: ...
+
+
+class KeptFunctions:
+    """A FunctionSource that asks the store once: a version, once made, never changes.
+
+    Safe to share between threads.
+    """
+
+    def __init__(self, store: FunctionVersions) -> None:
+        self._store = store
+        self._kept: OrderedDict[ScorerRef, FunctionVersion] = OrderedDict()
+
+    def function(self, scorer: ScorerRef) -> FunctionVersion:
+        """See FunctionSource."""
+        if (known := self._kept.get(scorer)) is not None:
+            return known
+        try:
+            named = FunctionId(UUID(scorer.name)), Xact(int(scorer.version))
+        except ValueError as error:
+            raise BadInput(f"{scorer.name} {scorer.version} names no function") from error
+        found = self._store.version(*named)
+        if found is None:
+            raise BadInput(
+                f"there is no function {scorer.name} at version {scorer.version}: it has been "
+                "deleted; take it out of the rule"
+            )
+        # Code whose bundle has not come yet is the one thing that is still to be filled in.
+        if found.kind is not FunctionKind.CODE or found.program is not None:
+            self._kept[scorer] = found
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        return found

@@ -1,0 +1,3 @@
+"""Scorers that ask an LLM: the client, the prompts, the classifiers."""
+
+from __future__ import annotations

@@ -1,0 +1,267 @@
+"""Scorers that ask a model: autoevals' prompts and arithmetic over our own calls.
+
+autoevals is given a client of ours, so that its own way of making one never runs: it would
+read OPENAI_* and BRAINTRUST_* variables, trace to another host, and sleep through up to 100
+tries on a rate limit. Importing this module imports neither autoevals nor aiohttp.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import lru_cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
+
+from scorers.arguments import ScoringFields, arguments, as_text
+from scorers.catalog import ScorerSpec
+from scorers.judge.call_costs import counting_calls, current
+from scorers.results import Verdict, failure, result
+from spans.clock import Clock, system_clock
+from spans.errors import BadResult, JudgeRefused, ScorerFailed
+from spans.json import Json, JsonObject
+from spans.scoring import ScoringResult
+
+if TYPE_CHECKING:
+    from scorers.judge.http import JudgeEndpoint
+
+IN_FLIGHT_MAX = 256
+SCORERS_KEPT = 256
+CALLS_MAX = 256
+"""Calls of one execution. ContextEntityRecall makes one for each entity that it is told."""
+
+OPENAI_HOST = "api.openai.com"
+
+# Models that are asked over /responses (autoevals' own rule), and models that refuse the
+# temperature that AnswerRelevancy would send.
+_RESPONSES_PREFIX = "gpt-5"
+_REASONING_PREFIXES = ("gpt-5", "o1", "o3", "o4")
+_RESPONSES_WORDS = {
+    "max_tokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens",
+}
+
+# What autoevals raises over an answer that it cannot read: an unknown choice is a KeyError, a
+# missing tool call a ValueError, no statements at all a ZeroDivisionError.
+_READING_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+class Judge:
+    """The model that judges. One per process and event loop; made from values, no environment.
+
+    `base_url` is an OpenAI-compatible endpoint, `timeout_s` the deadline of one HTTP call
+    (some scorers make several), `in_flight` the most calls at once; more wait within their
+    deadline. Raises SetupError for a URL or key that cannot be used.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        api_key: str | None,
+        model: str,
+        embedding_model: str,
+        timeout_s: float,
+        in_flight: int = IN_FLIGHT_MAX,
+        clock: Clock = system_clock,
+    ) -> None:
+        self.model = model
+        self._embedding_model = embedding_model
+        self._endpoint: JudgeEndpoint = import_module("scorers.judge.http").JudgeEndpoint(
+            base_url=base_url,
+            api_key=api_key,
+            timeout_s=timeout_s,
+            in_flight=in_flight,
+            clock=clock,
+        )
+        self._is_set_up = api_key is not None or urlsplit(base_url).hostname != OPENAI_HOST
+        self.scorer = lru_cache(maxsize=SCORERS_KEPT)(self._scorer)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._endpoint.close()
+
+    def require_key(self) -> None:
+        """Raises JudgeRefused if the endpoint is OpenAI's and there is no key."""
+        if not self._is_set_up:
+            raise JudgeRefused(
+                "no judge is set up: set TALLYARD_JUDGE_API_KEY, or TALLYARD_JUDGE_BASE_URL "
+                "for an endpoint that needs no key"
+            )
+
+    def excerpt(self, value: Json) -> str:
+        """The start of `value`, as JSON if it is no text; without the key."""
+        return self._endpoint.excerpt(as_text(value))
+
+    def _scorer(self, name: str, model: str, threshold: float | None) -> _JudgedScorer:
+        """autoevals' scorer, on this judge. Kept: reading its template takes 0.5 ms."""
+        options: dict[str, Any] = {"client": self._client()}
+        if name == "Moderation":
+            options["threshold"] = threshold
+        else:
+            options["model"] = model
+        if name == "AnswerRelevancy" and model.startswith(_REASONING_PREFIXES):
+            options["temperature"] = None
+        scorer = getattr(import_module("autoevals"), name)(**options)
+        if name == "ContextEntityRecall":
+            pairwise = scorer.contains_scorer.pairwise_scorer
+            lists = import_module("scorers.heuristics.list_contains")
+            scorer.contains_scorer = lists.ListContains(
+                pairwise_scorer=pairwise, allow_extra_entities=True
+            )
+        judged: _JudgedScorer = scorer
+        return judged
+
+    def _client(self) -> object:
+        """autoevals' own kind of client, made without its constructor (see the module)."""
+        library = import_module("autoevals.oai")
+        # A class-wide cache without bound, keyed by text. An execution keeps its own.
+        import_module("autoevals.string").EmbeddingSimilarity._CACHE = _KeepsNothing()  # noqa: SLF001
+        client = object.__new__(library.LLMClient)
+        client.complete = self._complete
+        client.embed = self._embed
+        client.moderation = self._moderate
+        client.RateLimitError = _NeverRaised
+        return client
+
+    async def complete(self, request: JsonObject, params: JsonObject) -> JsonObject:
+        """The answer to a chat completion request, as a chat completion, whichever endpoint
+        its model is asked over. `params` go beside it as the model's endpoint names them."""
+        model = str(request["model"])
+        if not model.startswith(_RESPONSES_PREFIX):
+            return await self._post("/chat/completions", {**params, **request}, model)
+        body = {**_params_of_responses(params), **_as_responses(request)}
+        return _from_responses(await self._post("/responses", body, model))
+
+    async def _complete(self, **request: Any) -> JsonObject:  # noqa: ANN401 autoevals' own
+        return await self.complete(request, {})
+
+    async def _embed(self, *, input: str, **_: object) -> JsonObject:  # noqa: A002 the API's word
+        # autoevals hands no embedding model to the scorers inside its scorers: ours always.
+        known = current.get().embeddings
+        if input in known:
+            # ContextEntityRecall compares every pair of entities, 0.3 ms each, without ever
+            # waiting: other executions get their turn here.
+            await asyncio.sleep(0)
+        else:
+            body: JsonObject = {"model": self._embedding_model, "input": input}
+            known[input] = await self._post("/embeddings", body, self._embedding_model)
+        return known[input]
+
+    async def _moderate(self, *, input: str, **_: object) -> JsonObject:  # noqa: A002 the API's word
+        return await self._post("/moderations", {"input": input}, None)
+
+    async def _post(self, path: str, body: JsonObject, model: str | None) -> JsonObject:
+        execution = current.get()
+        if execution.calls == CALLS_MAX:
+            raise BadResult(f"the scorer wanted more than {CALLS_MAX} calls for one span")
+        execution.calls += 1
+        answer = await self._endpoint.post(path, body)
+        execution.count(answer, model)
+        return answer
+
+
+async def score_judged(
+    judge: Judge, spec: ScorerSpec, fields: ScoringFields, *, model: str | None = None
+) -> ScoringResult:
+    """Run the scorer once; each HTTP call it needs is made once. `model` overrides the judge's.
+
+    Any number may run at once on the judge's loop. The score's metadata is the scorer's own,
+    {choice, rationale} for a classifier. Raises MissingArgument before any call; RateLimited,
+    Timeout, JudgeUnavailable, JudgeRefused; BadResult for an answer that gives no score;
+    ScorerFailed for arguments that the scorer cannot use.
+    """
+    given = arguments(spec, fields)
+    judge.require_key()
+    scorer = judge.scorer(spec.name, model or judge.model, _threshold(spec, given))
+    with counting_calls() as execution:
+        try:
+            verdict = await scorer.eval_async(**_rendered(given))
+        except _READING_ERRORS as error:
+            if execution.answer is None:
+                raise failure(spec, error) from error
+            reason = f"{type(error).__name__}: {judge.excerpt(str(error))}"
+            answer = judge.excerpt(gist(execution.answer))
+            raise BadResult(
+                f"{spec.name} found no score in the judge's answer ({reason}): {answer}"
+            ) from error
+    return result(spec, given, verdict, execution.usage())
+
+
+class _JudgedScorer(Protocol):
+    async def eval_async(self, **given: Json) -> Verdict: ...
+
+
+class _NeverRaised(Exception):
+    """Stands where autoevals looks for a rate limit, so that its own retries never begin."""
+
+
+class _KeepsNothing(dict[object, object]):
+    def __setitem__(self, key: object, value: object) -> None:
+        """Forget at once."""
+
+
+def _threshold(spec: ScorerSpec, given: JsonObject) -> float | None:
+    value = given.get("threshold") if "threshold" in spec.optional else None
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise ScorerFailed(f"{spec.name}: metadata.threshold is {value!r:.99}, not a number")
+    return value
+
+
+def _rendered(given: JsonObject) -> JsonObject:
+    """The arguments as text for a prompt; several contexts one below the other."""
+    texts: JsonObject = {name: as_text(value) for name, value in given.items()}
+    context = given.get("context")
+    if isinstance(context, list):
+        texts["context"] = "\n".join(as_text(each) for each in context)
+    return {"output": None, **texts}
+
+
+def _as_responses(request: dict[str, Any]) -> JsonObject:
+    """A chat completion request with one forced tool, in the words of /responses."""
+    return {
+        "model": request["model"],
+        "input": request["messages"],
+        "tools": [{"type": "function", **tool["function"]} for tool in request["tools"]],
+        "tool_choice": "required",
+    }
+
+
+def _params_of_responses(params: JsonObject) -> JsonObject:
+    """A chat completion's parameters, in the words of /responses."""
+    renamed = {_RESPONSES_WORDS.get(name, name): value for name, value in params.items()}
+    if "reasoning_effort" in renamed:
+        renamed["reasoning"] = {"effort": renamed.pop("reasoning_effort")}
+    return renamed
+
+
+def _from_responses(answer: JsonObject) -> JsonObject:
+    """The tool calls of a /responses answer as a chat completion; none if it has none."""
+    output = answer.get("output")
+    calls: list[Json] = [
+        {"function": {"name": item.get("name"), "arguments": item.get("arguments")}}
+        for item in (output if isinstance(output, list) else ())
+        if isinstance(item, dict) and item.get("type") == "function_call"
+    ]
+    message: JsonObject = {"role": "assistant", "content": None}
+    if calls:
+        message["tool_calls"] = calls
+    return {"choices": [{"message": message}]}
+
+
+def gist(answer: JsonObject) -> Json:
+    """The part of an answer that says something: its message, its output, else all of it."""
+    match answer:
+        case {"choices": [{"message": message}, *_]}:
+            return message
+        case {"output": output}:
+            return output
+        case _:
+            return answer

@@ -1,0 +1,74 @@
+"""Running the scorers that ask a judge: autoevals' own, and functions of the users'."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from functools import partial
+
+from scorers.catalog import at_version, resolve
+from scorers.functions.source import FunctionSource
+from scorers.functions.version import FUNCTION, FunctionKind, FunctionVersion
+from scorers.judge.ask import AnswerCache, score_classified
+from scorers.judge.client import Judge, score_judged
+from scorers.judge.frame import FIELDS
+from scorers.running.in_process import arguments_of, fields_of, scoring_fields
+from scorers.running.trace import TRACE, TraceStore, trace_argument
+from spans.errors import BadInput
+from spans.json import JsonObject
+from spans.scoring import ScoringResult
+from spans.work import Assignment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedScorers:
+    """What a judge worker runs scorers with. Without a `cache`, each call is made."""
+
+    judge: Judge
+    functions: FunctionSource
+    traces: TraceStore
+    cache: AnswerCache | None = None
+
+    async def score(self, assignment: Assignment) -> ScoringResult:
+        """The scorer's result on the assignment's span.
+
+        Raises what `score_judged` and `score_classified` do; BadInput for a scorer that is
+        gone or cannot be run by a judge; TraceTooLarge.
+        """
+        scorer, subject = assignment.scorer, assignment.subject
+        if scorer.kind != FUNCTION:
+            spec = at_version(scorer)
+            return await score_judged(self.judge, spec, scoring_fields(subject))
+        function = await asyncio.to_thread(self.functions.function, scorer)
+        read = partial(
+            arguments_of, subject, trace_of=partial(trace_argument, self.traces)
+        )
+        if wants_trace(function):
+            record = await asyncio.to_thread(read, (*FIELDS, TRACE))
+        else:
+            record = read(FIELDS)
+        return await self.run(function, record)
+
+    async def run(self, function: FunctionVersion, record: JsonObject) -> ScoringResult:
+        """The function's result on `record`: the fields of a span by name, and its `trace`
+        where `wants_trace` says so. Raises as `score` does."""
+        if function.problem is not None:
+            raise BadInput(f"{function.name} cannot run: {function.problem}")
+        match function.kind:
+            case FunctionKind.CLASSIFIER if function.classifier is not None:
+                return await score_classified(
+                    self.judge, function.classifier, record, name=function.name,
+                    version=f"{function.id} {function.version}", cache=self.cache,
+                )
+            case FunctionKind.GLOBAL if function.global_name is not None:
+                spec = resolve(function.global_name)
+                given = await score_judged(self.judge, spec, fields_of(record))
+                scores = tuple(replace(score, name=function.name) for score in given.scores)
+                return replace(given, scores=scores)
+            case _:
+                raise BadInput(f"{function.name} is {function.kind}, which no judge can run")
+
+
+def wants_trace(function: FunctionVersion) -> bool:
+    """Whether the function is a classifier whose prompt uses the trace's conversation."""
+    return function.classifier is not None and function.classifier.needs_thread

@@ -1,0 +1,3 @@
+"""Lends users' code a model: which calls, at what cost."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Organisations, projects and API keys."""
+
+from __future__ import annotations

@@ -1,0 +1,165 @@
+"""Organisations and projects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from flows.access.projects import ListPage, Project
+from spans.errors import BadInput
+from spans.ids import FunctionId, OrgId, ProjectId
+from spans.json import JsonObject
+from store.postgres.database import Cursor, Database
+from store.postgres.paging import paged
+from store.postgres.rule_revisions import change_functions, raise_revisions
+from store.scoring.supersede import supersede_of_functions
+
+COLUMNS = "id, org_id, name, description, settings, created, deleted_at"
+
+
+class Projects:
+    """Implements flows.access.projects.ProjectStore."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def ensure_organization(self, org_id: OrgId, name: str) -> OrgId:
+        """The organisation of this name, made with `org_id` if there is none."""
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                "insert into organization (id, name) values (%s, %s) on conflict do nothing",
+                (org_id, name),
+            )
+            cursor.execute("select id from organization where name = %s", (name,))
+            return OrgId(_one(cursor)[0])
+
+    def has_projects(self, org_id: OrgId) -> bool:
+        """Whether anything was ever made here."""
+        with self._database.cursor() as cursor:
+            cursor.execute("select exists (select from project where org_id = %s)", (org_id,))
+            return bool(_one(cursor)[0])
+
+    def get_or_create_project(
+        self, org_id: OrgId, new_id: ProjectId, name: str, description: str | None
+    ) -> tuple[Project, bool]:
+        """See ProjectStore. Safe to repeat and to race: the name is unique."""
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                """insert into project (id, org_id, name, description) values (%s, %s, %s, %s)
+                   on conflict (org_id, name) where deleted_at is null do nothing""",
+                (new_id, org_id, name, description),
+            )
+            existed = cursor.rowcount == 0
+            cursor.execute(
+                f"""select {COLUMNS} from project
+                     where org_id = %s and name = %s and deleted_at is null""",
+                (org_id, name),
+            )
+            return _project(_one(cursor)), existed
+
+    def find_project(self, org_id: OrgId, project_id: ProjectId) -> Project | None:
+        """See ProjectStore."""
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                f"""select {COLUMNS} from project
+                     where org_id = %s and id = %s and deleted_at is null""",
+                (org_id, project_id),
+            )
+            row = cursor.fetchone()
+        return _project(row) if row else None
+
+    def project_named(self, org_id: OrgId, name: str) -> Project | None:
+        """See ProjectStore."""
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                f"""select {COLUMNS} from project
+                     where org_id = %s and name = %s and deleted_at is null""",
+                (org_id, name),
+            )
+            row = cursor.fetchone()
+        return _project(row) if row else None
+
+    def list_projects(
+        self, org_id: OrgId, page: ListPage, only: ProjectId | None
+    ) -> list[Project]:
+        """See ProjectStore."""
+        with self._database.cursor() as cursor:
+            rows = paged(
+                cursor,
+                f"select {COLUMNS} from project",
+                "org_id = %s and deleted_at is null and (%s::uuid is null or id = %s)",
+                (org_id, only, only),
+                page,
+                table="project",
+            )
+        return [_project(row) for row in rows]
+
+    def change_project(self, project_id: ProjectId, changes: JsonObject) -> Project:
+        """See ProjectStore. Known changes: name, description, settings (merged)."""
+        settings = changes.get("settings")
+        with self._database.cursor() as cursor:
+            if "name" in changes:
+                cursor.execute(
+                    """select 1 from project other, project mine
+                        where mine.id = %s and other.org_id = mine.org_id and other.name = %s
+                          and other.id <> mine.id and other.deleted_at is null""",
+                    (project_id, changes["name"]),
+                )
+                if cursor.fetchone():
+                    raise BadInput(f"another project is named {changes['name']!r}", path="name")
+            cursor.execute(
+                f"""update project set name = coalesce(%s, name),
+                           description = case when %s then %s else description end,
+                           settings = coalesce(settings, '{{}}') || coalesce(%s::jsonb, '{{}}')
+                     where id = %s returning {COLUMNS}""",
+                (
+                    changes.get("name"), "description" in changes, changes.get("description"),
+                    orjson.dumps(settings).decode() if settings else None, project_id,
+                ),
+            )
+            return _project(_one(cursor))
+
+    def delete_project(self, project_id: ProjectId) -> Project:
+        """See ProjectStore. What waits to be matched or scored is dropped at once; rules of
+        other projects that name its functions are told that those are gone."""
+        with self._database.cursor() as cursor:
+            cursor.execute("select org_id from project where id = %s", (project_id,))
+            org_id = OrgId(_one(cursor)[0])
+            change_functions(cursor, org_id)
+            cursor.execute(
+                """update function set deleted_at = now()
+                    where project_id = %s and deleted_at is null returning id""",
+                (project_id,),
+            )
+            functions = [FunctionId(function_id) for (function_id,) in cursor]
+            cursor.execute(
+                f"""update project set deleted_at = coalesce(deleted_at, now()) where id = %s
+                    returning {COLUMNS}""",
+                (project_id,),
+            )
+            row = _one(cursor)
+            raise_revisions(cursor, org_id, functions)
+            supersede_of_functions(cursor, org_id, functions)
+            cursor.execute(
+                "delete from outbox where project_id = %s and matched_at is null", (project_id,)
+            )
+            cursor.execute(
+                "delete from outcome where project_id = %s and state = 'pending'", (project_id,)
+            )
+        return _project(row)
+
+
+def _project(row: tuple[Any, ...]) -> Project:
+    project_id, org_id, name, description, settings, created, deleted_at = row
+    return Project(
+        id=ProjectId(project_id), org_id=OrgId(org_id), name=name, description=description,
+        settings=settings, created=created, deleted_at=deleted_at,
+    )
+
+
+def _one(cursor: Cursor) -> tuple[Any, ...]:
+    row = cursor.fetchone()
+    assert row is not None  # noqa: S101 the statement always gives one
+    return row
+

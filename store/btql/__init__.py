@@ -1,0 +1,3 @@
+"""The filter and query language as SQL."""
+
+from __future__ import annotations

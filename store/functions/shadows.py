@@ -1,0 +1,105 @@
+"""Outcomes of a shadow, beside those of the version in force."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flows.functions.shadows import Pair
+from scorers.functions.function import Function
+from spans.ids import ObjectId, ProjectId, Xact
+from spans.json import JsonObject
+from spans.outcome import Failure, Verdict
+from spans.row import ObjectRef, ObjectType, RowKey
+from spans.scoring import OutcomeState, Score, ScoringResult, Usage
+from store.postgres.database import Database
+
+ENDED = [OutcomeState.COMPLETED, OutcomeState.SKIPPED, OutcomeState.ERRORED]
+
+# Of a score its name and number: what a scorer notes beside them may be long.
+VERDICT = """
+    jsonb_build_object(
+      'scores', (select jsonb_agg(one - 'metadata') from jsonb_array_elements({0}.scores) one),
+      'error_class', {0}.error_class, 'error_message', {0}.error_message,
+      'started_at', extract(epoch from {0}.started_at), 'run_ms', {0}.run_ms,
+      'calls', {0}.calls, 'prompt_tokens', {0}.prompt_tokens,
+      'completion_tokens', {0}.completion_tokens, 'model', {0}.model,
+      'is_cached', {0}.is_cached)
+"""
+# However many there are, the latest are found by an index, and then looked up one by one:
+# hence `limit 1`, of what there is at most one of.
+PAIRS = f"""
+    with latest as materialized (
+      select * from outcome
+       where role = 'shadow' and scorer = %(function)s and scorer_version = %(version)s
+         and state = any(%(ended)s) and finished_at is not null
+         and (%(project)s::uuid is null or project_id = %(project)s)
+       order by finished_at desc limit %(last)s)
+    select shadow.project_id, shadow.object_type, shadow.object_id, shadow.subject_id,
+           shadow.subject_version, {VERDICT.format("live")}, {VERDICT.format("shadow")}
+      from latest shadow
+      join lateral (
+        select * from outcome
+         where project_id = shadow.project_id and object_id = shadow.object_id
+           and subject_id = shadow.subject_id and subject_version = shadow.subject_version
+           and origin_id = shadow.origin_id and role = 'live' and scorer = shadow.scorer
+           and scorer_version = %(in_force)s and state = any(%(ended)s)
+         limit 1) live on true
+     order by shadow.finished_at desc
+"""
+
+
+class Shadows:
+    """Implements flows.functions.shadows.ShadowStore."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def pairs(
+        self, function: Function, version: Xact, project_id: ProjectId | None, last: int
+    ) -> list[Pair]:
+        """See ShadowStore."""
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                PAIRS,
+                {
+                    "function": str(function.id), "in_force": str(function.in_force),
+                    "version": str(version), "ended": ENDED, "project": project_id,
+                    "last": last,
+                },
+            )
+            return [
+                Pair(
+                    row=RowKey(
+                        ObjectRef(ProjectId(project), ObjectType(kind), ObjectId(where)), row_id
+                    ),
+                    content=Xact(content), in_force=_verdict(live), shadow=_verdict(shadow),
+                )
+                for project, kind, where, row_id, content, live, shadow in cursor
+            ]
+
+
+def _verdict(kept: dict[str, Any]) -> Verdict:
+    result, failure = None, None
+    if kept["error_class"] is None:
+        result = ScoringResult(scores=tuple(map(_score, kept["scores"])), arguments={},
+                               usage=_usage(kept))
+    else:
+        failure = Failure(error_class=kept["error_class"], message=kept["error_message"])
+    return Verdict(
+        result=result, failure=failure, started_at=kept["started_at"], run_ms=kept["run_ms"]
+    )
+
+
+def _score(kept: JsonObject) -> Score:
+    value = kept["score"]
+    return Score(
+        name=str(kept["name"]), value=value if isinstance(value, int | float) else None
+    )
+
+
+def _usage(kept: dict[str, Any]) -> Usage:
+    return Usage(
+        calls=kept["calls"] or 0, prompt_tokens=kept["prompt_tokens"] or 0,
+        completion_tokens=kept["completion_tokens"] or 0, model=kept["model"],
+        is_cached=kept["is_cached"],
+    )

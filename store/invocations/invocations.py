@@ -1,0 +1,116 @@
+"""Calls that wait for an answer: left, taken, answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flows.invocations.messages import (
+    Answer,
+    Invocation,
+    Request,
+    answer_text,
+    read_request,
+    request_text,
+)
+from spans.ids import InvocationId, OrgId
+from spans.row import ObjectRef, RowKey
+from spans.work import Subject
+from store.postgres.database import Database
+from store.postgres.row_views import read_subjects
+
+CHANNEL = "invocation"
+"""Where an answer is announced (NOTIFY); the message is the call's id."""
+
+COLUMNS = frozenset({"input", "output", "expected", "metadata", "tags"})
+
+# Nobody waits any more for what is older than the patience of who asked.
+CLAIM = """
+    with next as (
+      select id from invocation
+       where queue = %(queue)s and answered_at is null and owner is null
+         and created > now() - make_interval(secs => %(patience)s)
+       order by created limit 1
+         for update skip locked)
+    update invocation set attempts = attempts + 1, fence = fence + 1, owner = %(owner)s,
+                          lease_until = now() + make_interval(secs => %(lease)s)
+      from next where invocation.id = next.id
+    returning invocation.id, fence, attempts, request
+"""
+
+
+class Invocations:
+    """Implements flows.invocations.messages.InvocationStore.
+
+    `patience_s` is how long a client waits for its answer.
+
+    A lease ends with its owner (see `store.postgres.leases`), never by its time alone: a run
+    that takes long would be made twice, for an answer that comes too late.
+    """
+
+    def __init__(self, database: Database, *, lease_s: float, patience_s: float) -> None:
+        self._database = database
+        self._lease_s = lease_s
+        self._patience_s = patience_s
+
+    def ask(
+        self, invocation_id: InvocationId, org_id: OrgId, queue: str, request: Request
+    ) -> None:
+        """See InvocationStore."""
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                "insert into invocation (id, org_id, queue, request) values (%s, %s, %s, %s)",
+                (invocation_id, org_id, queue, request_text(request)),
+            )
+
+    def claim(self, queue: str) -> Invocation | None:
+        """See InvocationStore. The attempt is committed before anything else is done."""
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                CLAIM,
+                {
+                    "queue": queue, "owner": self._database.owner, "lease": self._lease_s,
+                    "patience": self._patience_s,
+                },
+            )
+            row = cursor.fetchone()
+        if row is None:
+            return None
+        invocation_id, fence, attempts, request = row
+        return Invocation(
+            id=InvocationId(invocation_id), fence=fence, attempts=attempts,
+            request=read_request(request),
+        )
+
+    def answer(self, invocation: Invocation, answer: Answer) -> None:
+        """See InvocationStore. Safe to repeat: the fence and `answered_at` let one through."""
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                """with answered as (
+                     update invocation set answer = %s, answered_at = now(), owner = null,
+                                           lease_until = null
+                      where id = %s and fence = %s and answered_at is null
+                     returning id)
+                   select pg_notify(%s, id::text) from answered""",
+                (answer_text(answer), invocation.id, invocation.fence, CHANNEL),
+            )
+
+    def give_back(self, invocation: Invocation) -> None:
+        """See InvocationStore. Safe to repeat: the next claim raises the fence."""
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                """update invocation set owner = null, lease_until = null
+                    where id = %s and fence = %s and answered_at is null""",
+                (invocation.id, invocation.fence),
+            )
+
+    def subjects(self, rows: Sequence[RowKey]) -> list[Subject | None]:
+        """See InvocationStore."""
+        by_object: dict[ObjectRef, list[str]] = {}
+        for key in rows:
+            by_object.setdefault(key.object, []).append(key.id)
+        found: dict[RowKey, Subject] = {}
+        with self._database.cursor() as cursor:
+            for where, ids in by_object.items():
+                for subject in read_subjects(cursor, where, ids, COLUMNS).values():
+                    found[subject.key] = subject
+        return [found.get(key) for key in rows]

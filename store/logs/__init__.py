@@ -1,0 +1,3 @@
+"""Rows: written, read, followed."""
+
+from __future__ import annotations

@@ -1,0 +1,99 @@
+"""Rows read back: pages of a project's logs, and its rejected rows."""
+
+from __future__ import annotations
+
+from sqlalchemy import select, text
+
+from btql.query import Query
+from flows.logs.fetch import FetchRequest, Page
+from spans.clock import Clock
+from spans.errors import BadInput
+from spans.ids import OrgId, ProjectId
+from spans.json import JsonObject
+from spans.row import ObjectRef
+from store.btql.compiler import filter_clause
+from store.btql.query import QueryPage, Scope, run_query
+from store.postgres.database import Database
+from store.postgres.row_json import STORED, api_row, instant_text
+from store.postgres.tables import span
+
+CURSOR_PREFIX = "s"
+"""A cursor is the `seq` of the last row of its page; the letter leaves room for others."""
+
+
+class SpanReader:
+    """Implements flows.logs.fetch.RowReader."""
+
+    def __init__(self, database: Database, clock: Clock, *, query_timeout_s: float) -> None:
+        self._database = database
+        self._clock = clock
+        self._timeout_ms = round(query_timeout_s * 1000)
+
+    def page(self, where: ObjectRef, org_id: OrgId, asked: FetchRequest) -> Page:
+        """See RowReader."""
+        statement = (
+            select(*(span.c[name] for name in STORED))
+            .where(
+                span.c.project_id == where.project_id,
+                span.c.object_type == where.object_type.value,
+                span.c.object_id == where.object_id,
+                span.c.seq > 0,   # so that the index of pages serves
+                span.c.deleted_at.is_(None),
+                filter_clause(asked.filter, now=self._clock(), org_id=str(org_id)),
+            )
+            .order_by(span.c.seq.desc())
+            .limit(asked.limit + 1)
+        )
+        if asked.cursor is not None:
+            statement = statement.where(span.c.seq < _seq_of(asked.cursor))
+        with self._database.connection() as connection:
+            connection.execute(text(f"set local statement_timeout = {self._timeout_ms:d}"))
+            rows = connection.execute(statement).mappings().fetchall()
+        shown, more = rows[: asked.limit], len(rows) > asked.limit
+        return Page(
+            rows=[api_row(dict(row), org_id=org_id) for row in shown],
+            cursor=f"{CURSOR_PREFIX}{shown[-1]['seq']}" if more and shown else None,
+        )
+
+    def query(
+        self,
+        query: Query,
+        org_id: OrgId,
+        projects: tuple[ProjectId, ...],
+        *,
+        limit_max: int,
+        tz_offset: int,
+    ) -> QueryPage:
+        """One page of a query's rows, of these projects alone."""
+        with self._database.connection() as connection:
+            return run_query(
+                connection,
+                query,
+                scope=Scope(org_id=org_id, project_ids=projects),
+                limit_max=limit_max,
+                now=self._clock(),
+                tz_offset=tz_offset,
+                timeout_s=self._timeout_ms / 1000,
+            )
+
+    def rejected(self, org_id: OrgId, project_id: ProjectId, limit: int) -> list[JsonObject]:
+        """The latest rejected rows of a project, newest first."""
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                """select row_id, reason, excerpt, created from rejected_row
+                    where org_id = %s and project_id = %s order by id desc limit %s""",
+                (org_id, project_id, limit),
+            )
+            return [
+                {"id": row_id, "reason": reason, "excerpt": excerpt,
+                 "created": instant_text(created)}
+                for row_id, reason, excerpt, created in cursor
+            ]
+
+
+def _seq_of(cursor: str) -> int:
+    digits = cursor.removeprefix(CURSOR_PREFIX)
+    is_number = digits.isascii() and digits.isdigit() and len(digits) <= 18
+    if not cursor.startswith(CURSOR_PREFIX) or not is_number:
+        raise BadInput("not a cursor that a page gave", path="cursor")
+    return int(digits)

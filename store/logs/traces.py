@@ -1,0 +1,55 @@
+"""Traces, read whole for the scorers that want them."""
+
+from __future__ import annotations
+
+from scorers.running.trace import TRACE_BYTES_MAX, TRACE_SPANS_MAX, TraceRef, TraceTooLarge
+from spans.json import JsonObject
+from store.postgres.database import Database
+from store.postgres.row_views import EXPRESSIONS
+
+COLUMNS = (
+    "id", "_xact_id", "created", "span_id", "root_span_id", "span_parents", "is_root", "input",
+    "output", "expected", "error", "scores", "metadata", "metrics", "tags", "span_attributes",
+)
+
+LARGE = ("input", "output", "expected", "error", "scores", "metadata", "metrics", "tags",
+         "span_attributes")
+_BYTES = " + ".join(f"coalesce(octet_length({name}::text), 0)" for name in LARGE)
+
+# Its own size first: a trace that is too large must not be loaded to find that out.
+SIZE = f"""
+    select count(*), coalesce(sum({_BYTES}), 0)
+      from (select {", ".join(LARGE)} from span
+             where project_id = %s and object_type = %s and object_id = %s
+               and root_span_id = %s and root_span_id > '' and deleted_at is null
+             limit %s) trace
+"""
+
+
+class Traces:
+    """Implements scorers.running.trace.TraceStore."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def spans_of(self, trace: TraceRef) -> list[JsonObject]:
+        """See TraceStore."""
+        named = (*trace.where, trace.root_span_id)
+        selected = ", ".join(EXPRESSIONS.get(name, name) for name in COLUMNS)
+        with self._database.cursor() as cursor:
+            cursor.execute(SIZE, (*named, TRACE_SPANS_MAX + 1))
+            found = cursor.fetchone()
+            count, size = found or (0, 0)
+            if count > TRACE_SPANS_MAX or size > TRACE_BYTES_MAX:
+                raise TraceTooLarge(
+                    f"the scorer takes the trace, and {trace.root_span_id} is larger than the "
+                    f"{TRACE_SPANS_MAX} spans and {TRACE_BYTES_MAX >> 20} MiB that are given"
+                )
+            cursor.execute(
+                f"""select {selected} from span
+                     where project_id = %s and object_type = %s and object_id = %s
+                       and root_span_id = %s and root_span_id > '' and deleted_at is null
+                     order by created, seq""",
+                named,
+            )
+            return [dict(zip(COLUMNS, row, strict=True)) for row in cursor]

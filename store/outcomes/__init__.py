@@ -1,0 +1,3 @@
+"""Outcomes: explained, summed up, tried again."""
+
+from __future__ import annotations

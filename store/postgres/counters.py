@@ -1,0 +1,63 @@
+"""Counters in the database: written with the facts they count, read by GET /metrics."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import orjson
+
+from store.postgres.database import Cursor, Database
+
+Labels = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """A counter's total over all processes, since the database was made."""
+
+    name: str
+    labels: Mapping[str, str]
+    value: float
+
+
+class Counts:
+    """What one transaction counted; written last, to hold the counters' rows only briefly."""
+
+    def __init__(self) -> None:
+        self._values: defaultdict[tuple[str, Labels], float] = defaultdict(float)
+
+    def add(self, name: str, labels: Mapping[str, str], value: float) -> None:
+        """Add `value`; nothing is written for zero."""
+        if value:
+            self._values[name, tuple(labels.items())] += value
+
+    def write(self, cursor: Cursor) -> None:
+        """Add what was counted to this connection's shard."""
+        if not self._values:
+            return
+        ordered = sorted(self._values.items())   # the same order everywhere: no deadlock
+        cursor.execute(
+            """insert into counter (name, labels, shard, value)
+               select name, labels::jsonb, pg_backend_pid() %% 64, value
+                 from unnest(%s::text[], %s::text[], %s::float8[]) as t(name, labels, value)
+               on conflict (name, labels, shard)
+               do update set value = counter.value + excluded.value""",
+            (
+                [name for (name, _), _ in ordered],
+                [orjson.dumps(dict(labels)).decode() for (_, labels), _ in ordered],
+                [value for _, value in ordered],
+            ),
+        )
+
+
+def samples(database: Database) -> Iterator[Sample]:
+    """Every counter, summed over its shards."""
+    with database.cursor() as cursor:
+        cursor.execute(
+            "select name, labels, sum(value) from counter group by name, labels order by 1, 2"
+        )
+        rows = cursor.fetchall()
+    for name, labels, value in rows:
+        yield Sample(name=name, labels=labels, value=value)

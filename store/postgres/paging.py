@@ -1,0 +1,52 @@
+"""Lists of objects: newest first, in pages that go on from an id."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from flows.access.projects import ListPage
+from store.postgres.database import Cursor
+
+
+def paged(
+    cursor: Cursor,
+    select: str,
+    condition: str,
+    parameters: tuple[Any, ...],
+    page: ListPage,
+    *,
+    table: str,
+) -> list[tuple[Any, ...]]:
+    """The rows of one page. An id to go on from that names nothing gives an empty page,
+    which is what ends a client's loop."""
+    statement = f"{select} where {condition}"
+    values: list[Any] = list(parameters)
+    if page.ids:
+        statement += " and id = any(%s)"
+        values.append([UUID(one) for one in page.ids if _is_uuid(one)])
+    if page.name is not None:
+        statement += " and name = %s"
+        values.append(page.name)
+    order = "desc"
+    for mark, sign in ((page.starting_after, "<"), (page.ending_before, ">")):
+        if mark is not None:
+            if not _is_uuid(mark):
+                return []
+            statement += (
+                f" and (created, id) {sign} (select created, id from {table} where id = %s)"
+            )
+            values.append(mark)
+            order = "asc" if sign == ">" else "desc"
+    statement += f" order by created {order}, id {order} limit %s"
+    cursor.execute(statement.encode(), (*values, page.limit))
+    rows = cursor.fetchall()
+    return rows[::-1] if order == "asc" else rows
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True

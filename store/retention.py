@@ -1,0 +1,100 @@
+"""Dropping what is past its time, a piece at a time: no long transaction, no full scan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from store.postgres.database import Cursor, Database
+
+DATA_TABLES = (
+    "outcome", "outbox", "row_at_end", "span", "comment", "audit_entry", "rejected_row",
+)
+
+TOKEN_DAYS = 2.0
+"""Ceilings are a day's, in any time zone."""
+
+PIECE = 5000
+"""Rows that one transaction removes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How long what is kept, in days (and for resent requests in minutes)."""
+
+    match_record_days: float
+    rejected_row_days: float
+    resend_minutes: float
+    invocation_days: float
+    judge_cache_days: float
+
+
+class Upkeep:
+    """Removes what nobody can see any more. Every method is safe to repeat."""
+
+    def __init__(self, database: Database, retention: Retention) -> None:
+        self._database = database
+        self._retention = retention
+
+    def drop_expired(self) -> int:
+        """Drop old match records, answers and rejections, and what deleted projects left;
+        gives how many rows that were."""
+        keep = self._retention
+        dropped = self._drop("outbox", "seq", "matched_at", keep.match_record_days * 86400)
+        dropped += self._drop("rejected_row", "id", "created", keep.rejected_row_days * 86400)
+        dropped += self._drop("ingest_request", "ctid", "created", keep.resend_minutes * 60)
+        dropped += self._drop("invocation", "id", "created", keep.invocation_days * 86400)
+        dropped += self._drop("scorer_tokens", "ctid", "day", TOKEN_DAYS * 86400)
+        dropped += self._drop(
+            "judge_answer", "request_sha256", "created", keep.judge_cache_days * 86400
+        )
+        dropped += sum(self._drop_of_deleted_projects(table) for table in DATA_TABLES)
+        dropped += self._drop_unused_bundles()
+        self._drop_empty_projects()
+        return dropped
+
+    def _drop(self, table: str, key: str, clock: str, age_s: float) -> int:
+        return self._repeat(
+            f"""delete from {table} where {key} = any(array(
+                  select {key} from {table}
+                   where {clock} < now() - make_interval(secs => %s) limit {PIECE}))""",
+            (age_s,),
+        )
+
+    def _drop_of_deleted_projects(self, table: str) -> int:
+        return self._repeat(
+            f"""delete from {table} where ctid = any(array(
+                  select {table}.ctid from {table}
+                    join project on project.id = {table}.project_id
+                   where project.deleted_at is not null limit {PIECE}))""",
+            (),
+        )
+
+    def _drop_unused_bundles(self) -> int:
+        """Those that no function was made of within a day: uploads that were given up."""
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                """delete from bundle where created < now() - interval '1 day'
+                      and not exists (
+                        select from function_version where bundle_id = bundle.id)"""
+            )
+            return cursor.rowcount
+
+    def _drop_empty_projects(self) -> None:
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                """delete from project where deleted_at < now() - interval '1 day'
+                      and not exists (select from span where span.project_id = project.id)"""
+            )
+
+    def _repeat(self, statement: str, parameters: tuple[float, ...]) -> int:
+        dropped = 0
+        while True:
+            with self._database.cursor() as cursor:
+                _execute(cursor, statement, parameters)
+                dropped += cursor.rowcount
+                if cursor.rowcount < PIECE:
+                    return dropped
+
+
+def _execute(cursor: Cursor, statement: str, parameters: tuple[float, ...]) -> None:
+    cursor.execute(statement.encode(), parameters)

@@ -1,0 +1,82 @@
+"""Rows that are there, newest first, and outcomes added for them by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rules.model import Rule
+from rules.named_functions import NamedFunctions
+from rules.rule_set import function_from_json, rule_from_json
+from rules.wire import ProjectScore
+from spans.clock import Clock
+from spans.ids import ProjectId
+from spans.row import ObjectRef
+from spans.work import Deferred, Subject
+from store.postgres.counters import Counts
+from store.postgres.database import Database
+from store.postgres.row_views import read_subjects
+from store.postgres.rule_revisions import hold_revision
+from store.scoring.record import lock_rows, record
+
+PAGE = 500
+
+
+class RecentRows:
+    """Implements flows.rules.score_recent.RecentStore."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def rule(self, score: ProjectScore) -> Rule:
+        """See RecentStore."""
+        return rule_from_json(
+            {
+                "id": str(score.id), "project_id": str(score.project_id), "name": score.name,
+                "created": score.created.isoformat(), "config": score.config,
+            }
+        )
+
+    def functions(self, score: ProjectScore) -> tuple[NamedFunctions, int]:
+        """See RecentStore."""
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                """select functions, revision from rule_set
+                     join project on project.id = project_id and rules_revision = revision
+                    where project_id = %s""",
+                (score.project_id,),
+            )
+            functions, revision = cursor.fetchone() or ((), 0)
+        return NamedFunctions([function_from_json(item) for item in functions]), revision
+
+    def recent(self, where: ObjectRef, columns: frozenset[str]) -> Iterator[list[Subject]]:
+        """See RecentStore."""
+        before: int | None = None
+        while True:
+            with self._database.cursor() as cursor:
+                cursor.execute(
+                    """select id, seq from span
+                        where project_id = %s and object_type = %s and object_id = %s
+                          and seq > 0 and (%s::bigint is null or seq < %s)
+                          and deleted_at is null
+                        order by seq desc limit %s""",
+                    (*where, before, before, PAGE),
+                )
+                ids: dict[str, int] = dict(cursor)
+                found = read_subjects(cursor, where, list(ids), columns)
+            if not ids:
+                return
+            before = min(ids.values())
+            yield sorted(found.values(), key=lambda subject: -ids[subject.key.id])
+
+    def postpone(
+        self, project_id: ProjectId, revision: int, postponed: Sequence[Deferred]
+    ) -> int:
+        """See RecentStore."""
+        counts = Counts()
+        with self._database.cursor() as cursor:
+            hold_revision(cursor, project_id, revision)
+            locked = lock_rows(cursor, [later.assignment.subject.key for later in postponed])
+            return record(
+                cursor, locked, (), postponed, now=self._clock(), counts=counts
+            )

@@ -1,0 +1,176 @@
+"""Rules, and the revisions of a project's rule set that match records point to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from flows.access.projects import ListPage
+from rules.wire import ProjectScore, ProjectScoreBody, stored_config
+from spans.errors import BadInput, NotFound
+from spans.ids import ObjectId, OrgId, ProjectId, RuleId
+from spans.row import ObjectRef, ObjectType, RowKey
+from store.postgres.database import Cursor, Database
+from store.postgres.paging import paged
+from store.postgres.rule_revisions import hold_functions, new_revision
+from store.scoring.record import ensure_leads
+
+COLUMNS = "id, project_id, name, description, score_type, categories, config, position, created"
+
+
+class Rules:
+    """Implements flows.rules.rules.RuleStore."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create_rule(
+        self, project_id: ProjectId, new_id: RuleId, body: ProjectScoreBody, *, replace: bool
+    ) -> tuple[ProjectScore, bool]:
+        """See RuleStore. Safe to repeat: the name is unique in its project."""
+        with self._database.cursor() as cursor:
+            _lock(cursor, project_id)
+            cursor.execute(
+                f"select {COLUMNS} from project_score where project_id = %s and name = %s",
+                (project_id, body.name),
+            )
+            if (row := cursor.fetchone()) is None:
+                cursor.execute(
+                    f"""insert into project_score (id, project_id, name, description,
+                                                   score_type, categories, config, position)
+                        values (%s, %s, %s, %s, %s, %s, %s, %s) returning {COLUMNS}""",
+                    (new_id, project_id, body.name, *_values(body)),
+                )
+                row = cursor.fetchone()
+                assert row is not None  # noqa: S101 an insert returns its row
+                new_revision(cursor, project_id)
+                return _rule(row), False
+            rule = _rule(row)
+            if replace and _differs(rule, body):
+                rule = _update(cursor, rule, body)
+        return rule, True
+
+    def find_rule(self, org_id: OrgId, rule_id: RuleId) -> ProjectScore | None:
+        """See RuleStore."""
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                f"""select {COLUMNS} from project_score
+                     where id = %s and project_id in (
+                       select id from project where org_id = %s and deleted_at is null)""",
+                (rule_id, org_id),
+            )
+            row = cursor.fetchone()
+        return _rule(row) if row else None
+
+    def list_rules(
+        self,
+        org_id: OrgId,
+        page: ListPage,
+        project_id: ProjectId | None,
+        score_type: str | None = None,
+    ) -> list[ProjectScore]:
+        """See RuleStore."""
+        with self._database.cursor() as cursor:
+            rows = paged(
+                cursor,
+                f"select {COLUMNS} from project_score",
+                """project_id in (select id from project
+                                   where org_id = %s and deleted_at is null)
+                   and (%s::uuid is null or project_id = %s)
+                   and (%s::text is null or score_type = %s)""",
+                (org_id, project_id, project_id, score_type, score_type),
+                page,
+                table="project_score",
+            )
+        return [_rule(row) for row in rows]
+
+    def change_rule(
+        self, rule: ProjectScore, patch: Callable[[ProjectScore], ProjectScoreBody]
+    ) -> ProjectScore:
+        """See RuleStore. Identical content makes no new revision."""
+        with self._database.cursor() as cursor:
+            _lock(cursor, rule.project_id)
+            cursor.execute(f"select {COLUMNS} from project_score where id = %s", (rule.id,))
+            if (row := cursor.fetchone()) is None:
+                raise NotFound("no such project score")
+            present = _rule(row)
+            body = patch(present)
+            if body.name != present.name:
+                cursor.execute(
+                    "select 1 from project_score where project_id = %s and name = %s",
+                    (rule.project_id, body.name),
+                )
+                if cursor.fetchone():
+                    raise BadInput(f"another rule is named {body.name!r}", path="name")
+            return _update(cursor, present, body) if _differs(present, body) else present
+
+    def delete_rule(self, rule: ProjectScore) -> None:
+        """See RuleStore. Outcomes that shared a run with one of its pending ones lead now."""
+        with self._database.cursor() as cursor:
+            _lock(cursor, rule.project_id)
+            cursor.execute("delete from project_score where id = %s", (rule.id,))
+            new_revision(cursor, rule.project_id)
+            cursor.execute(
+                """update outcome set state = 'superseded', finished_at = now(), owner = null
+                    where project_id = %s and origin_id = %s and state = 'pending'
+                   returning object_type, object_id, subject_id""",
+                (rule.project_id, rule.id),
+            )
+            ensure_leads(
+                cursor,
+                [
+                    RowKey(ObjectRef(rule.project_id, ObjectType(kind), ObjectId(where)), row)
+                    for kind, where, row in cursor.fetchall()
+                ],
+            )
+
+
+def _lock(cursor: Cursor, project_id: ProjectId) -> None:
+    """Be the only one that changes the project's rules, over functions that stay as they
+    are."""
+    hold_functions(cursor, project_id)
+    cursor.execute("select 1 from project where id = %s for update", (project_id,))
+
+
+def _update(cursor: Cursor, rule: ProjectScore, body: ProjectScoreBody) -> ProjectScore:
+    cursor.execute(
+        f"""update project_score set name = %s, description = %s, score_type = %s,
+                   categories = %s, config = %s, position = %s
+             where id = %s returning {COLUMNS}""",
+        (body.name, *_values(body), rule.id),
+    )
+    row = cursor.fetchone()
+    assert row is not None  # noqa: S101 the project's lock kept it there
+    new_revision(cursor, rule.project_id)
+    return _rule(row)
+
+
+def _values(body: ProjectScoreBody) -> tuple[Any, ...]:
+    config = stored_config(body)
+    return (
+        body.description, body.score_type,
+        None if body.categories is None else orjson.dumps(body.categories).decode(),
+        None if config is None else orjson.dumps(config).decode(), body.position,
+    )
+
+
+def _differs(rule: ProjectScore, body: ProjectScoreBody) -> bool:
+    return (
+        rule.name, rule.description, rule.score_type, rule.categories, rule.config,
+        rule.position,
+    ) != (
+        body.name, body.description, body.score_type, body.categories, stored_config(body),
+        body.position,
+    )
+
+
+def _rule(row: tuple[Any, ...]) -> ProjectScore:
+    (rule_id, project_id, name, description, score_type, categories, config, position,
+     created) = row
+    return ProjectScore(
+        id=RuleId(rule_id), project_id=ProjectId(project_id), name=name,
+        description=description, score_type=score_type, categories=categories, config=config,
+        position=position, created=created,
+    )

@@ -1,0 +1,88 @@
+"""Counting what was run: outcomes by class, judge calls, and the time from span to score.
+
+A histogram is a counter for each bucket: `le` holds its upper bound, in seconds.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from spans.row import RowKey
+from spans.scoring import OutcomeState, Role
+from spans.work import Execution
+from store.postgres.counters import Counts
+
+BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
+WAIT_MAX_S = 30 * 86400.0
+"""A span that ended longer ago was logged late, or by a wrong clock: no delay of ours."""
+
+BUCKET_LABELS = (*(f"{bound:g}" for bound in BUCKETS_S), "+Inf")
+
+
+class Histogram:
+    """Durations of one transaction, by bucket (not cumulated: the reader sums them up)."""
+
+    def __init__(self) -> None:
+        self._buckets = [0] * len(BUCKET_LABELS)
+        self._sum_s = 0.0
+
+    def observe(self, value_s: float) -> None:
+        """Put a duration into its bucket; a clock that ran ahead counts as none."""
+        value_s = max(0.0, value_s)
+        self._buckets[bisect_left(BUCKETS_S, value_s)] += 1
+        self._sum_s += value_s
+
+    def add_to(self, counts: Counts, name: str) -> None:
+        """Count it under `name`."""
+        for label, value in zip(BUCKET_LABELS, self._buckets, strict=True):
+            counts.add(f"{name}_bucket", {"le": label}, value)
+        counts.add(f"{name}_sum", {}, self._sum_s)
+
+
+def count_executions(
+    executions: Sequence[Execution],
+    fresh: set[UUID],
+    superseded: set[RowKey],
+    *,
+    now: datetime,
+    counts: Counts,
+) -> None:
+    """Count the executions whose outcomes were written by this transaction."""
+    now_s = now.timestamp()
+    outcomes: Counter[tuple[str, Role, str, str]] = Counter()
+    wait, run = Histogram(), Histogram()
+    for execution in executions:
+        assignment, verdict = execution.assignment, execution.verdict
+        written = [asked.key.role for asked in assignment.asked if asked.key.id in fresh]
+        if not written:
+            continue
+        failure, ended_at = verdict.failure, assignment.subject.ended_at
+        is_late = assignment.subject.key in superseded
+        state: str = OutcomeState.SUPERSEDED if is_late else verdict.state
+        error_class = failure.error_class if failure else ""
+        for role in written:
+            outcomes[assignment.shown_as, role, state, error_class] += 1
+        if (
+            state == OutcomeState.COMPLETED
+            and ended_at is not None
+            and verdict.started_at - ended_at < WAIT_MAX_S
+        ):
+            wait.observe(verdict.started_at - ended_at)
+            run.observe(now_s - verdict.started_at)
+        if verdict.result is not None and (usage := verdict.result.usage).calls:
+            judged = {"model": usage.model or ""}
+            counts.add("judge_calls", judged, usage.calls)
+            counts.add("judge_prompt_tokens", judged, usage.prompt_tokens)
+            counts.add("judge_completion_tokens", judged, usage.completion_tokens)
+    for (scorer, role, state, error_class), number in outcomes.items():
+        labels = {
+            "scorer": scorer, "role": str(role), "state": str(state),
+            "error_class": error_class,
+        }
+        counts.add("outcomes", labels, number)
+    wait.add_to(counts, "score_wait_seconds")
+    run.add_to(counts, "score_run_seconds")

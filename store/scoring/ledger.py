@@ -1,0 +1,342 @@
+"""Pending outcomes: claimed, given back, closed. The ledger is also the queue.
+
+Only the lead of outcomes that share one execution is claimed; the others follow it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import Any
+from uuid import UUID
+
+from psycopg import DataError
+
+from flows.scoring.score import DEATHS_MAX, ColumnsOf, batch_size
+from spans.clock import Clock
+from spans.ids import ObjectId, ProjectId, Xact
+from spans.outcome import BUG, POISONED, Failure, OutcomeKey, Verdict
+from spans.queues import HEAVY
+from spans.row import ObjectRef, ObjectType, is_made_by_scorer
+from spans.scoring import OriginKind, Role, ScorerRef
+from spans.work import Assignment, Claim, Execution, OutcomeRequest, Retry
+from store.postgres.counters import Counts
+from store.postgres.database import Cursor, Database
+from store.postgres.row_views import read_subjects
+from store.scoring.record import lock_rows, record
+
+COLUMNS = frozenset({"input", "output", "expected", "metadata", "tags"})
+
+KEY = """outcome.id, outcome.project_id, outcome.object_type, outcome.object_id, subject_id,
+         subject_version, origin_kind, origin_id, role, scorer_kind, scorer, scorer_version,
+         outcome.rules_revision, skip_logging, label, fence, attempts, deaths"""
+
+# Those that have cost a worker come in batches of their own, the most suspicious first.
+CLAIM = f"""
+    with first as (
+      select deaths from outcome
+       where queue = %(queue)s and state = 'pending' and is_lead and owner is null
+         and next_attempt_at <= now()
+       order by deaths desc limit 1),
+    due as (
+      select id from outcome
+       where queue = %(queue)s and state = 'pending' and is_lead and owner is null
+         and next_attempt_at <= now()
+         and deaths = (select deaths from first)
+       order by next_attempt_at
+       limit (%(limits)s::integer[])[least((select deaths from first) + 1, %(deaths_max)s)]
+         for update skip locked)
+    update outcome set attempts = attempts + 1, fence = fence + 1, owner = %(owner)s,
+                       started_at = now(),
+                       lease_until = now() + make_interval(secs => %(lease)s)
+      from due where outcome.id = due.id
+    returning {KEY}
+"""
+FOLLOWERS = f"""
+    select {KEY} from outcome
+     where project_id = %s and object_id = %s and subject_id = any(%s)
+       and state = 'pending' and not is_lead
+     order by id for update
+"""
+
+
+class Ledger:
+    """Implements flows.scoring.score.ScoreStore.
+
+    A heavy scorer holds the interpreter while it runs and cannot renew its lease, so that
+    outlasts the time after which its process is killed (`heavy_timeout_s`).
+    """
+
+    def __init__(
+        self, database: Database, clock: Clock, *, lease_s: float, heavy_timeout_s: float
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._lease_s = lease_s
+        self._heavy_lease_s = lease_s + heavy_timeout_s
+
+    def claim(
+        self, queue: str, limit: int, columns: ColumnsOf | None = None
+    ) -> list[Claim]:
+        """See ScoreStore. The attempt is committed before anything else is done."""
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                CLAIM,
+                {
+                    "queue": queue,
+                    "limits": [batch_size(limit, deaths) for deaths in range(DEATHS_MAX)],
+                    "deaths_max": DEATHS_MAX,
+                    "owner": self._database.owner,
+                    "lease": self._heavy_lease_s if queue == HEAVY else self._lease_s,
+                },
+            )
+            leads = sorted(cursor.fetchall(), key=lambda row: row[1:5])
+        claims: list[Claim] = []
+        for where, group in groupby(leads, key=_where):
+            with self._database.cursor() as cursor:
+                claims += self._with_subjects(cursor, where, list(group), columns)
+        return claims
+
+    def _with_subjects(
+        self, cursor: Cursor, where: ObjectRef, leads: list[tuple[Any, ...]],
+        columns: ColumnsOf | None,
+    ) -> list[Claim]:
+        read = COLUMNS
+        if columns is not None:
+            scorers = {ScorerRef(kind=row[9], name=row[10], version=row[11]) for row in leads}
+            read = frozenset().union(*map(columns, scorers))
+        subjects = read_subjects(cursor, where, [row[4] for row in leads], read)
+        claims: list[Claim] = []
+        poisoned: list[Claim] = []
+        for row in leads:
+            lead = _asked(where, row)
+            subject = subjects.get(lead.key.subject_id)
+            *_, label, fence, attempts, deaths = row
+            runnable = (
+                subject is not None
+                and subject.content_xact == lead.key.subject_version
+                and not is_made_by_scorer(subject.view)
+            )
+            assignment = None
+            if subject is not None and runnable:
+                assignment = Assignment(
+                    subject=subject, scorer=lead.key.scorer, asked=(lead,), label=label
+                )
+            claim = Claim(
+                lead=lead.key, fence=fence, attempts=attempts, deaths=deaths,
+                assignment=assignment,
+            )
+            (poisoned if deaths >= DEATHS_MAX and assignment else claims).append(claim)
+        if poisoned:
+            self._poison(poisoned)
+        return claims
+
+    def _poison(self, claims: Sequence[Claim]) -> None:
+        failure = Failure(
+            error_class=POISONED,
+            message=f"{DEATHS_MAX} workers died while they ran this; look at the span, then "
+            "run it again with `tallyard outcomes retry`",
+        )
+        now_s = self._clock().timestamp()
+        verdict = Verdict(failure=failure, started_at=now_s, run_ms=0.0)
+        self.record([
+            (claim, Execution(assignment=claim.assignment, verdict=verdict, queue=HEAVY,
+                              attempts=claim.attempts))
+            for claim in claims if claim.assignment is not None
+        ])
+
+    def is_waiting(self, queue: str) -> bool:
+        """Whether anything of the queue is due that nobody holds."""
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                """select exists (select from outcome
+                    where queue = %s and state = 'pending' and is_lead and owner is null
+                      and next_attempt_at <= now())""",
+                (queue,),
+            )
+            row = cursor.fetchone()
+        return bool(row and row[0])
+
+    def renew(self, queue: str) -> None:
+        """Keep what this process holds of `queue` for another lease."""
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                # In one order with whoever records, and not waiting for them.
+                """with own as (
+                     select id from outcome
+                      where state = 'pending' and owner = %(owner)s and queue = %(queue)s
+                      order by id for update skip locked)
+                   update outcome set lease_until = now() + make_interval(secs => %(lease)s)
+                     from own where outcome.id = own.id""",
+                {
+                    "owner": self._database.owner, "queue": queue, "lease": self._lease_s,
+                },
+            )
+
+    def record(self, executions: Sequence[tuple[Claim, Execution]]) -> None:
+        """See ScoreStore. One transaction; safe to repeat, since the fence lets one through."""
+        try:
+            self._record(executions)
+        except DataError as error:
+            if len(executions) > 1:
+                for one in executions:
+                    self.record([one])
+            else:
+                self._record([_unstorable(*one, error) for one in executions])
+
+    def _record(self, executions: Sequence[tuple[Claim, Execution]]) -> None:
+        if not executions:
+            return
+        now = self._clock()
+        counts = Counts()
+        with self._database.cursor() as cursor:
+            locked = lock_rows(
+                cursor, [execution.assignment.subject.key for _, execution in executions]
+            )
+            held = _still_held(cursor, [claim for claim, _ in executions])
+            counts.add("stale_fences", {}, len(executions) - len(held))
+            kept = [done for claim, done in executions if claim.lead.id in held]
+            record(
+                cursor, locked, _with_followers(cursor, kept), (), now=now, counts=counts
+            )
+            counts.write(cursor)
+
+    def give_back(self, claims: Sequence[Claim]) -> None:
+        """See ScoreStore."""
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                """update outcome set owner = null, lease_until = null
+                     from unnest(%s::uuid[], %s::bigint[]) as held(id, fence)
+                    where outcome.id = held.id and outcome.fence = held.fence
+                      and state = 'pending'""",
+                ([claim.lead.id for claim in claims], [claim.fence for claim in claims]),
+            )
+
+    def postpone(self, retries: Sequence[Retry]) -> None:
+        """See ScoreStore."""
+        if not retries:
+            return
+        counts = Counts()
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                """update outcome set error_class = again.class, error_message = again.message,
+                                      next_attempt_at =
+                                        now() + make_interval(secs => again.wait),
+                                      owner = null, lease_until = null
+                     from unnest(%s::uuid[], %s::bigint[], %s::float8[], %s::text[], %s::text[])
+                          as again(id, fence, wait, class, message)
+                    where outcome.id = again.id and outcome.fence = again.fence
+                      and state = 'pending'""",
+                (
+                    [retry.claim.lead.id for retry in retries],
+                    [retry.claim.fence for retry in retries],
+                    [retry.wait_s for retry in retries],
+                    [retry.error_class for retry in retries],
+                    [retry.message.replace("\0", "\ufffd") for retry in retries],
+                ),
+            )
+            for retry in retries:
+                counts.add(
+                    "retries",
+                    {"scorer": _shown(retry.claim), "error_class": retry.error_class},
+                    1,
+                )
+            counts.write(cursor)
+
+    def supersede(self, claims: Sequence[Claim]) -> None:
+        """See ScoreStore."""
+        if not claims:
+            return
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                """update outcome set state = 'superseded', finished_at = now(), owner = null,
+                                      lease_until = null
+                     from unnest(%s::text[], %s::bigint[], %s::uuid[])
+                          as old(id, version, object)
+                    where outcome.subject_id = old.id and subject_version = old.version
+                      and object_id = old.object and project_id = any(%s)
+                      and state = 'pending'""",
+                (
+                    [claim.lead.subject_id for claim in claims],
+                    [claim.lead.subject_version for claim in claims],
+                    [claim.lead.object.object_id for claim in claims],
+                    list({claim.lead.object.project_id for claim in claims}),
+                ),
+            )
+
+
+def _shown(claim: Claim) -> str:
+    return claim.assignment.shown_as if claim.assignment else claim.lead.scorer.name
+
+
+def _unstorable(
+    claim: Claim, execution: Execution, error: DataError
+) -> tuple[Claim, Execution]:
+    """The execution, as one whose result PostgreSQL cannot hold."""
+    failure = Failure(error_class=BUG, message=f"the result cannot be stored: {error}")
+    return claim, replace(
+        execution, verdict=replace(execution.verdict, result=None, failure=failure)
+    )
+
+
+def _with_followers(cursor: Cursor, executions: Sequence[Execution]) -> list[Execution]:
+    """The executions, answering also what waits for just such a one. Read under the rows'
+    locks: whoever adds a follower holds them too."""
+    followers: dict[tuple[ObjectRef, str, int, ScorerRef], list[OutcomeRequest]] = {}
+    by_object: dict[ObjectRef, list[str]] = {}
+    for execution in executions:
+        key = execution.assignment.subject.key
+        by_object.setdefault(key.object, []).append(key.id)
+    for where, ids in by_object.items():
+        cursor.execute(FOLLOWERS, (where.project_id, where.object_id, ids))
+        for row in cursor:
+            asked = _asked(where, row)
+            followers.setdefault(_execution_key(asked.key), []).append(asked)
+    if not followers:
+        return list(executions)
+    return [
+        replace(
+            execution,
+            assignment=replace(
+                execution.assignment,
+                asked=(
+                    *execution.assignment.asked,
+                    *followers.get(_execution_key(execution.assignment.asked[0].key), ()),
+                ),
+            ),
+        )
+        for execution in executions
+    ]
+
+
+def _still_held(cursor: Cursor, claims: Sequence[Claim]) -> set[UUID]:
+    cursor.execute(
+        """select outcome.id from outcome, unnest(%s::uuid[], %s::bigint[]) as held(id, fence)
+            where outcome.id = held.id and outcome.fence = held.fence and state = 'pending'
+            order by outcome.id for update of outcome""",
+        ([claim.lead.id for claim in claims], [claim.fence for claim in claims]),
+    )
+    return {outcome_id for (outcome_id,) in cursor}
+
+
+def _where(row: tuple[Any, ...]) -> ObjectRef:
+    return ObjectRef(ProjectId(row[1]), ObjectType(row[2]), ObjectId(row[3]))
+
+
+def _asked(where: ObjectRef, row: tuple[Any, ...]) -> OutcomeRequest:
+    (subject_id, version, origin_kind, origin_id, role, scorer_kind, scorer, scorer_version,
+     revision, skip_logging, *_) = row[4:]
+    return OutcomeRequest(
+        key=OutcomeKey(
+            object=where, subject_id=subject_id, subject_version=Xact(version),
+            origin_kind=OriginKind(origin_kind), origin_id=origin_id, role=Role(role),
+            scorer=ScorerRef(kind=scorer_kind, name=scorer, version=scorer_version),
+        ),
+        rules_revision=revision,
+        skip_logging=skip_logging,
+    )
+
+
+def _execution_key(key: OutcomeKey) -> tuple[ObjectRef, str, int, ScorerRef]:
+    return key.object, key.subject_id, key.subject_version, key.scorer

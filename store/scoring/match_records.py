@@ -1,0 +1,262 @@
+"""The outbox: claiming what waits, and turning it into match records with their outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+from math import ceil
+from operator import itemgetter
+
+from psycopg.errors import UniqueViolation
+
+from flows.scoring.match import Batch, Matched
+from rules.named_functions import NamedFunctions
+from rules.planning import plan
+from rules.rule_set import RuleSet, function_from_json, rule_from_json
+from spans.clock import Clock
+from spans.errors import StaleFence
+from spans.ids import ObjectId, ProjectId, Xact
+from spans.row import ObjectRef, ObjectType, RowKey
+from spans.scoring import REASON_BYTES
+from spans.work import Deferred, Execution, OutboxEntry, Subject
+from store.postgres.counters import Counts
+from store.postgres.database import Cursor, Database
+from store.postgres.row_views import read_subjects
+from store.postgres.rule_revisions import hold_revision
+from store.scoring.record import Locked, lock_rows, record
+
+ENTRIES_MAX = 200
+ENTRIES_MIN = 8
+RULE_SETS_KEPT = 256
+
+# An entry that has cost a worker comes first, and alone.
+# The candidates' rows are summed up from the oldest on; what goes beyond the limit is
+# unlocked again by the commit. The newest revision of the rules is what decides.
+CLAIM = """
+    with suspect as materialized (
+      select seq, cardinality(row_ids) as size from outbox
+       where matched_at is null and deaths > 0
+         and (lease_until is null or lease_until < now())
+         and exists (select from project where id = project_id and deleted_at is null)
+       order by seq limit 1 for update skip locked),
+    fresh as materialized (
+      select seq, cardinality(row_ids) as size from outbox
+       where matched_at is null and deaths = 0
+         and (lease_until is null or lease_until < now())
+         and exists (select from project where id = project_id and deleted_at is null)
+         and not exists (select from suspect)
+       order by seq limit %(entries)s for update skip locked),
+    candidate as (select * from suspect union all select * from fresh),
+    taken as (
+      select seq from (select seq, sum(size) over (order by seq) - size as before
+                         from candidate) sized
+       where before < %(rows)s)
+    update outbox set attempts = attempts + 1, fence = fence + 1, owner = %(owner)s,
+                      lease_until = now() + make_interval(secs => %(lease)s)
+      from taken, project
+     where outbox.seq = taken.seq and project.id = outbox.project_id
+    returning outbox.project_id, object_type, object_id, project.rules_revision, outbox.seq,
+              fence, deaths, xact, row_ids, rescored, outbox.created
+"""
+
+
+class MatchRecords:
+    """Implements flows.scoring.match.MatchStore."""
+
+    def __init__(self, database: Database, clock: Clock, *, lease_s: float) -> None:
+        self._database = database
+        self._clock = clock
+        self._lease_s = lease_s
+        self._entries = ENTRIES_MIN
+        self._rule_sets: dict[tuple[ProjectId, int], RuleSet] = {}
+
+    def claim_entries(self, rows_max: int) -> list[Batch]:
+        """See MatchStore. The attempt is committed before anything else is done."""
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                CLAIM,
+                {
+                    "entries": self._entries, "rows": rows_max,
+                    "owner": self._database.owner, "lease": self._lease_s,
+                },
+            )
+            rows = sorted(cursor.fetchall(), key=itemgetter(slice(0, 5)))
+        if size := sum(len(row[8]) for row in rows):
+            # As many as will be taken, going by the last: those locked beyond that would hide
+            # from the other match processes that there is work for them.
+            wanted = ceil(rows_max * len(rows) / size)
+            self._entries = min(ENTRIES_MAX, max(ENTRIES_MIN, wanted))
+        return [
+            Batch(
+                where=ObjectRef(ProjectId(project), ObjectType(kind), ObjectId(object_id)),
+                revision=revision,
+                entries=tuple(
+                    OutboxEntry(
+                        seq=seq, fence=fence, deaths=deaths, xact=Xact(xact),
+                        row_ids=tuple(row_ids), rescored=rescored, created=created,
+                    )
+                    for *_, seq, fence, deaths, xact, row_ids, rescored, created in group
+                ),
+            )
+            for (project, kind, object_id, revision), group in groupby(
+                rows, key=itemgetter(slice(0, 4))
+            )
+        ]
+
+    def rule_set(self, project_id: ProjectId, revision: int) -> RuleSet:
+        """See MatchStore. A revision never changes, so it is compiled once a process."""
+        key = (project_id, revision)
+        if (known := self._rule_sets.get(key)) is not None:
+            return known
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                """select rules, functions from rule_set
+                    where project_id = %s and revision = %s""",
+                key,
+            )
+            rules, functions = cursor.fetchone() or ((), ())
+        rule_set = RuleSet(
+            revision=revision,
+            rules=plan(map(rule_from_json, rules), clock=self._clock),
+            functions=NamedFunctions([function_from_json(item) for item in functions]),
+        )
+        while len(self._rule_sets) >= RULE_SETS_KEPT:
+            self._rule_sets.pop(next(iter(self._rule_sets)))
+        self._rule_sets[key] = rule_set
+        return rule_set
+
+    def subjects(
+        self, where: ObjectRef, row_ids: Sequence[str], columns: frozenset[str]
+    ) -> Mapping[str, Subject]:
+        """See MatchStore."""
+        with self._database.cursor() as cursor:
+            return _as_they_ended(cursor, where, read_subjects(cursor, where, row_ids, columns))
+
+    def record_match(self, matched: Matched) -> None:
+        """See MatchStore. One transaction; safe to repeat, since the fence lets one through."""
+        try:
+            self._record(matched, is_new=not matched.rescored)
+        except UniqueViolation:
+            self._record(matched, is_new=False)   # some of it was scored by hand already
+        except StaleFence:
+            counts = Counts()
+            counts.add("stale_fences", {}, 1)
+            with self._database.cursor() as cursor:
+                counts.write(cursor)
+            raise
+
+    def _record(self, matched: Matched, *, is_new: bool) -> None:
+        now = self._clock()
+        counts = Counts()
+        with self._database.cursor() as cursor:
+            hold_revision(cursor, matched.batch.where.project_id, matched.batch.revision)
+            locked = lock_rows(cursor, _keys(matched))
+            _close_entries(cursor, matched)
+            if matched.rescored:
+                _withdraw(cursor, locked, matched)
+            record(
+                cursor, locked, matched.executions, matched.postponed, now=now, counts=counts,
+                is_new=is_new,
+            )
+            _count(counts, matched)
+            counts.write(cursor)
+
+
+def _as_they_ended(
+    cursor: Cursor, where: ObjectRef, subjects: dict[str, Subject]
+) -> dict[str, Subject]:
+    """The subjects, those that were changed since they ended with how they were then."""
+    cursor.execute(
+        """select row_id, trigger_xact, view from row_at_end
+            where project_id = %s and object_id = %s and row_id = any(%s)""",
+        (where.project_id, where.object_id, list(subjects)),
+    )
+    for row_id, trigger_xact, view in cursor.fetchall():
+        subject = subjects[row_id]
+        if subject.trigger_xact == trigger_xact:
+            subjects[row_id] = replace(subject, at_end={**subject.view, **view})
+    return subjects
+
+
+def _keys(matched: Matched) -> list[RowKey]:
+    return [
+        *(execution.assignment.subject.key for execution in matched.executions),
+        *(later.assignment.subject.key for later in matched.postponed),
+        *(subject.key for subject in matched.rescored),
+    ]
+
+
+def _close_entries(cursor: Cursor, matched: Matched) -> None:
+    entries = matched.batch.entries
+    cursor.execute(
+        """update outbox set matched_at = now(), rules_revision = %s, lease_until = null,
+                             owner = null, reasons = done.reasons
+             from unnest(%s::bigint[], %s::bigint[], %s::bytea[]) as done(seq, fence, reasons)
+            where outbox.seq = done.seq and outbox.fence = done.fence
+              and outbox.matched_at is null""",
+        (
+            matched.batch.revision,
+            [entry.seq for entry in entries],
+            [entry.fence for entry in entries],
+            list(matched.reasons),
+        ),
+    )
+    if cursor.rowcount != len(entries):
+        raise StaleFence("the entries were taken over by another worker")
+    cursor.execute(
+        "delete from row_at_end where project_id = %s and trigger_xact = any(%s)",
+        (matched.batch.where.project_id, [entry.xact for entry in entries]),
+    )
+
+
+def _withdraw(cursor: Cursor, locked: Locked, matched: Matched) -> None:
+    """For rows whose content changed: stop what still waits for the old content, and take
+    away the scores of rules that no longer select them. Their outcomes stay as history."""
+    work: tuple[Execution | Deferred, ...] = (*matched.executions, *matched.postponed)
+    asked = [one.key for each in work for one in each.assignment.asked]
+    selected = {(key.subject_id, str(key.origin_id), key.scorer.name) for key in asked}
+    where = matched.batch.where
+    # A row that was written once more since is for the entry of that write to decide on: it
+    # may have done so already, and its scores are not ours to take.
+    latest = [
+        subject for subject in matched.rescored
+        if (row := locked.get(subject.key)) and row.trigger_xact == subject.trigger_xact
+    ]
+    ids = [subject.key.id for subject in latest]
+    versions = [subject.content_xact for subject in latest]
+    cursor.execute(
+        """update outcome set state = 'superseded', finished_at = now(), owner = null,
+                              lease_until = null
+             from unnest(%s::text[], %s::bigint[]) as row(id, version)
+            where project_id = %s and object_id = %s and subject_id = row.id
+              and subject_version < row.version and state = 'pending'
+              and origin_kind = 'rule'""",
+        (ids, versions, where.project_id, where.object_id),
+    )
+    for subject in latest:
+        row = locked[subject.key]
+        for who in list(row.by.values()):
+            slot = (str(who["rule"]), str(who["scorer"]))
+            if (subject.key.id, *slot) not in selected:
+                row.clear(slot)
+    cursor.execute(
+        """select distinct subject_id, origin_id::text, scorer, score_span_id::text
+             from outcome
+            where project_id = %s and object_id = %s and subject_id = any(%s)
+              and origin_kind = 'rule'""",
+        (where.project_id, where.object_id, ids),
+    )
+    gone = [span_id for *slot, span_id in cursor if tuple(slot) not in selected]
+    cursor.execute(
+        """delete from span where project_id = %s and object_type = %s and object_id = %s
+              and id = any(%s)""",
+        (*where, gone),
+    )
+
+
+def _count(counts: Counts, matched: Matched) -> None:
+    counts.add("matched_rows", {}, sum(len(entry.row_ids) for entry in matched.batch.entries))
+    codes = b"".join(matched.reasons)
+    for reason, code in REASON_BYTES.items():
+        counts.add("match_decisions", {"reason": reason}, codes.count(code))

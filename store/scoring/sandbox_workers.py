@@ -1,0 +1,84 @@
+"""Sandbox workers, and whether each of them contains what it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import orjson
+
+from store.postgres.database import Database
+
+PRESENT_S = 60.0
+"""A worker that has not been seen for this long is gone; each is seen every 15 s."""
+
+FORGOTTEN_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxWorker:
+    """What a worker's self-test said. `sentence` is the next step where it is not ok."""
+
+    host: str
+    tier: str | None
+    is_ok: bool
+    sentence: str
+    probes: Mapping[str, str]
+
+
+class SandboxWorkers:
+    """Who is there, as each says of itself."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def seen(self, worker: SandboxWorker) -> None:
+        """Keep what this process found; forget those that have long been gone."""
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                """insert into sandbox_worker (owner, host, tier, is_ok, sentence, probes)
+                   values (%s, %s, %s, %s, %s, %s)
+                   on conflict (owner) do update
+                      set host = excluded.host, tier = excluded.tier, is_ok = excluded.is_ok,
+                          sentence = excluded.sentence, probes = excluded.probes,
+                          seen_at = now()""",
+                (
+                    self._database.owner, worker.host, worker.tier, worker.is_ok,
+                    worker.sentence, orjson.dumps(dict(worker.probes)).decode(),
+                ),
+            )
+            cursor.execute(
+                "delete from sandbox_worker where seen_at < now() - make_interval(secs => %s)",
+                (FORGOTTEN_S,),
+            )
+
+    def gone(self) -> None:
+        """Forget this process: it stops."""
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                "delete from sandbox_worker where owner = %s", (self._database.owner,)
+            )
+
+    def refusal(self) -> str | None:
+        """Why none of those that are there would take code; None where one would, or nobody is
+        there yet."""
+        present = self.present()
+        if not present or any(worker.is_ok for worker in present):
+            return None
+        return f"no worker can run code: {present[0].sentence}"
+
+    def present(self) -> list[SandboxWorker]:
+        """Those seen lately, by host."""
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                """select host, tier, is_ok, sentence, probes from sandbox_worker
+                    where seen_at > now() - make_interval(secs => %s)
+                    order by host, owner""",
+                (PRESENT_S,),
+            )
+            return [
+                SandboxWorker(
+                    host=host, tier=tier, is_ok=is_ok, sentence=sentence, probes=probes
+                )
+                for host, tier, is_ok, sentence, probes in cursor
+            ]
