@@ -66,9 +66,13 @@ class Principal:
                 f"{' or '.join((*roles, KeyRole.ADMIN))}"
             )
 
+    def reaches(self, project_id: ProjectId) -> bool:
+        """Whether the key is for this project, or for every project of its organisation."""
+        return self.project_id is None or self.project_id == project_id
+
     def require_project(self, project_id: ProjectId) -> None:
         """Raises NotFound if the key is for another project alone."""
-        if self.project_id is not None and self.project_id != project_id:
+        if not self.reaches(project_id):
             raise NotFound("no such project")
 
 

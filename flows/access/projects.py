@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
+from uuid import UUID, uuid4
 
-from flows.access.keys import Principal
+from flows.access.keys import KeyRole, Principal
+from flows.access.use_case import use_case
 from spans.errors import BadInput, Forbidden, NotFound
-from spans.ids import OrgId, ProjectId
+from spans.ids import ObjectId, OrgId, ProjectId
 from spans.json import JsonObject
+from spans.queues import UPKEEP
+from spans.row import ObjectRef, ObjectType
 
 NAME_CHARS_MAX = 256
+
+TRUSTED_S = 3.0
+"""How long it is taken as known that a key reaches a project: a deleted one still takes rows
+for no longer than this."""
+
+TRUSTED_MAX = 10_000
+"""Pairs of key and project that are kept so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +73,121 @@ class ProjectStore(Protocol):
     def delete_project(self, project_id: ProjectId) -> Project:
         """Hide the project at once; its rows and outcomes follow in the background."""
         ...
+
+
+class Projects:
+    """The projects of an organisation: the one place that decides what a key reaches.
+
+    Another organisation's project, a deleted one, and one that the key is not for are told
+    apart by nobody: each is NotFound. Thread-safe.
+    """
+
+    def __init__(
+        self, store: ProjectStore, *, ring: Callable[[str], None],
+        new_id: Callable[[], UUID] = uuid4, seconds: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._ring = ring
+        self._new_id = new_id
+        self._seconds = seconds
+        self._seen: dict[tuple[str, ProjectId], float] = {}
+
+    @use_case(KeyRole.INGEST)
+    def get_or_create(
+        self, principal: Principal, name: str, description: str | None = None
+    ) -> tuple[Project, bool]:
+        """The project of this name, and whether it was there before: then it comes as it is.
+
+        Raises BadInput for a name that is none, Forbidden where the key is for another project
+        alone.
+        """
+        checked = check_name(name)
+        if principal.project_id is not None:
+            own = self._reachable(principal, principal.project_id)
+            if own.name != checked:
+                raise Forbidden(f"this key is for the project {own.name!r} alone")
+            return own, True
+        new_id = ProjectId(self._new_id())
+        return self._store.get_or_create_project(
+            principal.org_id, new_id, checked, description
+        )
+
+    @use_case(KeyRole.INGEST, KeyRole.READ)
+    def get(self, principal: Principal, project_id: ProjectId) -> Project:
+        """The project. Raises NotFound."""
+        return self._reachable(principal, project_id)
+
+    @use_case(KeyRole.INGEST, KeyRole.READ)
+    def named(self, principal: Principal, name: str) -> Project:
+        """The project of this name. Raises NotFound."""
+        project = self._store.project_named(principal.org_id, name)
+        if project is None or not principal.reaches(project.id):
+            raise NotFound(f"there is no project {name!r}")
+        return project
+
+    @use_case(KeyRole.READ)
+    def list(self, principal: Principal, page: ListPage) -> list[Project]:
+        """The projects that the key reaches, newest first."""
+        return self._store.list_projects(principal.org_id, page, principal.project_id)
+
+    @use_case()
+    def change(
+        self, principal: Principal, project_id: ProjectId, changes: JsonObject
+    ) -> Project:
+        """The project with `changes` (name, description, settings) laid over it.
+
+        Settings are merged. Raises NotFound, BadInput for a name that is taken.
+        """
+        project = self._reachable(principal, project_id)
+        return self._store.change_project(project.id, changes)
+
+    @use_case()
+    def delete(self, principal: Principal, project_id: ProjectId) -> Project:
+        """Delete the project: gone at once; its rows and outcomes follow in the background."""
+        project = self._reachable(principal, project_id)
+        gone = self._store.delete_project(project.id)
+        self._seen.clear()
+        self._ring(UPKEEP)
+        return gone
+
+    def logs_of(self, principal: Principal, project_id: ProjectId) -> ObjectRef:
+        """The project's logs, if the key reaches them; looked up again after TRUSTED_S.
+
+        Not a use case: what other use cases begin with. Raises NotFound.
+        """
+        now = self._seconds()
+        seen = self._seen.get((principal.key_id, project_id))
+        if seen is None or now - seen > TRUSTED_S:
+            self._reachable(principal, project_id)
+            if len(self._seen) >= TRUSTED_MAX:
+                self._seen.clear()
+            self._seen[principal.key_id, project_id] = now
+        return ObjectRef(project_id, ObjectType.PROJECT_LOGS, ObjectId(project_id))
+
+    def scope(
+        self, principal: Principal, project_id: ProjectId | None, name: str | None
+    ) -> ProjectId | None:
+        """The project that a list is limited to; None: all of the organisation's.
+
+        A request names one by id or by name, or neither; a key for one project is limited to
+        that one. Raises NotFound where the two exclude each other, or there is no such name.
+        """
+        if project_id is None and name is not None:
+            found = self._store.project_named(principal.org_id, name)
+            if found is None:
+                raise NotFound(f"there is no project {name!r}")
+            project_id = found.id
+        if project_id is None:
+            return principal.project_id
+        principal.require_project(project_id)
+        return project_id
+
+    def _reachable(self, principal: Principal, project_id: ProjectId) -> Project:
+        principal.require_project(project_id)
+        project = self._store.find_project(principal.org_id, project_id)
+        if project is None:
+            raise NotFound("no such project")
+        return project
 
 
 def get_or_create(
