@@ -30,7 +30,7 @@ from spans.errors import BadInput, NotFound
 from spans.event import BodyText, Limits, check_values
 from spans.ids import ProjectId
 from spans.json import Json, JsonObject
-from spans.outcome import Failure, Verdict
+from spans.outcome import Errored, Failure, Verdict
 from spans.row import ObjectRef, RowKey
 from spans.scoring import Role
 
@@ -67,7 +67,7 @@ async def _invoke(
     wants_stream = body.get("stream") is True
     if wants_stream or EVENT_STREAM in request.headers.get("accept", ""):
         return Response(b"".join(_events(verdict)), media_type=EVENT_STREAM)
-    if verdict.failure is not None:
+    if isinstance(verdict, Errored):
         return Json200(_error(verdict.failure), status_code=500)
     return Json200(result_of(verdict))
 
@@ -76,7 +76,7 @@ def _events(verdict: Verdict) -> Iterator[bytes]:
     """The result as SDKs read a stream: what it printed, what it gave or why not, the end."""
     if verdict.log:
         yield _event("console", {"message": verdict.log, "stream": "stdout"})
-    if verdict.failure is not None:
+    if isinstance(verdict, Errored):
         failure = verdict.failure
         yield _event("error", f"{failure.error_class}: {failure.message}")
     else:

@@ -7,9 +7,9 @@ from rules.planning import PlannedRule
 from scorers import catalog
 from scorers.catalog import Kind
 from scorers.functions.version import FUNCTION
-from spans.outcome import OutcomeKey
+from spans.outcome import OutcomeKey, RuleOrigin
 from spans.queues import HEAVY, JUDGE
-from spans.scoring import OriginKind, ScorerRef
+from spans.scoring import ScorerRef
 from spans.work import OutcomeRequest, Subject
 
 
@@ -19,14 +19,14 @@ def outcome_requests(
     """The outcomes that a rule asks for on a row that it selects: one for each scorer, and
     for the shadow of each function that runs on this trace."""
     rule = planned.rule
+    origin = RuleOrigin(rule.id)
     return [
         OutcomeRequest(
             key=OutcomeKey(
                 object=subject.key.object,
                 subject_id=subject.key.id,
                 subject_version=subject.content_xact,
-                origin_kind=OriginKind.RULE,
-                origin_id=rule.id,
+                origin=origin,
                 role=role,
                 scorer=scorer,
             ),

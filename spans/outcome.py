@@ -1,22 +1,85 @@
-"""An outcome: what became of one span under one rule and one scorer."""
+"""An outcome: what became of one span, for one origin and one scorer.
+
+    origin    who asked for it: a rule, a re-score job, or a person
+    verdict   how the scorer's run ended: scored, declined or errored
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
+from typing import ClassVar, Literal, TypeAlias
 from uuid import UUID
 
-from spans.ids import OutcomeId, Xact, derived_id
+from spans.ids import OutcomeId, RuleId, Xact, derived_id
 from spans.row import ObjectRef
-from spans.scoring import OriginKind, OutcomeState, Role, ScorerRef, ScoringResult
+from spans.scoring import OutcomeState, Role, Score, ScorerRef, ScoringResult
 
 SPAN = "span"
+"""The kind of subject that is scored; traces and groups will stand beside it."""
+
 POISONED = "poisoned"
 """The error class of a span that killed its worker each time it was tried."""
 
-
 BUG = "bug"
 """The error class of a mistake of ours; the worker's log has its traceback."""
+
+
+class OriginKind(StrEnum):
+    """Who asked for an outcome."""
+
+    RULE = "rule"
+    RESCORE = "rescore"
+    MANUAL = "manual"
+
+
+@dataclass(frozen=True, slots=True)
+class RuleOrigin:
+    """An online rule selected the span."""
+
+    kind: ClassVar[OriginKind] = OriginKind.RULE
+    generation: ClassVar[int] = 0
+    id: RuleId
+
+
+@dataclass(frozen=True, slots=True)
+class RescoreOrigin:
+    """A re-score job took the span. A later `generation` of scores replaces an earlier one."""
+
+    kind: ClassVar[OriginKind] = OriginKind.RESCORE
+    id: UUID
+    generation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ManualOrigin:
+    """Somebody asked for this one span to be scored; `id` is that request's."""
+
+    kind: ClassVar[OriginKind] = OriginKind.MANUAL
+    generation: ClassVar[int] = 0
+    id: UUID
+
+
+Origin: TypeAlias = RuleOrigin | RescoreOrigin | ManualOrigin
+
+ORIGIN_ID_NAMES = {
+    OriginKind.RULE: "rule_id",
+    OriginKind.RESCORE: "rescore_job_id",
+    OriginKind.MANUAL: "request_id",
+}
+"""What the origin's id is called where an outcome is shown as JSON."""
+
+
+def origin_of(kind: OriginKind, origin_id: UUID) -> Origin:
+    """The origin that a stored outcome names."""
+    match kind:
+        case OriginKind.RULE:
+            return RuleOrigin(RuleId(origin_id))
+        case OriginKind.RESCORE:
+            return RescoreOrigin(origin_id)
+        case OriginKind.MANUAL:
+            return ManualOrigin(origin_id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +92,7 @@ class OutcomeKey:
     object: ObjectRef
     subject_id: str
     subject_version: Xact
-    origin_kind: OriginKind
-    origin_id: UUID
+    origin: Origin
     role: Role
     scorer: ScorerRef
 
@@ -40,7 +102,7 @@ class OutcomeKey:
         return OutcomeId(
             derived_id(
                 self.object.object_id.hex, SPAN, self.subject_id,
-                str(self.subject_version), self.origin_kind, self.origin_id.hex, self.role,
+                str(self.subject_version), self.origin.kind, self.origin.id.hex, self.role,
                 self.scorer.kind, self.scorer.name, self.scorer.version,
             )
         )
@@ -49,8 +111,8 @@ class OutcomeKey:
     def score_span_id(self) -> UUID:
         """The id of the score span: without versions, so that a new outcome replaces it."""
         return derived_id(
-            self.object.object_id.hex, SPAN, self.subject_id, self.origin_kind,
-            self.origin_id.hex, self.role, self.scorer.kind, self.scorer.name,
+            self.object.object_id.hex, SPAN, self.subject_id, self.origin.kind,
+            self.origin.id.hex, self.role, self.scorer.kind, self.scorer.name,
         )
 
 
@@ -63,24 +125,56 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """What one execution of a scorer came to, for every outcome that shares it.
+class Scored:
+    """The scorer gave at least one number.
 
-    Exactly one of `result` and `failure` is set. `run_ms` is the scorer's own time,
-    `started_at` in unix seconds. `log` is what it wrote to stdout and stderr, if anything.
+    `started_at` is in unix seconds, `run_ms` the scorer's own time in milliseconds, `log` what
+    it wrote to stdout and stderr, if anything. The same holds for Declined and Errored.
     """
 
-    result: ScoringResult | None = None
-    failure: Failure | None = None
-    log: str | None = None
+    result: ScoringResult
     started_at: float
     run_ms: float
+    log: str | None = None
+    state: Literal[OutcomeState.COMPLETED] = OutcomeState.COMPLETED
 
-    @property
-    def state(self) -> OutcomeState:
-        """Completed if there is any score, skipped if the scorer declined, else errored."""
-        if self.result is None:
-            return OutcomeState.ERRORED
-        if any(score.value is not None for score in self.result.scores):
-            return OutcomeState.COMPLETED
-        return OutcomeState.SKIPPED
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declined:
+    """The scorer ran and declined to judge: each of its scores has the value None."""
+
+    result: ScoringResult
+    started_at: float
+    run_ms: float
+    log: str | None = None
+    state: Literal[OutcomeState.SKIPPED] = OutcomeState.SKIPPED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Errored:
+    """The scorer gave no result, for the reason in `failure`."""
+
+    failure: Failure
+    started_at: float
+    run_ms: float
+    log: str | None = None
+    state: Literal[OutcomeState.ERRORED] = OutcomeState.ERRORED
+
+
+Verdict: TypeAlias = Scored | Declined | Errored
+"""How one execution of a scorer ended, for every outcome that shares it."""
+
+
+def verdict_of(
+    result: ScoringResult, *, started_at: float, run_ms: float, log: str | None = None
+) -> Scored | Declined:
+    """The verdict that a result is: scored if any of its scores is a number."""
+    for score in result.scores:
+        if score.value is not None:
+            return Scored(result=result, started_at=started_at, run_ms=run_ms, log=log)
+    return Declined(result=result, started_at=started_at, run_ms=run_ms, log=log)
+
+
+def scores_given(verdict: Verdict) -> tuple[Score, ...]:
+    """The scores of a verdict, those without a value too; none of an errored one."""
+    return () if isinstance(verdict, Errored) else verdict.result.scores

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from spans.json import Json, JsonObject
-from spans.outcome import OutcomeKey, Verdict
+from spans.outcome import ORIGIN_ID_NAMES, Errored, OutcomeKey, Verdict
 from spans.row import Row, RowKey
 from spans.scoring import Score
 from spans.work import Execution, OutcomeRequest
@@ -20,10 +20,10 @@ MESSAGE_CHARACTERS_MAX = 20_000
 def score_span(execution: Execution, asked: OutcomeRequest) -> Row:
     """The row of one outcome's score span.
 
-    Its id is derived from the subject, the rule and the scorer without their versions: a
-    later outcome replaces it. `input` holds the scorer's arguments, `output` what it gave,
-    `metadata` its own; `context` says which rule and which outcome, and what a judge was
-    asked in so many words. An errored outcome has its message in `error`.
+    Its id is derived from the subject, the origin and the scorer without their versions, so
+    that a later outcome replaces it. `input` holds the scorer's arguments, `output` its scores,
+    `metadata` its metadata; `context` names the origin and the outcome, and holds the prompt
+    that a judge was sent. An errored outcome has its message in `error`.
     """
     subject, verdict, key = execution.assignment.subject, execution.verdict, asked.key
     outcome_id = key.score_span_id
@@ -44,13 +44,13 @@ def score_span(execution: Execution, asked: OutcomeRequest) -> Row:
             "_xact_id": str(key.subject_version),
         },
     }
-    if verdict.result is not None:
+    if isinstance(verdict, Errored):
+        fields["error"] = f"{verdict.failure.error_class}: {verdict.failure.message}"
+    else:
         fields["input"] = verdict.result.arguments
         scores = verdict.result.scores
         fields["scores"] = {score.name: score.value for score in scores}
         fields["output"], fields["metadata"] = _output(scores)
-    elif verdict.failure is not None:
-        fields["error"] = f"{verdict.failure.error_class}: {verdict.failure.message}"
     return Row(
         key=RowKey(subject.key.object, str(outcome_id)), fields=fields, has_base=True
     )
@@ -58,12 +58,12 @@ def score_span(execution: Execution, asked: OutcomeRequest) -> Row:
 
 def _context(key: OutcomeKey, verdict: Verdict) -> JsonObject:
     context: JsonObject = {
-        "rule_id": str(key.origin_id),
+        ORIGIN_ID_NAMES[key.origin.kind]: str(key.origin.id),
         "outcome_id": str(key.id),
         "scorer": key.scorer.name,
         "scorer_version": key.scorer.version,
     }
-    if verdict.result is not None and verdict.result.prompt:
+    if not isinstance(verdict, Errored) and verdict.result.prompt:
         context["prompt"] = [_shortened(message) for message in verdict.result.prompt]
     return context
 
@@ -93,7 +93,7 @@ def _metrics(verdict: Verdict) -> JsonObject:
         "start": verdict.started_at,
         "end": verdict.started_at + verdict.run_ms / 1000,
     }
-    if verdict.result is not None and verdict.result.usage.calls:
+    if not isinstance(verdict, Errored) and verdict.result.usage.calls:
         usage = verdict.result.usage
         metrics["prompt_tokens"] = usage.prompt_tokens
         metrics["completion_tokens"] = usage.completion_tokens

@@ -86,14 +86,6 @@ class Role(StrEnum):
     PREVIEW = "preview"
 
 
-class OriginKind(StrEnum):
-    """Who asked for an outcome."""
-
-    RULE = "rule"
-    RESCORE = "rescore"
-    MANUAL = "manual"
-
-
 class Reason(StrEnum):
     """What matching said of one row and one rule; stored as one byte (`REASON_BYTES`)."""
 

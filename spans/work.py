@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeAlias
 
 from spans.ids import Xact
 from spans.outcome import OutcomeKey, Verdict
@@ -76,27 +77,36 @@ class Deferred:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class RunnableClaim:
     """A pending assignment that this worker holds, until its lease runs out.
 
     `fence` (by the lead outcome's id) guards the result: who claims later raises it, and
-    results under an older one are refused. `deaths` counts workers that it has cost.
-    `assignment` is None where the row is gone or its content has changed since: then there
-    is nothing to run.
+    results under an older one are refused. `attempts` counts this one, `deaths` the workers
+    that the assignment has cost.
     """
 
     lead: OutcomeKey
     fence: int
     attempts: int
     deaths: int
-    assignment: Assignment | None
+    assignment: Assignment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StaleClaim:
+    """A claim with nothing to run: the row is gone, or has other content by now."""
+
+    lead: OutcomeKey
+
+
+Claim: TypeAlias = RunnableClaim | StaleClaim
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
     """A claim to be tried again: its last error, and when."""
 
-    claim: Claim
+    claim: RunnableClaim
     error_class: str
     message: str
     wait_s: float

@@ -8,7 +8,7 @@ from statistics import fmean
 from urllib.parse import quote
 
 from spans.json import JsonObject
-from spans.outcome import Verdict
+from spans.outcome import Errored, Verdict, scores_given
 from spans.row import RowKey
 from spans.scoring import Role
 
@@ -38,13 +38,13 @@ class Cost:
     @classmethod
     def of(cls, verdicts: Sequence[Verdict]) -> Cost:
         """The sums."""
-        usages = [each.result.usage for each in verdicts if each.result is not None]
+        usages = [each.result.usage for each in verdicts if not isinstance(each, Errored)]
         return cls(
             run_ms=sum(each.run_ms for each in verdicts),
             calls=sum(usage.calls for usage in usages),
             prompt_tokens=sum(usage.prompt_tokens for usage in usages),
             completion_tokens=sum(usage.completion_tokens for usage in usages),
-            errors=sum(each.failure is not None for each in verdicts),
+            errors=sum(isinstance(each, Errored) for each in verdicts),
         )
 
 
@@ -101,8 +101,9 @@ def compare(
 
 def values_of(verdict: Verdict) -> dict[str, float]:
     """The numbers that it gave, by name of the score."""
-    scores = verdict.result.scores if verdict.result else ()
-    return {score.name: score.value for score in scores if score.value is not None}
+    return {
+        score.name: score.value for score in scores_given(verdict) if score.value is not None
+    }
 
 
 def passes(verdict: Verdict) -> dict[str, bool]:
@@ -112,21 +113,18 @@ def passes(verdict: Verdict) -> dict[str, bool]:
 
 def shown_verdict(verdict: Verdict) -> JsonObject:
     """What a run gave, as tests and differences show it."""
-    failure, result = verdict.failure, verdict.result
+    scores = scores_given(verdict)
     shown: JsonObject = {
         "state": verdict.state.value,
-        "scores": {score.name: score.value for score in result.scores} if result else {},
-        "metadata": {
-            score.name: score.metadata for score in result.scores if score.metadata
-        } if result else {},
-        "error": None if failure is None else {
-            "class": failure.error_class, "message": failure.message,
-        },
+        "scores": {score.name: score.value for score in scores},
+        "metadata": {score.name: score.metadata for score in scores if score.metadata},
+        "error": {
+            "class": verdict.failure.error_class, "message": verdict.failure.message,
+        } if isinstance(verdict, Errored) else None,
         "run_ms": round(verdict.run_ms, 3),
         "log": verdict.log,
     }
-    if result is not None and result.usage.calls:
-        usage = result.usage
+    if not isinstance(verdict, Errored) and (usage := verdict.result.usage).calls:
         shown["usage"] = {
             "calls": usage.calls, "prompt_tokens": usage.prompt_tokens,
             "completion_tokens": usage.completion_tokens, "model": usage.model,
@@ -184,7 +182,7 @@ def _both(before: dict[str, float], after: dict[str, float]) -> list[tuple[float
 
 
 def _is_same(before: Verdict, after: Verdict) -> bool:
-    if (before.failure is None) != (after.failure is None):
+    if isinstance(before, Errored) != isinstance(after, Errored):
         return False
     old, new = values_of(before), values_of(after)
     return old.keys() == new.keys() and all(

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from flows.invocations.messages import (
-    Answer,
     Check,
+    CheckAnswer,
+    FailureAnswer,
     InvocationStore,
     Request,
     Run,
+    RunAnswer,
     Unpack,
     read_answer,
 )
@@ -70,7 +72,9 @@ class Calls:
         self.ring(queue)
         return future
 
-    async def ask(self, org_id: OrgId, queue: str, request: Request) -> Answer:
+    async def ask(
+        self, org_id: OrgId, queue: str, request: Request
+    ) -> CheckAnswer | RunAnswer:
         """Leave a call and wait for the answer; no thread waits with it. Who stops waiting
         cancels the answer, and with it what no worker has taken.
 
@@ -94,7 +98,8 @@ class Calls:
             )
         )
         answer = await self.ask(org_id, SANDBOX, request)
-        assert answer.checked is not None  # noqa: S101 what both are answered with
+        if isinstance(answer, RunAnswer):
+            raise CallFailed("a worker ran what it was to check; its log says more")
         return answer.checked
 
     async def run(
@@ -115,17 +120,20 @@ class Calls:
             requests.insert(0, Run(function=function, records=tuple(records)))
         room = asyncio.Semaphore(CALLS_AT_ONCE)
 
-        async def one(request: Request) -> Answer:
+        async def verdicts_of(request: Request) -> tuple[Verdict, ...]:
             async with room:
-                return await self.ask(org_id, queue, request)
+                answer = await self.ask(org_id, queue, request)
+            if isinstance(answer, CheckAnswer):
+                raise CallFailed("a worker checked what it was to run; its log says more")
+            return answer.verdicts
 
-        asked = [asyncio.create_task(one(request)) for request in requests]
+        asked = [asyncio.create_task(verdicts_of(request)) for request in requests]
         try:
             answers = await asyncio.gather(*asked)
         finally:
             for task in asked:
                 task.cancel()    # after an error nobody needs the others
-        return [verdict for answer in answers for verdict in answer.verdicts]
+        return [verdict for verdicts in answers for verdict in verdicts]
 
 
 def _cancel_answer(begun: asyncio.Task[Future[JsonObject]]) -> None:
@@ -133,9 +141,9 @@ def _cancel_answer(begun: asyncio.Task[Future[JsonObject]]) -> None:
         begun.result().cancel()
 
 
-def finished(kept: JsonObject) -> Answer:
+def finished(kept: JsonObject) -> CheckAnswer | RunAnswer:
     """The answer that came. Raises CallFailed if it says that there is none."""
     answer = read_answer(kept)
-    if answer.failure is not None:
+    if isinstance(answer, FailureAnswer):
         raise CallFailed(f"{answer.failure.error_class}: {answer.failure.message}")
     return answer

@@ -65,14 +65,30 @@ Request = Check | Unpack | Run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What came of a request: `checked` (Check, Unpack), or `verdicts` (Run), one for each
-    record and row in order, without the arguments; or the `failure` that kept it from that.
-    """
+class CheckAnswer:
+    """What a jail made of code: the answer to Check and to Unpack."""
 
-    checked: Checked | None = None
-    verdicts: tuple[Verdict, ...] = ()
-    failure: Failure | None = None
+    checked: Checked
+    kind: Literal["checked"] = "checked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunAnswer:
+    """One verdict for each record and row of a Run, in order, without the arguments."""
+
+    verdicts: tuple[Annotated[Verdict, Field(discriminator="state")], ...]
+    kind: Literal["ran"] = "ran"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureAnswer:
+    """The failure that kept the request from being answered."""
+
+    failure: Failure
+    kind: Literal["failed"] = "failed"
+
+
+Answer = CheckAnswer | RunAnswer | FailureAnswer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +129,7 @@ class InvocationStore(Protocol):
 
 
 _REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="kind")])
-_ANSWER: TypeAdapter[Answer] = TypeAdapter(Answer)
+_ANSWER: TypeAdapter[Answer] = TypeAdapter(Annotated[Answer, Field(discriminator="kind")])
 
 
 def request_text(request: Request) -> str:

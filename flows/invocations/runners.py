@@ -14,7 +14,7 @@ from scorers.running.in_process import failed, fields_of, run_global
 from scorers.running.judged import JudgedScorers
 from spans.errors import TallyardError, TransientError
 from spans.json import JsonObject
-from spans.outcome import Verdict
+from spans.outcome import Verdict, verdict_of
 
 
 class InProcess:
@@ -64,7 +64,7 @@ class Judged:
                 return failed(error, started_at=started_at, begin=begin)
             else:
                 run_ms = (time.perf_counter() - begin) * 1000
-                return Verdict(result=result, started_at=started_at, run_ms=run_ms)
+                return verdict_of(result, started_at=started_at, run_ms=run_ms)
 
     def _pause_s(self, error: TransientError, attempt: int) -> float | None:
         """Seconds until the next attempt; None: there is none."""

@@ -14,9 +14,12 @@ from flows.invocations.messages import (
     ATTEMPTS_MAX,
     Answer,
     Check,
+    CheckAnswer,
+    FailureAnswer,
     Invocation,
     InvocationStore,
     Run,
+    RunAnswer,
     Unpack,
 )
 from scorers.functions.body import Bundled, Source
@@ -36,7 +39,7 @@ from spans.errors import (
     TransientError,
 )
 from spans.json import JsonObject
-from spans.outcome import BUG, POISONED, Failure, Verdict
+from spans.outcome import BUG, POISONED, Errored, Failure, Verdict
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -160,7 +163,7 @@ class Answering:
             message = f"{type(error).__name__}; the worker's log has it: call {invocation.id}"
             # A worker that stops takes away what its calls still use: that is no bug.
             is_ours = self.stopping.is_set() and invocation.attempts < ATTEMPTS_MAX
-            answer = None if is_ours else Answer(
+            answer = None if is_ours else FailureAnswer(
                 failure=Failure(error_class=BUG, message=message)
             )
             _patiently(partial(self._end, invocation, answer), until)
@@ -177,22 +180,22 @@ class Answering:
         """None: it is not the function's fault, and another worker may have better luck.
         Raises StoreUnavailable."""
         if invocation.attempts > ATTEMPTS_MAX:
-            return Answer(failure=POISON)
+            return FailureAnswer(failure=POISON)
         is_last = invocation.attempts == ATTEMPTS_MAX
         request = invocation.request
         try:
             if not isinstance(request, Run):
-                return Answer(checked=self._build(request))
+                return CheckAnswer(checked=self._build(request))
             ends = self._run(request)
         except StoreUnavailable:
             raise
         except TallyardError as error:
             if isinstance(error, OURS) and not is_last:
                 return None
-            return Answer(failure=failure_of(error))
+            return FailureAnswer(failure=failure_of(error))
         if not is_last and any(isinstance(each, OURS) for each in ends):
             return None
-        return Answer(verdicts=tuple(map(told, ends)))
+        return RunAnswer(verdicts=tuple(map(told, ends)))
 
     def _build(self, request: Check | Unpack) -> Checked:
         if self.builder is None:
@@ -244,7 +247,7 @@ def told(end: Verdict | TallyardError) -> Verdict:
     """What is answered of one run: all but the arguments, which who asks has."""
     if isinstance(end, TallyardError):
         return failed(end)
-    if end.result is None:
+    if isinstance(end, Errored):
         return end
     return replace(end, result=replace(end.result, arguments={}))
 

@@ -23,6 +23,7 @@ from rules.sampling import sampling_number
 from spans.errors import NotFound
 from spans.ids import OrgId, ProjectId, RuleId
 from spans.json import Json, JsonObject
+from spans.outcome import ORIGIN_ID_NAMES, Origin, OriginKind, RuleOrigin
 from spans.row import RowView, is_finished, is_made_by_scorer
 from spans.scoring import REASON_OF_BYTE, OutcomeState, Reason, Role
 from spans.work import Subject
@@ -50,7 +51,7 @@ class OutcomeView:
     `log` what it wrote; `hindrance` why nobody runs it now, and the next step."""
 
     id: str
-    rule_id: str
+    origin: Origin
     role: Role
     scorer: str
     label: str | None
@@ -177,10 +178,19 @@ def as_json(told: Explanation | tuple[Candidate, ...]) -> dict[str, Any]:
     """An explanation, or the candidates of an ambiguous id, for JSON."""
     if isinstance(told, Explanation):
         shown = asdict(told)
-        for rule in shown["rules"]:
+        for answer, rule in zip(told.rules, shown["rules"], strict=True):
             del rule["told"]               # `text` has them in words, `outcomes` in full
+            rule["outcomes"] = [_outcome_json(one) for one in answer.outcomes]
         return shown
     return {"ambiguous": True, "candidates": [asdict(one) for one in told]}
+
+
+def _outcome_json(outcome: OutcomeView) -> dict[str, Any]:
+    """The outcome with its origin as one id, under the name of its kind."""
+    fields = asdict(outcome)
+    del fields["origin"]
+    origin = outcome.origin
+    return {"id": outcome.id, ORIGIN_ID_NAMES[origin.kind]: str(origin.id), **fields}
 
 
 def _answers(
@@ -197,11 +207,12 @@ def _answers(
             for planned, reason in zip(record.rule_set.rules, reasons, strict=True)
         }
     now = {planned.rule.id: planned for planned in current.rules}
-    known = {str(rule_id) for rule_id in (*then, *now)}
-    for gone in sorted({one.rule_id for one in outcomes} - known):
-        yield _of_deleted_rule(gone, tuple(one for one in outcomes if one.rule_id == gone))
+    known = {RuleOrigin(rule_id) for rule_id in (*then, *now)}
+    origins = {one.origin for one in outcomes if one.origin not in known}
+    for origin in sorted(origins, key=lambda origin: (origin.kind, str(origin.id))):
+        yield _of_other_origin(origin, tuple(one for one in outcomes if one.origin == origin))
     for rule_id in sorted(then.keys() | now.keys()):
-        own = tuple(one for one in outcomes if one.rule_id == str(rule_id))
+        own = tuple(one for one in outcomes if one.origin == RuleOrigin(rule_id))
         planned, reason = then.get(rule_id, (now.get(rule_id), None))
         assert planned is not None  # noqa: S101 the id comes from one of the two
         current_ones = tuple(
@@ -216,9 +227,15 @@ def _answers(
             yield _undecided(planned, subject, record, history=own)
 
 
-def _of_deleted_rule(rule_id: str, outcomes: tuple[OutcomeView, ...]) -> RuleAnswer:
+def _of_other_origin(origin: Origin, outcomes: tuple[OutcomeView, ...]) -> RuleAnswer:
+    """Outcomes that no rule of then or now asked for."""
+    name, status = {
+        OriginKind.RULE: ("a rule that has been deleted", "rule_deleted"),
+        OriginKind.RESCORE: (f"re-score job {origin.id}", "rescored"),
+        OriginKind.MANUAL: (f"asked for by hand ({origin.id})", "asked_by_hand"),
+    }[origin.kind]
     return RuleAnswer(
-        rule_id=rule_id, rule_name="a rule that has been deleted", status="rule_deleted",
+        rule_id=str(origin.id), rule_name=name, status=status,
         text="; ".join(outcome_text(one) for one in outcomes),
         outcomes=outcomes, told=outcomes,
     )

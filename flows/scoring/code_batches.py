@@ -21,10 +21,10 @@ from scorers.running.trace import TRACE, TraceStore, trace_argument
 from scorers.sandbox.model import Program
 from spans.errors import TallyardError, TransientError
 from spans.json import JsonObject
-from spans.outcome import Verdict
+from spans.outcome import Errored, Verdict
 from spans.queues import SANDBOX
 from spans.scoring import ScorerRef
-from spans.work import Assignment, Claim, Execution, Retry
+from spans.work import Execution, Retry, RunnableClaim
 
 BATCH = 100
 """Records that one child of a sandbox runs: a child costs some 5 ms, a record 0.05."""
@@ -32,7 +32,7 @@ BATCH = 100
 TRACED_BATCH = 8
 """The same of code that takes the trace: each may be 16 MiB."""
 
-Done = tuple[Claim, Execution | Retry]
+Done = tuple[RunnableClaim, Execution | Retry]
 
 
 class Scorers(Protocol):
@@ -66,34 +66,33 @@ class CodeBatches:
             return frozenset()   # `run` says so
         return frozenset(wanted(program)) - {TRACE} if program is not None else frozenset()
 
-    def run(self, batch: Sequence[Claim]) -> list[Done]:
-        """Run claims of one scorer, each with an assignment. Never raises a TallyardError:
+    def run(self, batch: Sequence[RunnableClaim]) -> list[Done]:
+        """Run claims of one scorer. Never raises a TallyardError:
         it is part of what becomes of the claims."""
         begin = time.perf_counter()
-        claims = [(claim, claim.assignment) for claim in batch if claim.assignment is not None]
         try:
-            function = self.functions.function(claims[0][1].scorer)
+            function = self.functions.function(batch[0].assignment.scorer)
             names = wanted(self.scorers.ready(function))
         except TallyardError as error:
-            return [self._done(claim, _as_end(error, begin)) for claim, _ in claims]
+            return [self._done(claim, _as_end(error, begin)) for claim in batch]
         done: list[Done] = []
         size = TRACED_BATCH if TRACE in names else BATCH
-        for start in range(0, len(claims), size):
-            done += self._run_some(function, names, claims[start : start + size])
+        for start in range(0, len(batch), size):
+            done += self._run_some(function, names, batch[start : start + size])
         return done
 
     def _run_some(
         self, function: FunctionVersion, names: Sequence[str],
-        claims: Sequence[tuple[Claim, Assignment]],
+        claims: Sequence[RunnableClaim],
     ) -> list[Done]:
         begin = time.perf_counter()
         records: list[JsonObject] = []
-        readable: list[Claim] = []
+        readable: list[RunnableClaim] = []
         done: list[Done] = []
         trace_of = cache(partial(trace_argument, self.traces))   # spans of one trace share it
-        for claim, assignment in claims:
+        for claim in claims:
             try:
-                records.append(arguments_of(assignment.subject, names, trace_of))
+                records.append(arguments_of(claim.assignment.subject, names, trace_of))
                 readable.append(claim)
             except TallyardError as error:
                 done.append(self._done(claim, _as_end(error, begin)))
@@ -101,9 +100,9 @@ class CodeBatches:
         done += [self._done(claim, end) for claim, end in zip(readable, ends, strict=True)]
         return done
 
-    def _done(self, claim: Claim, end: Verdict | TransientError) -> Done:
+    def _done(self, claim: RunnableClaim, end: Verdict | TransientError) -> Done:
         """What becomes of a claim: recorded, or tried again."""
-        if isinstance(end, Verdict):
+        if not isinstance(end, TransientError):
             return claim, executed(claim, end, SANDBOX)
         policy = self.policy
         decision = decide(
@@ -115,13 +114,13 @@ class CodeBatches:
                 claim=claim, error_class=end.error_class(), message=str(end),
                 wait_s=decision.wait_s,
             )
-        verdict = Verdict(failure=decision, started_at=time.time(), run_ms=0.0)
+        verdict = Errored(failure=decision, started_at=time.time(), run_ms=0.0)
         return claim, executed(claim, verdict, SANDBOX)
 
 
-def batches(claims: Iterable[Claim]) -> Iterator[list[Claim]]:
+def batches(claims: Iterable[RunnableClaim]) -> Iterator[list[RunnableClaim]]:
     """The claims by project and scorer, at most BATCH in one."""
-    def owner(claim: Claim) -> tuple[str, str, str]:
+    def owner(claim: RunnableClaim) -> tuple[str, str, str]:
         lead = claim.lead
         return str(lead.object.project_id), lead.scorer.name, lead.scorer.version
 
@@ -131,11 +130,11 @@ def batches(claims: Iterable[Claim]) -> Iterator[list[Claim]]:
             yield of_one[start : start + BATCH]
 
 
-def size_of(claims: Iterable[Claim]) -> int:
+def size_of(claims: Iterable[RunnableClaim]) -> int:
     """About how many bytes of JSON the claims' rows are."""
     return sum(
         len(orjson.dumps(claim.assignment.subject.view, default=str))
-        for claim in claims if claim.assignment is not None
+        for claim in claims
     )
 
 

@@ -17,16 +17,18 @@ from flows.scoring.score import (
     ScoreStore,
     executed,
     judge_one,
+    runnable,
+    stale,
 )
 from scorers.running.judged import JudgedScorers
 from spans.errors import TransientError
-from spans.outcome import BUG, Failure, Verdict
+from spans.outcome import BUG, Errored, Failure
 from spans.queues import JUDGE
-from spans.work import Claim, Execution, Retry
+from spans.work import Execution, Retry, RunnableClaim
 
 logger = logging.getLogger(__name__)
 
-Running = dict[asyncio.Task[Execution | Retry], Claim]
+Running = dict[asyncio.Task[Execution | Retry], RunnableClaim]
 
 POLL_S = 0.5
 """How often an otherwise busy loop looks for more work."""
@@ -106,7 +108,7 @@ class Judging:
             await self._record_some(running)
         return count
 
-    def _begin(self, running: Running, claims: list[Claim]) -> None:
+    def _begin(self, running: Running, claims: list[RunnableClaim]) -> None:
         for claim in claims:
             answer = judge_one(claim, self.scorers, self.policy)
             running[asyncio.create_task(answer)] = claim
@@ -135,18 +137,17 @@ class Judging:
             self.renewed_at = time.monotonic()
             await self._patiently(self.store.renew, JUDGE)
 
-    async def _claim(self, room: int) -> list[Claim]:
+    async def _claim(self, room: int) -> list[RunnableClaim]:
         try:
             await asyncio.to_thread(self.meanwhile)
             if room <= 0:
                 return []
             claims = await asyncio.to_thread(self.store.claim, JUDGE, min(JUDGE_BATCH, room))
-            stale = [claim for claim in claims if claim.assignment is None]
-            await asyncio.to_thread(self.store.supersede, stale)
+            await asyncio.to_thread(self.store.supersede, stale(claims))
         except TransientError as error:
             logger.warning("judge: %s; nothing new is begun meanwhile", error)
             return []
-        return [claim for claim in claims if claim.assignment is not None]
+        return runnable(claims)
 
     async def _patiently(self, work: Callable[[T], None], argument: T) -> None:
         """Do it, and again while the store is away: the answers in hand are paid for."""
@@ -167,8 +168,8 @@ class Judging:
 
 
 def _ended(
-    claim: Claim, task: asyncio.Task[Execution | Retry]
-) -> tuple[Claim, Execution | Retry]:
+    claim: RunnableClaim, task: asyncio.Task[Execution | Retry]
+) -> tuple[RunnableClaim, Execution | Retry]:
     """What came of a claim. An error that nobody foresaw ends it too: tried again, it would
     call the judge again and again."""
     error = task.exception()
@@ -179,5 +180,5 @@ def _ended(
         error_class=BUG,
         message=f"{type(error).__name__}; the judge worker's log has it under {claim.lead.id}",
     )
-    verdict = Verdict(failure=failure, started_at=time.time(), run_ms=0.0)
+    verdict = Errored(failure=failure, started_at=time.time(), run_ms=0.0)
     return claim, executed(claim, verdict, JUDGE)

@@ -16,11 +16,11 @@ from typing import Any
 
 from flows.scoring.code_batches import BATCH, CodeBatches, Done, batches, size_of
 from flows.scoring.judge_executor import JudgeStore
-from flows.scoring.score import DEATHS_MAX, executed
+from flows.scoring.score import DEATHS_MAX, executed, runnable, stale
 from spans.errors import Contended, TransientError
-from spans.outcome import BUG, Failure, Verdict
+from spans.outcome import BUG, Errored, Failure
 from spans.queues import SANDBOX
-from spans.work import Claim, Execution, Retry
+from spans.work import Execution, Retry, RunnableClaim
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class _Hand:
     that are just being recorded. `most` is how many to claim at once, `ended_at` since when
     (by time.monotonic) the first of `ended` waits."""
 
-    running: dict[Future[list[Done]], list[Claim]] = field(default_factory=dict)
+    running: dict[Future[list[Done]], list[RunnableClaim]] = field(default_factory=dict)
     ended: list[Done] = field(default_factory=list)
     ended_at: float = 0.0
     recording: dict[Future[None], int] = field(default_factory=dict)   # to how many they are
@@ -79,8 +79,8 @@ class _Hand:
         is_enough = len(self.ended) >= GATHER or not self.running or waits_s > GATHER_S
         return bool(self.ended) and is_enough
 
-    def fit(self, claims: Sequence[Claim]) -> None:
-        """Claim more next time, or fewer, by how large these were."""
+    def fit(self, claims: Sequence[RunnableClaim]) -> None:
+        """RunnableClaim more next time, or fewer, by how large these were."""
         if size_of(claims) > CLAIM_BYTES:
             self.most = max(1, self.most // 2)
         elif len(claims) >= self.most:
@@ -158,14 +158,14 @@ class Sandboxing:
                 return count
         return count
 
-    def _claim(self, most: int) -> list[Claim]:
+    def _claim(self, most: int) -> list[RunnableClaim]:
         try:
             claims = self.store.claim(SANDBOX, most, self.batches.columns)
-            self.store.supersede([claim for claim in claims if claim.assignment is None])
+            self.store.supersede(stale(claims))
         except TransientError as error:
             logger.warning("sandbox: %s; nothing new is begun meanwhile", error)
             return []
-        return [claim for claim in claims if claim.assignment is not None]
+        return runnable(claims)
 
     def _finish(self, hand: _Hand, recorder: Executor) -> None:
         while len(hand) and not self.stopping.is_set():
@@ -206,7 +206,7 @@ class Sandboxing:
                 self.stopping.wait(CONTENDED_S if isinstance(error, Contended) else POLL_S)
 
 
-def _ended(claims: list[Claim], batch: Future[list[Done]]) -> list[Done]:
+def _ended(claims: list[RunnableClaim], batch: Future[list[Done]]) -> list[Done]:
     """What came of a batch. An error that nobody foresaw ends its claims too: tried again,
     they would only meet it again."""
     error = batch.exception()
@@ -218,5 +218,5 @@ def _ended(claims: list[Claim], batch: Future[list[Done]]) -> list[Done]:
         message=f"{type(error).__name__}; the sandbox worker's log has it under "
         f"{claims[0].lead.id}",
     )
-    verdict = Verdict(failure=failure, started_at=time.time(), run_ms=0.0)
+    verdict = Errored(failure=failure, started_at=time.time(), run_ms=0.0)
     return [(claim, executed(claim, verdict, SANDBOX)) for claim in claims]

@@ -18,10 +18,10 @@ from scorers.functions.version import FUNCTION
 from scorers.running.in_process import failed, run_assignment, run_global, scoring_fields
 from scorers.running.judged import JudgedScorers
 from spans.errors import TallyardError
-from spans.outcome import Verdict
+from spans.outcome import Errored, Verdict, verdict_of
 from spans.queues import HEAVY, JUDGE
 from spans.scoring import ScorerRef
-from spans.work import Assignment, Claim, Execution, Retry
+from spans.work import Assignment, Claim, Execution, Retry, RunnableClaim, StaleClaim
 
 HEAVY_BATCH = 16
 """Claims of the heavy worker at once: each may take seconds."""
@@ -37,6 +37,16 @@ JUDGE_BATCH = 32
 
 DEATHS_MAX = 3
 """Workers that a claim may cost before it is poisoned."""
+
+
+def runnable(claims: Sequence[Claim]) -> list[RunnableClaim]:
+    """Those of the claims that there is something to run for."""
+    return [claim for claim in claims if isinstance(claim, RunnableClaim)]
+
+
+def stale(claims: Sequence[Claim]) -> list[StaleClaim]:
+    """Those of the claims whose row is gone, or has other content by now."""
+    return [claim for claim in claims if isinstance(claim, StaleClaim)]
 
 
 def batch_size(full: int, deaths: int) -> int:
@@ -65,7 +75,7 @@ class ScoreStore(Protocol):
         """
         ...
 
-    def record(self, executions: Sequence[tuple[Claim, Execution]]) -> None:
+    def record(self, executions: Sequence[tuple[RunnableClaim, Execution]]) -> None:
         """Write verdicts whose claim still holds; the others are dropped."""
         ...
 
@@ -73,11 +83,11 @@ class ScoreStore(Protocol):
         """Give claims back, to be tried again later."""
         ...
 
-    def give_back(self, claims: Sequence[Claim]) -> None:
+    def give_back(self, claims: Sequence[RunnableClaim]) -> None:
         """Let others have claims that were not begun."""
         ...
 
-    def supersede(self, claims: Sequence[Claim]) -> None:
+    def supersede(self, claims: Sequence[StaleClaim]) -> None:
         """Close claims whose row has other content by now, or is gone."""
         ...
 
@@ -96,13 +106,12 @@ def score_heavy(store: ScoreStore, functions: FunctionSource) -> int:
 
     Safe to repeat: a result is recorded only under the claim's own fence.
     """
-    claims = store.claim(HEAVY, HEAVY_BATCH)
-    store.supersede([claim for claim in claims if claim.assignment is None])
-    done: list[tuple[Claim, Execution]] = []
+    claimed = store.claim(HEAVY, HEAVY_BATCH)
+    claims = runnable(claimed)
+    store.supersede(stale(claimed))
+    done: list[tuple[RunnableClaim, Execution]] = []
     begin = recorded_at = time.monotonic()
     for index, claim in enumerate(claims):
-        if claim.assignment is None:
-            continue
         if time.monotonic() - begin > HEAVY_BATCH_S:
             store.give_back(claims[index:])
             break
@@ -112,7 +121,7 @@ def score_heavy(store: ScoreStore, functions: FunctionSource) -> int:
             store.record(done)
             done, recorded_at = [], time.monotonic()
     store.record(done)
-    return len(claims)
+    return len(claimed)
 
 
 def _run(assignment: Assignment, functions: FunctionSource) -> Verdict:
@@ -127,16 +136,13 @@ def _run(assignment: Assignment, functions: FunctionSource) -> Verdict:
 
 
 async def judge_one(
-    claim: Claim, scorers: JudgedScorers, policy: RetryPolicy
+    claim: RunnableClaim, scorers: JudgedScorers, policy: RetryPolicy
 ) -> Execution | Retry:
     """Ask the judge about one claim. Never raises a TallyardError: it is part of the answer."""
-    assignment = claim.assignment
-    assert assignment is not None  # noqa: S101 empty claims are superseded before
     started_at = time.time()
     begin = time.perf_counter()
-    result, failure = None, None
     try:
-        result = await scorers.score(assignment)
+        result = await scorers.score(claim.assignment)
     except TallyardError as error:
         decision = decide(
             error,
@@ -150,17 +156,17 @@ async def judge_one(
                 claim=claim, error_class=error.error_class(), message=str(error),
                 wait_s=decision.wait_s,
             )
-        failure = decision
-    verdict = Verdict(
-        result=result, failure=failure, started_at=started_at,
-        run_ms=(time.perf_counter() - begin) * 1000,
-    )
-    return executed(claim, verdict, JUDGE)
+        verdict: Verdict = Errored(
+            failure=decision, started_at=started_at,
+            run_ms=(time.perf_counter() - begin) * 1000,
+        )
+        return executed(claim, verdict, JUDGE)
+    run_ms = (time.perf_counter() - begin) * 1000
+    return executed(claim, verdict_of(result, started_at=started_at, run_ms=run_ms), JUDGE)
 
 
-def executed(claim: Claim, verdict: Verdict, queue: str) -> Execution:
+def executed(claim: RunnableClaim, verdict: Verdict, queue: str) -> Execution:
     """`claim`, answered."""
-    assert claim.assignment is not None  # noqa: S101 empty claims are superseded before
     return Execution(
         assignment=claim.assignment, verdict=verdict, queue=queue, attempts=claim.attempts
     )

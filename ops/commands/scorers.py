@@ -44,7 +44,7 @@ from scorers.functions.version import FunctionVersion
 from spans.errors import BadInput, InvalidSource, NotFound
 from spans.ids import FunctionId, ObjectId, Xact
 from spans.json import JsonObject
-from spans.outcome import Verdict
+from spans.outcome import Errored, Verdict
 from spans.row import ObjectRef, ObjectType, RowKey
 from spans.scoring import Role
 
@@ -386,7 +386,7 @@ def _rows(here: Opened, project: Project, choice: RowChoice) -> list[RowKey]:
 
 
 def _said(verdict: Verdict) -> str:
-    if verdict.failure is not None:
+    if isinstance(verdict, Errored):
         return f"{verdict.failure.error_class}: {verdict.failure.message}"
     scores = values_of(verdict)
     return "  ".join(f"{name} {value:.2f}" for name, value in scores.items()) or "declined"

@@ -22,6 +22,7 @@ from scorers.sandbox.exchange import Broker as Lender
 from scorers.sandbox.model import OURS, Checked, Ended, Limits, Program, Ran, Runtime
 from scorers.sandbox.pool import Owner
 from scorers.sandbox.results import scores_of
+from spans import outcome
 from spans.errors import (
     BadInput,
     BadResult,
@@ -31,7 +32,7 @@ from spans.errors import (
     TransientError,
 )
 from spans.json import JsonObject
-from spans.outcome import Failure, Verdict
+from spans.outcome import Errored, Failure, Verdict
 from spans.scoring import ScoringResult, Usage
 
 PROBLEM_S = 60.0
@@ -210,19 +211,21 @@ def verdict_of(
     if ran.ended in OURS:
         kind = SandboxLost if ran.ended is Ended.SANDBOX_LOST else InfraError
         return kind(ran.detail or "the sandbox ended around what it ran")
-    result, failure = None, None
+    log = _log(ran)
     if ran.ended is Ended.OK:
+        given = {key: value for key, value in record.items() if key != TRACE}
         try:
-            given = {key: value for key, value in record.items() if key != TRACE}
             scores = scores_of(ran.value, name=name)
-            result = ScoringResult(scores=scores, arguments=given, usage=usage)
         except BadResult as error:
             failure = Failure(error_class=Ended.BAD_RESULT.value, message=str(error))
+        else:
+            result = ScoringResult(scores=scores, arguments=given, usage=usage)
+            return outcome.verdict_of(
+                result, started_at=started_at, run_ms=ran.run_ms, log=log
+            )
     else:
         failure = Failure(error_class=ran.ended.value, message=ran.detail or ran.ended.value)
-    return Verdict(
-        result=result, failure=failure, log=_log(ran), started_at=started_at, run_ms=ran.run_ms
-    )
+    return Errored(failure=failure, log=log, started_at=started_at, run_ms=ran.run_ms)
 
 
 def _log(ran: Ran) -> str | None:

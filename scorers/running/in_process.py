@@ -13,7 +13,7 @@ from scorers.heuristics.in_process import score_in_process
 from scorers.running.trace import TRACE, TraceRef
 from spans.errors import TallyardError
 from spans.json import JsonObject
-from spans.outcome import Failure, Verdict
+from spans.outcome import Errored, Failure, Verdict, verdict_of
 from spans.work import Assignment, Subject
 
 
@@ -34,8 +34,8 @@ def run_scorer(spec: ScorerSpec, fields: ScoringFields) -> Verdict:
         result = score_in_process(spec, fields)
     except TallyardError as error:
         return failed(error, started_at=started_at, begin=begin)
-    return Verdict(
-        result=result, started_at=started_at, run_ms=(time.perf_counter() - begin) * 1000
+    return verdict_of(
+        result, started_at=started_at, run_ms=(time.perf_counter() - begin) * 1000
     )
 
 
@@ -46,7 +46,7 @@ def run_global(function: FunctionVersion, fields: ScoringFields) -> Verdict:
     except TallyardError as error:
         return failed(error)
     verdict = run_scorer(spec, fields)
-    if verdict.result is None:
+    if isinstance(verdict, Errored):
         return verdict
     scores = tuple(replace(score, name=function.name) for score in verdict.result.scores)
     return replace(verdict, result=replace(verdict.result, scores=scores))
@@ -54,9 +54,9 @@ def run_global(function: FunctionVersion, fields: ScoringFields) -> Verdict:
 
 def failed(
     error: TallyardError, *, started_at: float | None = None, begin: float | None = None
-) -> Verdict:
+) -> Errored:
     """The verdict of a run that ended in `error`."""
-    return Verdict(
+    return Errored(
         failure=Failure(error_class=error.error_class(), message=str(error)),
         started_at=time.time() if started_at is None else started_at,
         run_ms=0.0 if begin is None else (time.perf_counter() - begin) * 1000,

@@ -8,7 +8,7 @@ from flows.functions.shadows import Pair
 from scorers.functions.function import Function
 from spans.ids import ObjectId, ProjectId, Xact
 from spans.json import JsonObject
-from spans.outcome import Failure, Verdict
+from spans.outcome import Errored, Failure, Verdict, verdict_of
 from spans.row import ObjectRef, ObjectType, RowKey
 from spans.scoring import OutcomeState, Score, ScoringResult, Usage
 from store.postgres.database import Database
@@ -79,15 +79,14 @@ class Shadows:
 
 
 def _verdict(kept: dict[str, Any]) -> Verdict:
-    result, failure = None, None
-    if kept["error_class"] is None:
-        result = ScoringResult(scores=tuple(map(_score, kept["scores"])), arguments={},
-                               usage=_usage(kept))
-    else:
+    started_at, run_ms = kept["started_at"], kept["run_ms"]
+    if kept["error_class"] is not None:
         failure = Failure(error_class=kept["error_class"], message=kept["error_message"])
-    return Verdict(
-        result=result, failure=failure, started_at=kept["started_at"], run_ms=kept["run_ms"]
+        return Errored(failure=failure, started_at=started_at, run_ms=run_ms)
+    result = ScoringResult(
+        scores=tuple(map(_score, kept["scores"])), arguments={}, usage=_usage(kept)
     )
+    return verdict_of(result, started_at=started_at, run_ms=run_ms)
 
 
 def _score(kept: JsonObject) -> Score:

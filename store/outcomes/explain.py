@@ -10,6 +10,7 @@ from flows.outcomes.explain import CANDIDATES_MAX, Candidate, MatchRecord, Outco
 from rules.rule_set import RuleSet
 from spans.errors import NotFound
 from spans.ids import ObjectId, OrgId, ProjectId
+from spans.outcome import OriginKind, origin_of
 from spans.queues import SANDBOX
 from spans.row import ObjectRef, ObjectType
 from spans.scoring import OutcomeState, Role
@@ -106,11 +107,11 @@ class ExplainRecords:
         where = subject.key.object
         with self._database.cursor() as cursor:
             cursor.execute(
-                """select id::text, origin_id::text, scorer, scorer_version, subject_version,
+                """select id::text, origin_id, scorer, scorer_version, subject_version,
                           state, error_class, error_message, scores, attempts,
                           next_attempt_at, owner is not null, created, finished_at, run_ms,
                           prompt_tokens, completion_tokens, model, is_cached, log, role,
-                          label, queue, is_lead
+                          label, queue, origin_kind, is_lead
                      from outcome
                     where project_id = %s and object_id = %s and subject_id = %s
                     order by subject_version desc, created desc, id limit %s""",
@@ -137,7 +138,8 @@ class ExplainRecords:
 
 def _outcome(row: tuple[Any, ...], run: tuple[Any, ...]) -> OutcomeView:
     return OutcomeView(
-        id=row[0], rule_id=row[1], scorer=row[2], scorer_version=row[3], subject_version=row[4],
+        id=row[0], origin=origin_of(OriginKind(row[23]), row[1]), scorer=row[2],
+        scorer_version=row[3], subject_version=row[4],
         state=OutcomeState(row[5]), error_class=run[6], error_message=run[7], scores=row[8],
         attempts=run[9], next_attempt_at=run[10], is_running=run[11], created=row[12],
         finished_at=row[13], run_ms=run[14], prompt_tokens=run[15], completion_tokens=run[16],

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
+from spans.outcome import Errored
 from spans.row import RowKey
 from spans.scoring import OutcomeState, Role
 from spans.work import Execution
@@ -60,10 +61,10 @@ def count_executions(
         written = [asked.key.role for asked in assignment.asked if asked.key.id in fresh]
         if not written:
             continue
-        failure, ended_at = verdict.failure, assignment.subject.ended_at
+        ended_at = assignment.subject.ended_at
         is_late = assignment.subject.key in superseded
         state: str = OutcomeState.SUPERSEDED if is_late else verdict.state
-        error_class = failure.error_class if failure else ""
+        error_class = verdict.failure.error_class if isinstance(verdict, Errored) else ""
         for role in written:
             outcomes[assignment.shown_as, role, state, error_class] += 1
         if (
@@ -73,7 +74,7 @@ def count_executions(
         ):
             wait.observe(verdict.started_at - ended_at)
             run.observe(now_s - verdict.started_at)
-        if verdict.result is not None and (usage := verdict.result.usage).calls:
+        if not isinstance(verdict, Errored) and (usage := verdict.result.usage).calls:
             judged = {"model": usage.model or ""}
             counts.add("judge_calls", judged, usage.calls)
             counts.add("judge_prompt_tokens", judged, usage.prompt_tokens)

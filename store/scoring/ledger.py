@@ -16,11 +16,19 @@ from psycopg import DataError
 from flows.scoring.score import DEATHS_MAX, ColumnsOf, batch_size
 from spans.clock import Clock
 from spans.ids import ObjectId, ProjectId, Xact
-from spans.outcome import BUG, POISONED, Failure, OutcomeKey, Verdict
+from spans.outcome import BUG, POISONED, Errored, Failure, OriginKind, OutcomeKey, origin_of
 from spans.queues import HEAVY
 from spans.row import ObjectRef, ObjectType, is_made_by_scorer
-from spans.scoring import OriginKind, Role, ScorerRef
-from spans.work import Assignment, Claim, Execution, OutcomeRequest, Retry
+from spans.scoring import Role, ScorerRef
+from spans.work import (
+    Assignment,
+    Claim,
+    Execution,
+    OutcomeRequest,
+    Retry,
+    RunnableClaim,
+    StaleClaim,
+)
 from store.postgres.counters import Counts
 from store.postgres.database import Cursor, Database
 from store.postgres.row_views import read_subjects
@@ -108,42 +116,44 @@ class Ledger:
             read = frozenset().union(*map(columns, scorers))
         subjects = read_subjects(cursor, where, [row[4] for row in leads], read)
         claims: list[Claim] = []
-        poisoned: list[Claim] = []
+        poisoned: list[RunnableClaim] = []
         for row in leads:
             lead = _asked(where, row)
             subject = subjects.get(lead.key.subject_id)
             *_, label, fence, attempts, deaths = row
-            runnable = (
-                subject is not None
-                and subject.content_xact == lead.key.subject_version
-                and not is_made_by_scorer(subject.view)
-            )
-            assignment = None
-            if subject is not None and runnable:
-                assignment = Assignment(
-                    subject=subject, scorer=lead.key.scorer, asked=(lead,), label=label
-                )
-            claim = Claim(
+            if (
+                subject is None
+                or subject.content_xact != lead.key.subject_version
+                or is_made_by_scorer(subject.view)
+            ):
+                claims.append(StaleClaim(lead=lead.key))
+                continue
+            claim = RunnableClaim(
                 lead=lead.key, fence=fence, attempts=attempts, deaths=deaths,
-                assignment=assignment,
+                assignment=Assignment(
+                    subject=subject, scorer=lead.key.scorer, asked=(lead,), label=label
+                ),
             )
-            (poisoned if deaths >= DEATHS_MAX and assignment else claims).append(claim)
+            if deaths >= DEATHS_MAX:
+                poisoned.append(claim)
+            else:
+                claims.append(claim)
         if poisoned:
             self._poison(poisoned)
         return claims
 
-    def _poison(self, claims: Sequence[Claim]) -> None:
+    def _poison(self, claims: Sequence[RunnableClaim]) -> None:
         failure = Failure(
             error_class=POISONED,
             message=f"{DEATHS_MAX} workers died while they ran this; look at the span, then "
             "run it again with `tallyard outcomes retry`",
         )
         now_s = self._clock().timestamp()
-        verdict = Verdict(failure=failure, started_at=now_s, run_ms=0.0)
+        verdict = Errored(failure=failure, started_at=now_s, run_ms=0.0)
         self.record([
             (claim, Execution(assignment=claim.assignment, verdict=verdict, queue=HEAVY,
                               attempts=claim.attempts))
-            for claim in claims if claim.assignment is not None
+            for claim in claims
         ])
 
     def is_waiting(self, queue: str) -> bool:
@@ -174,7 +184,7 @@ class Ledger:
                 },
             )
 
-    def record(self, executions: Sequence[tuple[Claim, Execution]]) -> None:
+    def record(self, executions: Sequence[tuple[RunnableClaim, Execution]]) -> None:
         """See ScoreStore. One transaction; safe to repeat, since the fence lets one through."""
         try:
             self._record(executions)
@@ -185,7 +195,7 @@ class Ledger:
             else:
                 self._record([_unstorable(*one, error) for one in executions])
 
-    def _record(self, executions: Sequence[tuple[Claim, Execution]]) -> None:
+    def _record(self, executions: Sequence[tuple[RunnableClaim, Execution]]) -> None:
         if not executions:
             return
         now = self._clock()
@@ -202,7 +212,7 @@ class Ledger:
             )
             counts.write(cursor)
 
-    def give_back(self, claims: Sequence[Claim]) -> None:
+    def give_back(self, claims: Sequence[RunnableClaim]) -> None:
         """See ScoreStore."""
         with self._database.cursor() as cursor:
             cursor.execute(
@@ -239,12 +249,15 @@ class Ledger:
             for retry in retries:
                 counts.add(
                     "retries",
-                    {"scorer": _shown(retry.claim), "error_class": retry.error_class},
+                    {
+                        "scorer": retry.claim.assignment.shown_as,
+                        "error_class": retry.error_class,
+                    },
                     1,
                 )
             counts.write(cursor)
 
-    def supersede(self, claims: Sequence[Claim]) -> None:
+    def supersede(self, claims: Sequence[StaleClaim]) -> None:
         """See ScoreStore."""
         if not claims:
             return
@@ -266,18 +279,16 @@ class Ledger:
             )
 
 
-def _shown(claim: Claim) -> str:
-    return claim.assignment.shown_as if claim.assignment else claim.lead.scorer.name
-
-
 def _unstorable(
-    claim: Claim, execution: Execution, error: DataError
-) -> tuple[Claim, Execution]:
+    claim: RunnableClaim, execution: Execution, error: DataError
+) -> tuple[RunnableClaim, Execution]:
     """The execution, as one whose result PostgreSQL cannot hold."""
     failure = Failure(error_class=BUG, message=f"the result cannot be stored: {error}")
-    return claim, replace(
-        execution, verdict=replace(execution.verdict, result=None, failure=failure)
+    was = execution.verdict
+    verdict = Errored(
+        failure=failure, started_at=was.started_at, run_ms=was.run_ms, log=was.log
     )
+    return claim, replace(execution, verdict=verdict)
 
 
 def _with_followers(cursor: Cursor, executions: Sequence[Execution]) -> list[Execution]:
@@ -310,7 +321,7 @@ def _with_followers(cursor: Cursor, executions: Sequence[Execution]) -> list[Exe
     ]
 
 
-def _still_held(cursor: Cursor, claims: Sequence[Claim]) -> set[UUID]:
+def _still_held(cursor: Cursor, claims: Sequence[RunnableClaim]) -> set[UUID]:
     cursor.execute(
         """select outcome.id from outcome, unnest(%s::uuid[], %s::bigint[]) as held(id, fence)
             where outcome.id = held.id and outcome.fence = held.fence and state = 'pending'
@@ -330,7 +341,7 @@ def _asked(where: ObjectRef, row: tuple[Any, ...]) -> OutcomeRequest:
     return OutcomeRequest(
         key=OutcomeKey(
             object=where, subject_id=subject_id, subject_version=Xact(version),
-            origin_kind=OriginKind(origin_kind), origin_id=origin_id, role=Role(role),
+            origin=origin_of(OriginKind(origin_kind), origin_id), role=Role(role),
             scorer=ScorerRef(kind=scorer_kind, name=scorer, version=scorer_version),
         ),
         rules_revision=revision,

@@ -215,7 +215,7 @@ def _withdraw(cursor: Cursor, locked: Locked, matched: Matched) -> None:
     away the scores of rules that no longer select them. Their outcomes stay as history."""
     work: tuple[Execution | Deferred, ...] = (*matched.executions, *matched.postponed)
     asked = [one.key for each in work for one in each.assignment.asked]
-    selected = {(key.subject_id, str(key.origin_id), key.scorer.name) for key in asked}
+    selected = {(key.subject_id, str(key.origin.id), key.scorer.name) for key in asked}
     where = matched.batch.where
     # A row that was written once more since is for the entry of that write to decide on: it
     # may have done so already, and its scores are not ours to take.

@@ -17,7 +17,7 @@ import orjson
 
 from spans.ids import Xact
 from spans.json import Json
-from spans.outcome import SPAN, OutcomeKey, Verdict
+from spans.outcome import SPAN, Errored, OutcomeKey, Verdict, scores_given
 from spans.row import Row, RowKey
 from spans.score_span import score_span
 from spans.scoring import OutcomeState, Role, Score
@@ -95,7 +95,7 @@ ANY_PENDING = """
 UUID_DIGITS = 32
 
 Slot = tuple[str, str]
-"""(rule id, scorer name): what holds one place among a row's computed scores."""
+"""(origin id, scorer name): what holds one place among a row's computed scores."""
 
 
 @dataclass(slots=True)
@@ -109,7 +109,7 @@ class LockedRow:
     is_changed: bool = False
 
     def clear(self, slot: Slot) -> None:
-        """Take away what this rule and scorer computed before."""
+        """Take away what this origin and scorer computed before."""
         for name in [
             name for name, who in self.by.items() if (who["rule"], who["scorer"]) == slot
         ]:
@@ -119,20 +119,19 @@ class LockedRow:
 
     def show(self, outcome: OutcomeKey, verdict: Verdict) -> None:
         """Show what an outcome says, and nothing that its rule and scorer said before."""
-        self.clear((str(outcome.origin_id), outcome.scorer.name))
-        if verdict.result is not None:
-            for score in verdict.result.scores:
-                if score.value is not None:
-                    self._put(score, outcome)
+        self.clear((str(outcome.origin.id), outcome.scorer.name))
+        for score in scores_given(verdict):
+            if score.value is not None:
+                self._put(score, outcome)
 
     def _put(self, score: Score, outcome: OutcomeKey) -> None:
         """A value that another rule computed under this name gives way."""
         self.scores[score.name] = score.value
         self.by[score.name] = {
             "outcome": str(outcome.id),
-            "rule": str(outcome.origin_id),
+            "rule": str(outcome.origin.id),   # the origin's id, whatever kind it is of
             "scorer": outcome.scorer.name,
-            "generation": 0,
+            "generation": outcome.origin.generation,
         }
         self.is_changed = True
 
@@ -285,8 +284,8 @@ def _outcome_lines(execution: Execution, locked: Locked, at: bytes) -> list[byte
     if row is None:
         return []   # deleted meanwhile, and its outcomes with it
     verdict = execution.verdict
-    failure = verdict.failure
-    usage = verdict.result.usage if verdict.result else None
+    failure = verdict.failure if isinstance(verdict, Errored) else None
+    usage = None if isinstance(verdict, Errored) else verdict.result.usage
     is_current = row.content_xact == execution.assignment.subject.content_xact
     result = [
         verdict.state.encode() if is_current else OutcomeState.SUPERSEDED.encode(),
@@ -312,7 +311,7 @@ def _outcome_lines(execution: Execution, locked: Locked, at: bytes) -> list[byte
 
 
 def _scores_cell(verdict: Verdict) -> bytes:
-    if verdict.result is None:
+    if isinstance(verdict, Errored):
         return NULL
     return json_cell(
         [
@@ -335,8 +334,8 @@ def _line(
         SPAN.encode(),
         escaped(key.subject_id),
         b"%d" % key.subject_version,
-        key.origin_kind.encode(),
-        uuid_cell(key.origin_id),
+        key.origin.kind.encode(),
+        uuid_cell(key.origin.id),
         key.role.encode(),
         key.scorer.kind.encode(),
         escaped(key.scorer.name),

@@ -42,7 +42,7 @@ def supersede_other_versions(cursor: Cursor, asked: Iterable[OutcomeKey]) -> Non
     wanted: dict[tuple[ObjectRef, UUID, str, str], list[OutcomeKey]] = {}
     for key in asked:
         if key.role is Role.LIVE:
-            slot = key.object, key.origin_id, key.scorer.kind, key.scorer.name
+            slot = key.object, key.origin.id, key.scorer.kind, key.scorer.name
             wanted.setdefault(slot, []).append(key)
     for (where, rule_id, kind, name), keys in wanted.items():
         cursor.execute(

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 import pytest
 
 from flows.invocations.client import Calls, finished
-from flows.invocations.messages import ATTEMPTS_MAX, Answer, Check, Run
+from flows.invocations.messages import ATTEMPTS_MAX, Check, CheckAnswer, Run
 from flows.invocations.server import Answering
 from ops.servers.children import wait_until
+from scorers.functions.body import Source
 from scorers.functions.version import FunctionKind, FunctionVersion
 from scorers.running.in_process import failed
 from scorers.sandbox.model import Checked, Program, Runtime
@@ -28,7 +29,7 @@ from spans.errors import (
 )
 from spans.ids import FunctionId, InvocationId, ObjectId, OrgId, ProjectId, Xact
 from spans.json import JsonObject
-from spans.outcome import Verdict
+from spans.outcome import Verdict, verdict_of
 from spans.row import ObjectRef, ObjectType, RowKey
 from spans.scoring import OutcomeState, Score, ScoringResult
 from store.access.projects import Projects
@@ -51,8 +52,8 @@ class Sandbox:
     def __init__(self, lost: int = 0):
         self.lost = lost
 
-    def build(self, request):
-        assert request == CHECK
+    def build(self, code):
+        assert code == Source(runtime=CHECK.runtime, code=CHECK.code)
         if self.is_lost():
             raise InfraError("no jail")
         return CHECKED
@@ -75,7 +76,7 @@ def verdict(name: str, record: JsonObject) -> Verdict:
         Score(name="keys", value=1.0, metadata={"keys": [*record["input"]]}),
     )
     result = ScoringResult(scores=scores, arguments=record)
-    return Verdict(result=result, started_at=1.0, run_ms=2.5, log="printed")
+    return verdict_of(result, started_at=1.0, run_ms=2.5, log="printed")
 
 
 @pytest.fixture
@@ -132,7 +133,7 @@ def test_an_answer_wakes_who_waits(database, calls, org_id, queue):
 
     assert answering(database, queue).answer_some() == 1
     begin = time.monotonic()
-    assert finished(future.result(timeout=5)) == Answer(checked=CHECKED)
+    assert finished(future.result(timeout=5)) == CheckAnswer(checked=CHECKED)
     # Well below the poll: it was the notification.
     assert time.monotonic() - begin < 0.5
     assert answering(database, queue).answer_some() == 0
@@ -207,9 +208,9 @@ def test_an_answer_under_an_older_fence_does_not_count(database, calls, org_id, 
     assert current is not None
     assert (current.id, current.attempts) == (late.id, 2)
 
-    store.answer(late, Answer(checked=Checked(problem="late")))
-    store.answer(current, Answer(checked=CHECKED))
-    store.answer(current, Answer(checked=Checked(problem="again")))
+    store.answer(late, CheckAnswer(checked=Checked(problem="late")))
+    store.answer(current, CheckAnswer(checked=CHECKED))
+    store.answer(current, CheckAnswer(checked=Checked(problem="again")))
 
     assert finished(future.result(timeout=5)).checked == CHECKED
 
@@ -271,9 +272,10 @@ def test_a_sandbox_that_is_lost_is_no_answer(database, calls, org_id, queue, req
 
     assert rung == [queue] * (ATTEMPTS_MAX - 1)
     answer = finished(future.result(timeout=5))
-    assert answer.checked == CHECKED or [end.state for end in answer.verdicts] == [
-        OutcomeState.COMPLETED
-    ] * 2
+    if isinstance(answer, CheckAnswer):
+        assert answer.checked == CHECKED
+    else:
+        assert [end.state for end in answer.verdicts] == [OutcomeState.COMPLETED] * 2
 
 
 @REQUESTS
@@ -287,8 +289,9 @@ def test_a_sandbox_that_is_lost_each_time_is_told(database, calls, org_id, queue
         with pytest.raises(CallFailed, match="infra_error: no jail"):
             finished(kept)
     else:
-        ends = [end.failure and end.failure.error_class for end in finished(kept).verdicts]
-        assert ends == [None, "sandbox_lost"]
+        first, second = finished(kept).verdicts
+        assert first.state is OutcomeState.COMPLETED
+        assert second.failure.error_class == "sandbox_lost"
 
 
 def test_a_worker_that_stops_gives_its_call_back_and_takes_no_other(
@@ -362,7 +365,7 @@ def test_a_call_that_a_worker_has_is_answered_all_the_same(database, calls, org_
     waiting.cancel()
     warm(calls, database, org_id)       # so that it has looked since
 
-    store.answer(invocation, Answer(checked=CHECKED))
+    store.answer(invocation, CheckAnswer(checked=CHECKED))
 
     assert held(database, queue) == 1
 
@@ -401,7 +404,7 @@ def test_a_lost_connection_loses_no_answer(database, calls, org_id, queue):
     store = store_of(database)
     invocation = store.claim(queue)
     assert invocation is not None
-    store.answer(invocation, Answer(checked=CHECKED))
+    store.answer(invocation, CheckAnswer(checked=CHECKED))
 
     assert finished(future.result(timeout=10)).checked == CHECKED
 

@@ -22,6 +22,7 @@ from spans.ids import ObjectId, OrgId, ProjectId, RuleId
 from spans.json import JsonObject
 from spans.queues import HEAVY
 from spans.row import ObjectRef, ObjectType
+from spans.work import RunnableClaim
 from store.access.projects import Projects
 from store.logs.ingest import SpanWriter
 from store.outcomes.outcomes import Outcomes
@@ -85,7 +86,7 @@ class World:
     def score_heavy(self) -> None:
         while claims := self.ledger.claim(HEAVY, 16):
             for claim in claims:
-                assert claim.assignment is not None
+                assert isinstance(claim, RunnableClaim)
                 verdict = run_assignment(claim.assignment)
                 self.ledger.record([(claim, executed(claim, verdict, HEAVY))])
 

@@ -23,11 +23,11 @@ from spans.errors import Contended
 from spans.event import BodyText, Limits, read_event
 from spans.ids import FunctionId, ObjectId, OrgId, ProjectId, RuleId
 from spans.json import JsonObject
-from spans.outcome import Failure, Verdict
+from spans.outcome import Errored, Failure, verdict_of
 from spans.queues import HEAVY
 from spans.row import ObjectRef, ObjectType
 from spans.scoring import Score, ScoringResult
-from spans.work import Claim, Retry
+from spans.work import Retry, RunnableClaim
 from store.access.projects import Projects
 from store.functions.functions import Functions
 from store.logs.ingest import SpanWriter
@@ -113,19 +113,19 @@ class World:
             self.recent, self.rule, where=self.where, last=1, clock=system_clock
         )
 
-    def claim(self) -> Claim:
+    def claim(self) -> RunnableClaim:
         (claim,) = self.ledger.claim(HEAVY, 16)
         return claim
 
-    def record(self, claim: Claim, value: float | None) -> None:
+    def record(self, claim: RunnableClaim, value: float | None) -> None:
         """That the claimed run gave this score, or failed."""
-        verdict = Verdict(
-            result=None if value is None else ScoringResult(
-                scores=(Score(name="mine", value=value),), arguments={}
-            ),
-            failure=Failure(error_class="timeout", message="late") if value is None else None,
-            started_at=time.time(), run_ms=1.0,
-        )
+        now = time.time()
+        if value is None:
+            failure = Failure(error_class="timeout", message="late")
+            verdict = Errored(failure=failure, started_at=now, run_ms=1.0)
+        else:
+            result = ScoringResult(scores=(Score(name="mine", value=value),), arguments={})
+            verdict = verdict_of(result, started_at=now, run_ms=1.0)
         self.ledger.record([(claim, executed(claim, verdict, HEAVY))])
 
     def states(self) -> dict[str, str]:

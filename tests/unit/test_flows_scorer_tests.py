@@ -11,21 +11,21 @@ from flows.functions.lookup import read_record, result_of
 from scorers.functions.file import Naming, code_function, judge_function, slug_of
 from spans.errors import BadInput
 from spans.ids import ObjectId, ProjectId
-from spans.outcome import Failure, Verdict
+from spans.outcome import Errored, Failure, Verdict, verdict_of
 from spans.row import ObjectRef, ObjectType, RowKey
 from spans.scoring import Score, ScoringResult, Usage
 
 PROJECT = uuid.UUID(int=7)
 WHERE = ObjectRef(ProjectId(PROJECT), ObjectType.PROJECT_LOGS, ObjectId(PROJECT))
-FAILED = Verdict(
+FAILED = Errored(
     failure=Failure(error_class="error", message="m"), started_at=0.0, run_ms=1.0
 )
 
 
 def gave(*values: float | None, calls: int = 0, **more: float) -> Verdict:
     named = {**{f"s{n}": value for n, value in enumerate(values)}, **more}
-    return Verdict(
-        result=ScoringResult(
+    return verdict_of(
+        ScoringResult(
             scores=tuple(Score(name=name, value=value) for name, value in named.items()),
             arguments={}, usage=Usage(calls=calls, prompt_tokens=10 * calls),
         ),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from uuid import UUID
 
 import pytest
 
 from flows.outcomes.explain import Explanation, OutcomeView, RuleAnswer, as_json
 from ops.commands.explain import LOG_LINES_MAX, shown
+from spans.ids import RuleId
+from spans.outcome import RuleOrigin
 from spans.scoring import OutcomeState, Role
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -15,7 +18,8 @@ AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 def outcome(label: str, state: OutcomeState, **more: object) -> OutcomeView:
     given = {
-        "id": label, "rule_id": "r", "role": Role.LIVE, "scorer": f"id of {label}",
+        "id": label, "origin": RuleOrigin(RuleId(UUID(int=1))), "role": Role.LIVE,
+        "scorer": f"id of {label}",
         "label": label, "scorer_version": "7", "subject_version": 1, "state": state,
         "error_class": None, "error_message": None, "scores": [{"name": label, "score": 0.5}],
         "attempts": 0, "next_attempt_at": None, "is_running": False, "created": AT,

@@ -17,13 +17,22 @@ from spans.errors import (
     TallyardError,
     TransientError,
 )
-from spans.ids import ObjectId, ProjectId, Xact, derived_id
-from spans.outcome import Failure, OutcomeKey, Verdict
+from spans.ids import ObjectId, ProjectId, RuleId, Xact, derived_id
+from spans.outcome import (
+    Errored,
+    Failure,
+    ManualOrigin,
+    OriginKind,
+    OutcomeKey,
+    RescoreOrigin,
+    RuleOrigin,
+    origin_of,
+    verdict_of,
+)
 from spans.row import ObjectRef, ObjectType, is_finished, is_made_by_scorer, is_root
 from spans.scoring import (
     REASON_BYTES,
     REASON_OF_BYTE,
-    OriginKind,
     OutcomeState,
     Reason,
     Role,
@@ -35,7 +44,7 @@ from spans.scoring import (
 PROJECT = ProjectId(uuid.UUID(int=1))
 KEY = OutcomeKey(
     object=ObjectRef(PROJECT, ObjectType.PROJECT_LOGS, ObjectId(PROJECT)), subject_id="row",
-    subject_version=Xact(7), origin_kind=OriginKind.RULE, origin_id=uuid.UUID(int=2),
+    subject_version=Xact(7), origin=RuleOrigin(RuleId(uuid.UUID(int=2))),
     role=Role.LIVE, scorer=ScorerRef(kind="global", name="Levenshtein", version="0.4.1"),
 )
 
@@ -62,18 +71,18 @@ def test_an_outcome_is_completed_by_any_score_and_skipped_by_none(
     scores = tuple(Score(name=f"s{n}", value=value) for n, value in enumerate(values))
     result = ScoringResult(scores=scores, arguments={})
 
-    assert Verdict(result=result, started_at=0, run_ms=0).state is state
+    assert verdict_of(result, started_at=0, run_ms=0).state is state
 
 
 def test_an_outcome_with_a_failure_is_errored() -> None:
     failure = Failure(error_class="timeout", message="m")
 
-    assert Verdict(failure=failure, started_at=0, run_ms=0).state is OutcomeState.ERRORED
+    assert Errored(failure=failure, started_at=0, run_ms=0).state is OutcomeState.ERRORED
 
 
 OTHERS: dict[str, Any] = {
-    "subject_id": "row2", "subject_version": Xact(8), "origin_kind": OriginKind.MANUAL,
-    "origin_id": uuid.UUID(int=3), "role": Role.SHADOW,
+    "subject_id": "row2", "subject_version": Xact(8),
+    "origin": ManualOrigin(uuid.UUID(int=2)), "role": Role.SHADOW,
     "scorer": ScorerRef(kind="global", name="Levenshtein", version="0.4.2"),
     "object": ObjectRef(PROJECT, ObjectType.EXPERIMENT, ObjectId(uuid.UUID(int=9))),
 }
@@ -95,9 +104,22 @@ def test_a_score_span_is_replaced_by_the_next_version_of_content_or_scorer(field
     assert replace(KEY, **{field: OTHERS[field]}).score_span_id == KEY.score_span_id
 
 
-@pytest.mark.parametrize("field", ["subject_id", "origin_id", "role"])
+@pytest.mark.parametrize("field", ["subject_id", "origin", "role"])
 def test_score_spans_of_other_rows_rules_and_roles_are_others(field: str) -> None:
     assert replace(KEY, **{field: OTHERS[field]}).score_span_id != KEY.score_span_id
+
+
+@pytest.mark.parametrize("kind", OriginKind)
+def test_a_stored_origin_is_read_as_the_kind_that_it_was(kind: OriginKind) -> None:
+    origin = origin_of(kind, uuid.UUID(int=4))
+
+    assert (origin.kind, origin.id, origin.generation) == (kind, uuid.UUID(int=4), 0)
+
+
+def test_the_generations_of_a_rescore_job_share_their_outcomes() -> None:
+    first, second = (RescoreOrigin(uuid.UUID(int=4), generation) for generation in (0, 1))
+
+    assert replace(KEY, origin=first).id == replace(KEY, origin=second).id
 
 
 def test_derived_ids_keep_their_parts_apart() -> None:
