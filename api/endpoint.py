@@ -29,7 +29,7 @@ from spans.errors import (
     TransientError,
     UserError,
 )
-from spans.ids import ProjectId
+from spans.ids import ProjectId, parse_uuid
 from spans.json import Json, JsonObject
 from wiring.services import Services
 
@@ -152,10 +152,10 @@ def status_of(error: TallyardError) -> int:
 
 def path_uuid(request: Request, name: str, what: str) -> UUID:
     """The id in the path. One that is no UUID names nothing: NotFound."""
-    try:
-        return UUID(request.path_params[name])
-    except ValueError as error:
-        raise NotFound(f"no such {what}") from error
+    found = parse_uuid(request.path_params[name])
+    if found is None:
+        raise NotFound(f"no such {what}")
+    return found
 
 
 def query_int(request: Request, name: str, default: int, *, least: int, most: int) -> int:
@@ -191,7 +191,6 @@ def query_project(request: Request) -> ProjectId | None:
     text = request.query_params.get("project_id")
     if not text:
         return None
-    try:
-        return ProjectId(UUID(text))
-    except ValueError as error:
-        raise NotFound("no such project") from error
+    if (project_id := parse_uuid(text)) is None:
+        raise NotFound("no such project")
+    return ProjectId(project_id)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from rules.named_functions import NamedFunctions, scorers_of
 from rules.planning import PlannedRule
-from scorers import catalog
-from scorers.catalog import Kind
+from scorers.functions.queue import queue_of_global
 from scorers.functions.version import FUNCTION
 from spans.outcome import OutcomeKey, RuleOrigin
-from spans.queues import HEAVY, JUDGE
 from spans.scoring import ScorerRef
 from spans.work import OutcomeRequest, Subject
 
@@ -43,7 +41,4 @@ def queue_of(scorer: ScorerRef, functions: NamedFunctions) -> str:
     that cannot be run."""
     if scorer.kind == FUNCTION:
         return functions.queue(scorer)
-    is_judged = (
-        catalog.known(scorer.name) and catalog.resolve(scorer.name).kind is Kind.JUDGED
-    )
-    return JUDGE if is_judged else HEAVY
+    return queue_of_global(scorer.name)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal
-from uuid import UUID
 
 from pydantic import (
     BaseModel,
@@ -22,7 +21,7 @@ from btql.parse import parse_filter
 from scorers import catalog
 from scorers.functions.function import function_id_of, read_version
 from spans.errors import BadInput, UserError
-from spans.ids import ProjectId, RuleId
+from spans.ids import ProjectId, RuleId, parse_uuid
 from spans.json import Json, JsonObject
 
 ONLINE = "online"
@@ -193,10 +192,8 @@ def stored_config(body: ProjectScoreBody) -> JsonObject | None:
 
 def rule_id_of(text: str) -> RuleId | None:
     """The id, or None for a text that can name no rule."""
-    try:
-        return RuleId(UUID(text))
-    except ValueError:
-        return None
+    found = parse_uuid(text)
+    return None if found is None else RuleId(found)
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -5,6 +5,8 @@
     │   ├── Timeout          a judge did not answer within its deadline
     │   ├── RateLimited      a judge said 429
     │   ├── JudgeUnavailable a judge could not be reached, or said 5xx
+    │   ├── SandboxLost      a sandbox died around what it ran
+    │   ├── InfraError       a sandbox could not be built
     │   ├── NoWorker         no worker took a call that somebody waits for
     │   ├── NotAnswered      a worker took such a call, and is not done in time
     │   ├── StoreUnavailable PostgreSQL or Redis could not be reached
@@ -13,6 +15,7 @@
     ├── PermanentError       the operator must act: a wrong key, a wrong URL, a full disk
     │   ├── CallFailed       a call ended without an answer: it kills workers, or is a bug
     │   ├── JudgeRefused     a judge said 401, 403, 404 or another 4xx
+    │   ├── SandboxUnavailable  nothing contains users' code on this machine
     │   └── SetupError       Tallyard cannot start as it is set up
     └── UserError            the caller, or the author of the rule or scorer, must act
         ├── BadInput         a request that is not understood
@@ -20,6 +23,7 @@
         ├── Forbidden        this key's role does not allow it
         ├── InvalidSource    a scorer's code that cannot be one: its author must act
         ├── MissingArgument  a scorer needs a field that the span does not have
+        ├── TraceTooLarge    a scorer asks for its trace, and that is beyond the limits
         ├── ScorerFailed     the scorer raised
         └── BadResult        the scorer or judge answered with something that is no score
 
@@ -148,9 +152,27 @@ class MissingArgument(UserError):
     """A scorer needs a field that the span does not have (or has as null)."""
 
 
+class TraceTooLarge(UserError):
+    """A scorer asks for its trace, which has more spans or bytes than a scorer is given."""
+
+
 class ScorerFailed(UserError):
     """The scorer raised; the message carries its exception."""
 
 
 class BadResult(UserError):
     """What came back is no score: NaN, outside 0..1, an unknown choice, not JSON."""
+
+
+CATEGORIES = frozenset({TransientError, PermanentError, UserError})
+"""Classes that only say who must act; what is raised is one of their subclasses."""
+
+
+def error_classes() -> frozenset[str]:
+    """The `error_class` of every error of this module, so that none can be forgotten."""
+    return frozenset(kind.error_class() for kind in _subclasses(TallyardError) - CATEGORIES)
+
+
+def _subclasses(kind: type[TallyardError]) -> set[type[TallyardError]]:
+    own = {each for each in kind.__subclasses__() if each.__module__ == __name__}
+    return own.union(*(_subclasses(each) for each in own))

@@ -16,6 +16,14 @@ OutcomeId = NewType("OutcomeId", uuid.UUID)
 Xact = NewType("Xact", int)                    # `_xact_id`: the version of one write
 
 
+def parse_uuid(text: str) -> uuid.UUID | None:
+    """The UUID that the text writes; None where it writes none, and so can name nothing."""
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return None
+
+
 def derived_id(*parts: str) -> uuid.UUID:
     """A UUID that is a function of `parts`: the same work, done twice, writes the same row.
 

@@ -21,7 +21,8 @@ from flows.invocations.messages import (
     read_answer,
 )
 from scorers.functions.body import Bundled, Source
-from scorers.functions.version import FunctionVersion, queue_for
+from scorers.functions.queue import queue_of_version
+from scorers.functions.version import FunctionVersion
 from scorers.sandbox.model import Checked
 from spans.errors import CallFailed, NoWorker
 from spans.ids import InvocationId, OrgId
@@ -111,7 +112,7 @@ class Calls:
         Many rows are several calls, which any number of workers answer. Nothing is saved.
         Raises as `ask` does, and BadInput for a function that cannot run.
         """
-        queue = queue_for(function)
+        queue = queue_of_version(function)
         requests = [
             Run(function=function, rows=tuple(rows[start : start + ROWS_PER_CALL]))
             for start in range(0, len(rows), ROWS_PER_CALL)

@@ -7,19 +7,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
-from scorers.running.trace import TraceTooLarge
 from scorers.sandbox.model import Ended
-from spans.errors import (
-    BadInput,
-    BadResult,
-    JudgeRefused,
-    JudgeUnavailable,
-    MissingArgument,
-    RateLimited,
-    ScorerFailed,
-    SetupError,
-    Timeout,
-)
+from spans import errors
+from spans.errors import BadInput
 from spans.ids import ProjectId, RuleId
 from spans.outcome import BUG, POISONED
 
@@ -87,13 +77,6 @@ def read_duration(text: str) -> timedelta:
 
 
 def error_classes() -> tuple[str, ...]:
-    """Every class that an outcome can have."""
-    classes = {
-        kind.error_class()
-        for kind in (
-            Timeout, RateLimited, JudgeUnavailable, JudgeRefused, SetupError, BadInput,
-            MissingArgument, ScorerFailed, BadResult, TraceTooLarge,
-        )
-    }
+    """Every class that an outcome can have, in order."""
     of_code = {ended.value for ended in Ended if ended is not Ended.OK}
-    return tuple(sorted({*classes, *of_code, BUG, POISONED}))
+    return tuple(sorted({*errors.error_classes(), *of_code, BUG, POISONED}))

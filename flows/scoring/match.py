@@ -15,14 +15,14 @@ from rules.outcome_requests import outcome_requests
 from rules.planning import PlannedRule
 from rules.rule_set import RuleSet
 from scorers import catalog
-from scorers.catalog import Kind
+from scorers.functions.queue import queue_of_spec
 from scorers.functions.version import FUNCTION
 from scorers.heuristics.in_process import cost
 from scorers.running.in_process import failed, run_scorer, scoring_fields
 from spans.errors import UserError
 from spans.ids import OutcomeId, ProjectId
 from spans.outcome import Verdict
-from spans.queues import HEAVY, JUDGE, MATCH
+from spans.queues import HEAVY, MATCH
 from spans.row import ObjectRef, is_finished
 from spans.scoring import REASON_BYTES, Reason, ScorerRef
 from spans.work import Assignment, Deferred, Execution, OutboxEntry, OutcomeRequest, Subject
@@ -185,8 +185,9 @@ class Matcher:
             spec = catalog.at_version(assignment.scorer)
         except UserError as error:
             return failed(error), MATCH
-        if spec.kind is Kind.JUDGED:
-            return None, JUDGE
+        queue = queue_of_spec(spec)
+        if queue != HEAVY:
+            return None, queue
         fields = scoring_fields(assignment.subject)
         if suspect or cost(spec, fields) > self.cost_limit:
             return None, HEAVY

@@ -12,13 +12,13 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
 from scorers import catalog
-from scorers.catalog import Kind
+from scorers.functions.queue import queue_of_function
 from scorers.functions.version import FunctionKind
 from scorers.judge.classifier import read_classifier
 from scorers.sandbox.model import Isolation, Limits, Program, Runtime
 from spans.errors import BadInput, InvalidSource
+from spans.ids import parse_uuid
 from spans.json import Json, JsonObject
-from spans.queues import HEAVY, JUDGE, SANDBOX
 
 SCORER = "scorer"
 NAME_CHARS_MAX = 256
@@ -78,16 +78,7 @@ class FunctionBody(BaseModel):
     @property
     def queue(self) -> str | None:
         """The queue of its runs; None: it is no scorer."""
-        match self.kind:
-            case FunctionKind.CODE:
-                return SANDBOX
-            case FunctionKind.CLASSIFIER:
-                return JUDGE
-            case FunctionKind.GLOBAL:
-                spec = catalog.resolve(self.global_name)
-                return JUDGE if spec.kind is Kind.JUDGED else HEAVY
-            case _:
-                return None
+        return queue_of_function(self.kind, self.global_name)
 
     @property
     def global_name(self) -> str:
@@ -108,7 +99,7 @@ class FunctionBody(BaseModel):
         code = _object(self.function_data.get("data"))
         if self.kind is not FunctionKind.CODE or code.get("type") != "bundle":
             return None
-        return UUID(str(code.get("bundle_id")))
+        return parse_uuid(str(code.get("bundle_id")))
 
     def bundled(self, sha256: str) -> Bundled:
         """Its code, once its bundle's bytes are there; `sha256` is theirs, in hex."""
@@ -252,12 +243,10 @@ def _check_code(function: FunctionBody) -> None:
     if code["type"] == "inline":
         _check_source(code.get("code"), f"{path}.code")
     else:
-        try:
-            UUID(str(code.get("bundle_id")))
-        except ValueError as error:
+        if parse_uuid(str(code.get("bundle_id"))) is None:
             raise BadInput(
                 "the bundleId that POST /function/code gave", path=f"{path}.bundle_id"
-            ) from error
+            )
         if not isinstance(_object(code.get("runtime_context")).get("version"), str):
             raise BadInput(
                 'the runtime\'s version, as "3.11"', path=f"{path}.runtime_context.version"

@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from uuid import UUID
 
 from scorers.functions.body import FunctionBody, read_function
 from scorers.functions.version import FunctionKind, FunctionVersion
 from scorers.judge.classifier import Classifier, read_classifier
 from scorers.sandbox.model import Program
 from spans.errors import BadInput, NotFound
-from spans.ids import FunctionId, OrgId, ProjectId, Xact
+from spans.ids import FunctionId, OrgId, ProjectId, Xact, parse_uuid
 from spans.json import Json, JsonObject
 
 FUNCTIONS_MAX = 500
@@ -142,10 +141,9 @@ def read_project_id(value: Json) -> ProjectId:
     """Raises BadInput, and NotFound for what can name no project."""
     if not isinstance(value, str):
         raise BadInput("a function names its project", path="project_id")
-    try:
-        return ProjectId(UUID(value))
-    except ValueError as error:
-        raise NotFound("no such project") from error
+    if (project_id := parse_uuid(value)) is None:
+        raise NotFound("no such project")
+    return ProjectId(project_id)
 
 
 def read_rollout(body: Mapping[str, Json]) -> float | None:
@@ -167,10 +165,8 @@ def read_rate(value: Json, path: str) -> float:
 
 def function_id_of(text: str) -> FunctionId | None:
     """The id, or None for a text that can name no function."""
-    try:
-        return FunctionId(UUID(text))
-    except ValueError:
-        return None
+    found = parse_uuid(text)
+    return None if found is None else FunctionId(found)
 
 
 def read_version(value: Json, path: str = "version") -> Xact:

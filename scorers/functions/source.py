@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from typing import Protocol
-from uuid import UUID
 
 from scorers.functions.version import FunctionKind, FunctionVersion
 from spans.errors import BadInput
-from spans.ids import FunctionId, Xact
+from spans.ids import FunctionId, Xact, parse_uuid
 from spans.scoring import ScorerRef
 
 KEPT = 1024
@@ -43,11 +42,10 @@ class KeptFunctions:
         """See FunctionSource."""
         if (known := self._kept.get(scorer)) is not None:
             return known
-        try:
-            named = FunctionId(UUID(scorer.name)), Xact(int(scorer.version))
-        except ValueError as error:
-            raise BadInput(f"{scorer.name} {scorer.version} names no function") from error
-        found = self._store.version(*named)
+        function_id = parse_uuid(scorer.name)
+        if function_id is None or not scorer.version.isdecimal():
+            raise BadInput(f"{scorer.name} {scorer.version} names no function")
+        found = self._store.version(FunctionId(function_id), Xact(int(scorer.version)))
         if found is None:
             raise BadInput(
                 f"there is no function {scorer.name} at version {scorer.version}: it has been "

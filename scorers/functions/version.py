@@ -8,12 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from scorers.catalog import Kind, resolve
 from scorers.judge.classifier import Classifier
 from scorers.sandbox.model import Program
-from spans.errors import BadInput
 from spans.ids import FunctionId, ProjectId, Xact
-from spans.queues import HEAVY, JUDGE, SANDBOX
 
 FUNCTION = "function"
 """The kind of a ScorerRef whose name is a function's id, and whose version is an `_xact_id`."""
@@ -48,22 +45,3 @@ class FunctionVersion:
     classifier: Classifier | None = None
     global_name: str | None = None
     problem: str | None = None
-
-
-def queue_for(function: FunctionVersion) -> str:
-    """The queue whose workers can run the function. Raises BadInput if none can."""
-    if function.problem is not None:
-        raise BadInput(f"{function.name} cannot run: {function.problem}")
-    match function.kind:
-        case FunctionKind.CODE:
-            return SANDBOX
-        case FunctionKind.CLASSIFIER:
-            return JUDGE
-        case FunctionKind.GLOBAL:
-            spec = resolve(function.global_name or function.name)
-            return HEAVY if spec.kind is Kind.IN_PROCESS else JUDGE
-        case _:
-            raise BadInput(
-                f"{function.name} is a {function.kind.value}, and only scorers can be run: "
-                "code, a prompt with an llm_classifier parser, or a global scorer"
-            )

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from spans.errors import UserError
 from spans.json import Json, JsonObject
 from spans.row import ObjectRef
 
@@ -15,10 +14,6 @@ TRACE_SPANS_MAX = 2000
 
 TRACE_BYTES_MAX = 16 * 2**20
 """Bytes of JSON of the same; several traces are held at once, and copied into a jail."""
-
-
-class TraceTooLarge(UserError):
-    """The scorer wants the trace, and it has more spans or bytes than a scorer is given."""
 
 
 TRACE = "trace"

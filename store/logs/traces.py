@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from scorers.running.trace import TRACE_BYTES_MAX, TRACE_SPANS_MAX, TraceRef, TraceTooLarge
+from scorers.running.trace import TRACE_BYTES_MAX, TRACE_SPANS_MAX, TraceRef
+from spans.errors import TraceTooLarge
 from spans.json import JsonObject
 from store.postgres.database import Database
 from store.postgres.row_views import EXPRESSIONS

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import orjson
+
 from flows.outcomes.retry import ErrorSummary, RetryRequest
 from scorers import catalog
-from scorers.catalog import Kind
+from scorers.functions.queue import queue_of_global
 from spans.ids import ProjectId
+from spans.queues import HEAVY
 from store.postgres.database import Database
 
 
@@ -17,9 +20,7 @@ class Outcomes:
 
     def retry(self, project_id: ProjectId, request: RetryRequest) -> int:
         """See OutcomeStore. Of those that share an execution one leads, as before."""
-        judged = [
-            name for name in catalog.names() if catalog.resolve(name).kind is Kind.JUDGED
-        ]
+        queues = {name: queue_of_global(name) for name in catalog.names()}
         with self._database.cursor() as cursor:
             cursor.execute(
                 """with chosen as (
@@ -28,8 +29,7 @@ class Outcomes:
                                            scorer_kind, scorer, scorer_version
                               order by outcome.id) as place,
                             case when scorer_kind = 'function' then present.queue
-                                 when scorer = any(%s) then 'judge'
-                                 else 'heavy' end as queue
+                                 else coalesce(%s::jsonb ->> scorer, %s) end as queue
                        from outcome
                        join span on span.project_id = outcome.project_id
                         and span.object_type = outcome.object_type
@@ -64,7 +64,8 @@ class Outcomes:
                           queue = chosen.queue
                      from chosen where outcome.id = chosen.id and chosen.queue is not null""",
                 (
-                    judged, project_id, project_id, request.error_class, request.error_class,
+                    orjson.dumps(queues).decode(), HEAVY, project_id, project_id,
+                    request.error_class, request.error_class,
                     request.since, request.since, request.rule_id, request.rule_id,
                 ),
             )

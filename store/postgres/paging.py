@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID
 
 from flows.access.projects import ListPage
+from spans.ids import parse_uuid
 from store.postgres.database import Cursor
 
 
@@ -24,14 +24,14 @@ def paged(
     values: list[Any] = list(parameters)
     if page.ids:
         statement += " and id = any(%s)"
-        values.append([UUID(one) for one in page.ids if _is_uuid(one)])
+        values.append([known for one in page.ids if (known := parse_uuid(one)) is not None])
     if page.name is not None:
         statement += " and name = %s"
         values.append(page.name)
     order = "desc"
     for mark, sign in ((page.starting_after, "<"), (page.ending_before, ">")):
         if mark is not None:
-            if not _is_uuid(mark):
+            if parse_uuid(mark) is None:
                 return []
             statement += (
                 f" and (created, id) {sign} (select created, id from {table} where id = %s)"
@@ -42,11 +42,3 @@ def paged(
     cursor.execute(statement.encode(), (*values, page.limit))
     rows = cursor.fetchall()
     return rows[::-1] if order == "asc" else rows
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        UUID(text)
-    except ValueError:
-        return False
-    return True
