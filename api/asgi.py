@@ -39,6 +39,7 @@ from api import (
 from api.endpoint import Context
 from flows.logs.group_commit import GroupCommit
 from wiring.services import Services
+from wiring.tallyard import make_tallyard
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,9 @@ def make_app(open_services: Callable[[], Services]) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         services = open_services()
         writer = GroupCommit(services.spans, after=lambda: services.bell.ring("match"))
-        app.state.context = Context(services=services, writer=writer)
+        app.state.context = Context(
+            services=services, tallyard=make_tallyard(services), writer=writer
+        )
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         yield
         writer.close()

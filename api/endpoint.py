@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from api.body import TooLarge, TooSlow, UnknownEncoding, parse_object, read_body
 from flows.access.keys import KeyRole, Principal, Unauthorized, authenticate
 from flows.access.projects import ListPage
+from flows.access.use_case import roles_of
 from flows.logs.group_commit import GroupCommit
 from spans.errors import (
     BadInput,
@@ -32,6 +33,7 @@ from spans.errors import (
 from spans.ids import ProjectId, parse_uuid
 from spans.json import Json, JsonObject
 from wiring.services import Services
+from wiring.tallyard import Tallyard
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +61,7 @@ class Context:
     """What the endpoints of one API process share."""
 
     services: Services
+    tallyard: Tallyard
     writer: GroupCommit
     principals: dict[str, tuple[float, Principal]] = field(default_factory=dict)
     projects: dict[tuple[str, ProjectId], float] = field(default_factory=dict)
@@ -68,9 +71,16 @@ Handler = Callable[[Request, Context, Principal], Awaitable[Response]]
 
 
 def endpoint(
-    handler: Handler, *roles: KeyRole
+    handler: Handler, *allowed: Callable[..., Any] | KeyRole
 ) -> Callable[[Request], Awaitable[Response]]:
-    """Starlette's endpoint for `handler`, open to keys with one of `roles` (and to admin)."""
+    """Starlette's endpoint for `handler`, open to the keys that may call its use case.
+
+    A key of another role is refused before the request's body is read.
+    """
+    roles = tuple(
+        role for one in allowed
+        for role in ((one,) if isinstance(one, KeyRole) else roles_of(one))
+    )
 
     async def answer(request: Request) -> Response:
         context: Context = request.app.state.context

@@ -1,4 +1,4 @@
-"""The services of a command: opened for its run, on what runs now."""
+"""What a command works with: the use cases, on what runs now, as this machine's administrator."""
 
 from __future__ import annotations
 
@@ -7,30 +7,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from flows.access.keys import KeyRole, Principal
 from flows.access.projects import ListPage, Project
 from ops.commands.instance import running_settings
 from spans.errors import NotFound
 from spans.ids import OrgId
 from wiring.services import Services, open_services
+from wiring.tallyard import Tallyard, make_tallyard
 
 NAMES_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """The services, and the organisation that this machine serves."""
+    """The use cases, and the administrator of this machine's organisation, who calls them."""
 
     services: Services
-    org_id: OrgId
+    tallyard: Tallyard
+    principal: Principal
+
+    @property
+    def org_id(self) -> OrgId:
+        """The organisation that this machine serves."""
+        return self.principal.org_id
 
     def project(self, name: str | None) -> Project:
         """The project of this name, or the only one there is. Raises NotFound."""
-        projects = self.services.projects
+        projects = self.tallyard.projects
         if name is not None:
-            if (found := projects.project_named(self.org_id, name)) is None:
-                raise NotFound(f"there is no project {name!r}")
-            return found
-        every = projects.list_projects(self.org_id, ListPage(limit=NAMES_SHOWN), None)
+            return projects.named(self.principal, name)
+        every = projects.list(self.principal, ListPage(limit=NAMES_SHOWN))
         if len(every) != 1:
             names = ", ".join(sorted(project.name for project in every)) or "none yet"
             raise NotFound(f"name the project: --project NAME (there are: {names})")
@@ -46,6 +52,12 @@ def opened() -> Iterator[Opened]:
         org_id = services.projects.ensure_organization(
             OrgId(uuid.uuid4()), settings.org_name
         )
-        yield Opened(services=services, org_id=org_id)
+        administrator = Principal(
+            key_id="command line", org_id=org_id, org_name=settings.org_name,
+            project_id=None, role=KeyRole.ADMIN,
+        )
+        yield Opened(
+            services=services, tallyard=make_tallyard(services), principal=administrator
+        )
     finally:
         services.close()
