@@ -1,4 +1,4 @@
-"""What a command works with: the use cases, on what runs now, as this machine's administrator."""
+"""What a command works with: the use cases, called as this machine's administrator."""
 
 from __future__ import annotations
 
