@@ -1,4 +1,4 @@
-"""What a worker process holds: its services, and the event loop that judges.
+"""What a worker process holds: its services, its drains, and the event loop of its judge.
 
 The only module-level state there is. A child inherits its parent's sockets, and two
 processes on one PostgreSQL connection garble each other: hence opened after the fork.
@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from flows.scoring.judge_executor import Judging
+from flows.scoring.drain import Drain
+from spans.queues import HEAVY, JUDGE, MATCH, SANDBOX, UPKEEP
 from wiring.services import Services, open_services
 from wiring.settings import read_settings
-from workers.loops import (
-    judge_until_empty,
-    match_until_empty,
-    sandbox_until_empty,
-    score_heavy_until_empty,
-    tidy_up,
-)
+from wiring.workers import heavy_drain, judge_drain
+from workers.stint import drain_until_empty, match_until_empty, tidy_up
 
 if TYPE_CHECKING:
-    from workers.sandboxes import Jails
+    from workers.sandboxes import WorkerSandboxes
 
 
 @dataclass(slots=True)
@@ -31,8 +28,8 @@ class Process:
     """This process's services; made at the first use after the fork."""
 
     services: Services | None = None
-    judging: Judging | None = None
-    jails: Jails | None = None
+    drains: dict[str, Drain] = field(default_factory=dict)
+    sandboxes: WorkerSandboxes | None = None
     loop: asyncio.AbstractEventLoop | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -40,66 +37,90 @@ class Process:
 PROCESS = Process()
 
 
-def run_match() -> str:
-    """What the task `match` does; gives what Flower shows of it."""
-    return match_until_empty(_services())
+def run(queue: str) -> str:
+    """What the queue's task does; gives what Flower shows of it."""
+    return _RUNS[queue]()
 
 
-def run_heavy() -> str:
-    """What the task `score_heavy` does."""
-    return score_heavy_until_empty(_services())
-
-
-def run_judge() -> str:
-    """What the task `judge` does."""
-    return judge_until_empty(_services(), _judge)
-
-
-def run_sandbox() -> str:
-    """What the task `sandbox` does."""
-    jails = prove_sandbox()
-    if jails.sandboxing is None:
-        return jails.sentence
-    return sandbox_until_empty(_services(), jails.sandboxing)
-
-
-def prove_sandbox() -> Jails:
+def prove_sandbox() -> WorkerSandboxes:
     """This process's sandboxes, proved at the first call."""
     services = _services()
     with PROCESS.lock:
-        if PROCESS.jails is None:
+        if PROCESS.sandboxes is None:
             # 5 MB that the other workers do without.
-            from workers.sandboxes import Jails  # noqa: PLC0415
+            from workers.sandboxes import WorkerSandboxes  # noqa: PLC0415
 
-            PROCESS.jails = Jails(services)
-        return PROCESS.jails
-
-
-def run_upkeep() -> str:
-    """What the task `upkeep` does."""
-    return tidy_up(_services())
+            PROCESS.sandboxes = WorkerSandboxes(services)
+        return PROCESS.sandboxes
 
 
 def forget() -> None:
     """Leave to the parent what is the parent's; called in each process as it begins."""
-    PROCESS.services = PROCESS.judging = PROCESS.loop = PROCESS.jails = None
+    PROCESS.services = PROCESS.loop = PROCESS.sandboxes = None
+    PROCESS.drains.clear()
 
 
 def stop_waiting() -> None:
-    """Give calls and runs under way up, not wait for them: their claims go back, and no worker
-    has died of them."""
-    if PROCESS.judging is not None:
-        PROCESS.judging.stopping.set()
-    if PROCESS.jails is not None:
-        PROCESS.jails.stop()
+    """Give up calls and runs under way: their claims go back, and count no death."""
+    for drain in PROCESS.drains.values():
+        drain.stopping.set()
+    if PROCESS.sandboxes is not None:
+        PROCESS.sandboxes.stop()
 
 
 def close() -> None:
     """End the sandboxes and close the connections."""
-    if PROCESS.jails is not None:
-        PROCESS.jails.close()
+    if PROCESS.sandboxes is not None:
+        PROCESS.sandboxes.close()
     if PROCESS.services is not None:
         PROCESS.services.close()
+
+
+def _run_match() -> str:
+    return match_until_empty(_services())
+
+
+def _run_heavy() -> str:
+    return _run_drain(HEAVY, heavy_drain)
+
+
+def _run_judge() -> str:
+    return _run_drain(JUDGE, lambda services: judge_drain(services, _loop()))
+
+
+def _run_sandbox() -> str:
+    sandboxes = prove_sandbox()
+    if sandboxes.drain is None:
+        return sandboxes.sentence
+    drain = sandboxes.drain
+    return drain_until_empty(
+        _services(), SANDBOX, lambda seconds: drain.run(stop_after_s=seconds)
+    )
+
+
+def _run_upkeep() -> str:
+    return tidy_up(_services())
+
+
+# What runs each queue's work: to add a queue, add its line here and in `spans.queues`.
+_RUNS: Mapping[str, Callable[[], str]] = {
+    MATCH: _run_match,
+    HEAVY: _run_heavy,
+    JUDGE: _run_judge,
+    SANDBOX: _run_sandbox,
+    UPKEEP: _run_upkeep,
+}
+
+
+def _run_drain(queue: str, make: Callable[[Services], Drain]) -> str:
+    """Run the queue's drain, which is made at its first task."""
+    services = _services()
+    if queue not in PROCESS.drains:
+        PROCESS.drains[queue] = make(services)
+    drain = PROCESS.drains[queue]
+    return drain_until_empty(
+        services, queue, lambda seconds: drain.run(stop_after_s=seconds)
+    )
 
 
 def _services() -> Services:
@@ -109,20 +130,12 @@ def _services() -> Services:
         return PROCESS.services
 
 
-def _judge(*, stop_after_s: float) -> int:
-    """Judge what is due, on this process's one event loop; gives how many that were."""
-    opened = _services()
+def _loop() -> asyncio.AbstractEventLoop:
+    """This process's one event loop, which runs on a thread of its own."""
     with PROCESS.lock:
         if PROCESS.loop is None:
             PROCESS.loop = asyncio.new_event_loop()
             threading.Thread(
-                target=PROCESS.loop.run_forever, name="judging", daemon=True
+                target=PROCESS.loop.run_forever, name="judge loop", daemon=True
             ).start()
-        loop = PROCESS.loop
-
-    async def drain() -> int:
-        if PROCESS.judging is None:
-            PROCESS.judging = opened.judging()   # its client belongs to this loop
-        return await PROCESS.judging.drain(stop_after_s=stop_after_s)
-
-    return asyncio.run_coroutine_threadsafe(drain(), loop).result()
+        return PROCESS.loop

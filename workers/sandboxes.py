@@ -10,8 +10,8 @@ import socket
 import threading
 import time
 
-from flows.invocations.server import Answering
-from flows.scoring.sandbox_executor import Sandboxing
+from flows.invocations.server import InvocationServer
+from flows.scoring.drain import Drain
 from scorers.sandbox.bundles import drop_unused
 from scorers.sandbox.place import Place
 from scorers.sandbox.pool import Sandboxes
@@ -20,6 +20,7 @@ from spans.errors import SandboxUnavailable, TransientError
 from spans.queues import SANDBOX
 from store.scoring.sandbox_workers import SandboxWorker
 from wiring.services import Services
+from wiring.workers import sandbox_drain, sandbox_place
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ HAND_OVER_S = 3.0
 """How long a worker that ends waits for its calls to be given back: some milliseconds each."""
 
 
-class Jails:
+class WorkerSandboxes:
     """This process's sandboxes, if it can contain anything; `sentence` says why it cannot."""
 
     def __init__(self, services: Services) -> None:
@@ -42,23 +43,23 @@ class Jails:
         self._stopped = threading.Event()
         self._dropped_at = -DROP_S     # by time.monotonic
         self._sandboxes: Sandboxes | None = None
-        self.sandboxing: Sandboxing | None = None
-        self._calls: Answering | None = None
+        self.drain: Drain | None = None
+        self._calls: InvocationServer | None = None
         self._told = self._prove()
         self.sentence = self._told.sentence
         if self._told.is_ok:
             logger.info("sandbox: %s contains what it should", self._told.tier)
         else:
             logger.error("%s", self.sentence)
-        threading.Thread(target=self._keep, name="jails", daemon=True).start()
+        threading.Thread(target=self._keep, name="sandboxes", daemon=True).start()
 
     def stop(self) -> None:
         """Give up what is under way, not wait for it: its claims go back. Returns at once, for
         whoever handles a signal."""
-        if self.sandboxing is not None:
-            self.sandboxing.stopping.set()
+        if self.drain is not None:
+            self.drain.stopping.set()
         if self._sandboxes is not None:
-            threading.Thread(target=self._sandboxes.close, name="stop jails").start()
+            threading.Thread(target=self._sandboxes.close, name="stop sandboxes").start()
 
     def close(self) -> None:
         """End every sandbox, and say that this worker is gone."""
@@ -78,7 +79,7 @@ class Jails:
     def _prove(self) -> SandboxWorker:
         host = socket.gethostname()
         try:
-            place = self._services.sandbox_place()
+            place = sandbox_place(self._services.settings)
         except SandboxUnavailable as error:
             return SandboxWorker(
                 host=host, tier=None, is_ok=False, sentence=str(error), probes={}
@@ -89,7 +90,7 @@ class Jails:
             self._sandboxes = Sandboxes(
                 place, kept=settings.sandbox_kept, idle_s=settings.sandbox_idle_s
             )
-            self.sandboxing, self._calls = self._services.sandboxing(self._sandboxes)
+            self.drain, self._calls = sandbox_drain(self._services, self._sandboxes)
         return SandboxWorker(
             host=host, tier=proof.tier, is_ok=proof.ok, sentence=proof.sentence,
             probes=proof.probes,

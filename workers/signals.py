@@ -51,8 +51,8 @@ def _begin(**_: object) -> None:
 def _prove_sandbox(sender: Consumer, **_: object) -> None:
     """One that cannot contain must not take a ring that another could answer."""
     if SANDBOX in sender.app.amqp.queues.consume_from:
-        jails = import_module(PROCESS).prove_sandbox()
-        if jails.sandboxing is None:
+        sandboxes = import_module(PROCESS).prove_sandbox()
+        if sandboxes.drain is None:
             sender.cancel_task_queue(SANDBOX)
 
 

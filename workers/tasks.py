@@ -15,38 +15,38 @@ from workers.celery import app
 @app.task(name="tallyard.match", queue="match")
 def match() -> str:
     """Match what waits. Safe to repeat: entries are leased, and outcomes unique."""
-    from workers.process import run_match  # noqa: PLC0415
+    from workers.process import run  # noqa: PLC0415
 
-    return run_match()
+    return run("match")
 
 
 @app.task(name="tallyard.score_heavy", queue="heavy")
 def score_heavy() -> str:
     """Run slow scorers. Safe to repeat: a result counts only under its claim's fence."""
-    from workers.process import run_heavy  # noqa: PLC0415
+    from workers.process import run  # noqa: PLC0415
 
-    return run_heavy()
+    return run("heavy")
 
 
 @app.task(name="tallyard.judge", queue="judge")
 def judge() -> str:
     """Ask LLM judges. Safe to repeat: a verdict counts only under its claim's fence."""
-    from workers.process import run_judge  # noqa: PLC0415
+    from workers.process import run  # noqa: PLC0415
 
-    return run_judge()
+    return run("judge")
 
 
 @app.task(name="tallyard.sandbox", queue="sandbox")
 def sandbox() -> str:
     """Run users' code. Safe to repeat: a verdict counts only under its claim's fence."""
-    from workers.process import run_sandbox  # noqa: PLC0415
+    from workers.process import run  # noqa: PLC0415
 
-    return run_sandbox()
+    return run("sandbox")
 
 
 @app.task(name="tallyard.upkeep", queue="upkeep")
 def upkeep() -> str:
     """Drop what is past its retention time. Safe to repeat: what is gone is gone."""
-    from workers.process import run_upkeep  # noqa: PLC0415
+    from workers.process import run  # noqa: PLC0415
 
-    return run_upkeep()
+    return run("upkeep")

@@ -7,8 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flows.scoring.retry import RetryIn, decide
-from flows.scoring.score import RetryPolicy
+from flows.scoring.retry import RetryIn, RetryPolicy
 from scorers.functions.version import FunctionVersion
 from scorers.running.in_process import failed, fields_of, run_global
 from scorers.running.judged import JudgedScorers
@@ -68,9 +67,5 @@ class Judged:
 
     def _pause_s(self, error: TransientError, attempt: int) -> float | None:
         """Seconds until the next attempt; None: there is none."""
-        policy = self.policy
-        decision = decide(
-            error, attempt=attempt, attempts_max=policy.attempts_max,
-            wait_max_s=policy.wait_max_s, jitter=policy.jitter(),
-        )
+        decision = self.policy.decide(error, attempt=attempt)
         return decision.wait_s if isinstance(decision, RetryIn) else None

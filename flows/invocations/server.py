@@ -22,6 +22,7 @@ from flows.invocations.messages import (
     RunAnswer,
     Unpack,
 )
+from flows.patience import POLL_S, patiently
 from scorers.functions.body import Bundled, Source
 from scorers.functions.version import FunctionVersion
 from scorers.judge.frame import FIELDS
@@ -49,8 +50,6 @@ CALLS_PER_LOOK = 8
 
 PATIENCE_S = 60.0
 """How long an answer waits for a store that is away, before it is given up."""
-
-POLL_S = 0.5
 
 OURS = (SandboxLost, InfraError)
 """What says nothing of the function: another worker may have better luck."""
@@ -80,7 +79,7 @@ class Builder(Protocol):
 
 
 @dataclass(slots=True, kw_only=True)
-class Answering:
+class InvocationServer:
     """Answers the calls of one queue, at most `at_once` of them together. Without a `builder`
     it is asked for runs alone.
 
@@ -101,12 +100,14 @@ class Answering:
     def __post_init__(self) -> None:
         self.room = threading.Semaphore(self.at_once)
 
-    def look(self) -> None:
-        """Begin to answer what waits, as far as there is room; returns at once.
+    def serve_aside(self) -> int:
+        """Begin to serve waiting calls, as far as there is room; returns at once.
 
-        Each call has a thread of its own that ends with the process: a call that is lost in
-        this way is taken by another worker. Safe to repeat, and to call from any thread.
+        Gives the number of calls begun. Each has a thread of its own that ends with the
+        process: a call that is lost in this way is taken by another worker. Safe to repeat,
+        and to call from any thread.
         """
+        begun = 0
         while not self.stopping.is_set() and self.room.acquire(blocking=False):
             try:
                 invocation = self.store.claim(self.queue)
@@ -115,12 +116,14 @@ class Answering:
                         target=self._answer_aside, args=(invocation,), daemon=True,
                         name=f"call {invocation.id}",
                     ).start()
+                    begun += 1
                     continue
             except BaseException:
                 self.room.release()
                 raise
             self.room.release()
-            return
+            break
+        return begun
 
     def finish(self, *, within_s: float) -> None:
         """Wait for the calls under way, at most so long. To be called once, where the worker
@@ -129,9 +132,11 @@ class Answering:
         for _ in range(self.at_once):
             self.room.acquire(timeout=max(0.0, until - time.monotonic()))
 
-    def answer_some(self) -> int:
-        """Answer what waits, one call after another, at most CALLS_PER_LOOK; gives how many
-        that were. Safe to repeat: an answer counts only under its claim's own fence."""
+    def serve_some(self) -> int:
+        """Serve waiting calls, one after another, at most CALLS_PER_LOOK; gives their number.
+
+        Safe to repeat: an answer counts only under its claim's own fence.
+        """
         for count in range(CALLS_PER_LOOK):
             invocation = self.store.claim(self.queue)
             if invocation is None:
@@ -145,16 +150,15 @@ class Answering:
         finally:
             self.room.release()
         try:
-            self.look()     # nobody rings again for what waited for room
+            self.serve_aside()     # nobody rings again for what waited for room
         except TransientError as error:
             logger.warning("%s: %s; the next ring looks again", self.queue, error)
 
     def _answer(self, invocation: Invocation) -> None:
         """Answer a call, or give it back; patiently while the store is away."""
-        until = time.monotonic() + PATIENCE_S
         try:
-            answer = _patiently(partial(self._answer_to, invocation), until)
-            _patiently(partial(self._end, invocation, answer), until)
+            answer = self._patiently(partial(self._answer_to, invocation))
+            self._patiently(partial(self._end, invocation, answer))
         except TransientError as error:
             logger.warning("call %s: %s; its answer is given up", invocation.id, error)
         # Whatever else rises must reach who waits, and would only rise again.
@@ -166,7 +170,12 @@ class Answering:
             answer = None if is_ours else FailureAnswer(
                 failure=Failure(error_class=BUG, message=message)
             )
-            _patiently(partial(self._end, invocation, answer), until)
+            self._patiently(partial(self._end, invocation, answer))
+
+    def _patiently(self, work: Callable[[], T]) -> T:
+        """Do what is safe to repeat, again and again while the store is away."""
+        # A worker that stops still answers: hence an event of its own, which nobody sets.
+        return patiently(work, patience_s=PATIENCE_S, stopping=threading.Event())
 
     def _end(self, invocation: Invocation, answer: Answer | None) -> None:
         if answer is not None:
@@ -255,16 +264,3 @@ def told(end: Verdict | TallyardError) -> Verdict:
 def failure_of(error: TallyardError) -> Failure:
     """The error, as it is kept."""
     return Failure(error_class=error.error_class(), message=str(error))
-
-
-def _patiently(work: Callable[[], T], until: float) -> T:
-    """Do it, again and again while the store is away, until then (time.monotonic). Safe for
-    what can be repeated alone."""
-    pause = threading.Event()
-    while True:
-        try:
-            return work()
-        except TransientError:
-            if time.monotonic() > until:
-                raise
-            pause.wait(POLL_S)

@@ -1,184 +1,110 @@
-"""Judging: many calls in flight on one event loop, claimed and recorded a few at a time."""
+"""Runs scorers that ask a judge: many calls in flight on one event loop."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import threading
+import queue
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from collections.abc import Sequence
 
-from flows.scoring.score import (
-    DEATHS_MAX,
-    JUDGE_BATCH,
-    RetryPolicy,
-    ScoreStore,
-    executed,
-    judge_one,
-    runnable,
-    stale,
-)
+from flows.scoring.claims import ColumnsOf
+from flows.scoring.drain import Ended, unforeseen
+from scorers.running.in_process import failed
 from scorers.running.judged import JudgedScorers
-from spans.errors import TransientError
-from spans.outcome import BUG, Errored, Failure
+from spans.errors import TallyardError, TransientError
+from spans.outcome import verdict_of
 from spans.queues import JUDGE
-from spans.work import Execution, Retry, RunnableClaim
+from spans.work import RunnableClaim
 
-logger = logging.getLogger(__name__)
-
-Running = dict[asyncio.Task[Execution | Retry], RunnableClaim]
-
-POLL_S = 0.5
-"""How often an otherwise busy loop looks for more work."""
+BATCH = 32
+"""Claims at once; many such batches are in flight together."""
 
 
-class JudgeStore(ScoreStore, Protocol):
-    """A ScoreStore whose leases can be kept."""
+class JudgeExecutor:
+    """An executor whose claims run as tasks of `loop`, the process's one event loop.
 
-    def renew(self, queue: str) -> None:
-        """Keep what this process holds of the queue for another lease."""
-        ...
-
-
-GATHER_S = 0.02
-"""How long a first answer waits to be recorded together with others."""
-
-PATIENCE_S = 30.0
-"""How long answers wait for a store that is away, before they are given up."""
-
-T = TypeVar("T")
-
-
-@dataclass(slots=True, kw_only=True)
-class Judging:
-    """The collaborators, and how many calls may be under way at once.
-
-    `meanwhile` is called, on another thread, before more is claimed: what must not wait for
-    the end of a long backlog. `stopping` is set, from any thread, when the worker is to stop.
+    The loop runs on a thread of its own; the drain's thread hands claims over to it and waits
+    for ends. At most `in_flight_max` claims are under way.
     """
 
-    store: JudgeStore
-    scorers: JudgedScorers
-    policy: RetryPolicy
-    in_flight_max: int
-    renew_s: float
-    meanwhile: Callable[[], object] = lambda: None
-    stopping: threading.Event = field(default_factory=threading.Event)
-    renewed_at: float = 0.0     # by time.monotonic
+    columns: ColumnsOf | None = None
 
-    async def drain(self, *, stop_after_s: float) -> int:
-        """Judge what is due until nothing is; claims nothing more after `stop_after_s`.
-        Gives how many claims there were.
+    def __init__(
+        self, scorers: JudgedScorers, *, loop: asyncio.AbstractEventLoop, in_flight_max: int
+    ) -> None:
+        self._scorers = scorers
+        self._loop = loop
+        self._in_flight_max = in_flight_max
+        self._under_way = 0
+        self._ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
+        self._tasks: dict[asyncio.Task[Ended], RunnableClaim] = {}   # the loop's thread's
 
-        Safe to repeat: a verdict is recorded only under its claim's own fence.
-        """
-        running: Running = {}
+    def room(self, unrecorded: int) -> int:  # noqa: ARG002 answers are small
+        """What may still be put in flight, a batch at most."""
+        return min(BATCH, self._in_flight_max - self._under_way)
+
+    def begin(self, claims: Sequence[RunnableClaim]) -> None:
+        """Start a task for each claim."""
+        self._under_way += len(claims)
+        self._loop.call_soon_threadsafe(self._start, claims)
+
+    def wait(self, timeout_s: float) -> list[Ended]:
+        """The claims that ended, at least one unless the time runs out."""
         try:
-            return await self._drain(running, stop_after_s)
-        finally:
-            # Nobody waits for these any more, after an error of the store or when the worker
-            # is to stop: their claims are given back.
-            for task in running:
-                task.cancel()
-
-    async def _drain(self, running: Running, stop_after_s: float) -> int:
-        begin = time.monotonic()
-        count = 0
-        is_empty = False
-        looked = 0.0
-        while not self.stopping.is_set():
-            now = time.monotonic()
-            if now - begin < stop_after_s and (not is_empty or now - looked > POLL_S):
-                claimed = await self._claim(self.in_flight_max - len(running))
-                looked, is_empty = now, not claimed
-                count += len(claimed)
-                if any(claim.deaths >= DEATHS_MAX - 1 for claim in claimed):
-                    # Its last try, and nothing else is to die of it.
-                    await self._finish(running)
-                    self._begin(running, claimed)
-                    await self._finish(running)
-                    continue
-                self._begin(running, claimed)
-                if claimed and len(running) < self.in_flight_max:
-                    continue   # there may be more, and there is room for it
-            if not running:
-                return count
-            await self._record_some(running)
-        return count
-
-    def _begin(self, running: Running, claims: list[RunnableClaim]) -> None:
-        for claim in claims:
-            answer = judge_one(claim, self.scorers, self.policy)
-            running[asyncio.create_task(answer)] = claim
-
-    async def _finish(self, running: Running) -> None:
-        while running and not self.stopping.is_set():
-            await self._record_some(running)
-
-    async def _record_some(self, running: Running) -> None:
-        """Wait for the first answers, at most POLL_S, and a moment for others to come with
-        them; record what there is."""
-        first, _ = await asyncio.wait(
-            running, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED
-        )
-        if first and len(running) > len(first):
-            await asyncio.sleep(GATHER_S)
-        tasks = [task for task in running if task.done()]
-        done = [_ended(running.pop(task), task) for task in tasks]
-        executions = [(claim, end) for claim, end in done if isinstance(end, Execution)]
-        retries = [end for _, end in done if isinstance(end, Retry)]
-        if executions:
-            await self._patiently(self.store.record, executions)
-        if retries:
-            await self._patiently(self.store.postpone, retries)
-        if time.monotonic() - self.renewed_at > self.renew_s:
-            self.renewed_at = time.monotonic()
-            await self._patiently(self.store.renew, JUDGE)
-
-    async def _claim(self, room: int) -> list[RunnableClaim]:
-        try:
-            await asyncio.to_thread(self.meanwhile)
-            if room <= 0:
-                return []
-            claims = await asyncio.to_thread(self.store.claim, JUDGE, min(JUDGE_BATCH, room))
-            await asyncio.to_thread(self.store.supersede, stale(claims))
-        except TransientError as error:
-            logger.warning("judge: %s; nothing new is begun meanwhile", error)
+            ended = [self._ended.get(timeout=timeout_s)]
+        except queue.Empty:
             return []
-        return runnable(claims)
+        while not self._ended.empty():
+            ended.append(self._ended.get_nowait())
+        self._under_way -= len(ended)
+        return ended
 
-    async def _patiently(self, work: Callable[[T], None], argument: T) -> None:
-        """Do it, and again while the store is away: the answers in hand are paid for."""
-        until = time.monotonic() + PATIENCE_S
-        has_told = False
-        while True:
-            try:
-                await asyncio.to_thread(work, argument)
-            except TransientError as error:
-                if time.monotonic() > until:
-                    raise
-                if not has_told:
-                    logger.warning("judge: %s; answers in hand wait for it", error)
-                    has_told = True
-                await asyncio.sleep(POLL_S)
-            else:
-                return
+    def under_way(self) -> int:
+        """Claims in flight, and ends that `wait` has not given out."""
+        return self._under_way
 
+    def take_back(self) -> list[RunnableClaim]:
+        """None: every claim is begun at once."""
+        return []
 
-def _ended(
-    claim: RunnableClaim, task: asyncio.Task[Execution | Retry]
-) -> tuple[RunnableClaim, Execution | Retry]:
-    """What came of a claim. An error that nobody foresaw ends it too: tried again, it would
-    call the judge again and again."""
-    error = task.exception()
-    if error is None:
-        return claim, task.result()
-    logger.error("judging %s", claim.lead.id, exc_info=error)
-    failure = Failure(
-        error_class=BUG,
-        message=f"{type(error).__name__}; the judge worker's log has it under {claim.lead.id}",
-    )
-    verdict = Errored(failure=failure, started_at=time.time(), run_ms=0.0)
-    return claim, executed(claim, verdict, JUDGE)
+    def cancel(self) -> None:
+        """Cancel every call in flight, and forget the ends that nobody waits for."""
+        if not self._under_way:
+            return
+        cancelled = asyncio.run_coroutine_threadsafe(self._cancel(), self._loop)
+        cancelled.result()
+        while not self._ended.empty():
+            self._ended.get_nowait()
+        self._under_way = 0
+
+    def _start(self, claims: Sequence[RunnableClaim]) -> None:
+        for claim in claims:
+            task = self._loop.create_task(self._run(claim))
+            self._tasks[task] = claim
+            task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[Ended]) -> None:
+        claim = self._tasks.pop(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        self._ended.put(task.result() if error is None else unforeseen(claim, error, JUDGE))
+
+    async def _cancel(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self, claim: RunnableClaim) -> Ended:
+        """Ask the judge about one claim. A TallyardError is part of the answer."""
+        started_at, begin = time.time(), time.perf_counter()
+        try:
+            result = await self._scorers.score(claim.assignment)
+        except TransientError as error:
+            run_ms = (time.perf_counter() - begin) * 1000
+            return Ended(claim, error, started_at=started_at, run_ms=run_ms)
+        except TallyardError as error:
+            return Ended(claim, failed(error, started_at=started_at, begin=begin))
+        run_ms = (time.perf_counter() - begin) * 1000
+        return Ended(claim, verdict_of(result, started_at=started_at, run_ms=run_ms))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from spans.errors import TallyardError, TransientError
 from spans.outcome import Failure
+
+DOUBLINGS_MAX = 30
+"""2 ** 30 seconds are 34 years: `wait_max_s` has long taken over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,16 +19,27 @@ class RetryIn:
     wait_s: float
 
 
-def decide(
-    error: TallyardError, *, attempt: int, attempts_max: int, wait_max_s: float, jitter: float
-) -> RetryIn | Failure:
-    """Whether attempt number `attempt` (from 1) is followed by another.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How often a transient error is tried again, and after which pause.
 
-    A transient error is, after 2, 4, 8 ... seconds, or later if the other side asked for it,
-    never later than `wait_max_s`. `jitter` (0.5..1.5) keeps a thousand failures from coming
-    back at one instant.
+    `jitter` gives a factor of 0.5 to 1.5, so that a thousand failures do not come back at one
+    instant.
     """
-    if isinstance(error, TransientError) and attempt < attempts_max:
-        backoff_s = 2.0 ** min(attempt, 30) * jitter
-        return RetryIn(wait_s=min(max(backoff_s, error.retry_after_s or 0.0), wait_max_s))
-    return Failure(error_class=error.error_class(), message=str(error))
+
+    attempts_max: int
+    wait_max_s: float
+    jitter: Callable[[], float]
+
+    def decide(self, error: TallyardError, *, attempt: int) -> RetryIn | Failure:
+        """Whether attempt number `attempt` (from 1), which ended in `error`, was the last.
+
+        A transient error is tried again after 2, 4, 8 ... seconds (times the jitter), or later
+        if the other side asked for that, but never later than `wait_max_s`. Every other error
+        is final, and so is the error of the last attempt.
+        """
+        if isinstance(error, TransientError) and attempt < self.attempts_max:
+            backoff_s = 2.0 ** min(attempt, DOUBLINGS_MAX) * self.jitter()
+            asked_s = error.retry_after_s or 0.0
+            return RetryIn(wait_s=min(max(backoff_s, asked_s), self.wait_max_s))
+        return Failure(error_class=error.error_class(), message=str(error))

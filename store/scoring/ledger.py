@@ -13,7 +13,7 @@ from uuid import UUID
 
 from psycopg import DataError
 
-from flows.scoring.score import DEATHS_MAX, ColumnsOf, batch_size
+from flows.scoring.claims import DEATHS_MAX, ColumnsOf, batch_size
 from spans.clock import Clock
 from spans.ids import ObjectId, ProjectId, Xact
 from spans.outcome import BUG, POISONED, Errored, Failure, OriginKind, OutcomeKey, origin_of
@@ -70,7 +70,7 @@ FOLLOWERS = f"""
 
 
 class Ledger:
-    """Implements flows.scoring.score.ScoreStore.
+    """Implements `flows.scoring.claims.ClaimStore`.
 
     A heavy scorer holds the interpreter while it runs and cannot renew its lease, so that
     outlasts the time after which its process is killed (`heavy_timeout_s`).
@@ -87,7 +87,7 @@ class Ledger:
     def claim(
         self, queue: str, limit: int, columns: ColumnsOf | None = None
     ) -> list[Claim]:
-        """See ScoreStore. The attempt is committed before anything else is done."""
+        """The attempt is committed before anything else is done."""
         with self._database.cursor() as cursor:
             cursor.execute(
                 CLAIM,
@@ -96,7 +96,7 @@ class Ledger:
                     "limits": [batch_size(limit, deaths) for deaths in range(DEATHS_MAX)],
                     "deaths_max": DEATHS_MAX,
                     "owner": self._database.owner,
-                    "lease": self._heavy_lease_s if queue == HEAVY else self._lease_s,
+                    "lease": self._lease_of(queue),
                 },
             )
             leads = sorted(cursor.fetchall(), key=lambda row: row[1:5])
@@ -156,6 +156,9 @@ class Ledger:
             for claim in claims
         ])
 
+    def _lease_of(self, queue: str) -> float:
+        return self._heavy_lease_s if queue == HEAVY else self._lease_s
+
     def is_waiting(self, queue: str) -> bool:
         """Whether anything of the queue is due that nobody holds."""
         with self._database.cursor() as cursor:
@@ -180,12 +183,13 @@ class Ledger:
                    update outcome set lease_until = now() + make_interval(secs => %(lease)s)
                      from own where outcome.id = own.id""",
                 {
-                    "owner": self._database.owner, "queue": queue, "lease": self._lease_s,
+                    "owner": self._database.owner, "queue": queue,
+                    "lease": self._lease_of(queue),
                 },
             )
 
     def record(self, executions: Sequence[tuple[RunnableClaim, Execution]]) -> None:
-        """See ScoreStore. One transaction; safe to repeat, since the fence lets one through."""
+        """One transaction; safe to repeat, since the fence lets one through."""
         try:
             self._record(executions)
         except DataError as error:
@@ -213,7 +217,6 @@ class Ledger:
             counts.write(cursor)
 
     def give_back(self, claims: Sequence[RunnableClaim]) -> None:
-        """See ScoreStore."""
         with self._database.cursor() as cursor:
             cursor.execute(
                 """update outcome set owner = null, lease_until = null
@@ -224,7 +227,6 @@ class Ledger:
             )
 
     def postpone(self, retries: Sequence[Retry]) -> None:
-        """See ScoreStore."""
         if not retries:
             return
         counts = Counts()
@@ -258,7 +260,6 @@ class Ledger:
             counts.write(cursor)
 
     def supersede(self, claims: Sequence[StaleClaim]) -> None:
-        """See ScoreStore."""
         if not claims:
             return
         with self._database.cursor() as cursor:

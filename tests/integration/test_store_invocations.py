@@ -12,7 +12,7 @@ import pytest
 
 from flows.invocations.client import Calls, finished
 from flows.invocations.messages import ATTEMPTS_MAX, Check, CheckAnswer, Run
-from flows.invocations.server import Answering
+from flows.invocations.server import InvocationServer
 from ops.servers.children import wait_until
 from scorers.functions.body import Source
 from scorers.functions.version import FunctionKind, FunctionVersion
@@ -112,9 +112,11 @@ def store_of(database: Database) -> Invocations:
     return Invocations(database, lease_s=60, patience_s=PATIENCE_S)
 
 
-def answering(database: Database, queue: str, sandbox: Sandbox | None = None) -> Answering:
+def answering(
+    database: Database, queue: str, sandbox: Sandbox | None = None
+) -> InvocationServer:
     sandbox = sandbox or Sandbox()
-    return Answering(
+    return InvocationServer(
         queue=queue, store=store_of(database), traces=Traces(database), runner=sandbox,
         builder=sandbox,
     )
@@ -131,12 +133,12 @@ def test_an_answer_wakes_who_waits(database, calls, org_id, queue):
     future = calls.begin(org_id, queue, CHECK)
     warm(calls, database, org_id)
 
-    assert answering(database, queue).answer_some() == 1
+    assert answering(database, queue).serve_some() == 1
     begin = time.monotonic()
     assert finished(future.result(timeout=5)) == CheckAnswer(checked=CHECKED)
     # Well below the poll: it was the notification.
     assert time.monotonic() - begin < 0.5
-    assert answering(database, queue).answer_some() == 0
+    assert answering(database, queue).serve_some() == 0
 
 
 def test_records_and_verdicts_arrive_as_they_were(database, calls, org_id, queue):
@@ -149,7 +151,7 @@ def test_records_and_verdicts_arrive_as_they_were(database, calls, org_id, queue
         ),),
     )
     future = calls.begin(org_id, queue, run)
-    answering(database, queue).answer_some()
+    answering(database, queue).serve_some()
     first, second, gone = finished(future.result(timeout=5)).verdicts
 
     assert first.result is not None
@@ -183,11 +185,11 @@ def test_calls_are_answered_together_as_far_as_there_is_room(
             return CHECKED
 
     futures = [calls.begin(org_id, queue, CHECK) for _ in range(3)]
-    together = Answering(
+    together = InvocationServer(
         queue=queue, store=store_of(database), traces=Traces(database), runner=Slow(),
         builder=Slow(), at_once=2,
     )
-    together.look()
+    together.serve_aside()
     assert wait_until(lambda: len(held) == 2, deadline_s=5)
     first.wait(timeout=10)
     # Nobody looks again: who has ended takes what is left.
@@ -220,12 +222,12 @@ def test_a_call_whose_worker_died_is_taken_by_another(database_url, database, ca
     future = calls.begin(org_id, queue, CHECK)
     killed = Database(database_url)
     assert store_of(killed).claim(queue) is not None
-    assert answering(database, queue).answer_some() == 0
+    assert answering(database, queue).serve_some() == 0
     killed.close()
 
     def is_answered() -> bool:
         Leases(database, lease_s=60).release_abandoned()
-        return answering(database, queue).answer_some() == 1
+        return answering(database, queue).serve_some() == 1
 
     assert wait_until(is_answered, deadline_s=10)
     assert finished(future.result(timeout=5)).checked == CHECKED
@@ -237,7 +239,7 @@ def test_a_call_that_kills_its_workers_is_answered_in_the_end(database, calls, o
         assert store_of(database).claim(queue) is not None
         let_go(database, queue)
 
-    assert answering(database, queue).answer_some() == 1
+    assert answering(database, queue).serve_some() == 1
     with pytest.raises(CallFailed, match="3 workers died"):
         finished(future.result(timeout=5))
 
@@ -248,7 +250,7 @@ def test_an_error_that_nobody_foresaw_is_answered_without_its_text(
     future = calls.begin(
         org_id, queue, Run(function=function("unforeseen"), records=({"input": {}},))
     )
-    answering(database, queue).answer_some()
+    answering(database, queue).serve_some()
     with pytest.raises(CallFailed, match="ZeroDivisionError; the worker's log") as caught:
         finished(future.result(timeout=5))
     assert "secret" not in str(caught.value)
@@ -268,7 +270,7 @@ def test_a_sandbox_that_is_lost_is_no_answer(database, calls, org_id, queue, req
     worker = answering(database, queue, Sandbox(lost=ATTEMPTS_MAX - 1))
     worker.ring = rung.append
 
-    assert worker.answer_some() == ATTEMPTS_MAX
+    assert worker.serve_some() == ATTEMPTS_MAX
 
     assert rung == [queue] * (ATTEMPTS_MAX - 1)
     answer = finished(future.result(timeout=5))
@@ -282,7 +284,7 @@ def test_a_sandbox_that_is_lost_is_no_answer(database, calls, org_id, queue, req
 def test_a_sandbox_that_is_lost_each_time_is_told(database, calls, org_id, queue, request_):
     future = calls.begin(org_id, queue, request_)
 
-    assert answering(database, queue, Sandbox(lost=9)).answer_some() == ATTEMPTS_MAX
+    assert answering(database, queue, Sandbox(lost=9)).serve_some() == ATTEMPTS_MAX
 
     kept = future.result(timeout=5)
     if request_ is CHECK:
@@ -307,12 +309,12 @@ def test_a_worker_that_stops_gives_its_call_back_and_takes_no_other(
             raise RuntimeError("cannot schedule new futures after shutdown")
 
     worker = answering(database, queue, Stopped())
-    worker.look()
+    worker.serve_aside()
     assert wait_until(lambda: not any(map(is_call, threading.enumerate())), deadline_s=5)
-    worker.look()
+    worker.serve_aside()
     assert not future.done()
 
-    assert answering(database, queue).answer_some() == 2
+    assert answering(database, queue).serve_some() == 2
     assert finished(future.result(timeout=5)).checked == CHECKED
     assert finished(other.result(timeout=5)).checked == CHECKED
 
@@ -337,7 +339,7 @@ def test_an_answer_that_cannot_be_kept_is_told(database, calls, org_id, queue, c
         def build(self, request):
             return Checked(problem="half of a pair: \ud800")
 
-    answering(database, queue, Unreadable()).answer_some()
+    answering(database, queue, Unreadable()).serve_some()
     with pytest.raises(CallFailed, match="Error; the worker's log has it"):
         finished(future.result(timeout=5))
     assert "Traceback" in caplog.text
@@ -440,7 +442,7 @@ def warm(calls: Calls, database: Database, org_id: OrgId) -> None:
     """Until the process listens: a call of another queue is answered."""
     queue = f"warm-{uuid.uuid4().hex}"
     future = calls.begin(org_id, queue, CHECK)
-    answering(database, queue).answer_some()
+    answering(database, queue).serve_some()
     future.result(timeout=10)
 
 

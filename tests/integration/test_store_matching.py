@@ -11,8 +11,8 @@ import pytest
 
 from flows.logs.ingest import IngestAnswer, IngestRequest
 from flows.outcomes.retry import RetryRequest
+from flows.scoring.claims import executed
 from flows.scoring.match import Matcher
-from flows.scoring.score import executed
 from rules.wire import ProjectScore, read_rule
 from scorers.running.in_process import run_assignment
 from spans.clock import system_clock

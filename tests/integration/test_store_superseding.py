@@ -13,8 +13,8 @@ from flows.logs.ingest import IngestRequest
 from flows.outcomes.explain import explain
 from flows.outcomes.retry import RetryRequest
 from flows.rules.score_recent import Started, score_recent
+from flows.scoring.claims import executed
 from flows.scoring.match import Matcher
-from flows.scoring.score import executed
 from rules.wire import ProjectScore, read_rule
 from scorers.functions.body import read_function
 from scorers.functions.function import Definition, Function, FunctionWrite, IfExists

@@ -1,0 +1,195 @@
+"""What workers are given: a drain for each queue of outcomes, and servers of interactive calls.
+
+Each function builds anew; a worker process keeps what it was given (`workers.process`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import threading
+
+from flows.invocations.runners import InProcess, Judged
+from flows.invocations.server import Builder, InvocationServer, Runner
+from flows.scoring.code_batches import CodeBatches
+from flows.scoring.drain import Drain, Pace
+from flows.scoring.inline_executor import InlineExecutor
+from flows.scoring.judge_executor import JudgeExecutor
+from flows.scoring.retry import RetryPolicy
+from flows.scoring.sandbox_executor import SandboxExecutor
+from scorers.functions.source import KeptFunctions
+from scorers.judge.client import Judge
+from scorers.running.code import CodeBuilder, CodeScorers
+from scorers.running.judged import JudgedScorers
+from scorers.sandbox.lending.broker import Broker
+from scorers.sandbox.model import Limits
+from scorers.sandbox.place import Place, Tier, find_place, unavailable
+from scorers.sandbox.pool import Sandboxes
+from spans.queues import HEAVY, JUDGE, SANDBOX
+from store.scoring.judge_cache import JudgeAnswers
+from store.scoring.token_budget import TokenBudgets
+from wiring.services import Services
+from wiring.settings import Settings
+
+JUDGED_CALLS = 32
+"""Interactive calls that one judge worker serves at once, each on a thread that waits."""
+
+CALL_ATTEMPTS = 3
+CALL_WAIT_MAX_S = 5.0
+"""How often, and after which longest pause, a judge is asked again while a client waits."""
+
+LEASE_RENEWALS = 4
+"""How many times a lease is renewed before it would run out."""
+
+HEAVY_GATHER_S = 0.2
+"""Results of slow scorers wait no longer than this for others to be recorded with."""
+
+JUDGE_GATHER_S = 0.02
+"""The same of judges' answers, which come by the hundred a second."""
+
+SANDBOX_GATHER, SANDBOX_GATHER_S = 300, 0.05
+"""Ends of code that one transaction should record: it costs 4 ms, and 0.2 more for each."""
+
+RECORDERS = 3
+"""Transactions that record ends of code at once; with fewer, all the others wait for them."""
+
+NO_LIMIT = 1_000_000
+"""Ends in one transaction where no more are in hand than one transaction holds well."""
+
+
+def heavy_drain(services: Services) -> Drain:
+    """The drain of slow in-process scorers; it serves interactive calls between them."""
+    calls = _server(services, HEAVY, InProcess(), at_once=1)
+    return Drain(
+        store=services.ledger, queue=HEAVY, policy=_retry_policy(services.settings),
+        executor=InlineExecutor(KeptFunctions(services.functions)),
+        pace=Pace(
+            gather=NO_LIMIT, gather_s=HEAVY_GATHER_S, renew_s=_renew_s(services.settings)
+        ),
+        meanwhile=calls.serve_some,
+    )
+
+
+def judge_drain(services: Services, loop: asyncio.AbstractEventLoop) -> Drain:
+    """The drain of judges; their calls run on `loop`, which must be running."""
+    settings = services.settings
+    key = settings.judge_api_key
+    scorers = JudgedScorers(
+        judge=Judge(
+            base_url=settings.judge_base_url,
+            api_key=key.get_secret_value() if key else None,
+            model=settings.judge_model,
+            embedding_model=settings.judge_embedding_model,
+            timeout_s=settings.judge_timeout_s,
+            in_flight=settings.judge_in_flight,
+        ),
+        functions=KeptFunctions(services.functions),
+        traces=services.traces,
+        cache=JudgeAnswers(services.database, days=settings.judge_cache_days)
+        if settings.judge_cache_days
+        else None,
+    )
+    policy = _retry_policy(settings, CALL_ATTEMPTS, CALL_WAIT_MAX_S)
+    calls = _server(
+        services, JUDGE, Judged(scorers=scorers, loop=loop, policy=policy),
+        at_once=JUDGED_CALLS,
+    )
+    return Drain(
+        store=services.ledger, queue=JUDGE, policy=_retry_policy(settings),
+        executor=JudgeExecutor(
+            scorers, loop=loop, in_flight_max=settings.judge_in_flight
+        ),
+        pace=Pace(gather=NO_LIMIT, gather_s=JUDGE_GATHER_S, renew_s=_renew_s(settings)),
+        meanwhile=calls.serve_aside,
+        stopping=calls.stopping,
+    )
+
+
+def sandbox_drain(
+    services: Services, sandboxes: Sandboxes
+) -> tuple[Drain, InvocationServer]:
+    """The drain of users' code, and what serves calls of it beside the drain."""
+    settings = services.settings
+    builder = CodeBuilder(sandboxes=sandboxes, bundles=services.bundles)
+    scorers = CodeScorers(
+        sandboxes, builder, lending=_lending(services),
+        most=Limits(
+            time_s=settings.sandbox_time_max_s, memory_mb=settings.sandbox_memory_max_mb,
+            result_bytes=settings.sandbox_result_bytes_max,
+            log_bytes=settings.sandbox_log_bytes_max,
+        ),
+    )
+    calls = _server(services, SANDBOX, scorers, builder, at_once=settings.sandbox_batches)
+    batches = CodeBatches(
+        functions=KeptFunctions(services.functions), traces=services.traces, scorers=scorers
+    )
+    drain = Drain(
+        store=services.ledger, queue=SANDBOX, policy=_retry_policy(settings),
+        executor=SandboxExecutor(batches, batches_max=settings.sandbox_batches),
+        pace=Pace(
+            gather=SANDBOX_GATHER, gather_s=SANDBOX_GATHER_S, recorders=RECORDERS,
+            renew_s=_renew_s(settings),
+        ),
+        meanwhile=calls.serve_aside,
+        stopping=calls.stopping,
+    )
+    return drain, calls
+
+
+def sandbox_place(settings: Settings) -> Place:
+    """Where users' code is contained. Raises SandboxUnavailable where nothing contains it."""
+    if settings.sandbox == "off":
+        raise unavailable("TALLYARD_SANDBOX is off (unset it, or set it to auto)")
+    packages = settings.scorer_packages_dir
+    has_packages = packages.is_dir()
+    return find_place(
+        tier=Tier.LANDLOCK if settings.sandbox == "landlock" else Tier.BUBBLEWRAP,
+        packages=packages if has_packages else None,
+        preload=("autoevals", "pydantic") if has_packages else (),
+        bundles=settings.data_dir / "bundles",
+        scratch=settings.data_dir / "scratch",
+    )
+
+
+def _server(
+    services: Services, queue: str, runner: Runner, builder: Builder | None = None, *,
+    at_once: int,
+) -> InvocationServer:
+    return InvocationServer(
+        queue=queue, store=services.invocations, traces=services.traces, runner=runner,
+        builder=builder, at_once=at_once, ring=services.bell.ring_now,
+        stopping=threading.Event(),
+    )
+
+
+def _lending(services: Services) -> Broker | None:
+    """What lends code a model; None where the operator names none."""
+    settings = services.settings
+    named = (settings.sandbox_models or "").split(",")
+    models = frozenset(filter(None, map(str.strip, named)))
+    if not models:
+        return None
+    key = settings.judge_api_key
+    return Broker(
+        base_url=settings.judge_base_url,
+        api_key=key.get_secret_value() if key else None,
+        timeout_s=settings.judge_timeout_s,
+        models=models,
+        tokens_per_call=settings.sandbox_tokens_per_call,
+        budget=TokenBudgets(services.database, per_day=settings.sandbox_tokens_per_day),
+    )
+
+
+def _retry_policy(
+    settings: Settings, attempts_most: float = math.inf, wait_most_s: float = math.inf
+) -> RetryPolicy:
+    return RetryPolicy(
+        attempts_max=int(min(settings.attempts_max, attempts_most)),
+        wait_max_s=min(settings.backoff_max_s, wait_most_s),
+        jitter=lambda: random.uniform(0.5, 1.5),  # noqa: S311 spreads, hides nothing
+    )
+
+
+def _renew_s(settings: Settings) -> float:
+    return settings.lease_s / LEASE_RENEWALS
