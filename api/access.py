@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
-
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -17,10 +15,10 @@ from api.endpoint import (
     list_page,
     path_uuid,
 )
-from flows.access.keys import KeyRole, Principal
-from flows.access.projects import Project, check_name, get, get_or_create
+from flows.access.principal import Principal
+from flows.access.projects import Project, Projects
 from spans.errors import BadInput, NotFound
-from spans.ids import ProjectId
+from spans.ids import ProjectId, parse_uuid
 from spans.json import Json, JsonObject
 
 CHANGEABLE = {"name", "description", "settings"}
@@ -44,8 +42,13 @@ def shown(project: Project) -> JsonObject:
 async def create(request: Request, context: Context, principal: Principal) -> Response:
     """Get or create by name; an existing project comes back as it is."""
     body = await json_body(request, context)
-    project, existed = await _get_or_create(
-        context, principal, body.get("name"), body.get("org_name"), body.get("description")
+    if body.get("org_name") not in (None, "", principal.org_name):   # a set would hash it
+        raise NotFound(f"this key is for the organisation {principal.org_name!r}")
+    name, about = _text(body.get("name"), "name"), body.get("description")
+    description = None if about is None else _text(about, "description")
+    projects = context.tallyard.projects
+    project, existed = await in_thread(
+        lambda: projects.get_or_create(principal, name, description)
     )
     headers = {FOUND_EXISTING: "true"} if existed else {}
     return Json200(shown(project), headers=headers)
@@ -54,20 +57,18 @@ async def create(request: Request, context: Context, principal: Principal) -> Re
 async def register(request: Request, context: Context, principal: Principal) -> Response:
     """The same in the older SDKs' words."""
     body = await json_body(request, context)
-    project, existed = await _get_or_create(
-        context, principal, body.get("project_name"), None, None
-    )
+    name = _text(body.get("project_name"), "name")
+    projects = context.tallyard.projects
+    project, existed = await in_thread(lambda: projects.get_or_create(principal, name))
     return Json200({"project": shown(project), "found_existing": existed})
 
 
 async def by_query(request: Request, context: Context, principal: Principal) -> Response:
     """The older SDKs' look-up by `?id=`."""
-    try:
-        project_id = ProjectId(uuid.UUID(request.query_params.get("id", "")))
-    except ValueError as error:
-        raise NotFound("no such project") from error
-    projects = context.services.projects
-    return Json200(shown(await in_thread(lambda: get(projects, principal, project_id))))
+    project_id = parse_uuid(request.query_params.get("id", ""))
+    if project_id is None:
+        raise NotFound("no such project")
+    return await _one(ProjectId(project_id), context, principal)
 
 
 async def listed(request: Request, context: Context, principal: Principal) -> Response:
@@ -75,67 +76,45 @@ async def listed(request: Request, context: Context, principal: Principal) -> Re
     page = list_page(request, "project_name")
     if request.query_params.get("org_name") not in {None, "", principal.org_name}:
         return Json200({"objects": []})
-    projects = context.services.projects
-    found = await in_thread(
-        lambda: projects.list_projects(principal.org_id, page, principal.project_id)
-    )
+    projects = context.tallyard.projects
+    found = await in_thread(lambda: projects.list(principal, page))
     return Json200({"objects": [shown(project) for project in found]})
 
 
 async def one(request: Request, context: Context, principal: Principal) -> Response:
     """One project."""
-    return Json200(shown(await _project(request, context, principal)))
+    return await _one(_project_id(request), context, principal)
 
 
 async def change(request: Request, context: Context, principal: Principal) -> Response:
     """Change a project's name, description or settings."""
-    project = await _project(request, context, principal)
-    changes = {
-        name: value for name, value in (await json_body(request, context)).items()
-        if name in CHANGEABLE
-    }
+    project_id, body = _project_id(request), await json_body(request, context)
+    changes = {name: value for name, value in body.items() if name in CHANGEABLE}
     if "name" in changes:
-        changes["name"] = check_name(_text(changes["name"], "name"))
+        changes["name"] = _text(changes["name"], "name")
     if changes.get("description") is not None:
         changes["description"] = _text(changes["description"], "description")
     if changes.get("settings") is not None and not isinstance(changes["settings"], dict):
         raise BadInput("an object", path="settings")
-    projects = context.services.projects
+    projects = context.tallyard.projects
     return Json200(
-        shown(await in_thread(lambda: projects.change_project(project.id, changes)))
+        shown(await in_thread(lambda: projects.change(principal, project_id, changes)))
     )
 
 
 async def delete(request: Request, context: Context, principal: Principal) -> Response:
     """Delete a project: gone at once; its rows and outcomes are removed in the background."""
-    project = await _project(request, context, principal)
-    projects = context.services.projects
-    gone = await in_thread(lambda: projects.delete_project(project.id))
-    context.projects.clear()
-    context.services.bell.ring("upkeep")
-    return Json200(shown(gone))
+    project_id, projects = _project_id(request), context.tallyard.projects
+    return Json200(shown(await in_thread(lambda: projects.delete(principal, project_id))))
 
 
-async def _project(request: Request, context: Context, principal: Principal) -> Project:
-    project_id = ProjectId(path_uuid(request, "project_id", "project"))
-    projects = context.services.projects
-    return await in_thread(lambda: get(projects, principal, project_id))
+async def _one(project_id: ProjectId, context: Context, principal: Principal) -> Response:
+    projects = context.tallyard.projects
+    return Json200(shown(await in_thread(lambda: projects.get(principal, project_id))))
 
 
-async def _get_or_create(
-    context: Context, principal: Principal, name: Json, org_name: Json, description: Json
-) -> tuple[Project, bool]:
-    if org_name not in (None, "", principal.org_name):   # a set would hash what was sent
-        raise NotFound(f"this key is for the organisation {principal.org_name!r}")
-    checked = _text(name, "name")
-    about = None if description is None else _text(description, "description")
-    projects = context.services.projects
-    return await in_thread(
-        lambda: get_or_create(
-            projects, principal, name=checked, new_id=ProjectId(uuid.uuid4()),
-            description=about,
-        )
-    )
+def _project_id(request: Request) -> ProjectId:
+    return ProjectId(path_uuid(request, "project_id", "project"))
 
 
 def _text(value: Json, name: str) -> str:
@@ -144,13 +123,14 @@ def _text(value: Json, name: str) -> str:
     return value
 
 
-INGEST, READ = KeyRole.INGEST, KeyRole.READ
 ROUTES = [
-    Route("/v1/project", endpoint(create, INGEST), methods=["POST"]),
-    Route("/v1/project", endpoint(listed, READ), methods=["GET"]),
-    Route("/v1/project/{project_id}", endpoint(one, INGEST, READ), methods=["GET"]),
-    Route("/v1/project/{project_id}", endpoint(change), methods=["PATCH"]),
-    Route("/v1/project/{project_id}", endpoint(delete), methods=["DELETE"]),
-    Route("/api/project/register", endpoint(register, INGEST), methods=["POST"]),
-    Route("/api/project", endpoint(by_query, INGEST, READ), methods=["GET"]),
+    Route("/v1/project", endpoint(create, Projects.get_or_create), methods=["POST"]),
+    Route("/v1/project", endpoint(listed, Projects.list), methods=["GET"]),
+    Route("/v1/project/{project_id}", endpoint(one, Projects.get), methods=["GET"]),
+    Route("/v1/project/{project_id}", endpoint(change, Projects.change), methods=["PATCH"]),
+    Route("/v1/project/{project_id}", endpoint(delete, Projects.delete), methods=["DELETE"]),
+    Route(
+        "/api/project/register", endpoint(register, Projects.get_or_create), methods=["POST"]
+    ),
+    Route("/api/project", endpoint(by_query, Projects.get), methods=["GET"]),
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -15,7 +14,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from api.body import TooLarge, TooSlow, UnknownEncoding, parse_object, read_body
-from flows.access.keys import KeyRole, Principal, Unauthorized, authenticate
+from flows.access.keys import Unauthorized
+from flows.access.principal import KeyRole, Principal
 from flows.access.projects import ListPage
 from flows.access.use_case import roles_of
 from flows.logs.group_commit import GroupCommit
@@ -37,10 +37,6 @@ from wiring.tallyard import Tallyard
 
 logger = logging.getLogger(__name__)
 
-KEY_CACHE_S = 3.0
-"""How long a key is trusted without asking again: a revoked one works no longer than this."""
-
-KEYS_CACHED = 10_000
 NUL = b"\\u0000"
 RETRY_AFTER_S = 1
 T = TypeVar("T")
@@ -63,7 +59,6 @@ class Context:
     services: Services
     tallyard: Tallyard
     writer: GroupCommit
-    principals: dict[str, tuple[float, Principal]] = field(default_factory=dict)
     projects: dict[tuple[str, ProjectId], float] = field(default_factory=dict)
 
 
@@ -101,17 +96,9 @@ async def principal_of(request: Request, context: Context) -> Principal:
     scheme, _, text = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         raise Unauthorized("Invalid API key: send `Authorization: Bearer sk-...`")
-    now = time.monotonic()
-    cached = context.principals.get(text)
-    if cached is not None and now - cached[0] < KEY_CACHE_S:
-        return cached[1]
-    keys = context.services.keys
-    principal = await in_thread(lambda: authenticate(keys, text))
-    await in_thread(lambda: keys.touch_key(principal.key_id))
-    if len(context.principals) >= KEYS_CACHED:
-        context.principals.clear()
-    context.principals[text] = (now, principal)
-    return principal
+    keys = context.tallyard.keys
+    known = keys.trusted(text)
+    return await in_thread(lambda: keys.authenticate(text)) if known is None else known
 
 
 async def in_thread(work: Callable[[], T]) -> T:

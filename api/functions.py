@@ -29,7 +29,7 @@ from api.endpoint import (
     query_project,
 )
 from api.health import own_url
-from flows.access.keys import KeyRole, Principal
+from flows.access.principal import KeyRole, Principal
 from flows.access.projects import get as get_project
 from flows.functions import uploads
 from flows.functions.functions import Check, get, program_of, write_of

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from api.endpoint import Context, Json200, endpoint, in_thread
 from api.metrics import metrics_text
-from flows.access.keys import KeyRole, Principal
+from flows.access.principal import KeyRole, Principal
 from spans.errors import TallyardError
 
 EVERYONE = (KeyRole.INGEST, KeyRole.READ)

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from api.endpoint import Context, Json200, endpoint, in_thread, json_body, path_uuid
 from api.health import own_url
 from api.logs import project_object
-from flows.access.keys import KeyRole, Principal
+from flows.access.principal import KeyRole, Principal
 from flows.functions.comparison import (
     DIFF_ROWS_MAX,
     TEST_ROWS_MAX,

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from api.body import TooLarge, parse_leniently, parse_object, read_body
 from api.endpoint import Context, Json200, endpoint, in_thread, json_body, path_uuid, query_int
-from flows.access.keys import KeyRole, Principal
+from flows.access.principal import KeyRole, Principal
 from flows.access.projects import get
 from flows.logs.feedback import read_feedback
 from flows.logs.fetch import FetchRequest

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api.endpoint import Context, Json200, endpoint, in_thread, json_body, path_uuid, query_int
-from flows.access.keys import KeyRole, Principal
+from flows.access.principal import KeyRole, Principal
 from flows.access.projects import get
 from flows.outcomes.explain import as_json, explain
 from flows.outcomes.retry import read_retry

@@ -12,7 +12,7 @@ from starlette.routing import Route
 from api.endpoint import Context, Json200, endpoint, in_thread, json_body
 from api.logs import project_object
 from btql.query import Query, read_query
-from flows.access.keys import KeyRole, Principal
+from flows.access.principal import KeyRole, Principal
 from spans.errors import BadInput, NotFound
 from spans.ids import ProjectId
 from spans.json import Json

@@ -18,7 +18,7 @@ from api.endpoint import (
     path_uuid,
     query_project,
 )
-from flows.access.keys import KeyRole, Principal
+from flows.access.principal import KeyRole, Principal
 from flows.access.projects import get
 from flows.rules.rules import check_functions
 from flows.rules.score_recent import RECENT_MAX, score_recent

@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 from api.endpoint import Context, Json200, endpoint, in_thread, path_uuid, query_int
 from api.health import own_url
-from flows.access.keys import KeyRole, Principal
+from flows.access.principal import KeyRole, Principal
 from flows.functions.functions import get
 from flows.functions.shadows import PAIRS_DEFAULT, PAIRS_MAX, compare_shadow, shown_shadow
 from spans.ids import FunctionId

@@ -15,7 +15,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -30,15 +29,17 @@ from typing import Any, TypeVar
 import httpx
 import psutil
 
-from flows.access.keys import KeyRole, create_key
+from flows.access.keys import Keys
+from flows.access.organizations import Organizations
+from flows.access.principal import KeyRole, Principal
 from flows.access.projects import ListPage
 from ops.servers import readiness
 from ops.servers.children import Child, start, wait_until
 from ops.servers.processes import Process, processes
 from spans.clock import system_clock
 from spans.ids import OrgId, ProjectId
-from store.access.keys import Keys
-from store.access.projects import Projects
+from store.access.keys import StoredKeys
+from store.access.projects import StoredProjects
 from store.postgres.database import Database
 from wiring.settings import read_settings
 
@@ -218,23 +219,24 @@ class Stack:
         self, role: str = "admin", *, project: str | None = None, org: str | None = None
     ) -> str:
         """A key that nobody else uses, if need be of another organisation."""
-        return create_key(
-            Keys(self._database),
-            org_id=self.org_id(org),
+        return self._api_keys().create(
+            self.administrator(org), name="test", role=KeyRole(role),
             project_id=ProjectId(uuid.UUID(project)) if project else None,
-            name="test",
-            role=KeyRole(role),
-            now=system_clock(),
-            random_text=secrets.token_urlsafe,
         )
 
     def revoke(self, key: str) -> None:
-        assert Keys(self._database).revoke_key(self.org_id(), key.split("-")[1])
+        self._api_keys().revoke(self.administrator(), key.split("-")[1])
 
     def org_id(self, name: str | None = None) -> OrgId:
-        return Projects(self._database).ensure_organization(
-            OrgId(uuid.uuid4()), name or self.settings.org_name
-        )
+        return self.administrator(name).org_id
+
+    def administrator(self, org: str | None = None) -> Principal:
+        """An administrator of this organisation, made if there is none."""
+        organizations = Organizations(StoredProjects(self._database))
+        return organizations.administrator(org or self.settings.org_name)
+
+    def _api_keys(self) -> Keys:
+        return Keys(StoredKeys(self._database), system_clock)
 
     def http(
         self,
@@ -399,7 +401,7 @@ class Stack:
 
     def projects(self) -> list[str]:
         """The names of the organisation's projects."""
-        found = Projects(self._database).list_projects(
+        found = StoredProjects(self._database).list_projects(
             self.org_id(), ListPage(limit=1000), None
         )
         return [project.name for project in found]

@@ -12,8 +12,8 @@ from flows.scoring.match import Matcher
 from spans.clock import Clock, system_clock
 from spans.errors import SetupError
 from spans.queues import SANDBOX
-from store.access.keys import Keys
-from store.access.projects import Projects
+from store.access.keys import StoredKeys
+from store.access.projects import StoredProjects
 from store.functions.bundles import Bundles
 from store.functions.functions import Functions
 from store.functions.shadows import Shadows
@@ -49,8 +49,8 @@ class Services:
     bell: Bell
     spans: SpanWriter
     reader: SpanReader
-    projects: Projects
-    keys: Keys
+    projects: StoredProjects
+    keys: StoredKeys
     rules: Rules
     functions: Functions
     shadows: Shadows
@@ -97,8 +97,8 @@ def open_services(settings: Settings, *, clock: Clock = system_clock) -> Service
         bell=bell,
         spans=SpanWriter(database, clock, resend_minutes=settings.resend_minutes),
         reader=SpanReader(database, clock, query_timeout_s=settings.query_timeout_s),
-        projects=Projects(database),
-        keys=Keys(database),
+        projects=StoredProjects(database),
+        keys=StoredKeys(database),
         rules=Rules(database),
         functions=Functions(database),
         shadows=Shadows(database),

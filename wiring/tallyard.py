@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from flows.access.keys import Keys
+from flows.access.organizations import Organizations
 from flows.access.projects import Projects
 from wiring.services import Services
 
@@ -12,9 +14,15 @@ from wiring.services import Services
 class Tallyard:
     """The use cases of one process. Share it between threads; build it anew after a fork."""
 
+    organizations: Organizations
+    keys: Keys
     projects: Projects
 
 
 def make_tallyard(services: Services) -> Tallyard:
     """The use cases over these services."""
-    return Tallyard(projects=Projects(services.projects, ring=services.bell.ring))
+    return Tallyard(
+        organizations=Organizations(services.projects),
+        keys=Keys(services.keys, services.clock),
+        projects=Projects(services.projects, ring=services.bell.ring),
+    )

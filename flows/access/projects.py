@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID, uuid4
 
-from flows.access.keys import KeyRole, Principal
+from flows.access.principal import KeyRole, Principal
 from flows.access.use_case import use_case
 from spans.errors import BadInput, Forbidden, NotFound
 from spans.ids import ObjectId, OrgId, ProjectId
@@ -139,6 +139,8 @@ class Projects:
         Settings are merged. Raises NotFound, BadInput for a name that is taken.
         """
         project = self._reachable(principal, project_id)
+        if isinstance(name := changes.get("name"), str):
+            changes = {**changes, "name": check_name(name)}
         return self._store.change_project(project.id, changes)
 
     @use_case()

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar, cast
 
-from flows.access.keys import KeyRole, Principal
+from flows.access.principal import KeyRole, Principal
 from spans.errors import Contended
 
 TRIES = 3

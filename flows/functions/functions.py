@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from flows.access.keys import Principal
+from flows.access.principal import Principal
 from flows.access.projects import ListPage
 from scorers.functions.body import Bundled, FunctionBody, Source
 from scorers.functions.function import (

@@ -10,7 +10,7 @@ import asyncio
 import json
 from dataclasses import dataclass
 
-from flows.access.keys import Principal
+from flows.access.principal import Principal
 from flows.access.projects import ProjectStore
 from flows.functions.functions import FunctionStore, get, program_of
 from flows.invocations.client import Calls

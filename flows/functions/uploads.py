@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
-from flows.access.keys import NO_HASH, SECRET_BYTES, Principal
+from flows.access.keys import NO_HASH, SECRET_BYTES
+from flows.access.principal import Principal
 from scorers.functions.bundle import BundleStore
 from scorers.sandbox.model import Runtime
 from spans.errors import BadInput, NotFound

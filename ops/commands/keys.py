@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import secrets
 
 import click
 
-from flows.access.keys import KeyRole, create_key
+from flows.access.principal import KeyRole
 from ops.commands.session import opened
-from spans.errors import NotFound
 
 
 @click.group()
@@ -28,14 +26,9 @@ def keys() -> None:
 def create(*, name: str, role: str, project: str | None, as_json: bool) -> None:
     """Make a key and show it: it is not kept, and cannot be shown again."""
     with opened() as here:
-        key = create_key(
-            here.services.keys,
-            org_id=here.org_id,
+        key = here.tallyard.keys.create(
+            here.principal, name=name, role=KeyRole(role),
             project_id=here.project(project).id if project else None,
-            name=name,
-            role=KeyRole(role),
-            now=here.services.clock(),
-            random_text=secrets.token_urlsafe,
         )
     reach = f"the project {project!r}" if project else "every project"
     click.echo(f"A key of role {role} for {reach}:", err=True)
@@ -46,7 +39,7 @@ def create(*, name: str, role: str, project: str | None, as_json: bool) -> None:
 def list_keys() -> None:
     """List the keys, without their secrets."""
     with opened() as here:
-        for key in here.services.keys.list_keys(here.org_id):
+        for key in here.tallyard.keys.list(here.principal):
             state = f"revoked {key.revoked_at:%Y-%m-%d %H:%M}" if key.revoked_at else "valid"
             used = f"{key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never"
             reach = str(key.project_id or "every project")
@@ -60,6 +53,5 @@ def list_keys() -> None:
 def revoke(key_id: str) -> None:
     """Make a key invalid (KEY_ID is what `keys list` shows). Safe to repeat."""
     with opened() as here:
-        if not here.services.keys.revoke_key(here.org_id, key_id):
-            raise NotFound(f"there is no key {key_id!r}: see `tallyard keys list`")
+        here.tallyard.keys.revoke(here.principal, key_id)
     click.echo(f"{key_id} is revoked; a server forgets it within seconds.")

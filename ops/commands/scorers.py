@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 import yaml
 
-from flows.access.keys import KeyRole, Principal
+from flows.access.principal import KeyRole, Principal
 from flows.access.projects import ListPage, Project
 from flows.functions.comparison import (
     DIFF_ROWS_MAX,

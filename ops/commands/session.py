@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from flows.access.keys import KeyRole, Principal
+from flows.access.principal import Principal
 from flows.access.projects import ListPage, Project
 from ops.commands.instance import running_settings
 from spans.errors import NotFound
@@ -49,15 +48,10 @@ def opened() -> Iterator[Opened]:
     settings = running_settings()
     services = open_services(settings)
     try:
-        org_id = services.projects.ensure_organization(
-            OrgId(uuid.uuid4()), settings.org_name
-        )
-        administrator = Principal(
-            key_id="command line", org_id=org_id, org_name=settings.org_name,
-            project_id=None, role=KeyRole.ADMIN,
-        )
+        tallyard = make_tallyard(services)
         yield Opened(
-            services=services, tallyard=make_tallyard(services), principal=administrator
+            services=services, tallyard=tallyard,
+            principal=tallyard.organizations.administrator(settings.org_name),
         )
     finally:
         services.close()

@@ -14,6 +14,7 @@ from spans.errors import SetupError, StoreUnavailable, TallyardError
 from store.migrate import upgrade_at
 from wiring.services import open_services
 from wiring.settings import Settings, read_settings
+from wiring.tallyard import make_tallyard
 
 
 def prepare(settings: Settings) -> None:
@@ -30,12 +31,10 @@ def prepare(settings: Settings) -> None:
             f"{error}: check TALLYARD_DATABASE_URL, and that the server runs."
         ) from error
     services = open_services(settings)
+    tallyard = make_tallyard(services)
     ensure_local_key(
-        services.keys,
-        services.projects,
-        path=DataDir(settings.data_dir).api_key,
-        org_name=settings.org_name,
-        now=services.clock(),
+        tallyard.keys, tallyard.organizations,
+        path=DataDir(settings.data_dir).api_key, org_name=settings.org_name,
     )
     services.close()
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from flows.access.keys import ApiKey, KeyRole, Principal
+from flows.access.keys import ApiKey
+from flows.access.principal import KeyRole, Principal
 from spans.ids import OrgId, ProjectId
 from store.postgres.database import Database
 
 
-class Keys:
+class StoredKeys:
     """Implements flows.access.keys.KeyStore."""
 
     def __init__(self, database: Database) -> None:

@@ -18,7 +18,7 @@ from store.scoring.supersede import supersede_of_functions
 COLUMNS = "id, org_id, name, description, settings, created, deleted_at"
 
 
-class Projects:
+class StoredProjects:
     """Implements flows.access.projects.ProjectStore."""
 
     def __init__(self, database: Database) -> None:

@@ -23,7 +23,7 @@ from scorers.sandbox.model import Checked, Ended, Program, Ran, Runtime
 from scorers.sandbox.place import find_place
 from scorers.sandbox.pool import Owner, Sandboxes
 from spans.ids import OrgId
-from store.access.projects import Projects
+from store.access.projects import StoredProjects
 from store.functions.bundles import Bundles
 from store.postgres.database import Database
 
@@ -339,7 +339,9 @@ def test_what_a_bundle_is_run_with_is_for_its_function_to_say(
     database = Database(database_url)
     bundles, content = Bundles(database), python_bundle(f"# pushed twice\n{CHECKS}")
     for name in ("one", "other"):
-        org = Projects(database).ensure_organization(OrgId(uuid.uuid4()), f"{name} bundler")
+        org = StoredProjects(database).ensure_organization(
+            OrgId(uuid.uuid4()), f"{name} bundler"
+        )
         bundle_id = uuid.uuid4()
         bundles.add_bundle(org, bundle_id, bytes(32))
         assert bundles.fill(bundle_id, content, None)

@@ -14,7 +14,7 @@ from scorers.functions.body import FunctionBody, read_function
 from scorers.functions.function import Definition, Function, FunctionWrite, IfExists, Shadow
 from spans.errors import BadInput, Contended
 from spans.ids import FunctionId, OrgId, ProjectId, RuleId
-from store.access.projects import Projects
+from store.access.projects import StoredProjects
 from store.functions.bundles import Bundles
 from store.functions.functions import Functions
 from store.postgres.database import Database
@@ -38,12 +38,12 @@ class World:
         self.database = Database(url)
         self.functions = Functions(self.database)
         self.rules = Rules(self.database)
-        self.org = Projects(self.database).ensure_organization(
+        self.org = StoredProjects(self.database).ensure_organization(
             OrgId(uuid.uuid4()), f"org {uuid.uuid4()}"
         )
 
     def project(self) -> ProjectId:
-        made, _ = Projects(self.database).get_or_create_project(
+        made, _ = StoredProjects(self.database).get_or_create_project(
             self.org, ProjectId(uuid.uuid4()), f"project {next(_numbers)}", None
         )
         return made.id

@@ -32,7 +32,7 @@ from spans.json import JsonObject
 from spans.outcome import Verdict, verdict_of
 from spans.row import ObjectRef, ObjectType, RowKey
 from spans.scoring import OutcomeState, Score, ScoringResult
-from store.access.projects import Projects
+from store.access.projects import StoredProjects
 from store.invocations.answers import Answers
 from store.invocations.invocations import Invocations
 from store.logs.traces import Traces
@@ -88,7 +88,7 @@ def database(database_url: str) -> Iterator[Database]:
 
 @pytest.fixture
 def org_id(database: Database) -> OrgId:
-    return Projects(database).ensure_organization(OrgId(uuid.uuid4()), "tallyard")
+    return StoredProjects(database).ensure_organization(OrgId(uuid.uuid4()), "tallyard")
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from spans.json import JsonObject
 from spans.queues import HEAVY
 from spans.row import ObjectRef, ObjectType
 from spans.work import RunnableClaim
-from store.access.projects import Projects
+from store.access.projects import StoredProjects
 from store.logs.ingest import SpanWriter
 from store.outcomes.outcomes import Outcomes
 from store.postgres.database import Database
@@ -113,7 +113,7 @@ class World:
 @pytest.fixture
 def world(fresh_database_url: str) -> Iterator[World]:
     database = Database(fresh_database_url)
-    projects = Projects(database)
+    projects = StoredProjects(database)
     org = projects.ensure_organization(OrgId(uuid.uuid4()), "acme")
     project, _ = projects.get_or_create_project(org, ProjectId(uuid.uuid4()), "app", None)
     yield World(database, ObjectRef(project.id, ObjectType.PROJECT_LOGS, ObjectId(project.id)))
@@ -257,7 +257,7 @@ def test_errors_of_a_deleted_rule_are_not_run_again(world: World) -> None:
 
 
 def test_what_was_logged_to_a_project_as_it_was_deleted_holds_up_no_other(world: World) -> None:
-    projects = Projects(world.database)
+    projects = StoredProjects(world.database)
     org = projects.ensure_organization(OrgId(uuid.uuid4()), "acme")
     gone, _ = projects.get_or_create_project(org, ProjectId(uuid.uuid4()), "gone", None)
     projects.delete_project(gone.id)

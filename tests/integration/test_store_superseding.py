@@ -28,7 +28,7 @@ from spans.queues import HEAVY
 from spans.row import ObjectRef, ObjectType
 from spans.scoring import Score, ScoringResult
 from spans.work import Retry, RunnableClaim
-from store.access.projects import Projects
+from store.access.projects import StoredProjects
 from store.functions.functions import Functions
 from store.logs.ingest import SpanWriter
 from store.outcomes.explain import ExplainRecords
@@ -51,7 +51,7 @@ class World:
 
     def __init__(self, url: str) -> None:
         self.database = Database(url)
-        self.projects = Projects(self.database)
+        self.projects = StoredProjects(self.database)
         self.functions = Functions(self.database)
         self.rules = Rules(self.database)
         self.recent = RecentRows(self.database, system_clock)

@@ -12,7 +12,7 @@ from flows.logs.ingest import IngestAnswer, IngestRequest
 from spans.clock import system_clock
 from spans.ids import ObjectId, OrgId, ProjectId, Xact
 from spans.row import ObjectRef, ObjectType, RowKey, RowWrite
-from store.access.projects import Projects
+from store.access.projects import StoredProjects
 from store.logs.change_feed import Following
 from store.logs.ingest import SpanWriter
 from store.postgres.database import Database
@@ -31,7 +31,7 @@ def database(fresh_database_url):
 
 @pytest.fixture
 def logs(database):
-    projects = Projects(database)
+    projects = StoredProjects(database)
     org = projects.ensure_organization(OrgId(uuid.uuid4()), "acme")
     project, _ = projects.get_or_create_project(org, ProjectId(uuid.uuid4()), "app", None)
     return ObjectRef(project.id, ObjectType.PROJECT_LOGS, ObjectId(project.id))

@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from flows.access.keys import ApiKey, KeyRole, Principal, authenticate
+from flows.access.keys import ApiKey, Keys
+from flows.access.organizations import Organizations
+from flows.access.principal import KeyRole, Principal
 from ops.setup.first_start import ensure_local_key
 from spans.ids import OrgId
 
@@ -50,13 +52,19 @@ def store() -> FakeKeys:
     return FakeKeys()
 
 
+def keys_of(store: FakeKeys) -> Keys:
+    return Keys(store, lambda: NOW)
+
+
 def ensure(store: FakeKeys, path) -> str:
-    return ensure_local_key(store, store, path=path, org_name="o", now=NOW)
+    return ensure_local_key(
+        keys_of(store), Organizations(store), path=path, org_name="o"
+    )
 
 
 def test_the_first_start_makes_an_administrators_key_that_only_its_owner_reads(store, tmp_path):
     key = ensure(store, tmp_path / "api_key")
-    assert authenticate(store, key).role is KeyRole.ADMIN
+    assert keys_of(store).authenticate(key).role is KeyRole.ADMIN
     assert stat.S_IMODE((tmp_path / "api_key").stat().st_mode) == 0o600
 
 
@@ -70,4 +78,4 @@ def test_a_key_that_the_store_no_longer_knows_is_made_anew(store, tmp_path):
     store.by_id.clear()
     new = ensure(store, tmp_path / "api_key")
     assert new != old
-    assert authenticate(store, new)
+    assert keys_of(store).authenticate(new)
