@@ -34,12 +34,6 @@ class StoredProjects:
             cursor.execute("select id from organization where name = %s", (name,))
             return OrgId(_one(cursor)[0])
 
-    def has_projects(self, org_id: OrgId) -> bool:
-        """Whether anything was ever made here."""
-        with self._database.cursor() as cursor:
-            cursor.execute("select exists (select from project where org_id = %s)", (org_id,))
-            return bool(_one(cursor)[0])
-
     def get_or_create_project(
         self, org_id: OrgId, new_id: ProjectId, name: str, description: str | None
     ) -> tuple[Project, bool]:
