@@ -38,6 +38,7 @@ from api import (
 )
 from api.endpoint import Context
 from flows.logs.group_commit import GroupCommit
+from spans.queues import MATCH
 from wiring.services import Services
 from wiring.tallyard import make_tallyard
 
@@ -80,7 +81,7 @@ def make_app(open_services: Callable[[], Services]) -> Starlette:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         services = open_services()
-        writer = GroupCommit(services.spans, after=lambda: services.bell.ring("match"))
+        writer = GroupCommit(services.spans, after=lambda: services.bell.ring(MATCH))
         app.state.context = Context(
             services=services, tallyard=make_tallyard(services), writer=writer
         )

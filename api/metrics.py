@@ -16,7 +16,7 @@ from prometheus_client.metrics_core import Metric
 
 from store.postgres.counters import Sample, samples
 from store.scoring.execution_metrics import BUCKET_LABELS
-from store.scoring.queue_depth import read_backlog
+from store.scoring.queue_depth import QueueDepth, read_queue_depths
 from store.scoring.sandbox_workers import SandboxWorker
 from wiring.services import Services
 
@@ -58,16 +58,21 @@ class _Metrics:
             yield _counter(name, text, labels, counted)
         for name, text in HISTOGRAMS.items():
             yield _histogram(name, text, counted)
-        depth = GaugeMetricFamily("tallyard_queue_depth", "What waits", labels=["queue"])
-        age = GaugeMetricFamily(
-            "tallyard_queue_age_seconds", "How long the oldest has waited", labels=["queue"]
-        )
-        for one in read_backlog(self._services.database):
-            depth.add_metric([one.queue], one.depth)
-            age.add_metric([one.queue], one.oldest_s)
-        yield depth
-        yield age
+        yield from queue_families(read_queue_depths(self._services.database))
         yield _sandbox_workers(self._services.sandbox_workers.present())
+
+
+def queue_families(depths: Iterable[QueueDepth]) -> Iterator[Metric]:
+    """How much waits in each queue, and how long the oldest of it has."""
+    depth = GaugeMetricFamily("tallyard_queue_depth", "What waits", labels=["queue"])
+    age = GaugeMetricFamily(
+        "tallyard_queue_age_seconds", "How long the oldest has waited", labels=["queue"]
+    )
+    for one in depths:
+        depth.add_metric([one.queue], one.depth)
+        age.add_metric([one.queue], one.oldest_s)
+    yield depth
+    yield age
 
 
 def _sandbox_workers(workers: Iterable[SandboxWorker]) -> GaugeMetricFamily:

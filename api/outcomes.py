@@ -18,7 +18,7 @@ from rules.wire import rule_id_of
 from spans.errors import BadInput, NotFound
 from spans.ids import ProjectId
 from spans.json import Json
-from spans.queues import HEAVY, JUDGE, SANDBOX
+from spans.queues import queues_of_outcomes
 
 RETRY_FIELDS = ("class", "since", "rule_id")
 
@@ -62,7 +62,7 @@ async def retry(request: Request, context: Context, principal: Principal) -> Res
                        rule_id)
     services = context.services
     count = await in_thread(lambda: services.outcomes.retry(project_id, asked))
-    for queue in (HEAVY, JUDGE, SANDBOX):
+    for queue in queues_of_outcomes():
         services.bell.ring(queue)
     return Json200({"retried": count})
 

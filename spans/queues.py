@@ -1,10 +1,114 @@
-"""The queues: what kinds of work there are, and who does each."""
+"""The queues: what kinds of work there are, which process does each, and when it is rung for.
+
+To add a queue, add its line to `QUEUES` and what runs it to `workers/process.py`. Celery's
+queues, routes and beat schedule, the processes, the tasks and the metrics follow from the
+table. A test then names the service that `compose.yaml` lacks.
+"""
 
 from __future__ import annotations
 
-MATCH, HEAVY, JUDGE, SANDBOX = "match", "heavy", "judge", "sandbox"
-"""Queues: scored while matching; scorers too slow for that; LLM judges; users' own code."""
+from dataclasses import dataclass
+from enum import Enum
 
+MATCH = "match"
+"""Matches finished spans with rules, and runs cheap scorers meanwhile."""
+
+HEAVY = "heavy"
+"""Runs in-process scorers that are too slow to run while matching."""
+
+JUDGE = "judge"
+"""Runs scorers that ask an LLM."""
+
+SANDBOX = "sandbox"
+"""Runs users' own code."""
 
 UPKEEP = "upkeep"
-"""The queue that removes what is past its time."""
+"""Removes what is past its retention time."""
+
+RING_S = 5.0
+"""How often beat rings a queue of spans or outcomes, seconds: the longest that a lost ring
+can delay work."""
+
+UPKEEP_RING_S = 60.0
+"""How often beat rings for upkeep, seconds: nobody waits for it."""
+
+
+class Holds(Enum):
+    """What kind of rows wait in a queue."""
+
+    ENTRIES = "outbox entries"
+    OUTCOMES = "pending outcomes"
+    NOTHING = "nothing: a ring is all that there is to do"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """A kind of worker process; it may serve several queues.
+
+    `processes` names the setting that says how many processes its pool has. Without it the
+    worker has one thread, which feeds an event loop or sandboxes and waits for them.
+    """
+
+    name: str
+    processes: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """One queue.
+
+    `task` is the name of the Celery task that a ring runs. `time_limit` names the setting
+    after which that task's process is killed, seconds; None: never.
+    """
+
+    name: str
+    task: str
+    worker: Worker
+    holds: Holds
+    ring_s: float = RING_S
+    time_limit: str | None = None
+
+
+_MATCH = Worker(name="match", processes="match_processes")
+_HEAVY = Worker(name="heavy", processes="heavy_processes")
+_JUDGE = Worker(name="judge")
+_SANDBOX = Worker(name="sandbox")
+
+# What is slow has a worker of its own, so that it never delays what is live. Upkeep may wait
+# for a heavy scorer, hence it needs none. A scorer that runs in the heavy worker cannot be
+# interrupted: only its process can be killed.
+QUEUES = (
+    Queue(name=MATCH, task="tallyard.match", worker=_MATCH, holds=Holds.ENTRIES),
+    Queue(name=HEAVY, task="tallyard.score_heavy", worker=_HEAVY, holds=Holds.OUTCOMES,
+          time_limit="heavy_timeout_s"),
+    Queue(name=JUDGE, task="tallyard.judge", worker=_JUDGE, holds=Holds.OUTCOMES),
+    Queue(name=SANDBOX, task="tallyard.sandbox", worker=_SANDBOX, holds=Holds.OUTCOMES),
+    Queue(name=UPKEEP, task="tallyard.upkeep", worker=_HEAVY, holds=Holds.NOTHING,
+          ring_s=UPKEEP_RING_S),
+)
+
+
+def queue_named(name: str, queues: tuple[Queue, ...] = QUEUES) -> Queue:
+    """The queue of that name. Raises KeyError if the table has none."""
+    for queue in queues:
+        if queue.name == name:
+            return queue
+    raise KeyError(name)
+
+
+def queues_of_outcomes(queues: tuple[Queue, ...] = QUEUES) -> tuple[str, ...]:
+    """The names of the queues in which outcomes wait: who makes outcomes pending rings them."""
+    return tuple(queue.name for queue in queues if queue.holds is Holds.OUTCOMES)
+
+
+def workers(queues: tuple[Queue, ...] = QUEUES) -> dict[Worker, tuple[str, ...]]:
+    """Each worker and the queues that it serves, in the order of the table."""
+    served: dict[Worker, tuple[str, ...]] = {}
+    for queue in queues:
+        served[queue.worker] = (*served.get(queue.worker, ()), queue.name)
+    return served
+
+
+def worker_names(queues: tuple[Queue, ...] = QUEUES) -> tuple[str, ...]:
+    """The names of the workers, which are those of their processes."""
+    return tuple(worker.name for worker in workers(queues))

@@ -38,6 +38,7 @@ from ops.servers.children import Child, start, wait_until
 from ops.servers.processes import Process, processes
 from spans.clock import system_clock
 from spans.ids import OrgId, ProjectId
+from spans.queues import worker_names
 from store.access.keys import StoredKeys
 from store.access.projects import StoredProjects
 from store.postgres.database import Database
@@ -49,8 +50,7 @@ READY_S = 60.0
 
 HTTP_TIMEOUT_S = 60.0
 PATIENCE_S = 5.0
-WORKERS = ("match", "heavy", "judge", "sandbox")
-EVERYTHING = ("api", *WORKERS)
+EVERYTHING = ("api", *worker_names())
 T = TypeVar("T")
 _numbers = itertools.count(1)
 

@@ -14,6 +14,8 @@ import redis
 from celery import Celery
 from kombu.exceptions import KombuError
 
+from spans.queues import QUEUES, Queue
+
 logger = logging.getLogger(__name__)
 
 FLAG_LIFE_MS = 5000
@@ -21,20 +23,15 @@ FLAG_LIFE_MS = 5000
 
 REDIS_TIMEOUT_S = 2.0
 
-TASK_OF_QUEUE = {
-    "match": "tallyard.match",
-    "heavy": "tallyard.score_heavy",
-    "judge": "tallyard.judge",
-    "sandbox": "tallyard.sandbox",
-    "upkeep": "tallyard.upkeep",
-}
-
 
 class Bell:
     """Rings from a thread of its own, so that a slow Redis never delays an answer."""
 
-    def __init__(self, celery: Celery, redis_url: str) -> None:
+    def __init__(
+        self, celery: Celery, redis_url: str, queues: tuple[Queue, ...] = QUEUES
+    ) -> None:
         self._celery = celery
+        self._tasks = {queue.name: queue.task for queue in queues}
         self._redis = redis.Redis.from_url(
             redis_url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S
         )
@@ -81,7 +78,7 @@ class Bell:
         """Ring and wait until that is done: for a process that is about to end."""
         try:
             if self._redis.set(_flag(queue), 1, nx=True, px=FLAG_LIFE_MS):
-                self._celery.send_task(TASK_OF_QUEUE[queue], queue=queue, retry=False)
+                self._celery.send_task(self._tasks[queue], retry=False)
         except (redis.RedisError, KombuError, OSError) as error:
             logger.warning("bell: Redis does not answer (%s)", type(error).__name__)
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 from celery import Celery
 from kombu.transport import TRANSPORT_ALIASES
 
-QUEUES = ("match", "heavy", "judge", "sandbox", "upkeep")
-
-BEAT_S = 5.0
-"""How often beat rings every queue: the longest that a lost ring can delay work."""
-
-UPKEEP_S = 60.0
+from spans.queues import MATCH, QUEUES, Queue
+from wiring.settings import Settings
 
 
-def make_celery(redis_url: str) -> Celery:
-    """A Celery application that speaks to `redis_url`; opens nothing yet."""
+def make_celery(redis_url: str, queues: tuple[Queue, ...] = QUEUES) -> Celery:
+    """A Celery application that speaks to `redis_url` and knows these queues; opens nothing
+    yet."""
     # By its alias, since the scheme of a unix socket (`redis+socket`) allows no other way.
     TRANSPORT_ALIASES["redis"] = TRANSPORT_ALIASES["rediss"] = "wiring.transport:Transport"
     app = Celery("tallyard")
@@ -24,8 +21,9 @@ def make_celery(redis_url: str) -> Celery:
         task_ignore_result=True,
         accept_content=["json"],             # pickle would run what the broker says
         task_serializer="json",
-        task_queues={name: {} for name in QUEUES},
-        task_default_queue="match",
+        task_queues={queue.name: {} for queue in queues},
+        task_routes={queue.task: {"queue": queue.name} for queue in queues},
+        task_default_queue=MATCH,
         task_create_missing_queues=False,    # a misspelt -Q is an error, not a silent queue
         task_acks_late=False,                # a lost ring costs nothing (docs/decisions/0009)
         worker_prefetch_multiplier=1,
@@ -45,25 +43,28 @@ def make_celery(redis_url: str) -> Celery:
             "health_check_interval": 25,     # notices a connection that is only half open
         },
         beat_schedule={
-            **{
-                f"ring {queue}": {
-                    "task": f"tallyard.{task}", "schedule": BEAT_S,
-                    "options": {"queue": queue, "expires": BEAT_S},
-                }
-                for queue, task in (
-                    ("match", "match"), ("heavy", "score_heavy"), ("judge", "judge"),
-                    ("sandbox", "sandbox"),
-                )
-            },
-            "ring upkeep": {
-                "task": "tallyard.upkeep", "schedule": UPKEEP_S,
-                "options": {"queue": "upkeep", "expires": UPKEEP_S},
-            },
+            f"ring {queue.name}": {
+                "task": queue.task, "schedule": queue.ring_s,
+                # A ring that was not heard before the next one is not needed any more.
+                "options": {"expires": queue.ring_s},
+            }
+            for queue in queues
         },
         timezone="UTC",
         enable_utc=True,
     )
     return app
+
+
+def time_limits(
+    settings: Settings, queues: tuple[Queue, ...] = QUEUES
+) -> dict[str, dict[str, float]]:
+    """Celery's `task_annotations`: after how many seconds a task's process is killed."""
+    return {
+        queue.task: {"time_limit": float(getattr(settings, queue.time_limit))}
+        for queue in queues
+        if queue.time_limit is not None
+    }
 
 
 def _broker_url(redis_url: str) -> str:

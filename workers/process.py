@@ -39,7 +39,7 @@ PROCESS = Process()
 
 def run(queue: str) -> str:
     """What the queue's task does; gives what Flower shows of it."""
-    return _RUNS[queue]()
+    return EXECUTORS[queue]()
 
 
 def prove_sandbox() -> WorkerSandboxes:
@@ -103,7 +103,7 @@ def _run_upkeep() -> str:
 
 
 # What runs each queue's work: to add a queue, add its line here and in `spans.queues`.
-_RUNS: Mapping[str, Callable[[], str]] = {
+EXECUTORS: Mapping[str, Callable[[], str]] = {
     MATCH: _run_match,
     HEAVY: _run_heavy,
     JUDGE: _run_judge,

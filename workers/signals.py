@@ -19,6 +19,7 @@ from celery.signals import (
     worker_shutting_down,
 )
 
+from spans.queues import SANDBOX
 from wiring.gc_tuning import set_up_collecting
 from wiring.logs import set_up_logging
 from wiring.settings import read_settings
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from celery.worker.consumer import Consumer
 
 PROCESS = "workers.process"
-SANDBOX = "sandbox"
 
 
 @setup_logging.connect

@@ -8,7 +8,7 @@ from flows.outcomes.retry import read_retry
 from ops.commands.rules import rule_named
 from ops.commands.session import opened
 from ops.commands.text import indented
-from spans.queues import HEAVY, JUDGE, SANDBOX
+from spans.queues import queues_of_outcomes
 from spans.scoring import Role
 
 MESSAGE_COLUMN = 9
@@ -54,6 +54,6 @@ def retry(
         rule_id = rule_named(here, found, rule).id if rule else None
         asked = read_retry(error_class, since, rule_id)
         count = services.outcomes.retry(found.id, asked)
-        for queue in (HEAVY, JUDGE, SANDBOX):
+        for queue in queues_of_outcomes():
             services.bell.ring_now(queue)
     click.echo(f"{count} outcomes are pending again")

@@ -10,7 +10,7 @@ import click
 
 from ops.data_dir import DataDir, RunState
 from ops.servers import readiness
-from ops.servers.processes import WORKERS
+from spans.queues import worker_names
 from wiring.settings import read_settings
 
 
@@ -61,7 +61,7 @@ def _answers(state: RunState) -> dict[str, bool]:
     told = {
         "api": readiness.api_is_ready(state.api_url),
         "flower": readiness.flower_answers(state.flower_url),
-        **{worker: worker in answering for worker in WORKERS},
+        **{worker: worker in answering for worker in worker_names()},
     }
     return {
         process.name: process.pid > 0 and told.get(process.name, True)

@@ -19,11 +19,12 @@ from ops.servers import readiness
 from ops.servers.children import Child, start, wait_until
 from ops.servers.log_files import LogFile
 from ops.servers.postgres import start_postgres
-from ops.servers.processes import WORKERS, Process, processes
+from ops.servers.processes import Process, processes
 from ops.servers.supervisor import StopRequested, Supervisor, Unit, raise_on_stop_signals
 from ops.servers.valkey import start_valkey
 from ops.setup.example import Api, show_example
 from spans.errors import SetupError
+from spans.queues import worker_names
 from wiring.settings import Settings, read_settings
 
 READY_S = 60.0
@@ -154,7 +155,7 @@ class Run:
 
     def _await_ready(self) -> None:
         until_s = time.monotonic() + READY_S
-        waiting = Waiting(api=True, flower=True, workers=frozenset(WORKERS))
+        waiting = Waiting(api=True, flower=True, workers=frozenset(worker_names()))
         while waiting.names and time.monotonic() < until_s:
             self.supervisor.check()
             waiting = waiting.after_asking(self)

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from spans.queues import QUEUES, Queue, Worker, workers
 from wiring.settings import Settings
 
 
@@ -23,28 +24,16 @@ class Process:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-# The queues that each worker serves: what is slow never stalls what is live. Upkeep may wait
-# for a heavy scorer, hence it needs no worker of its own.
-WORKERS: Mapping[str, tuple[str, ...]] = {
-    "match": ("match",),
-    "heavy": ("heavy", "upkeep"),
-    "judge": ("judge",),
-    "sandbox": ("sandbox",),
-}
-
-
 def processes(
-    settings: Settings, *, flower_password: str, flower_database: str
+    settings: Settings, *, flower_password: str, flower_database: str,
+    queues: tuple[Queue, ...] = QUEUES,
 ) -> list[Process]:
     """All of them, in the order of their start."""
     return [
         Process(name="api", argv=("python", "-m", "api"), stop_order=0),
-        _worker("match", "--concurrency", str(settings.match_processes)),
-        _worker("heavy", "--concurrency", str(settings.heavy_processes)),
-        # Judges wait for the network: one event loop with many calls, and one task to feed it.
-        _worker("judge", "--pool", "threads", "--concurrency", "1"),
-        # Users' code runs in processes of its own; this one feeds them, and waits.
-        _worker("sandbox", "--pool", "threads", "--concurrency", "1"),
+        *(
+            _worker(worker, served, settings) for worker, served in workers(queues).items()
+        ),
         Process(
             name="beat",
             # It rings bells; what is due stands in PostgreSQL, so it need remember nothing.
@@ -69,15 +58,21 @@ def processes(
     ]
 
 
-def _worker(name: str, *options: str) -> Process:
-    queues = ",".join(WORKERS[name])
+def _worker(worker: Worker, queues: tuple[str, ...], settings: Settings) -> Process:
     return Process(
-        name=name,
+        name=worker.name,
         argv=(
-            *("python", "-m", "workers", "worker", "-Q", queues, "-n", f"{name}@%h"),
+            *("python", "-m", "workers", "worker"),
+            *("-Q", ",".join(queues), "-n", f"{worker.name}@%h"),
             # Workers have nothing to tell each other, and mingling costs a second's wait.
             *("--without-gossip", "--without-mingle"),
-            *options,
+            *_pool(worker, settings),
         ),
         stop_order=1,
     )
+
+
+def _pool(worker: Worker, settings: Settings) -> tuple[str, ...]:
+    if worker.processes is None:
+        return "--pool", "threads", "--concurrency", "1"
+    return "--concurrency", str(getattr(settings, worker.processes))

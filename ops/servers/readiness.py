@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from ops.servers.processes import WORKERS
 from spans.errors import SetupError
+from spans.queues import QUEUES, Queue, worker_names
 
 HTTP_TIMEOUT_S = 5.0
 REDIS_PORT = 6379
@@ -55,9 +55,11 @@ def flower_answers(url: str) -> bool:
     return _status(url, "/") is not None
 
 
-def workers_answering(environment: Mapping[str, str]) -> frozenset[str]:
+def workers_answering(
+    environment: Mapping[str, str], queues: tuple[Queue, ...] = QUEUES
+) -> frozenset[str]:
     """Names of this host's workers that answer a ping. Costs about a second of CPU."""
-    node_names = {name: f"{name}@{socket.gethostname()}" for name in WORKERS}
+    node_names = {name: f"{name}@{socket.gethostname()}" for name in worker_names(queues)}
     try:
         done = subprocess.run(  # noqa: S603 our own interpreter
             [

@@ -1,14 +1,16 @@
-"""What waits: how much, and for how long."""
+"""What waits in each queue: how much, and for how long."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from spans.queues import QUEUES, Holds, Queue
 from store.postgres.database import Database
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Backlog:
+class QueueDepth:
     """What waits in one queue; `oldest_s` is 0 where nothing does."""
 
     queue: str
@@ -16,22 +18,33 @@ class Backlog:
     oldest_s: float
 
 
-def read_backlog(database: Database) -> list[Backlog]:
+def read_queue_depths(
+    database: Database, queues: tuple[Queue, ...] = QUEUES
+) -> list[QueueDepth]:
     """Rows that wait to be matched, and outcomes that wait for their queue."""
+    of_entries = next((queue.name for queue in queues if queue.holds is Holds.ENTRIES), "")
     with database.cursor() as cursor:
         cursor.execute(
-            """select 'match', coalesce(sum(cardinality(row_ids)), 0),
+            """select %s::text, coalesce(sum(cardinality(row_ids)), 0),
                       coalesce(extract(epoch from now() - min(created)), 0)
                  from outbox where matched_at is null
                union all
                select queue, count(*), extract(epoch from now() - min(created))
-                 from outcome where state = 'pending' and is_lead group by queue"""
+                 from outcome where state = 'pending' and is_lead group by queue""",
+            (of_entries,),
         )
-        found = {
-            queue: Backlog(queue=queue, depth=int(depth), oldest_s=round(float(oldest), 3))
-            for queue, depth, oldest in cursor
-        }
+        waiting = [
+            QueueDepth(queue=queue, depth=int(depth), oldest_s=round(float(age), 3))
+            for queue, depth, age in cursor
+        ]
+    return of_each(waiting, queues)
+
+
+def of_each(waiting: Iterable[QueueDepth], queues: tuple[Queue, ...]) -> list[QueueDepth]:
+    """The depth of each queue that holds work, also of those in which nothing waits."""
+    found = {depth.queue: depth for depth in waiting}
     return [
-        found.get(queue, Backlog(queue=queue, depth=0, oldest_s=0.0))
-        for queue in ("match", "heavy", "judge", "sandbox")
+        found.get(queue.name, QueueDepth(queue=queue.name, depth=0, oldest_s=0.0))
+        for queue in queues
+        if queue.holds is not Holds.NOTHING
     ]

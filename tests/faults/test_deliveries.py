@@ -11,9 +11,12 @@ from fakes.judge import FakeJudge
 from load import Load
 from stack import Stack
 
+from spans.queues import HEAVY, JUDGE, MATCH, QUEUES
 from wiring.celery import make_celery
 
-TASKS = {"match": "tallyard.match", "judge": "tallyard.judge", "heavy": "tallyard.score_heavy"}
+TASKS = {
+    queue.name: queue.task for queue in QUEUES if queue.name in {MATCH, JUDGE, HEAVY}
+}
 COPIES = 20
 
 

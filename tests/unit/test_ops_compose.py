@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import yaml
 
-from ops.servers.processes import processes
-from wiring.celery import QUEUES
+from ops.servers.processes import Process, processes
+from spans.queues import QUEUES, Holds, Queue, Worker
 from wiring.settings import Settings, read_settings
 
 ROOT = Path(__file__).parents[2]
@@ -36,15 +37,50 @@ def table():
     }
 
 
-def test_compose_has_a_service_for_each_process_and_no_other(services, table):
-    assert set(services) - NOT_OURS == set(table)
+def differences(services: dict[str, dict], table: Iterable[Process]) -> list[str]:
+    """What compose.yaml must change to start the same processes; each a sentence."""
+    argv = {process.name: process.argv for process in table}
+    missing = [
+        f"compose.yaml has no service for the process '{name}'"
+        for name in argv if name not in services
+    ]
+    foreign = [
+        f"compose.yaml has a service '{name}', and no process has that name"
+        for name in services if name not in argv and name not in NOT_OURS
+    ]
+    others = [
+        f"the service '{name}' of compose.yaml runs another command than the process: "
+        f"{' '.join(command)}, not {' '.join(argv[name])}"
+        for name, service in services.items()
+        if name in argv
+        and (command := tuple(map(substituted, service["command"]))) != argv[name]
+    ]
+    return missing + foreign + others
 
 
-def test_each_service_runs_the_command_of_its_process(services, table):
-    commands = {
-        name: tuple(map(substituted, services[name]["command"])) for name in table
-    }
-    assert commands == {name: process.argv for name, process in table.items()}
+def test_compose_starts_the_processes_and_nothing_else(services, table):
+    assert differences(services, table.values()) == []
+
+
+def test_a_queue_that_is_added_needs_a_service_of_that_name(services):
+    example = Queue(
+        name="example", task="tallyard.example", worker=Worker(name="example"),
+        holds=Holds.OUTCOMES,
+    )
+    more = processes(
+        read_settings({}), flower_password="p", flower_database="/data/flower",
+        queues=(*QUEUES, example),
+    )
+    assert differences(services, more) == [
+        "compose.yaml has no service for the process 'example'"
+    ]
+
+
+def test_another_command_and_a_service_too_many_are_told(services, table):
+    changed = {**services, "match": {"command": ["true"]}, "more": {"command": ["true"]}}
+    foreign, other = differences(changed, table.values())
+    assert foreign == "compose.yaml has a service 'more', and no process has that name"
+    assert other.startswith("the service 'match' of compose.yaml runs another command")
 
 
 def test_every_queue_is_served_by_exactly_one_worker(services):
@@ -54,7 +90,7 @@ def test_every_queue_is_served_by_exactly_one_worker(services):
         if "worker" in service.get("command", ())
         for queue in service["command"][service["command"].index("-Q") + 1].split(",")
     ]
-    assert sorted(served) == sorted(QUEUES)
+    assert sorted(served) == sorted(queue.name for queue in QUEUES)
 
 
 def test_every_variable_given_to_a_service_is_a_setting(services, table):
