@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
@@ -10,6 +11,12 @@ from spans.ids import Xact
 from spans.outcome import OutcomeKey, Verdict
 from spans.row import RowKey, RowView
 from spans.scoring import ScorerRef
+
+DEATHS_MAX = 3
+"""Workers that a claim may cost before it is poisoned."""
+
+ColumnsOf = Callable[[ScorerRef], frozenset[str]]
+"""The columns of a row that a scorer reads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,3 +130,13 @@ class OutboxEntry:
     row_ids: tuple[str, ...]
     rescored: bool
     created: datetime
+
+
+def batch_size(full: int, deaths: int) -> int:
+    """How many claims may run together with one that has cost `deaths` workers.
+
+    The batch shrinks to its square root, then to one: a poisonous row is alone at its third
+    and last try, whatever the size was at its first.
+    """
+    share: float = float(full) ** (1 - deaths / (DEATHS_MAX - 1))
+    return max(1, round(share))

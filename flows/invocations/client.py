@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from flows.invocations.messages import (
+    Answer,
     Check,
     CheckAnswer,
     FailureAnswer,
@@ -18,7 +19,6 @@ from flows.invocations.messages import (
     Run,
     RunAnswer,
     Unpack,
-    read_answer,
 )
 from scorers.functions.body import Bundled, Source
 from scorers.functions.queue import queue_of_version
@@ -41,7 +41,7 @@ CALLS_AT_ONCE = 4
 class Answers(Protocol):
     """Where answers arrive."""
 
-    def expect(self, invocation_id: InvocationId) -> Future[JsonObject]:
+    def expect(self, invocation_id: InvocationId) -> Future[Answer]:
         """The call's answer, once it is there. To be called before the call is left.
 
         Holds NoWorker or NotAnswered if there is none in time.
@@ -59,7 +59,7 @@ class Calls:
     ring: Callable[[str], None]
     refusal: Callable[[str], str | None] = lambda _: None
 
-    def begin(self, org_id: OrgId, queue: str, request: Request) -> Future[JsonObject]:
+    def begin(self, org_id: OrgId, queue: str, request: Request) -> Future[Answer]:
         """Leave a call; its answer is for `finished`. Raises NoWorker, StoreUnavailable."""
         if (sentence := self.refusal(queue)) is not None:
             raise NoWorker(sentence)
@@ -137,14 +137,13 @@ class Calls:
         return [verdict for verdicts in answers for verdict in verdicts]
 
 
-def _cancel_answer(begun: asyncio.Task[Future[JsonObject]]) -> None:
+def _cancel_answer(begun: asyncio.Task[Future[Answer]]) -> None:
     if not begun.cancelled() and begun.exception() is None:
         begun.result().cancel()
 
 
-def finished(kept: JsonObject) -> CheckAnswer | RunAnswer:
+def finished(answer: Answer) -> CheckAnswer | RunAnswer:
     """The answer that came. Raises CallFailed if it says that there is none."""
-    answer = read_answer(kept)
     if isinstance(answer, FailureAnswer):
         raise CallFailed(f"{answer.failure.error_class}: {answer.failure.message}")
     return answer

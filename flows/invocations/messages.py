@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
 from scorers.functions.version import FunctionVersion
 from scorers.sandbox.model import Checked, Runtime
@@ -126,28 +126,3 @@ class InvocationStore(Protocol):
     def subjects(self, rows: Sequence[RowKey]) -> list[Subject | None]:
         """The rows with every column that a scorer may ask for; None: it is gone."""
         ...
-
-
-_REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="kind")])
-_ANSWER: TypeAdapter[Answer] = TypeAdapter(Annotated[Answer, Field(discriminator="kind")])
-
-
-def request_text(request: Request) -> str:
-    """The request as it is kept: JSON."""
-    return _REQUEST.dump_json(request).decode()
-
-
-def read_request(kept: JsonObject) -> Request:
-    """What `request_text` wrote, parsed."""
-    return _REQUEST.validate_python(kept)
-
-
-def answer_text(answer: Answer) -> str:
-    """The answer as it is kept: JSON."""
-    return _ANSWER.dump_json(answer).decode()
-
-
-def read_answer(kept: JsonObject) -> Answer:
-    """What `answer_text` wrote, parsed."""
-    return _ANSWER.validate_python(kept)
-

@@ -7,18 +7,11 @@ death it is marked `poisoned`, and its neighbours have long been scored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from spans.outcome import Verdict
-from spans.scoring import ScorerRef
-from spans.work import Claim, Execution, Retry, RunnableClaim, StaleClaim
-
-DEATHS_MAX = 3
-"""Workers that a claim may cost before it is poisoned."""
-
-ColumnsOf = Callable[[ScorerRef], frozenset[str]]
-"""The columns of a row that a scorer reads."""
+from spans.work import DEATHS_MAX, Claim, ColumnsOf, Execution, Retry, RunnableClaim, StaleClaim
 
 
 class ClaimStore(Protocol):
@@ -53,16 +46,6 @@ class ClaimStore(Protocol):
     def renew(self, queue: str) -> None:
         """Keep what this process holds of the queue for another lease."""
         ...
-
-
-def batch_size(full: int, deaths: int) -> int:
-    """How many claims may run together with one that has cost `deaths` workers.
-
-    The batch shrinks to its square root, then to one: a poisonous row is alone at its third
-    and last try, whatever the size was at its first.
-    """
-    share: float = float(full) ** (1 - deaths / (DEATHS_MAX - 1))
-    return max(1, round(share))
 
 
 def is_last_try(claim: RunnableClaim) -> bool:

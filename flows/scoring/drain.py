@@ -24,11 +24,11 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 from flows.patience import POLL_S, patiently
-from flows.scoring.claims import ClaimStore, ColumnsOf, executed, is_last_try
+from flows.scoring.claims import ClaimStore, executed, is_last_try
 from flows.scoring.retry import RetryIn, RetryPolicy
 from spans.errors import TransientError
 from spans.outcome import BUG, Errored, Failure, Verdict
-from spans.work import Execution, Retry, RunnableClaim, StaleClaim
+from spans.work import ColumnsOf, Execution, Retry, RunnableClaim, StaleClaim
 
 logger = logging.getLogger(__name__)
 
@@ -153,7 +153,8 @@ class Drain:
                 claims, found = self._claim(room)
                 looked_at, is_empty = now, not found
                 count += found
-                self._begin(claims, submit)
+                if claims:
+                    self._begin(claims, submit)
                 if claims and self.executor.room(self._unrecorded()):
                     continue   # there may be more, and there is room for it
             if now >= until and (claims := self.executor.take_back()):

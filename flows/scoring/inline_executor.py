@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from flows.scoring.claims import ColumnsOf
 from flows.scoring.drain import Ended
 from scorers.functions.source import FunctionSource
 from scorers.functions.version import FUNCTION
 from scorers.running.in_process import failed, run_assignment, run_global, scoring_fields
 from spans.errors import TallyardError, TransientError
 from spans.outcome import Verdict
-from spans.work import Assignment, RunnableClaim
+from spans.work import Assignment, ColumnsOf, RunnableClaim
 
 BATCH = 16
 """Claims at once: each may take seconds, and other workers are to have their share."""

@@ -7,14 +7,13 @@ import queue
 import time
 from collections.abc import Sequence
 
-from flows.scoring.claims import ColumnsOf
 from flows.scoring.drain import Ended, unforeseen
 from scorers.running.in_process import failed
 from scorers.running.judged import JudgedScorers
 from spans.errors import TallyardError, TransientError
 from spans.outcome import verdict_of
 from spans.queues import JUDGE
-from spans.work import RunnableClaim
+from spans.work import ColumnsOf, RunnableClaim
 
 BATCH = 32
 """Claims at once; many such batches are in flight together."""

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
-from flows.scoring.claims import ColumnsOf
 from flows.scoring.code_batches import BATCH, CodeBatches, batches, size_of
 from flows.scoring.drain import Ended, unforeseen
 from spans.queues import SANDBOX
-from spans.work import RunnableClaim
+from spans.work import ColumnsOf, RunnableClaim
 
 IN_HAND = 8
 """Batches in hand for each that runs: some are ready to be run, some are being recorded. With

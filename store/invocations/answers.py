@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 
 import psycopg
 
+from flows.invocations.messages import Answer
 from spans.errors import NotAnswered, NoWorker, StoreUnavailable, TransientError
 from spans.ids import InvocationId
-from spans.json import JsonObject
 from store.invocations.invocations import CHANNEL
+from store.invocations.message_json import read_answer
 from store.postgres.database import Connection, Database
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ STOP_S = 5.0
 
 @dataclass(slots=True)
 class _Waiting:
-    future: Future[JsonObject] = field(default_factory=Future)
+    future: Future[Answer] = field(default_factory=Future)
     since: float = field(default_factory=time.monotonic)
 
 
@@ -52,7 +53,7 @@ class Answers:
         self._thread: threading.Thread | None = None
         self._is_closing = threading.Event()
 
-    def expect(self, invocation_id: InvocationId) -> Future[JsonObject]:
+    def expect(self, invocation_id: InvocationId) -> Future[Answer]:
         """See flows.invocations.client.Answers."""
         waiting = _Waiting()
         with self._lock:
@@ -113,7 +114,7 @@ class Answers:
         attempts: dict[InvocationId, int] = {}
         for invocation_id, is_answered, answer, count in found:
             if is_answered:
-                self._end(invocation_id, answer)
+                self._end(invocation_id, read_answer(answer))
             else:
                 attempts[invocation_id] = count
         self._give_up_late(attempts)
@@ -142,7 +143,7 @@ class Answers:
             "workers run, and what their logs say"
         )
 
-    def _end(self, invocation_id: InvocationId, end: JsonObject | Exception) -> None:
+    def _end(self, invocation_id: InvocationId, end: Answer | Exception) -> None:
         with self._lock:
             waiting = self._waiting.pop(invocation_id, None)
         if waiting is None:

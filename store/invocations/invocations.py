@@ -8,13 +8,11 @@ from flows.invocations.messages import (
     Answer,
     Invocation,
     Request,
-    answer_text,
-    read_request,
-    request_text,
 )
 from spans.ids import InvocationId, OrgId
 from spans.row import ObjectRef, RowKey
 from spans.work import Subject
+from store.invocations.message_json import answer_text, read_request, request_text
 from store.postgres.database import Database
 from store.postgres.row_views import read_subjects
 

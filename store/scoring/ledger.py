@@ -13,7 +13,6 @@ from uuid import UUID
 
 from psycopg import DataError
 
-from flows.scoring.claims import DEATHS_MAX, ColumnsOf, batch_size
 from spans.clock import Clock
 from spans.ids import ObjectId, ProjectId, Xact
 from spans.outcome import BUG, POISONED, Errored, Failure, OriginKind, OutcomeKey, origin_of
@@ -21,13 +20,16 @@ from spans.queues import HEAVY
 from spans.row import ObjectRef, ObjectType, is_made_by_scorer
 from spans.scoring import Role, ScorerRef
 from spans.work import (
+    DEATHS_MAX,
     Assignment,
     Claim,
+    ColumnsOf,
     Execution,
     OutcomeRequest,
     Retry,
     RunnableClaim,
     StaleClaim,
+    batch_size,
 )
 from store.postgres.counters import Counts
 from store.postgres.database import Cursor, Database

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import configparser
+import inspect
 import json
 import re
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from zipfile import ZipFile
@@ -125,6 +127,19 @@ def test_importing_a_room_needs_no_environment_and_leaves_no_trace(room, tmp_pat
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads(done.stdout) == {"files": [], "threads": []}
+
+
+def test_the_store_calls_no_use_case():
+    # It knows the types that use cases pass to it; what both compute stands below both.
+    called = [
+        f"{path.relative_to(ROOT)}: {alias.name}"
+        for path in sorted((ROOT / "store").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("flows")
+        for alias in node.names
+        if inspect.isfunction(getattr(import_module(node.module or ""), alias.name))
+    ]
+    assert called == []
 
 
 def test_few_places_catch_everything():
