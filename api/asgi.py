@@ -37,8 +37,6 @@ from api import (
     query as btql,
 )
 from api.endpoint import Context
-from flows.logs.group_commit import GroupCommit
-from spans.queues import MATCH
 from wiring.services import Services
 from wiring.tallyard import make_tallyard
 
@@ -81,13 +79,11 @@ def make_app(open_services: Callable[[], Services]) -> Starlette:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         services = open_services()
-        writer = GroupCommit(services.spans, after=lambda: services.bell.ring(MATCH))
-        app.state.context = Context(
-            services=services, tallyard=make_tallyard(services), writer=writer
-        )
+        tallyard = make_tallyard(services)
+        app.state.context = Context(services=services, tallyard=tallyard)
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         yield
-        writer.close()
+        tallyard.close()
         services.close()
 
     return Starlette(

@@ -10,16 +10,13 @@ from typing import Any
 import orjson
 from starlette.requests import ClientDisconnect, Request
 
+from flows.logs.limits import TooLarge
 from spans.errors import BadInput
 from spans.json import Json, JsonObject
 
 READ_TIMEOUT_S = 30.0
 ENCODINGS = {"gzip": 31, "deflate": 47}
 """zlib's window bits: gzip's own frame; for deflate zlib's, found by its head."""
-
-
-class TooLarge(BadInput):
-    """A body beyond a limit; answered with 413."""
 
 
 class UnknownEncoding(BadInput):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -13,12 +13,12 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from api.body import TooLarge, TooSlow, UnknownEncoding, parse_object, read_body
+from api.body import TooSlow, UnknownEncoding, parse_object, read_body
 from flows.access.keys import Unauthorized
 from flows.access.principal import KeyRole, Principal
 from flows.access.projects import ListPage
 from flows.access.use_case import roles_of
-from flows.logs.group_commit import GroupCommit
+from flows.logs.limits import TooLarge
 from spans.errors import (
     BadInput,
     Forbidden,
@@ -52,14 +52,12 @@ class Json200(Response):
         return orjson.dumps(content, option=orjson.OPT_UTC_Z, default=str)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """What the endpoints of one API process share."""
 
     services: Services
     tallyard: Tallyard
-    writer: GroupCommit
-    projects: dict[tuple[str, ProjectId], float] = field(default_factory=dict)
 
 
 Handler = Callable[[Request, Context, Principal], Awaitable[Response]]

@@ -14,7 +14,6 @@ from starlette.routing import Route
 
 from api.endpoint import Context, Json200, endpoint, in_thread, json_body, path_uuid
 from api.health import own_url
-from api.logs import project_object
 from flows.access.principal import KeyRole, Principal
 from flows.functions.comparison import (
     DIFF_ROWS_MAX,
@@ -135,7 +134,8 @@ def _functions(context: Context, principal: Principal) -> Functions:
 
 async def _where(value: Json, context: Context, principal: Principal) -> ObjectRef:
     project_id = ProjectId(read_project_id(value))
-    return await project_object(project_id, context, principal)
+    projects = context.tallyard.projects
+    return await in_thread(lambda: projects.logs_of(principal, project_id))
 
 
 async def _rows(

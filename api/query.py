@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import uuid
-
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from api.endpoint import Context, Json200, endpoint, in_thread, json_body
-from api.logs import project_object
-from btql.query import Query, read_query
-from flows.access.principal import KeyRole, Principal
-from spans.errors import BadInput, NotFound
-from spans.ids import ProjectId
+from btql.query import read_query
+from flows.access.principal import Principal
+from flows.logs.logs import Logs
+from spans.errors import BadInput
 from spans.json import Json
 
 TZ_OFFSET_MAX_MINUTES = 24 * 60
@@ -29,35 +26,15 @@ async def query_rows(request: Request, context: Context, principal: Principal) -
     if fmt not in {"json", "jsonl"}:
         raise BadInput("json or jsonl", path="fmt")
     tz_offset = _minutes(body.get("tz_offset"))
-    projects = await _projects(query, context, principal)
-    reader = context.services.reader
-    limit_max = context.services.settings.fetch_limit_max
+    logs = context.tallyard.logs
     page = await in_thread(
-        lambda: reader.query(
-            query, principal.org_id, projects, limit_max=limit_max, tz_offset=tz_offset
-        )
+        lambda: logs.query(principal, query, tz_offset_minutes=tz_offset)
     )
     if fmt == "jsonl":
         lines = b"".join(orjson.dumps(row) + b"\n" for row in page.rows)
         headers = {CURSOR_HEADER: page.cursor} if page.cursor else {}
         return Response(lines, media_type="application/x-ndjson", headers=headers)
     return Json200({"data": page.rows, "schema": page.schema, "cursor": page.cursor})
-
-
-async def _projects(
-    query: Query, context: Context, principal: Principal
-) -> tuple[ProjectId, ...]:
-    """The projects that the query names, each checked. Raises NotFound."""
-    if query.object_type != "project_logs":
-        raise BadInput(f"{query.object_type} is not stored here; query project_logs('id')")
-    found: list[ProjectId] = []
-    for text in query.object_ids:
-        try:
-            project_id = ProjectId(uuid.UUID(text))
-        except ValueError as error:
-            raise NotFound("no such project") from error
-        found.append((await project_object(project_id, context, principal)).project_id)
-    return tuple(found)
 
 
 def _minutes(value: Json) -> int:
@@ -70,4 +47,4 @@ def _minutes(value: Json) -> int:
     return value
 
 
-ROUTES = [Route("/btql", endpoint(query_rows, KeyRole.READ), methods=["POST"])]
+ROUTES = [Route("/btql", endpoint(query_rows, Logs.query), methods=["POST"])]

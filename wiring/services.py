@@ -19,7 +19,7 @@ from store.functions.functions import Functions
 from store.functions.shadows import Shadows
 from store.invocations.answers import Answers
 from store.invocations.invocations import Invocations
-from store.logs.change_feed import Following
+from store.logs.change_feed import ChangeFeed
 from store.logs.fetch import SpanReader
 from store.logs.ingest import SpanWriter
 from store.logs.traces import Traces
@@ -62,7 +62,7 @@ class Services:
     outcomes: Outcomes
     recent: RecentRows
     explain: ExplainRecords
-    following: Following
+    change_feed: ChangeFeed
     traces: Traces
     sandbox_workers: SandboxWorkers
     invocations: Invocations
@@ -112,7 +112,7 @@ def open_services(settings: Settings, *, clock: Clock = system_clock) -> Service
             database, clock, lease_s=settings.lease_s, heavy_timeout_s=settings.heavy_timeout_s
         ),
         explain=ExplainRecords(database, match_records),
-        following=Following(database),
+        change_feed=ChangeFeed(database),
         traces=traces,
         sandbox_workers=sandbox_workers,
         invocations=invocations,

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from flows.access.keys import Keys
 from flows.access.organizations import Organizations
 from flows.access.projects import Projects
+from flows.logs.limits import LogLimits
+from flows.logs.logs import Logs
+from spans.event import Limits
 from wiring.services import Services
 
 
@@ -17,12 +20,29 @@ class Tallyard:
     organizations: Organizations
     keys: Keys
     projects: Projects
+    logs: Logs
+
+    def close(self) -> None:
+        """Finish what was begun: the services under it may be closed then."""
+        self.logs.close()
 
 
 def make_tallyard(services: Services) -> Tallyard:
     """The use cases over these services."""
+    settings, ring = services.settings, services.bell.ring
+    projects = Projects(services.projects, ring=ring)
     return Tallyard(
         organizations=Organizations(services.projects),
         keys=Keys(services.keys, services.clock),
-        projects=Projects(services.projects, ring=services.bell.ring),
+        projects=projects,
+        logs=Logs(
+            projects=projects, store=services.spans, reader=services.reader,
+            feed=services.change_feed, ring=ring,
+            limits=LogLimits(
+                rows_per_request_max=settings.rows_per_request_max,
+                span_bytes_max=settings.span_bytes_max,
+                event=Limits(depth_max=settings.depth_max, nodes_max=settings.nodes_max),
+                fetch_limit_max=settings.fetch_limit_max,
+            ),
+        ),
     )

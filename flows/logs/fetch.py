@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from btql.query import Query
 from btql.tree import Expr
 from btql.wire import read_filter
 from spans.errors import BadInput
-from spans.ids import OrgId
+from spans.ids import OrgId, ProjectId
 from spans.json import Json, JsonObject
 from spans.row import ObjectRef
 
@@ -17,19 +18,19 @@ FILTERS_MAX = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchRequest:
-    """A page of rows: at most `limit`, after `cursor`, those that pass `filter`."""
+    """A page of rows: those after `cursor` that pass `filter`; no `limit`: as many as fit."""
 
-    limit: int
+    limit: int | None
     cursor: str | None
     filter: Expr
 
     @classmethod
-    def read(cls, body: JsonObject, *, limit_max: int) -> FetchRequest:
+    def read(cls, body: JsonObject) -> FetchRequest:
         """What a client asked for. Raises BadInput, with the field that is wrong."""
         limit = body.get("limit")
-        if limit is None:
-            limit = limit_max
-        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+        if limit is not None and (
+            isinstance(limit, bool) or not isinstance(limit, int) or limit < 0
+        ):
             raise BadInput("a number, 0 or more", path="limit")
         cursor = body.get("cursor")
         if cursor is not None and not isinstance(cursor, str):
@@ -38,7 +39,7 @@ class FetchRequest:
             raise BadInput("project logs keep the latest version only", path="version")
         conditions = [*_path_filters(body.get("filters")), *_older_than(body)]
         return cls(
-            limit=min(limit, limit_max), cursor=cursor or None,
+            limit=limit, cursor=cursor or None,
             filter=read_filter({"op": "and", "children": conditions} if conditions else None),
         )
 
@@ -51,11 +52,43 @@ class Page:
     cursor: str | None
 
 
-class RowReader(Protocol):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryPage:
+    """Rows in the query's order. `cursor` is None once there are no more.
+
+    `schema` is a JSON schema of the whole answer: an array of objects.
+    """
+
+    rows: list[JsonObject]
+    cursor: str | None
+    schema: JsonObject
+
+
+class QueryReader(Protocol):
+    """Where queries are answered."""
+
+    def query(
+        self, query: Query, org_id: OrgId, projects: tuple[ProjectId, ...], *,
+        limit_max: int, tz_offset: int,
+    ) -> QueryPage:
+        """One page of what the query selects of these projects' rows.
+
+        `tz_offset` is what the query's local times are ahead of UTC, in minutes.
+        """
+        ...
+
+
+class RowReader(QueryReader, Protocol):
     """Where rows are read."""
 
-    def page(self, where: ObjectRef, org_id: OrgId, asked: FetchRequest) -> Page:
-        """One page. The order never changes under a reader: it is that of the rows' coming."""
+    def page(
+        self, where: ObjectRef, org_id: OrgId, asked: FetchRequest, *, limit: int
+    ) -> Page:
+        """At most `limit` rows. The order is that in which the rows arrived, and is fixed."""
+        ...
+
+    def rejected(self, org_id: OrgId, project_id: ProjectId, limit: int) -> list[JsonObject]:
+        """The project's latest rejected rows, newest first."""
         ...
 
 

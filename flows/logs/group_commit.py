@@ -30,19 +30,24 @@ class _Waiting:
 
 
 class GroupCommit:
-    """Writes requests from one thread; `after` is called once a group has committed."""
+    """Writes requests from one thread, which starts with the first of them.
+
+    `after` is called once a group has committed.
+    """
 
     def __init__(self, store: IngestStore, after: Callable[[], None]) -> None:
         self._store = store
         self._after = after
         self._waiting: queue.Queue[_Waiting | None] = queue.Queue(WAITING_MAX)
-        self._thread = threading.Thread(target=self._run, name="group-writer", daemon=True)
-        self._thread.start()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
 
     async def write(self, request: IngestRequest) -> IngestAnswer:
         """Store the request; returns once it is committed. Raises what its write raised."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[IngestAnswer] = loop.create_future()
+        if self._thread is None:
+            self._start()
         try:
             self._waiting.put_nowait(_Waiting(request=request, answer=answer, loop=loop))
         except queue.Full as error:
@@ -53,8 +58,17 @@ class GroupCommit:
 
     def close(self) -> None:
         """Write what waits, then stop."""
-        self._waiting.put(None)
-        self._thread.join()
+        if self._thread is not None:
+            self._waiting.put(None)
+            self._thread.join()
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="group-writer", daemon=True
+                )
+                self._thread.start()
 
     def _run(self) -> None:
         while (first := self._waiting.get()) is not None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-from btql.query import Query, read_query
+from btql.query import read_query
+from flows.logs.fetch import QueryReader
 from spans.errors import BadInput, NotFound
-from spans.ids import OrgId, ProjectId
+from spans.ids import OrgId
 from spans.json import Json, JsonObject
 from spans.row import ObjectRef, RowKey
 
@@ -48,24 +48,6 @@ class RowChoice:
         if given is not None and not isinstance(given, str):
             raise BadInput("a filter, as text", path="filter")
         return cls(last=last, filter=given if given and given.strip() else None)
-
-
-class Page(Protocol):
-    """Rows of an answer."""
-
-    @property
-    def rows(self) -> list[JsonObject]: ...
-
-
-class QueryReader(Protocol):
-    """Where queries are answered."""
-
-    def query(
-        self, query: Query, org_id: OrgId, projects: tuple[ProjectId, ...], *,
-        limit_max: int, tz_offset: int,
-    ) -> Page:
-        """The rows of these projects that the query asks for, newest first."""
-        ...
 
 
 def choose(

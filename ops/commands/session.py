@@ -47,11 +47,12 @@ def opened() -> Iterator[Opened]:
     """Open the services; close them at the end. Raises SetupError where nothing runs."""
     settings = running_settings()
     services = open_services(settings)
+    tallyard = make_tallyard(services)
     try:
-        tallyard = make_tallyard(services)
         yield Opened(
             services=services, tallyard=tallyard,
             principal=tallyard.organizations.administrator(settings.org_name),
         )
     finally:
+        tallyard.close()
         services.close()

@@ -7,10 +7,9 @@ from contextlib import suppress
 
 import click
 
-from ops.commands.session import opened
+from ops.commands.session import Opened, opened
 from spans.ids import ProjectId
 from spans.json import JsonObject
-from store.logs.change_feed import Following
 
 POLL_S = 0.5
 ROWS_PER_POLL = 500
@@ -23,14 +22,14 @@ def tail(*, project: str | None) -> None:
     with opened() as here, suppress(KeyboardInterrupt):
         found = here.project(project)
         click.echo(f"Waiting for scores in {found.name}; Ctrl-C ends this.")
-        _follow(here.services.following, found.id)
+        _follow(here, found.id)
 
 
-def _follow(following: Following, project_id: ProjectId) -> None:
+def _follow(here: Opened, project_id: ProjectId) -> None:
     silence = threading.Event()
-    seen = following.now()
+    logs, seen = here.tallyard.logs, None
     while True:
-        changes = following.changes(project_id, seen, ROWS_PER_POLL)
+        changes = logs.changes(here.principal, project_id, after=seen, limit=ROWS_PER_POLL)
         for row in changes.rows:
             if row.scores and not row.is_score_span:
                 click.echo(f"{row.id}  {row.name or ''}  {_shown(row.scores)}")

@@ -20,6 +20,7 @@ from btql.errors import BtqlError
 from btql.kinds import Kind
 from btql.query import Field, Query
 from btql.tree import And, Compare, Comparison, Expr, In, Literal, Path
+from flows.logs.fetch import QueryPage
 from spans.errors import BadInput
 from spans.json import Json, JsonObject
 from store.btql.columns import Sql
@@ -43,18 +44,6 @@ class Scope:
 
     org_id: UUID
     project_ids: tuple[UUID, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueryPage:
-    """Rows in the query's order. `cursor` is None once there are no more.
-
-    `schema` is a JSON schema of the whole answer: an array of objects.
-    """
-
-    rows: list[JsonObject]
-    cursor: str | None
-    schema: JsonObject
 
 
 def run_query(

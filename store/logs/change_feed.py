@@ -1,44 +1,21 @@
-"""Following a project's rows as they change: each change once seen, none missed."""
+"""Reads a project's changes in the order of their versions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
+from flows.logs.change_feed import ChangedRow, Changes
 from spans.ids import ProjectId, Xact
-from spans.json import JsonObject
 from store.postgres.database import Database
 from store.postgres.versions import settled_version
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChangedRow:
-    """A row as it is at its version `xact`."""
-
-    xact: Xact
-    id: str
-    span_id: str
-    name: str | None
-    is_score_span: bool
-    scores: JsonObject | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Changes:
-    """Rows changed after where the reader stood, oldest change first; go on from `upto`."""
-
-    rows: Sequence[ChangedRow]
-    upto: Xact
-
-
-class Following:
-    """Reads a project's changes in the order of their versions."""
+class ChangeFeed:
+    """Implements flows.logs.change_feed.ChangeStore."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def now(self) -> Xact:
-        """Where to begin, to see only what comes from now on."""
+        """The newest version before which nothing can change any more."""
         with self._database.cursor() as cursor:
             return settled_version(cursor)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from sqlalchemy import select, text
 
 from btql.query import Query
-from flows.logs.fetch import FetchRequest, Page
+from flows.logs.fetch import FetchRequest, Page, QueryPage
 from spans.clock import Clock
 from spans.errors import BadInput
 from spans.ids import OrgId, ProjectId
 from spans.json import JsonObject
 from spans.row import ObjectRef
 from store.btql.compiler import filter_clause
-from store.btql.query import QueryPage, Scope, run_query
+from store.btql.query import Scope, run_query
 from store.postgres.database import Database
 from store.postgres.row_json import STORED, api_row, instant_text
 from store.postgres.tables import span
@@ -29,8 +29,10 @@ class SpanReader:
         self._clock = clock
         self._timeout_ms = round(query_timeout_s * 1000)
 
-    def page(self, where: ObjectRef, org_id: OrgId, asked: FetchRequest) -> Page:
-        """See RowReader."""
+    def page(
+        self, where: ObjectRef, org_id: OrgId, asked: FetchRequest, *, limit: int
+    ) -> Page:
+        """At most `limit` rows, newest first."""
         statement = (
             select(*(span.c[name] for name in STORED))
             .where(
@@ -42,14 +44,14 @@ class SpanReader:
                 filter_clause(asked.filter, now=self._clock(), org_id=str(org_id)),
             )
             .order_by(span.c.seq.desc())
-            .limit(asked.limit + 1)
+            .limit(limit + 1)
         )
         if asked.cursor is not None:
             statement = statement.where(span.c.seq < _seq_of(asked.cursor))
         with self._database.connection() as connection:
             connection.execute(text(f"set local statement_timeout = {self._timeout_ms:d}"))
             rows = connection.execute(statement).mappings().fetchall()
-        shown, more = rows[: asked.limit], len(rows) > asked.limit
+        shown, more = rows[:limit], len(rows) > limit
         return Page(
             rows=[api_row(dict(row), org_id=org_id) for row in shown],
             cursor=f"{CURSOR_PREFIX}{shown[-1]['seq']}" if more and shown else None,

@@ -14,9 +14,10 @@ from stored_rows import insert_rows
 
 from btql.errors import BtqlError
 from btql.query import Query, parse_query, read_query
+from flows.logs.fetch import QueryPage
 from spans.errors import BadInput
 from store.btql.compiler import SqlCompiler
-from store.btql.query import QueryPage, Scope, _Statement, run_query
+from store.btql.query import Scope, _Statement, run_query
 
 ORG = uuid.UUID(int=1)
 PROJECT = uuid.UUID(int=2)

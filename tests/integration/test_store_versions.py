@@ -1,4 +1,4 @@
-"""Following versions while others write: nothing is missed, nothing steps back."""
+"""ChangeFeed versions while others write: nothing is missed, nothing steps back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from spans.clock import system_clock
 from spans.ids import ObjectId, OrgId, ProjectId, Xact
 from spans.row import ObjectRef, ObjectType, RowKey, RowWrite
 from store.access.projects import StoredProjects
-from store.logs.change_feed import Following
+from store.logs.change_feed import ChangeFeed
 from store.logs.ingest import SpanWriter
 from store.postgres.database import Database
 from store.postgres.versions import draw_versions
@@ -51,7 +51,7 @@ def request(logs: ObjectRef, *row_ids: str, text: str = "") -> IngestRequest:
 
 def test_a_reader_that_follows_versions_misses_no_row_of_concurrent_writers(database, logs):
     writer = SpanWriter(database, system_clock, resend_minutes=60)
-    following = Following(database)
+    following = ChangeFeed(database)
     done = threading.Event()
     seen: dict[str, Xact] = {}
 
@@ -83,7 +83,7 @@ def test_a_reader_that_follows_versions_misses_no_row_of_concurrent_writers(data
 
 def test_a_version_that_is_drawn_and_not_committed_holds_the_reader_back(database, logs):
     writer = SpanWriter(database, system_clock, resend_minutes=60)
-    following = Following(database)
+    following = ChangeFeed(database)
     before = following.now()
     with database.cursor() as slow:
         (drawn,) = draw_versions(slow, 1)

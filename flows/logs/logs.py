@@ -1,0 +1,294 @@
+"""Rows in and out of a project's logs: one method for each use case.
+
+A write is read and checked here, then committed together with others that arrive at the same
+time (group_commit). What comes back means that the rows are stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from btql.query import Query
+from flows.access.principal import KeyRole, Principal
+from flows.access.projects import Projects
+from flows.access.use_case import use_case
+from flows.logs.change_feed import Changes, ChangeStore
+from flows.logs.feedback import read_feedback
+from flows.logs.fetch import FetchRequest, Page, QueryPage, RowReader
+from flows.logs.group_commit import GroupCommit
+from flows.logs.ingest import IngestAnswer, IngestRequest, IngestStore, RejectedRow
+from flows.logs.limits import LogLimits, TooLarge
+from spans.errors import BadInput, NotFound, UserError
+from spans.event import BodyText, read_event
+from spans.ids import ProjectId, Xact, parse_uuid
+from spans.json import Json, JsonObject
+from spans.queues import MATCH
+from spans.row import ObjectRef, RowWrite
+
+EXCERPT_CHARS = 500
+"""How much of a rejected row is kept: enough for its sender to recognise it."""
+
+OTHER_OBJECTS = ("experiment_id", "dataset_id", "prompt_session_id")
+"""What a row names that belongs to something other than a project's logs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentRows:
+    """The rows of one request.
+
+    `body` is the JSON text that they were parsed from: it still tells which numbers the parser
+    had to round and whether a text holds NUL. The same `body` sent to the same address
+    (`sent_to`) by the same key within an hour is the same request, which is stored once.
+    """
+
+    rows: Sequence[Json]
+    body: bytes
+    sent_to: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ingested:
+    """What became of a request whose rows are each stored or rejected on their own.
+
+    `row_ids` are those of the stored rows, in the order of the request.
+    """
+
+    row_ids: tuple[str, ...]
+    xact: Xact
+    rejected: tuple[RejectedRow, ...]
+
+
+class Logs:
+    """The use cases of a project's logs. Thread-safe; `close` it at the end."""
+
+    def __init__(
+        self, *, projects: Projects, store: IngestStore, reader: RowReader,
+        feed: ChangeStore, ring: Callable[[str], None], limits: LogLimits,
+        new_id: Callable[[], uuid.UUID] = uuid.uuid4,
+    ) -> None:
+        self.limits = limits
+        self._projects = projects
+        self._reader = reader
+        self._feed = feed
+        self._new_id = new_id
+        self._commit = GroupCommit(store, after=lambda: ring(MATCH))
+
+    def close(self) -> None:
+        """Store what was sent so far, then stop."""
+        self._commit.close()
+
+    @use_case(KeyRole.INGEST)
+    async def ingest(self, principal: Principal, sent: SentRows) -> Ingested:
+        """Store rows that each name their project; a bad one is rejected, and listed.
+
+        For clients that would drop all rows after an error. Raises TooLarge for too many rows.
+        """
+        self._check_number(sent, "rows")
+        places = await self._places(principal, sent.rows)
+        read = self._event_reader(sent)
+        writes: list[RowWrite] = []
+        rejected: list[RejectedRow] = []
+        for row in sent.rows:
+            where: ObjectRef | None = None
+            try:
+                where = _place_of(row, places)
+                writes.append(read(row, where))
+            except UserError as error:
+                rejected.append(_rejection(row, where, error))
+        answer = await self._write(principal, sent, writes, rejected)
+        return Ingested(row_ids=answer.row_ids, xact=answer.xact, rejected=tuple(rejected))
+
+    @use_case(KeyRole.INGEST)
+    async def insert(
+        self, principal: Principal, project_id: ProjectId, sent: SentRows
+    ) -> tuple[str, ...]:
+        """Store events of one project, all or none, and return their row ids.
+
+        Raises BadInput that names the first bad event, NotFound.
+        """
+        where = await self._logs_of(principal, project_id)
+        read = self._event_reader(sent)
+        writes = self._read_all(sent, "events", lambda event: [read(event, where)])
+        return (await self._write(principal, sent, writes)).row_ids
+
+    @use_case(KeyRole.INGEST)
+    async def feedback(
+        self, principal: Principal, project_id: ProjectId, sent: SentRows
+    ) -> None:
+        """Store people's scores, corrections, tags and comments on rows, all or none.
+
+        Raises BadInput that names the first bad item, NotFound.
+        """
+        where = await self._logs_of(principal, project_id)
+        text = BodyText(sent.body)
+        writes = self._read_all(
+            sent, "feedback",
+            lambda item: read_feedback(item, where, self.limits.event, text, self._new_text_id),
+        )
+        await self._write(principal, sent, writes)
+
+    @use_case(KeyRole.READ)
+    def fetch(
+        self, principal: Principal, project_id: ProjectId, asked: FetchRequest
+    ) -> Page:
+        """One page of a project's rows, newest first. Raises NotFound, BadInput."""
+        where = self._projects.logs_of(principal, project_id)
+        most = self.limits.fetch_limit_max
+        limit = most if asked.limit is None else min(asked.limit, most)
+        return self._reader.page(where, principal.org_id, asked, limit=limit)
+
+    @use_case(KeyRole.READ)
+    def query(
+        self, principal: Principal, query: Query, *, tz_offset_minutes: int = 0
+    ) -> QueryPage:
+        """One page of the rows that a query selects, in its order.
+
+        Raises NotFound unless the key reaches every project that the query names, BadInput
+        for a query of other objects or one that takes too long.
+        """
+        if query.object_type != "project_logs":
+            raise BadInput(
+                f"{query.object_type} is not stored here; query project_logs('id')"
+            )
+        projects = tuple(
+            self._projects.logs_of(principal, _project_id(text)).project_id
+            for text in query.object_ids
+        )
+        return self._reader.query(
+            query, principal.org_id, projects, limit_max=self.limits.fetch_limit_max,
+            tz_offset=tz_offset_minutes,
+        )
+
+    @use_case(KeyRole.READ)
+    def rejected(
+        self, principal: Principal, project_id: ProjectId, limit: int
+    ) -> list[JsonObject]:
+        """A project's latest rejected rows, newest first. Raises NotFound."""
+        self._projects.logs_of(principal, project_id)
+        return self._reader.rejected(principal.org_id, project_id, limit)
+
+    @use_case(KeyRole.READ)
+    def changes(
+        self, principal: Principal, project_id: ProjectId, *, after: Xact | None, limit: int
+    ) -> Changes:
+        """A project's rows that changed after the version `after`, at most about `limit`.
+
+        Begin with None: that gives no rows, and in `upto` the version that is current now.
+        """
+        self._projects.logs_of(principal, project_id)
+        if after is None:
+            return Changes(rows=(), upto=self._feed.now())
+        return self._feed.changes(project_id, after, limit)
+
+    async def _logs_of(self, principal: Principal, project_id: ProjectId) -> ObjectRef:
+        trusted = self._projects.trusted_logs_of(principal, project_id)
+        if trusted is not None:
+            return trusted
+        return await asyncio.to_thread(self._projects.logs_of, principal, project_id)
+
+    async def _places(
+        self, principal: Principal, rows: Sequence[Json]
+    ) -> dict[str, ObjectRef | None]:
+        """The logs of each project that the rows name, by its text; None: there is none."""
+        places: dict[str, ObjectRef | None] = {}
+        for row in rows:
+            text = row.get("project_id") if isinstance(row, dict) else None
+            if not isinstance(text, str) or text in places:
+                continue
+            try:
+                places[text] = await self._logs_of(principal, _project_id(text))
+            except NotFound:
+                places[text] = None
+        return places
+
+    def _check_number(self, sent: SentRows, name: str) -> None:
+        most = self.limits.rows_per_request_max
+        if len(sent.rows) > most:
+            raise TooLarge(
+                f"{len(sent.rows)} {name}, more than {most}: send them in several requests"
+            )
+
+    def _event_reader(self, sent: SentRows) -> Callable[[Json, ObjectRef], RowWrite]:
+        """Reads one event of the request; raises BadInput, TooLarge."""
+        text, limits, new_id = BodyText(sent.body), self.limits.event, self._new_text_id
+        most = self.limits.span_bytes_max
+        # No span is larger than the body that holds it; most bodies are within a span's limit.
+        may_be_too_large = len(sent.body) > most
+
+        def read(event: Json, where: ObjectRef) -> RowWrite:
+            if may_be_too_large and (size := len(orjson.dumps(event))) > most:
+                raise TooLarge(
+                    f"the span has {size} bytes, more than {most} (TALLYARD_SPAN_BYTES_MAX)"
+                )
+            return read_event(event, where, limits, new_id=new_id, body=text)
+
+        return read
+
+    def _read_all(
+        self, sent: SentRows, name: str, read: Callable[[Json], Sequence[RowWrite]]
+    ) -> list[RowWrite]:
+        """The writes of every row. Raises BadInput with the path of the first bad one."""
+        self._check_number(sent, name)
+        writes: list[RowWrite] = []
+        for index, row in enumerate(sent.rows):
+            try:
+                writes += read(row)
+            except BadInput as error:
+                raise error.within(f"{name}[{index}]") from error
+        return writes
+
+    async def _write(
+        self, principal: Principal, sent: SentRows, writes: Sequence[RowWrite],
+        rejected: Sequence[RejectedRow] = (),
+    ) -> IngestAnswer:
+        digest = hashlib.blake2b(sent.sent_to.encode(), digest_size=32)
+        digest.update(sent.body)
+        return await self._commit.write(
+            IngestRequest(
+                org_id=principal.org_id, key_id=principal.key_id, body_hash=digest.digest(),
+                writes=tuple(writes), rejected=tuple(rejected),
+            )
+        )
+
+    def _new_text_id(self) -> str:
+        return str(self._new_id())
+
+
+def _project_id(text: str) -> ProjectId:
+    found = parse_uuid(text)
+    if found is None:
+        raise NotFound("no such project")
+    return ProjectId(found)
+
+
+def _place_of(row: Json, places: dict[str, ObjectRef | None]) -> ObjectRef:
+    if not isinstance(row, dict):
+        raise BadInput("a row is an object")
+    if isinstance(text := row.get("project_id"), str):
+        if (where := places[text]) is None:
+            raise NotFound("no such project")
+        return where
+    for name in OTHER_OBJECTS:
+        if name in row:
+            raise BadInput("rows of this kind are not stored; log to a project", path=name)
+    raise BadInput("a row names its project", path="project_id")
+
+
+def _rejection(row: Json, where: ObjectRef | None, error: UserError) -> RejectedRow:
+    row_id = row.get("id") if isinstance(row, dict) else None
+    return RejectedRow(
+        project_id=where.project_id if where else None,
+        row_id=_head(row_id) if isinstance(row_id, str) else None,
+        reason=str(error),
+        excerpt=_head(orjson.dumps(row).decode()),
+    )
+
+
+def _head(text: str) -> str:
+    return text.replace("\0", "\ufffd")[:EXCERPT_CHARS]
