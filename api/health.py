@@ -12,7 +12,6 @@ from starlette.routing import Route
 from api.endpoint import Context, Json200, endpoint, in_thread
 from api.metrics import metrics_text
 from flows.access.principal import KeyRole, Principal
-from spans.errors import TallyardError
 
 EVERYONE = (KeyRole.INGEST, KeyRole.READ)
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -64,29 +63,25 @@ async def ready(request: Request) -> Response:
     Redis, without which scores come seconds later (`degraded`). `sandbox` tells of each
     worker that runs users' code whether it contains it; one that does not takes none."""
     context: Context = request.app.state.context
-    services = context.services
-    try:
-        await in_thread(services.database.check)
-        workers = await in_thread(services.sandbox_workers.present)
-    except TallyardError as error:
+    found = await in_thread(context.tallyard.health.readiness)
+    if found.postgres_problem is not None:
         return Json200(
-            {"status": "unavailable", "postgres": str(error)}, status_code=503,
+            {"status": "unavailable", "postgres": found.postgres_problem}, status_code=503,
             headers={"retry-after": "1"},
         )
-    has_redis = await in_thread(services.bell.is_reachable)
     return Json200({
-        "status": "ready" if has_redis else "degraded",
+        "status": "ready" if found.has_redis else "degraded",
         "postgres": "ok",
-        "redis": "ok" if has_redis else "unreachable",
-        "sandbox": [asdict(worker) for worker in workers],
+        "redis": "ok" if found.has_redis else "unreachable",
+        "sandbox": [asdict(worker) for worker in found.sandbox_workers],
     })
 
 
 async def metrics(request: Request) -> Response:
     """Prometheus' text format."""
     context: Context = request.app.state.context
-    text = await in_thread(lambda: metrics_text(context.services))
-    return Response(text, media_type=METRICS_TYPE)
+    measured = await in_thread(context.tallyard.health.measure)
+    return Response(metrics_text(measured), media_type=METRICS_TYPE)
 
 
 ROUTES = [

@@ -14,11 +14,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from store.postgres.counters import Sample, samples
-from store.scoring.execution_metrics import BUCKET_LABELS
-from store.scoring.queue_depth import QueueDepth, read_queue_depths
-from store.scoring.sandbox_workers import SandboxWorker
-from wiring.services import Services
+from flows.health.health import Measurements
+from flows.health.measurements import BUCKET_LABELS, QueueDepth, Sample, SandboxWorker
 
 COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "ingested_rows": ("Rows written by clients", ()),
@@ -38,28 +35,28 @@ HISTOGRAMS = {
 }
 
 
-def metrics_text(services: Services) -> bytes:
-    """Everything, in Prometheus' text format."""
+def metrics_text(measured: Measurements) -> bytes:
+    """What was measured, in Prometheus' text format."""
     registry = CollectorRegistry()
-    registry.register(_Metrics(services))
+    registry.register(_Metrics(measured))
     return generate_latest(registry)
 
 
 class _Metrics:
-    """A collector: reads the database once for each scrape."""
+    """The collector of one scrape."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self, measured: Measurements) -> None:
+        self._measured = measured
 
     def collect(self) -> Iterator[Metric]:
         """Every metric family."""
-        counted = list(samples(self._services.database))
+        counted = self._measured.samples
         for name, (text, labels) in COUNTERS.items():
             yield _counter(name, text, labels, counted)
         for name, text in HISTOGRAMS.items():
             yield _histogram(name, text, counted)
-        yield from queue_families(read_queue_depths(self._services.database))
-        yield _sandbox_workers(self._services.sandbox_workers.present())
+        yield from queue_families(self._measured.queues)
+        yield _sandbox_workers(self._measured.sandbox_workers)
 
 
 def queue_families(depths: Iterable[QueueDepth]) -> Iterator[Metric]:

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from flows.access.keys import Keys
 from flows.access.organizations import Organizations
 from flows.access.projects import Projects
+from flows.health.health import Health
 from flows.logs.limits import LogLimits
 from flows.logs.logs import Logs
 from spans.event import Limits
+from store.postgres.counters import samples
+from store.scoring.queue_depth import read_queue_depths
 from wiring.services import Services
 
 
@@ -21,6 +24,7 @@ class Tallyard:
     keys: Keys
     projects: Projects
     logs: Logs
+    health: Health
 
     def close(self) -> None:
         """Finish what was begun: the services under it may be closed then."""
@@ -30,6 +34,7 @@ class Tallyard:
 def make_tallyard(services: Services) -> Tallyard:
     """The use cases over these services."""
     settings, ring = services.settings, services.bell.ring
+    database = services.database
     projects = Projects(services.projects, ring=ring)
     return Tallyard(
         organizations=Organizations(services.projects),
@@ -44,5 +49,11 @@ def make_tallyard(services: Services) -> Tallyard:
                 event=Limits(depth_max=settings.depth_max, nodes_max=settings.nodes_max),
                 fetch_limit_max=settings.fetch_limit_max,
             ),
+        ),
+        health=Health(
+            check_database=database.check, is_redis_reachable=services.bell.is_reachable,
+            sandbox_workers=services.sandbox_workers.present,
+            samples=lambda: samples(database),
+            queue_depths=lambda: read_queue_depths(database),
         ),
     )

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 
+from flows.health.measurements import SandboxWorker
 from flows.invocations.server import InvocationServer
 from flows.scoring.drain import Drain
 from scorers.sandbox.bundles import drop_unused
@@ -18,7 +19,6 @@ from scorers.sandbox.pool import Sandboxes
 from scorers.sandbox.selftest import prove
 from spans.errors import SandboxUnavailable, TransientError
 from spans.queues import SANDBOX
-from store.scoring.sandbox_workers import SandboxWorker
 from wiring.services import Services
 from wiring.workers import sandbox_drain, sandbox_place
 

@@ -10,8 +10,8 @@ import sys
 
 from ops.data_dir import DataDir
 from ops.setup.first_start import ensure_local_key
-from spans.errors import SetupError, StoreUnavailable, TallyardError
-from store.migrate import upgrade_at
+from spans.errors import TallyardError
+from wiring.migrations import migrate_database
 from wiring.services import open_services
 from wiring.settings import Settings, read_settings
 from wiring.tallyard import make_tallyard
@@ -22,14 +22,7 @@ def prepare(settings: Settings) -> None:
 
     Safe to repeat. Raises SetupError with the next step.
     """
-    if settings.database_url is None:
-        raise SetupError("TALLYARD_DATABASE_URL is not set: `tallyard up` sets it.")
-    try:
-        upgrade_at(settings.database_url.get_secret_value())
-    except StoreUnavailable as error:
-        raise SetupError(
-            f"{error}: check TALLYARD_DATABASE_URL, and that the server runs."
-        ) from error
+    migrate_database(settings)
     services = open_services(settings)
     tallyard = make_tallyard(services)
     ensure_local_key(

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 import orjson
 
+from flows.health.measurements import Sample
 from store.postgres.database import Cursor, Database
 
 Labels = tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """A counter's total over all processes, since the database was made."""
-
-    name: str
-    labels: Mapping[str, str]
-    value: float
 
 
 class Counts:

@@ -11,17 +11,15 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
+from flows.health.measurements import BUCKET_LABELS, BUCKETS_S
 from spans.outcome import Errored
 from spans.row import RowKey
 from spans.scoring import OutcomeState, Role
 from spans.work import Execution
 from store.postgres.counters import Counts
 
-BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
 WAIT_MAX_S = 30 * 86400.0
 """A span that ended longer ago was logged late, or by a wrong clock: no delay of ours."""
-
-BUCKET_LABELS = (*(f"{bound:g}" for bound in BUCKETS_S), "+Inf")
 
 
 class Histogram:

@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from flows.health.measurements import QueueDepth
 from spans.queues import QUEUES, Holds, Queue
 from store.postgres.database import Database
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueDepth:
-    """What waits in one queue; `oldest_s` is 0 where nothing does."""
-
-    queue: str
-    depth: int
-    oldest_s: float
 
 
 def read_queue_depths(

@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 import orjson
 
+from flows.health.measurements import SandboxWorker
 from store.postgres.database import Database
 
 PRESENT_S = 60.0
 """A worker that has not been seen for this long is gone; each is seen every 15 s."""
 
 FORGOTTEN_S = 3600.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SandboxWorker:
-    """What a worker's self-test said. `sentence` is the next step where it is not ok."""
-
-    host: str
-    tier: str | None
-    is_ok: bool
-    sentence: str
-    probes: Mapping[str, str]
 
 
 class SandboxWorkers:

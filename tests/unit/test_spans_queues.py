@@ -6,6 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from api.metrics import queue_families
+from flows.health.measurements import QueueDepth
 from ops.servers.processes import processes
 from spans.queues import (
     HEAVY,
@@ -20,7 +21,7 @@ from spans.queues import (
     queues_of_outcomes,
     worker_names,
 )
-from store.scoring.queue_depth import QueueDepth, of_each
+from store.scoring.queue_depth import of_each
 from wiring.celery import make_celery, time_limits
 from wiring.settings import Settings, read_settings
 from workers.process import EXECUTORS

@@ -1,0 +1,69 @@
+"""Whether what Tallyard depends on answers, and what was counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from flows.health.measurements import QueueDepth, Sample, SandboxWorker
+from spans.errors import TallyardError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """Whether this process can do its work.
+
+    Without PostgreSQL nothing works: `postgres_problem` says why it does not answer, and the
+    rest is not known. Without Redis scores come seconds later. A worker in `sandbox_workers`
+    that is not ok runs no code.
+    """
+
+    postgres_problem: str | None
+    has_redis: bool
+    sandbox_workers: tuple[SandboxWorker, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurements:
+    """Everything that is measured, at one instant."""
+
+    samples: tuple[Sample, ...]
+    queues: tuple[QueueDepth, ...]
+    sandbox_workers: tuple[SandboxWorker, ...]
+
+
+class Health:
+    """What operators and probes ask. No key is needed: it tells nothing of anyone's data."""
+
+    def __init__(
+        self, *, check_database: Callable[[], None], is_redis_reachable: Callable[[], bool],
+        sandbox_workers: Callable[[], Sequence[SandboxWorker]],
+        samples: Callable[[], Iterable[Sample]],
+        queue_depths: Callable[[], Sequence[QueueDepth]],
+    ) -> None:
+        self._check_database = check_database
+        self._is_redis_reachable = is_redis_reachable
+        self._sandbox_workers = sandbox_workers
+        self._samples = samples
+        self._queue_depths = queue_depths
+
+    def readiness(self) -> Readiness:
+        """Asks PostgreSQL and Redis; takes seconds where one of them does not answer."""
+        try:
+            self._check_database()
+            workers = tuple(self._sandbox_workers())
+        except TallyardError as error:
+            return Readiness(
+                postgres_problem=str(error), has_redis=False, sandbox_workers=()
+            )
+        return Readiness(
+            postgres_problem=None, has_redis=self._is_redis_reachable(),
+            sandbox_workers=workers,
+        )
+
+    def measure(self) -> Measurements:
+        """Reads every counter and queue. Raises StoreUnavailable."""
+        return Measurements(
+            samples=tuple(self._samples()), queues=tuple(self._queue_depths()),
+            sandbox_workers=tuple(self._sandbox_workers()),
+        )
