@@ -6,37 +6,10 @@ from difflib import get_close_matches
 
 from btql.errors import BtqlError, Position
 from btql.kinds import Kind
+from spans.columns import COLUMNS as SPAN_COLUMNS
 
-COLUMNS: dict[str, Kind] = {
-    "id": Kind.TEXT,
-    "_xact_id": Kind.TEXT,
-    "_pagination_key": Kind.TEXT,
-    "created": Kind.TIME,
-    "org_id": Kind.TEXT,
-    "project_id": Kind.TEXT,
-    "experiment_id": Kind.TEXT,
-    "dataset_id": Kind.TEXT,
-    "log_id": Kind.TEXT,
-    "span_id": Kind.TEXT,
-    "root_span_id": Kind.TEXT,
-    "span_parents": Kind.JSON,
-    "is_root": Kind.BOOLEAN,
-    "input": Kind.JSON,
-    "output": Kind.JSON,
-    "expected": Kind.JSON,
-    "error": Kind.JSON,
-    "scores": Kind.JSON,
-    "metadata": Kind.JSON,
-    "metrics": Kind.JSON,
-    "tags": Kind.JSON,
-    "span_attributes": Kind.JSON,
-    "context": Kind.JSON,
-    "origin": Kind.JSON,
-    "facets": Kind.JSON,
-    "classifications": Kind.JSON,
-    "comments": Kind.JSON,
-    "audit_data": Kind.JSON,
-    "_async_scoring_state": Kind.JSON,
+COLUMNS = {
+    column.name: Kind(column.kind) for column in SPAN_COLUMNS if column.kind is not None
 }
 
 

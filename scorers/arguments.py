@@ -6,10 +6,9 @@ import json
 from dataclasses import dataclass
 
 from scorers.catalog import ScorerSpec
+from spans.columns import SCORER_ARGUMENTS
 from spans.errors import MissingArgument
 from spans.json import Json, JsonObject
-
-_SPAN_FIELDS = frozenset({"input", "output", "expected", "metadata", "tags"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +40,7 @@ def arguments(spec: ScorerSpec, fields: ScoringFields) -> JsonObject:
     for name in spec.required:
         value = _lookup(name, fields)
         if value is None:
-            place = name if name in _SPAN_FIELDS else f"metadata.{name}"
+            place = name if name in SCORER_ARGUMENTS else f"metadata.{name}"
             raise MissingArgument(
                 f"{spec.name} needs {name!r}, and the span's {place} is missing or null"
             )
@@ -56,7 +55,7 @@ def arguments(spec: ScorerSpec, fields: ScoringFields) -> JsonObject:
 def columns_of(spec: ScorerSpec) -> frozenset[str]:
     """The columns of a row that the scorer's arguments are taken from."""
     names = (*spec.required, *spec.optional)
-    return frozenset(name if name in _SPAN_FIELDS else "metadata" for name in names)
+    return frozenset(name if name in SCORER_ARGUMENTS else "metadata" for name in names)
 
 
 def as_text(value: Json) -> str:
@@ -68,7 +67,7 @@ def as_text(value: Json) -> str:
 
 
 def _lookup(name: str, fields: ScoringFields) -> Json:
-    if name in _SPAN_FIELDS:
+    if name in SCORER_ARGUMENTS:
         value: Json = getattr(fields, name)
         return value
     return fields.metadata.get(name) if isinstance(fields.metadata, dict) else None

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 
+from spans.columns import API_COLUMNS, EVENT_FIELDS
 from spans.errors import BadInput
 from spans.json import Json, JsonObject
-from spans.row import ArrayDelete, ObjectRef, RowKey, RowWrite
+from spans.row import IDENTITY_FIELDS, ArrayDelete, ObjectRef, RowKey, RowWrite
 
 ID_CHARS_MAX = 256
 SCORE_NAME_CHARS_MAX = 100
@@ -27,23 +28,17 @@ SECONDS_MAX = 7_258_118_400.0   # 2200-01-01; beyond it a client means milliseco
 EXACT_FLOAT_MAX = 2.0**63       # the parser turns larger integers into floats silently
 
 CONTROL_FIELDS = frozenset({
-    "id", "_is_merge", "_merge_paths", "_array_delete", "_object_delete", "_parent_id",
+    "_is_merge", "_merge_paths", "_array_delete", "_object_delete", "_parent_id",
     "_skip_async_scoring", "_async_scoring_control", "_audit_source", "_audit_metadata",
-    "comment", "project_id", "experiment_id", "dataset_id", "prompt_session_id", "log_id",
-    "org_id", "is_root", "_xact_id", "_pagination_key", "_async_scoring_state", "comments",
-    "audit_data",
+    "comment", "prompt_session_id",
+    *(API_COLUMNS.keys() - {*EVENT_FIELDS, *IDENTITY_FIELDS}),
 })
 """Not content: instructions to us, where the row lives, or what we ourselves show."""
 
-FEEDBACK_FIELDS = frozenset({
-    "scores", "expected", "tags", "metadata", "created", "span_id", "root_span_id",
-    "span_parents",
-})
+FEEDBACK_FIELDS = frozenset({"scores", "expected", "tags", "metadata", *IDENTITY_FIELDS})
 """All that feedback speaks of, and what SDKs repeat beside it."""
 
-OBJECT_FIELDS = (
-    "metadata", "span_attributes", "context", "origin", "facets", "classifications",
-)
+OBJECT_FIELDS = tuple(column.name for column in API_COLUMNS.values() if column.is_object)
 CALLER_FIELDS = frozenset({"caller_filename", "caller_functionname", "caller_lineno"})
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from spans.columns import COLUMNS
 from spans.ids import ObjectId, ProjectId
 from spans.json import Json, JsonObject
 
-CONTENT_FIELDS = ("input", "output", "expected", "error")
+CONTENT_FIELDS = tuple(column.name for column in COLUMNS if column.is_content)
 """A change of one of these is a change of content: the row is matched again."""
 
-IDENTITY_FIELDS = ("created", "span_id", "root_span_id", "span_parents")
+IDENTITY_FIELDS = tuple(column.name for column in COLUMNS if column.is_identity)
 """Set by a row's base; merges do not change them."""
 
 RowView = Mapping[str, Json]
@@ -27,6 +28,19 @@ class ObjectType(StrEnum):
     EXPERIMENT = "experiment"
     DATASET = "dataset"
     PLAYGROUND_LOGS = "playground_logs"
+
+
+OBJECT_ID_COLUMNS: Mapping[str, str] = {
+    ObjectType.EXPERIMENT.value: "experiment_id",
+    ObjectType.DATASET.value: "dataset_id",
+}
+"""The API's column that holds the object's id, by the type of the object."""
+
+LOG_IDS: Mapping[str, str] = {
+    ObjectType.PROJECT_LOGS.value: "g",
+    ObjectType.PLAYGROUND_LOGS.value: "x",
+}
+"""What `log_id` is, by the type of the object that a row belongs to; elsewhere null."""
 
 
 class ObjectRef(NamedTuple):
@@ -99,6 +113,21 @@ def is_finished(fields: Mapping[str, Json]) -> bool:
 def is_root(fields: Mapping[str, Json]) -> bool:
     """A root has no parents. (With hex ids its span id never equals its trace id.)"""
     return not fields.get("span_parents")
+
+
+def visible_scores(
+    logged: JsonObject | None, computed: JsonObject | None
+) -> JsonObject | None:
+    """A row's scores as they are shown, by name; None where it has none.
+
+    A score that a client or a person logged is shown instead of a computed score of the same
+    name. A logged null hides no computed score. `store.postgres.visible_scores` has the same
+    meaning in SQL.
+    """
+    if computed is None:
+        return logged
+    logged = logged or {}
+    return logged | computed | {k: value for k, value in logged.items() if value is not None}
 
 
 def is_made_by_scorer(fields: Mapping[str, Json]) -> bool:

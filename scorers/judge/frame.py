@@ -16,6 +16,7 @@ from itertools import count
 from scorers.judge.classifier import Classifier
 from scorers.judge.mustache import STEPS_MAX, Data, Piece, TooManySteps, Words, render
 from scorers.judge.thread import shown, thread_variables
+from spans.columns import SCORER_ARGUMENTS
 from spans.errors import ScorerFailed
 from spans.json import Json, JsonObject
 
@@ -23,7 +24,7 @@ PROMPT_CHARACTERS_MAX = 1_000_000
 """Of all messages. No model that judges reads more, about 250 000 tokens."""
 
 MARKER_DIGITS = 16
-FIELDS = ("input", "output", "expected", "metadata", "tags", "id")
+FIELDS = (*SCORER_ARGUMENTS, "id")
 
 RULE = (
     "You are the judge of a recorded run of some program. The messages after this one say how "

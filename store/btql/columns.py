@@ -25,43 +25,48 @@ from sqlalchemy.dialects.postgresql import JSONB, JSONPATH
 from btql.columns import COLUMNS
 from btql.kinds import Kind
 from btql.tree import Path
+from spans.columns import API_COLUMNS, Storage
 from spans.json import Json
+from spans.row import LOG_IDS, OBJECT_ID_COLUMNS
 from store.postgres.tables import span
+from store.postgres.visible_scores import VISIBLE_SCORES
 
 Sql: TypeAlias = ColumnElement[Any]  # SQLAlchemy's types of values say nothing about rows
 
 JSON_NULL = literal_column("'null'::jsonb", JSONB)
 _NO_VARIABLES = literal_column("'{}'::jsonb", JSONB)
-# What stands in `log_id`, by the kind of object that a row belongs to.
-LOG_IDS = {"project_logs": "g", "playground_logs": "x"}
+_OBJECT_TYPES = {column: object_type for object_type, column in OBJECT_ID_COLUMNS.items()}
 
 
 def text_column(name: str, *, org_id: str | None) -> Sql:
     """A column of kind TEXT, as the API writes it."""
     match name:
-        case "_xact_id":
-            return cast(span.c.xact, Text)
         case "_pagination_key":
             return literal("p", Text) + func.lpad(cast(span.c.seq, Text), 20, "0")
         case "org_id":
             return literal(org_id, Text)
-        case "project_id":
-            return cast(span.c.project_id, Text)
-        case "experiment_id" | "dataset_id":
-            of_object = span.c.object_type == name.removesuffix("_id")
-            return case((of_object, cast(span.c.object_id, Text)))
         case "log_id":
             return case(LOG_IDS, value=span.c.object_type)
+        case _ if name in _OBJECT_TYPES:
+            of_object = span.c.object_type == _OBJECT_TYPES[name]
+            return case((of_object, cast(span.c.object_id, Text)))
         case _:
-            return span.c[name]
+            column = span.c[API_COLUMNS[name].stored_as]
+            return column if _is_text(name) else cast(column, Text)
 
 
 def json_column(name: str) -> Sql:
     """A column of kind JSON as jsonb; JSON's null is still a value here."""
-    if name in ("comments", "audit_data"):
-        return cast(null(), JSONB)
-    column = span.c["scoring_state" if name == "_async_scoring_state" else name]
-    return column if isinstance(column.type, JSONB) else cast(column, JSONB)
+    if name == "scores":
+        return VISIBLE_SCORES
+    column = API_COLUMNS[name]
+    match column.storage:
+        case None:
+            return cast(null(), JSONB)
+        case Storage.JSON:
+            return cast(span.c[column.stored_as], JSONB)
+        case _:
+            return span.c[column.stored_as]
 
 
 def json_path(path: Path) -> Sql:
@@ -82,11 +87,10 @@ def json_path(path: Path) -> Sql:
 
 def is_null_column(name: str) -> Sql:
     """Whether a whole JSON column is null, without parsing what it holds."""
-    column = json_column(name)
-    if name in ("input", "output", "expected"):
-        column = span.c[name]
+    if API_COLUMNS[name].storage is Storage.JSON:
+        column = span.c[API_COLUMNS[name].stored_as]
         return column.is_(None) | (func.json_typeof(column) == "null")
-    return func.nullif(column, JSON_NULL).is_(None)
+    return func.nullif(json_column(name), JSON_NULL).is_(None)
 
 
 def json_constant(value: Json) -> Sql:
@@ -113,11 +117,16 @@ def created_column() -> Sql:
 
 def is_plain(path: Path) -> bool:
     """Whether a TEXT column is stored as it is shown, and never null."""
-    return path.column in ("id", "span_id", "root_span_id")
+    return _is_text(path.column) and API_COLUMNS[path.column].is_required
 
 
 def is_json(path: Path) -> bool:
     return bool(path.keys) or COLUMNS[path.column] is Kind.JSON
+
+
+def _is_text(name: str) -> bool:
+    """Whether the column is stored as text, which is how the API shows it."""
+    return API_COLUMNS[name].storage is Storage.TEXT
 
 
 def _steps(keys: Sequence[str | int]) -> str:

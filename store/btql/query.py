@@ -26,7 +26,7 @@ from spans.json import Json, JsonObject
 from store.btql.columns import Sql
 from store.btql.compiler import SqlCompiler
 from store.btql.sort import beyond, order_by, read_cursor, sort_columns, write_cursor
-from store.postgres.row_json import STORED, api_row
+from store.postgres.row_json import ROW_COLUMNS, api_row
 from store.postgres.tables import span
 
 TIMEOUT_S = 5.0
@@ -91,7 +91,7 @@ class _Statement:
 
     def select(self, limit: int) -> Select[Any]:
         """At most `limit` rows, from the query's cursor on."""
-        stored = [span.c[name] for name in STORED] if self._has_star else []
+        stored = ROW_COLUMNS if self._has_star else ()
         places = [one.sql.label(f"place_{i}") for i, one in enumerate(self._order)]
         values = [value.label(f"field_{i}") for i, value in enumerate(self._values)]
         statement = (

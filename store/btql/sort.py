@@ -35,6 +35,7 @@ from btql.errors import BtqlError
 from btql.kinds import Kind
 from btql.query import Query
 from btql.tree import Expr, Path
+from spans.columns import API_COLUMNS, Storage
 from spans.json import Json
 from store.btql.columns import Sql
 from store.btql.compiler import SqlCompiler
@@ -46,9 +47,10 @@ _DIGEST_BYTES = 8
 # A double's notation has at most 1 + 308 digits before the point, or 324 behind it.
 _DIGITS_MAX = 400
 _NO_TIME = datetime(1, 1, 1)  # noqa: DTZ001 - stands for null, which sorts by its own column
+# Numbers that the API writes as text, which sorts in the same order.
 _STORED_AS = {
-    Path(column="_xact_id"): span.c.xact,
-    Path(column="_pagination_key"): span.c.seq,
+    Path(column=name): span.c[column.stored_as]
+    for name, column in API_COLUMNS.items() if column.storage is Storage.BIGINT
 }
 _FORGED = "the cursor is not one that this query gave"
 

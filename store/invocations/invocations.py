@@ -9,6 +9,7 @@ from flows.invocations.messages import (
     Invocation,
     Request,
 )
+from spans.columns import SCORER_ARGUMENTS
 from spans.ids import InvocationId, OrgId
 from spans.row import ObjectRef, RowKey
 from spans.work import Subject
@@ -18,8 +19,6 @@ from store.postgres.row_views import read_subjects
 
 CHANNEL = "invocation"
 """Where an answer is announced (NOTIFY); the message is the call's id."""
-
-COLUMNS = frozenset({"input", "output", "expected", "metadata", "tags"})
 
 # Nobody waits any more for what is older than the patience of who asked.
 CLAIM = """
@@ -107,8 +106,9 @@ class Invocations:
         for key in rows:
             by_object.setdefault(key.object, []).append(key.id)
         found: dict[RowKey, Subject] = {}
+        columns = frozenset(SCORER_ARGUMENTS)
         with self._database.cursor() as cursor:
             for where, ids in by_object.items():
-                for subject in read_subjects(cursor, where, ids, COLUMNS).values():
+                for subject in read_subjects(cursor, where, ids, columns).values():
                     found[subject.key] = subject
         return [found.get(key) for key in rows]

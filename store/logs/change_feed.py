@@ -6,6 +6,7 @@ from flows.logs.change_feed import ChangedRow, Changes
 from spans.ids import ProjectId, Xact
 from store.postgres.database import Database
 from store.postgres.versions import settled_version
+from store.postgres.visible_scores import VISIBLE_SCORES_SQL
 
 
 class ChangeFeed:
@@ -28,8 +29,9 @@ class ChangeFeed:
         with self._database.cursor() as cursor:
             settled = settled_version(cursor)
             cursor.execute(
-                """select xact, id, span_id, span_attributes ->> 'name',
-                          coalesce(span_attributes ->> 'purpose' = 'scorer', false), scores
+                f"""select xact, id, span_id, span_attributes ->> 'name',
+                          coalesce(span_attributes ->> 'purpose' = 'scorer', false),
+                          {VISIBLE_SCORES_SQL}
                      from span
                     where project_id = %s and xact > %s and xact <= %s and deleted_at is null
                     order by xact fetch first %s rows with ties""",

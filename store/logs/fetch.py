@@ -14,7 +14,7 @@ from spans.row import ObjectRef
 from store.btql.compiler import filter_clause
 from store.btql.query import Scope, run_query
 from store.postgres.database import Database
-from store.postgres.row_json import STORED, api_row, instant_text
+from store.postgres.row_json import ROW_COLUMNS, api_row, instant_text
 from store.postgres.tables import span
 
 CURSOR_PREFIX = "s"
@@ -34,7 +34,7 @@ class SpanReader:
     ) -> Page:
         """At most `limit` rows, newest first."""
         statement = (
-            select(*(span.c[name] for name in STORED))
+            select(*ROW_COLUMNS)
             .where(
                 span.c.project_id == where.project_id,
                 span.c.object_type == where.object_type.value,

@@ -19,6 +19,7 @@ from psycopg import errors as pg
 
 from flows.logs.ingest import IngestAnswer, IngestRequest
 from spans.clock import Clock
+from spans.columns import API_COLUMNS, EVENT_FIELDS
 from spans.drafts import Draft, Drafts, StoredRow
 from spans.errors import BadInput, Contended, StoreUnavailable, TallyardError
 from spans.ids import Xact
@@ -33,13 +34,14 @@ from spans.row import (
 from store.postgres.copy import (
     COPY_NEW,
     COPY_STAGED,
-    PLAIN_FIELDS,
+    EVENT_COLUMNS,
     UPDATE_FROM_STAGED,
     copy_lines,
     span_line,
 )
 from store.postgres.counters import Counts
 from store.postgres.database import Cursor, Database
+from store.postgres.row_views import EXPRESSIONS
 from store.postgres.versions import draw_versions
 
 TRIES_MAX = 5
@@ -47,12 +49,11 @@ TRIES_MAX = 5
 
 CONFLICTS = (pg.UniqueViolation, Contended)
 
-ROW_FIELDS = (*IDENTITY_FIELDS, *PLAIN_FIELDS)
-COLUMN_OF = {"scores": "logged_scores"}
+ROW_FIELDS = (*IDENTITY_FIELDS, *EVENT_FIELDS)
 # What a merge set to null, of a row whose base has not come yet, is JSON null and not SQL's.
 CLEARED = "array_remove(array[" + ", ".join(
-    f"case when {COLUMN_OF.get(name, name)}::text = 'null' then '{name}' end"
-    for name in PLAIN_FIELDS
+    f"case when {column}::text = 'null' then '{name}' end"
+    for name, column in zip(EVENT_FIELDS, EVENT_COLUMNS, strict=True)
 ) + "], null)"
 SELECT_ROWS = f"""
     select id, case when has_base then null else {CLEARED} end,
@@ -60,10 +61,27 @@ SELECT_ROWS = f"""
            extra, computed_scores is not null or exists (
              select from outcome where outcome.project_id = span.project_id
                 and outcome.object_id = span.object_id and outcome.subject_id = span.id),
-           {", ".join(COLUMN_OF.get(name, name) for name in ROW_FIELDS)}
+           {", ".join((*IDENTITY_FIELDS, *EVENT_COLUMNS))}
       from span
      where project_id = %s and object_type = %s and object_id = %s and id = any(%s)
      order by id for update
+"""
+# Names and values of the row's view in `row_at_end`.
+AT_END = ", ".join(
+    f"'{name}', {EXPRESSIONS[name]}::jsonb"
+    for name, column in API_COLUMNS.items() if column.is_kept_at_end
+)
+KEEP_AT_END = f"""
+    insert into row_at_end (project_id, object_id, row_id, trigger_xact, view)
+    select span.project_id, span.object_id, span.id, trigger_xact, jsonb_build_object({AT_END})
+      from span
+      join unnest(%s::uuid[], %s::uuid[], %s::text[]) as changed(project, object, id)
+        on span.project_id = changed.project and span.object_id = changed.object
+       and span.id = changed.id
+     where exists (select from outbox
+                    where outbox.project_id = span.project_id
+                      and outbox.xact = span.trigger_xact and matched_at is null)
+    on conflict do nothing
 """
 
 
@@ -277,22 +295,7 @@ def _keep_how_rows_ended(cursor: Cursor, group: Group) -> None:
     ]
     if waiting:
         cursor.execute(
-            """insert into row_at_end (project_id, object_id, row_id, trigger_xact, view)
-               select span.project_id, span.object_id, span.id, trigger_xact,
-                      jsonb_build_object(
-                        'expected', expected::jsonb, 'scores', scores, 'metadata', metadata,
-                        'metrics', metrics, 'tags', tags, 'span_attributes', span_attributes,
-                        'context', context, 'origin', origin, 'facets', facets,
-                        'classifications', classifications,
-                        '_async_scoring_state', scoring_state)
-                 from span
-                 join unnest(%s::uuid[], %s::uuid[], %s::text[]) as changed(project, object, id)
-                   on span.project_id = changed.project and span.object_id = changed.object
-                  and span.id = changed.id
-                where exists (select from outbox
-                               where outbox.project_id = span.project_id
-                                 and outbox.xact = span.trigger_xact and matched_at is null)
-               on conflict do nothing""",
+            KEEP_AT_END,
             tuple(map(list, zip(*waiting, strict=True))),
         )
 

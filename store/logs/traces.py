@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from scorers.running.trace import TRACE_BYTES_MAX, TRACE_SPANS_MAX, TraceRef
+from spans.columns import API_COLUMNS, EVENT_FIELDS
 from spans.errors import TraceTooLarge
 from spans.json import JsonObject
 from store.postgres.database import Database
 from store.postgres.row_views import EXPRESSIONS
 
-COLUMNS = (
-    "id", "_xact_id", "created", "span_id", "root_span_id", "span_parents", "is_root", "input",
-    "output", "expected", "error", "scores", "metadata", "metrics", "tags", "span_attributes",
-)
+COLUMNS = tuple(name for name, column in API_COLUMNS.items() if column.is_in_trace)
+"""What a scorer gets of each span of the trace."""
 
-LARGE = ("input", "output", "expected", "error", "scores", "metadata", "metrics", "tags",
-         "span_attributes")
+LARGE = tuple(name for name in EVENT_FIELDS if name in COLUMNS)
+"""The columns whose size counts."""
+
+_SELECTED = ", ".join(EXPRESSIONS[name] for name in COLUMNS)
+_LARGE = ", ".join(f"{EXPRESSIONS[name]} as {name}" for name in LARGE)
 _BYTES = " + ".join(f"coalesce(octet_length({name}::text), 0)" for name in LARGE)
 
 # Its own size first: a trace that is too large must not be loaded to find that out.
 SIZE = f"""
     select count(*), coalesce(sum({_BYTES}), 0)
-      from (select {", ".join(LARGE)} from span
+      from (select {_LARGE} from span
              where project_id = %s and object_type = %s and object_id = %s
                and root_span_id = %s and root_span_id > '' and deleted_at is null
              limit %s) trace
@@ -36,7 +38,6 @@ class Traces:
     def spans_of(self, trace: TraceRef) -> list[JsonObject]:
         """See TraceStore."""
         named = (*trace.where, trace.root_span_id)
-        selected = ", ".join(EXPRESSIONS.get(name, name) for name in COLUMNS)
         with self._database.cursor() as cursor:
             cursor.execute(SIZE, (*named, TRACE_SPANS_MAX + 1))
             found = cursor.fetchone()
@@ -47,7 +48,7 @@ class Traces:
                     f"{TRACE_SPANS_MAX} spans and {TRACE_BYTES_MAX >> 20} MiB that are given"
                 )
             cursor.execute(
-                f"""select {selected} from span
+                f"""select {_SELECTED} from span
                      where project_id = %s and object_type = %s and object_id = %s
                        and root_span_id = %s and root_span_id > '' and deleted_at is null
                      order by created, seq""",

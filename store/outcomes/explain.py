@@ -16,11 +16,11 @@ from spans.row import ObjectRef, ObjectType
 from spans.scoring import OutcomeState, Role
 from spans.work import Subject
 from store.postgres.database import Database
-from store.postgres.row_views import EXPRESSIONS, STORED, read_subjects
+from store.postgres.row_views import EXPRESSIONS, read_subjects
 from store.scoring.match_records import MatchRecords
 from store.scoring.sandbox_workers import SandboxWorkers
 
-EVERYTHING = frozenset(STORED | EXPRESSIONS.keys())
+EVERYTHING = frozenset(EXPRESSIONS)
 OUTCOMES_MAX = 500
 
 

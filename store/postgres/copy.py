@@ -13,32 +13,31 @@ from uuid import UUID
 
 import orjson
 
+from spans.columns import COLUMNS, EVENT_FIELDS
 from spans.ids import Xact
 from spans.json import Json, JsonObject
-from spans.row import Row, is_root
+from spans.row import IDENTITY_FIELDS, Row, is_root
 from store.postgres.database import Cursor
+from store.postgres.tables import KEY_COLUMNS
 
-COLUMNS = (
-    "project_id", "object_type", "object_id", "id", "xact", "content_xact", "trigger_xact",
-    "has_base", "deleted_at", "span_id", "root_span_id", "span_parents", "is_root", "created",
-    "input", "output", "expected", "error", "logged_scores", "metadata", "metrics", "tags",
-    "span_attributes", "context", "origin", "facets", "classifications", "extra",
-    "scoring_state",
+WRITTEN_COLUMNS = tuple(
+    column.stored_as for column in COLUMNS
+    if column.storage is not None and column.is_written
 )
-PLAIN_FIELDS = (
-    "input", "output", "expected", "error", "scores", "metadata", "metrics", "tags",
-    "span_attributes", "context", "origin", "facets", "classifications",
-)
-KNOWN_FIELDS = frozenset(
-    {*PLAIN_FIELDS, "span_id", "root_span_id", "span_parents", "created"}
-)
+"""The columns that a write fills, in the order of the cells that `span_line` makes."""
+
+EVENT_COLUMNS = tuple(column.written_to for column in COLUMNS if column.is_event_field)
+"""The column that each of EVENT_FIELDS is written to."""
+
+KNOWN_FIELDS = frozenset({*EVENT_FIELDS, *IDENTITY_FIELDS})
 
 NULL = b"\\N"
 TRUE, FALSE = b"t", b"f"
 
-KEY_COLUMNS = ("project_id", "object_type", "object_id", "id")
-_LIST = ", ".join(COLUMNS)
-_SET = ", ".join(f"{name} = staged.{name}" for name in COLUMNS if name not in KEY_COLUMNS)
+_LIST = ", ".join(WRITTEN_COLUMNS)
+_SET = ", ".join(
+    f"{name} = staged.{name}" for name in WRITTEN_COLUMNS if name not in KEY_COLUMNS
+)
 _KEY = " and ".join(f"span.{name} = staged.{name}" for name in KEY_COLUMNS)
 
 COPY_NEW = f"copy span ({_LIST}) from stdin"
@@ -49,7 +48,7 @@ UPDATE_FROM_STAGED = f"""
 """
 UPSERT_FROM_STAGED = f"""
     insert into span ({_LIST}) select {_LIST} from span_staged
-        order by project_id, object_type, object_id, id
+        order by {", ".join(KEY_COLUMNS)}
     on conflict ({", ".join(KEY_COLUMNS)}) do update
        set {_SET.replace("staged.", "excluded.")}
 """
@@ -86,10 +85,11 @@ def span_line(
     trigger_xact: Xact | None,
     now: str,
 ) -> bytes:
-    """The line of `row`, columns as in COLUMNS. `now` (ISO) stands for a missing `created`.
+    """The line of `row`: a cell for each of WRITTEN_COLUMNS, in their order.
 
-    A null that a merge set is stored as JSON null while the row has no base, so that the
-    base, coming late, stays cleared; elsewhere null and absent are the same.
+    `now` (ISO) stands for a missing `created`. A null that a merge set is stored as JSON null
+    while the row has no base, so that the base, when it comes, does not fill it in. In all
+    other cells null and absent are the same.
     """
     fields = row.fields
     where = row.key.object
@@ -99,22 +99,22 @@ def span_line(
     parents = fields.get("span_parents")
     created = fields.get("created") or now
     cells = [
-        uuid_cell(where.project_id),
-        where.object_type.encode(),
-        uuid_cell(where.object_id),
         escaped(row.key.id),
         b"%d" % xact,
         b"%d" % content_xact,
         b"%d" % trigger_xact if trigger_xact is not None else NULL,
+        str(created).encode(),
         TRUE if row.has_base else FALSE,
         now.encode() if row.is_deleted else NULL,
+        uuid_cell(where.project_id),
+        where.object_type.encode(),
+        uuid_cell(where.object_id),
         escaped(str(span_id)),
         escaped(str(root)),
         json_cell(parents) if parents else NULL,
         TRUE if is_root(fields) else FALSE,
-        str(created).encode(),
     ]
-    for name in PLAIN_FIELDS:
+    for name in EVENT_FIELDS:
         value = fields.get(name)
         if value is None:
             cells.append(b"null" if keep_null and name in fields else NULL)

@@ -7,45 +7,28 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from spans.columns import API_COLUMNS, EVENT_FIELDS
 from spans.json import Json
+from spans.row import LOG_IDS, OBJECT_ID_COLUMNS
+from store.postgres.tables import span
+from store.postgres.visible_scores import VISIBLE_SCORES
 
-# Of the table `span`, what `api_row` needs, in the order of the API's columns.
-STORED = (
-    "id",
-    "xact",
-    "seq",
-    "created",
-    "project_id",
+# What the table has of the API's columns, and what the API's other columns are made of.
+_STORED = (
+    *(
+        column.stored_as for column in API_COLUMNS.values()
+        if column.storage is not None and column.name != "scores"
+    ),
     "object_type",
     "object_id",
-    "span_id",
-    "root_span_id",
-    "span_parents",
-    "is_root",
-    "input",
-    "output",
-    "expected",
-    "error",
-    "scores",
-    "metadata",
-    "metrics",
-    "tags",
-    "span_attributes",
-    "context",
-    "origin",
-    "facets",
-    "classifications",
-    "scoring_state",
     "extra",
 )
-_AS_STORED = STORED[STORED.index("input") : STORED.index("scoring_state")]
-# How a row names the object that it belongs to.
-_OBJECT_KEYS = {"experiment": "experiment_id", "dataset": "dataset_id"}
-_LOG_IDS = {"project_logs": "g", "playground_logs": "x"}
+ROW_COLUMNS = (*(span.c[name] for name in _STORED), VISIBLE_SCORES.label("scores"))
+"""The columns that a SELECT over `span` needs, so that `api_row` can show its rows."""
 
 
 def api_row(row: Mapping[str, Any], *, org_id: UUID | str) -> dict[str, Json]:
-    """One row of the table `span` (its columns `STORED`, JSON decoded) as the API shows it.
+    """One row of the table `span` (its `ROW_COLUMNS`, JSON decoded) as the API shows it.
 
     Every column of the API is there, null where the row has nothing; fields that we do not
     know stand beside them as they came, and never hide one that we do.
@@ -59,15 +42,15 @@ def api_row(row: Mapping[str, Any], *, org_id: UUID | str) -> dict[str, Json]:
         "project_id": str(row["project_id"]),
     }
     object_type = row["object_type"]
-    if object_type in _OBJECT_KEYS:
-        shown[_OBJECT_KEYS[object_type]] = str(row["object_id"])
+    if object_type in OBJECT_ID_COLUMNS:
+        shown[OBJECT_ID_COLUMNS[object_type]] = str(row["object_id"])
     else:
-        shown["log_id"] = _LOG_IDS.get(object_type)
+        shown["log_id"] = LOG_IDS.get(object_type)
     shown["span_id"] = row["span_id"]
     shown["root_span_id"] = row["root_span_id"]
     shown["span_parents"] = row["span_parents"]
     shown["is_root"] = row["is_root"]
-    for name in _AS_STORED:
+    for name in EVENT_FIELDS:
         shown[name] = row[name]
     shown["comments"] = None
     shown["audit_data"] = None

@@ -2,45 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from sqlalchemy import BigInteger, Boolean, Column, DateTime, MetaData, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSON, JSONB
+from sqlalchemy.types import TypeEngine
+
+from spans.columns import COLUMNS, Storage
+from spans.row import ObjectRef
+
+KEY_COLUMNS = (*ObjectRef._fields, "id")
+"""The primary key of `span`, in the order in which rows are sorted before they are locked."""
 
 metadata = MetaData()
+
+# SQLAlchemy's types of values say nothing about rows.
+_TYPES: Mapping[Storage, TypeEngine[Any]] = {
+    Storage.TEXT: Text(),
+    Storage.UUID: Uuid(),
+    Storage.BIGINT: BigInteger(),
+    Storage.BOOLEAN: Boolean(),
+    Storage.TIMESTAMPTZ: DateTime(timezone=True),
+    Storage.JSON: JSON(),
+    Storage.JSONB: JSONB(),
+}
 
 span = Table(
     "span",
     metadata,
-    Column("project_id", Uuid, primary_key=True),
-    Column("object_type", Text, primary_key=True),
-    Column("object_id", Uuid, primary_key=True),
-    Column("id", Text, primary_key=True),
-    Column("seq", BigInteger, nullable=False),
-    Column("xact", BigInteger, nullable=False),
-    Column("content_xact", BigInteger, nullable=False),
-    Column("trigger_xact", BigInteger),
-    Column("has_base", Boolean, nullable=False),
-    Column("deleted_at", DateTime(timezone=True)),
-    Column("span_id", Text, nullable=False),
-    Column("root_span_id", Text, nullable=False),
-    Column("span_parents", JSONB),
-    Column("is_root", Boolean, nullable=False),
-    Column("created", DateTime(timezone=True), nullable=False),
-    Column("input", JSON),
-    Column("output", JSON),
-    Column("expected", JSON),
-    Column("error", JSONB),
-    Column("logged_scores", JSONB),
-    Column("computed_scores", JSONB),
-    Column("computed_by", JSONB),
-    Column("scores", JSONB),
-    Column("metadata", JSONB),
-    Column("metrics", JSONB),
-    Column("tags", JSONB),
-    Column("span_attributes", JSONB),
-    Column("context", JSONB),
-    Column("origin", JSONB),
-    Column("facets", JSONB),
-    Column("classifications", JSONB),
-    Column("extra", JSONB),
-    Column("scoring_state", JSONB),
+    *(
+        Column(
+            column.stored_as,
+            _TYPES[column.storage],
+            primary_key=column.stored_as in KEY_COLUMNS,
+            nullable=not column.is_required,
+        )
+        for column in COLUMNS
+        if column.storage is not None
+    ),
 )

@@ -14,6 +14,7 @@ from uuid import UUID
 from psycopg import DataError
 
 from spans.clock import Clock
+from spans.columns import SCORER_ARGUMENTS
 from spans.ids import ObjectId, ProjectId, Xact
 from spans.outcome import BUG, POISONED, Errored, Failure, OriginKind, OutcomeKey, origin_of
 from spans.queues import HEAVY
@@ -35,8 +36,6 @@ from store.postgres.counters import Counts
 from store.postgres.database import Cursor, Database
 from store.postgres.row_views import read_subjects
 from store.scoring.record import lock_rows, record
-
-COLUMNS = frozenset({"input", "output", "expected", "metadata", "tags"})
 
 KEY = """outcome.id, outcome.project_id, outcome.object_type, outcome.object_id, subject_id,
          subject_version, origin_kind, origin_id, role, scorer_kind, scorer, scorer_version,
@@ -112,7 +111,7 @@ class Ledger:
         self, cursor: Cursor, where: ObjectRef, leads: list[tuple[Any, ...]],
         columns: ColumnsOf | None,
     ) -> list[Claim]:
-        read = COLUMNS
+        read = frozenset(SCORER_ARGUMENTS)
         if columns is not None:
             scorers = {ScorerRef(kind=row[9], name=row[10], version=row[11]) for row in leads}
             read = frozenset().union(*map(columns, scorers))

@@ -20,7 +20,7 @@ from btql.errors import BtqlError
 from btql.parse import parse_filter
 from btql.tree import Expr
 from store.btql.compiler import filter_clause
-from store.postgres.row_json import STORED, api_row
+from store.postgres.row_json import ROW_COLUMNS, api_row
 from store.postgres.tables import span
 
 NOW = datetime(2026, 6, 15, 12, 0, 0, 250_500, tzinfo=UTC)
@@ -50,7 +50,7 @@ def in_sql(connection: Connection, filters: list[Expr], tz_offset: int) -> list[
 def in_memory(connection: Connection, filters: list[Expr], tz_offset: int) -> list[tuple]:
     closures = [compile_filter(one, now=lambda: NOW, tz_offset=tz_offset) for one in filters]
     stored = connection.execute(
-        select(*(span.c[name] for name in STORED))
+        select(*ROW_COLUMNS)
         .where(span.c.project_id == PROJECT)
         .order_by(span.c.seq)
     ).mappings()

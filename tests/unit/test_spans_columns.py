@@ -1,0 +1,206 @@
+"""What each room derives from the one table of a row's columns, written out once."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import fields
+from datetime import UTC, datetime
+
+import orjson
+import pytest
+
+from btql.columns import COLUMNS as FILTER_COLUMNS
+from btql.kinds import Kind
+from scorers.arguments import ScoringFields
+from scorers.judge.frame import FIELDS as JUDGE_FIELDS
+from scorers.sandbox.inside import arguments as inside
+from spans.columns import API_COLUMNS, COLUMNS, EVENT_FIELDS, SCORER_ARGUMENTS
+from spans.event import CONTROL_FIELDS, FEEDBACK_FIELDS, OBJECT_FIELDS
+from spans.ids import ObjectId, ProjectId, Xact
+from spans.row import (
+    CONTENT_FIELDS,
+    IDENTITY_FIELDS,
+    LOG_IDS,
+    OBJECT_ID_COLUMNS,
+    ObjectRef,
+    ObjectType,
+    Row,
+    RowKey,
+    visible_scores,
+)
+from store.logs import ingest, traces
+from store.postgres import copy, row_views
+from store.postgres.row_json import ROW_COLUMNS, api_row
+from store.postgres.tables import KEY_COLUMNS
+
+PROJECT = ProjectId(uuid.UUID(int=1))
+OBJECT = ObjectId(uuid.UUID(int=2))
+JSON, TEXT = Kind.JSON, Kind.TEXT
+
+
+def test_filters_know_the_columns_of_the_api_in_its_order() -> None:
+    assert list(FILTER_COLUMNS.items()) == [
+        ("id", TEXT), ("_xact_id", TEXT), ("_pagination_key", TEXT), ("created", Kind.TIME),
+        ("org_id", TEXT), ("project_id", TEXT), ("experiment_id", TEXT), ("dataset_id", TEXT),
+        ("log_id", TEXT), ("span_id", TEXT), ("root_span_id", TEXT), ("span_parents", JSON),
+        ("is_root", Kind.BOOLEAN), ("input", JSON), ("output", JSON), ("expected", JSON),
+        ("error", JSON), ("scores", JSON), ("metadata", JSON), ("metrics", JSON),
+        ("tags", JSON), ("span_attributes", JSON), ("context", JSON), ("origin", JSON),
+        ("facets", JSON), ("classifications", JSON), ("comments", JSON), ("audit_data", JSON),
+        ("_async_scoring_state", JSON),
+    ]
+
+
+def test_an_event_has_fields_of_four_sorts() -> None:
+    assert EVENT_FIELDS == (
+        "input", "output", "expected", "error", "scores", "metadata", "metrics", "tags",
+        "span_attributes", "context", "origin", "facets", "classifications",
+    )
+    assert CONTENT_FIELDS == ("input", "output", "expected", "error")
+    assert IDENTITY_FIELDS == ("created", "span_id", "root_span_id", "span_parents")
+    assert OBJECT_FIELDS == (
+        "metadata", "span_attributes", "context", "origin", "facets", "classifications",
+    )
+    assert {
+        "id", "_is_merge", "_merge_paths", "_array_delete", "_object_delete", "_parent_id",
+        "_skip_async_scoring", "_async_scoring_control", "_audit_source", "_audit_metadata",
+        "comment", "project_id", "experiment_id", "dataset_id", "prompt_session_id", "log_id",
+        "org_id", "is_root", "_xact_id", "_pagination_key", "_async_scoring_state", "comments",
+        "audit_data",
+    } == CONTROL_FIELDS
+    assert {
+        "scores", "expected", "tags", "metadata", "created", "span_id", "root_span_id",
+        "span_parents",
+    } == FEEDBACK_FIELDS
+
+
+def test_a_scorer_asks_for_the_same_columns_wherever_it_runs() -> None:
+    assert SCORER_ARGUMENTS == ("input", "output", "expected", "metadata", "tags")
+    assert JUDGE_FIELDS == ("input", "output", "expected", "metadata", "tags", "id")
+    assert [field.name for field in fields(ScoringFields)] == [*JUDGE_FIELDS, "trace"]
+    assert (*JUDGE_FIELDS, "trace") == inside.ALL
+
+
+def test_a_scorer_of_a_trace_gets_these_columns_of_each_span() -> None:
+    assert traces.COLUMNS == (
+        "id", "_xact_id", "created", "span_id", "root_span_id", "span_parents", "is_root",
+        "input", "output", "expected", "error", "scores", "metadata", "metrics", "tags",
+        "span_attributes",
+    )
+    assert traces.LARGE == (
+        "input", "output", "expected", "error", "scores", "metadata", "metrics", "tags",
+        "span_attributes",
+    )
+
+
+def test_a_write_fills_all_columns_but_those_that_others_fill() -> None:
+    assert set(copy.WRITTEN_COLUMNS) == {
+        "project_id", "object_type", "object_id", "id", "xact", "content_xact", "trigger_xact",
+        "has_base", "deleted_at", "span_id", "root_span_id", "span_parents", "is_root",
+        "created", "input", "output", "expected", "error", "logged_scores", "metadata",
+        "metrics", "tags", "span_attributes", "context", "origin", "facets",
+        "classifications", "extra", "scoring_state",
+    }
+    assert len(copy.WRITTEN_COLUMNS) == 29
+    # A client's scores are the logged ones; what is shown as `scores` is made of them.
+    assert dict(zip(EVENT_FIELDS, copy.EVENT_COLUMNS, strict=True)) == {
+        **{name: name for name in EVENT_FIELDS}, "scores": "logged_scores",
+    }
+    assert {*EVENT_FIELDS, *IDENTITY_FIELDS} == copy.KNOWN_FIELDS
+    # Rows are locked in this order; another one lets two writers wait for each other.
+    assert KEY_COLUMNS == ("project_id", "object_type", "object_id", "id")
+
+
+def test_a_row_keeps_of_its_end_what_may_change_without_a_new_match() -> None:
+    assert ingest.AT_END == (
+        "'expected', expected::jsonb, 'scores', span.scores::jsonb, "
+        "'metadata', metadata::jsonb, 'metrics', metrics::jsonb, 'tags', tags::jsonb, "
+        "'span_attributes', span_attributes::jsonb, 'context', context::jsonb, "
+        "'origin', origin::jsonb, 'facets', facets::jsonb, "
+        "'classifications', classifications::jsonb, "
+        "'_async_scoring_state', scoring_state::jsonb"
+    )
+
+
+def test_rules_and_scorers_read_the_columns_in_the_form_of_the_api() -> None:
+    always_null = {"comments", "audit_data"}
+    assert row_views.EXPRESSIONS.keys() == API_COLUMNS.keys() - always_null
+    own_form = {
+        name: sql for name, sql in row_views.EXPRESSIONS.items() if name != sql
+    }
+    assert own_form == {
+        "_xact_id": "xact::text",
+        "_pagination_key": "'p' || lpad(seq::text, 20, '0')",
+        "created": "to_char(created at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')",
+        "org_id": "(select org_id::text from project where project.id = span.project_id)",
+        "project_id": "project_id::text",
+        "experiment_id": "case object_type when 'experiment' then object_id::text end",
+        "dataset_id": "case object_type when 'dataset' then object_id::text end",
+        "log_id": "case object_type when 'project_logs' then 'g' "
+                  "when 'playground_logs' then 'x' end",
+        "scores": "span.scores",
+        "_async_scoring_state": "scoring_state",
+    }
+    assert [column.name for column in COLUMNS if column.is_always_read] == [
+        "id", "span_id", "root_span_id", "is_root", "metrics", "span_attributes",
+        "_async_scoring_state",
+    ]
+
+
+@pytest.mark.parametrize("object_type", ObjectType)
+def test_the_api_shows_every_column_in_order_and_one_id_of_the_object(
+    object_type: ObjectType,
+) -> None:
+    stored = {column.name: None for column in ROW_COLUMNS} | {
+        "id": "row", "xact": 7, "seq": 8, "project_id": PROJECT, "object_id": OBJECT,
+        "object_type": object_type.value, "created": datetime(2026, 6, 14, tzinfo=UTC),
+    }
+    own = OBJECT_ID_COLUMNS.get(object_type, "log_id")
+    others = {"experiment_id", "dataset_id", "log_id"} - {own}
+    shown = api_row(stored, org_id="org")
+    assert list(shown) == [name for name in API_COLUMNS if name not in others]
+    assert shown[own] == LOG_IDS.get(object_type, str(OBJECT))
+
+
+def test_a_line_for_copy_has_its_cells_in_the_order_of_the_columns() -> None:
+    row = Row(
+        key=RowKey(ObjectRef(PROJECT, ObjectType.EXPERIMENT, OBJECT), "row"),
+        fields={
+            "span_id": "s", "root_span_id": "r", "span_parents": ["p"], "created": "then",
+            **{name: {"is": name} for name in EVENT_FIELDS}, "unknown": 1,
+        },
+        has_base=True, is_deleted=True, scoring_state={"is": "scoring_state"},
+    )
+    line = copy.span_line(
+        row, xact=Xact(1), content_xact=Xact(2), trigger_xact=Xact(3), now="now"
+    )
+    cells = line.removesuffix(b"\n").decode().split("\t")
+    assert dict(zip(copy.WRITTEN_COLUMNS, cells, strict=True)) == {
+        "project_id": PROJECT.hex, "object_type": "experiment", "object_id": OBJECT.hex,
+        "id": "row", "xact": "1", "content_xact": "2", "trigger_xact": "3", "has_base": "t",
+        "deleted_at": "now", "span_id": "s", "root_span_id": "r", "span_parents": '["p"]',
+        "is_root": "f", "created": "then", "extra": '{"unknown":1}',
+        "scoring_state": '{"is":"scoring_state"}',
+        **{
+            column: orjson.dumps({"is": name}).decode()
+            for name, column in zip(EVENT_FIELDS, copy.EVENT_COLUMNS, strict=True)
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("logged", "computed", "visible"),
+    [
+        (None, None, None),
+        ({"a": 1}, None, {"a": 1}),
+        ({"a": None}, None, {"a": None}),
+        (None, {"a": 0.5}, {"a": 0.5}),
+        ({"a": 1}, {"a": 0.5, "b": 0}, {"a": 1, "b": 0}),
+        ({"a": None}, {"a": 0.5}, {"a": 0.5}),
+        ({"a": None, "b": None}, {"a": None}, {"a": None, "b": None}),
+    ],
+)
+def test_a_logged_score_is_shown_before_a_computed_one_unless_it_is_null(
+    logged: dict | None, computed: dict | None, visible: dict | None
+) -> None:
+    assert visible_scores(logged, computed) == visible
