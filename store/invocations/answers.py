@@ -21,6 +21,7 @@ from spans.ids import InvocationId
 from store.invocations.invocations import CHANNEL
 from store.invocations.message_json import read_answer
 from store.postgres.database import Connection, Database
+from store.postgres.leases import INVOCATIONS
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +38,9 @@ class _Waiting:
 
 
 # Of what a worker has, the answer is kept, as of every call.
-WITHDRAW = """
-    delete from invocation where id = any(%s) and owner is null and answered_at is null
+WITHDRAW = f"""
+    delete from invocation
+     where id = any(%s) and {INVOCATIONS.free} and {INVOCATIONS.waiting}
 """
 
 

@@ -15,21 +15,21 @@ from spans.row import ObjectRef, RowKey
 from spans.work import Subject
 from store.invocations.message_json import answer_text, read_request, request_text
 from store.postgres.database import Database
+from store.postgres.leases import CLAIMED, INVOCATIONS, RELEASED
 from store.postgres.row_views import read_subjects
 
 CHANNEL = "invocation"
 """Where an answer is announced (NOTIFY); the message is the call's id."""
 
 # Nobody waits any more for what is older than the patience of who asked.
-CLAIM = """
+CLAIM = f"""
     with next as (
       select id from invocation
-       where queue = %(queue)s and answered_at is null and owner is null
+       where queue = %(queue)s and {INVOCATIONS.waiting} and {INVOCATIONS.free}
          and created > now() - make_interval(secs => %(patience)s)
        order by created limit 1
          for update skip locked)
-    update invocation set attempts = attempts + 1, fence = fence + 1, owner = %(owner)s,
-                          lease_until = now() + make_interval(secs => %(lease)s)
+    update invocation set {CLAIMED}
       from next where invocation.id = next.id
     returning invocation.id, fence, attempts, request
 """
@@ -82,10 +82,9 @@ class Invocations:
         """See InvocationStore. Safe to repeat: the fence and `answered_at` let one through."""
         with self._database.cursor() as cursor:
             cursor.execute(
-                """with answered as (
-                     update invocation set answer = %s, answered_at = now(), owner = null,
-                                           lease_until = null
-                      where id = %s and fence = %s and answered_at is null
+                f"""with answered as (
+                     update invocation set answer = %s, answered_at = now(), {RELEASED}
+                      where id = %s and fence = %s and {INVOCATIONS.waiting}
                      returning id)
                    select pg_notify(%s, id::text) from answered""",
                 (answer_text(answer), invocation.id, invocation.fence, CHANNEL),
@@ -94,11 +93,7 @@ class Invocations:
     def give_back(self, invocation: Invocation) -> None:
         """See InvocationStore. Safe to repeat: the next claim raises the fence."""
         with self._database.cursor() as cursor:
-            cursor.execute(
-                """update invocation set owner = null, lease_until = null
-                    where id = %s and fence = %s and answered_at is null""",
-                (invocation.id, invocation.fence),
-            )
+            INVOCATIONS.release(cursor, {invocation.id: invocation.fence})
 
     def subjects(self, rows: Sequence[RowKey]) -> list[Subject | None]:
         """See InvocationStore."""

@@ -10,6 +10,7 @@ from scorers.functions.queue import queue_of_global
 from spans.ids import ProjectId
 from spans.queues import HEAVY
 from store.postgres.database import Database
+from store.postgres.leases import RELEASED
 
 
 class Outcomes:
@@ -23,7 +24,7 @@ class Outcomes:
         queues = {name: queue_of_global(name) for name in catalog.names()}
         with self._database.cursor() as cursor:
             cursor.execute(
-                """with chosen as (
+                f"""with chosen as (
                      select outcome.id, row_number() over (
                               partition by outcome.object_id, subject_id, subject_version,
                                            scorer_kind, scorer, scorer_version
@@ -59,7 +60,7 @@ class Outcomes:
                         and (%s::uuid is null or origin_id = %s))
                    update outcome
                       set state = 'pending', attempts = 0, deaths = 0, next_attempt_at = now(),
-                          finished_at = null, owner = null, lease_until = null,
+                          finished_at = null, {RELEASED},
                           is_lead = chosen.place = 1,
                           queue = chosen.queue
                      from chosen where outcome.id = chosen.id and chosen.queue is not null""",

@@ -16,6 +16,7 @@ from store.postgres.database import Cursor, Database
 from store.postgres.paging import paged
 from store.postgres.rule_revisions import hold_functions, new_revision
 from store.scoring.record import ensure_leads
+from store.scoring.supersede import SUPERSEDED
 
 COLUMNS = "id, project_id, name, description, score_type, categories, config, position, created"
 
@@ -113,7 +114,7 @@ class Rules:
             cursor.execute("delete from project_score where id = %s", (rule.id,))
             new_revision(cursor, rule.project_id)
             cursor.execute(
-                """update outcome set state = 'superseded', finished_at = now(), owner = null
+                f"""update outcome set {SUPERSEDED}
                     where project_id = %s and origin_id = %s and state = 'pending'
                    returning object_type, object_id, subject_id""",
                 (rule.project_id, rule.id),

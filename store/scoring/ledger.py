@@ -34,8 +34,10 @@ from spans.work import (
 )
 from store.postgres.counters import Counts
 from store.postgres.database import Cursor, Database
+from store.postgres.leases import CLAIMED, OUTCOMES, RELEASED
 from store.postgres.row_views import read_subjects
 from store.scoring.record import lock_rows, record
+from store.scoring.supersede import SUPERSEDED
 
 KEY = """outcome.id, outcome.project_id, outcome.object_type, outcome.object_id, subject_id,
          subject_version, origin_kind, origin_id, role, scorer_kind, scorer, scorer_version,
@@ -45,20 +47,18 @@ KEY = """outcome.id, outcome.project_id, outcome.object_type, outcome.object_id,
 CLAIM = f"""
     with first as (
       select deaths from outcome
-       where queue = %(queue)s and state = 'pending' and is_lead and owner is null
+       where queue = %(queue)s and {OUTCOMES.waiting} and is_lead and {OUTCOMES.free}
          and next_attempt_at <= now()
        order by deaths desc limit 1),
     due as (
       select id from outcome
-       where queue = %(queue)s and state = 'pending' and is_lead and owner is null
+       where queue = %(queue)s and {OUTCOMES.waiting} and is_lead and {OUTCOMES.free}
          and next_attempt_at <= now()
          and deaths = (select deaths from first)
        order by next_attempt_at
        limit (%(limits)s::integer[])[least((select deaths from first) + 1, %(deaths_max)s)]
          for update skip locked)
-    update outcome set attempts = attempts + 1, fence = fence + 1, owner = %(owner)s,
-                       started_at = now(),
-                       lease_until = now() + make_interval(secs => %(lease)s)
+    update outcome set {CLAIMED}, started_at = now()
       from due where outcome.id = due.id
     returning {KEY}
 """
@@ -164,8 +164,8 @@ class Ledger:
         """Whether anything of the queue is due that nobody holds."""
         with self._database.cursor() as cursor:
             cursor.execute(
-                """select exists (select from outcome
-                    where queue = %s and state = 'pending' and is_lead and owner is null
+                f"""select exists (select from outcome
+                    where queue = %s and {OUTCOMES.waiting} and is_lead and {OUTCOMES.free}
                       and next_attempt_at <= now())""",
                 (queue,),
             )
@@ -175,18 +175,8 @@ class Ledger:
     def renew(self, queue: str) -> None:
         """Keep what this process holds of `queue` for another lease."""
         with self._database.cursor() as cursor:
-            cursor.execute(
-                # In one order with whoever records, and not waiting for them.
-                """with own as (
-                     select id from outcome
-                      where state = 'pending' and owner = %(owner)s and queue = %(queue)s
-                      order by id for update skip locked)
-                   update outcome set lease_until = now() + make_interval(secs => %(lease)s)
-                     from own where outcome.id = own.id""",
-                {
-                    "owner": self._database.owner, "queue": queue,
-                    "lease": self._lease_of(queue),
-                },
+            OUTCOMES.renew(
+                cursor, owner=self._database.owner, queue=queue, lease_s=self._lease_of(queue)
             )
 
     def record(self, executions: Sequence[tuple[RunnableClaim, Execution]]) -> None:
@@ -219,13 +209,7 @@ class Ledger:
 
     def give_back(self, claims: Sequence[RunnableClaim]) -> None:
         with self._database.cursor() as cursor:
-            cursor.execute(
-                """update outcome set owner = null, lease_until = null
-                     from unnest(%s::uuid[], %s::bigint[]) as held(id, fence)
-                    where outcome.id = held.id and outcome.fence = held.fence
-                      and state = 'pending'""",
-                ([claim.lead.id for claim in claims], [claim.fence for claim in claims]),
-            )
+            OUTCOMES.release(cursor, {claim.lead.id: claim.fence for claim in claims})
 
     def postpone(self, retries: Sequence[Retry]) -> None:
         if not retries:
@@ -233,14 +217,13 @@ class Ledger:
         counts = Counts()
         with self._database.cursor() as cursor:
             cursor.execute(
-                """update outcome set error_class = again.class, error_message = again.message,
+                f"""update outcome set error_class = again.class, error_message = again.message,
                                       next_attempt_at =
                                         now() + make_interval(secs => again.wait),
-                                      owner = null, lease_until = null
+                                      {RELEASED}
                      from unnest(%s::uuid[], %s::bigint[], %s::float8[], %s::text[], %s::text[])
                           as again(id, fence, wait, class, message)
-                    where outcome.id = again.id and outcome.fence = again.fence
-                      and state = 'pending'""",
+                    where {OUTCOMES.held("again")}""",
                 (
                     [retry.claim.lead.id for retry in retries],
                     [retry.claim.fence for retry in retries],
@@ -265,13 +248,12 @@ class Ledger:
             return
         with self._database.cursor() as cursor:
             cursor.execute(
-                """update outcome set state = 'superseded', finished_at = now(), owner = null,
-                                      lease_until = null
+                f"""update outcome set {SUPERSEDED}
                      from unnest(%s::text[], %s::bigint[], %s::uuid[])
                           as old(id, version, object)
                     where outcome.subject_id = old.id and subject_version = old.version
                       and object_id = old.object and project_id = any(%s)
-                      and state = 'pending'""",
+                      and {OUTCOMES.waiting}""",
                 (
                     [claim.lead.subject_id for claim in claims],
                     [claim.lead.subject_version for claim in claims],
@@ -325,8 +307,8 @@ def _with_followers(cursor: Cursor, executions: Sequence[Execution]) -> list[Exe
 
 def _still_held(cursor: Cursor, claims: Sequence[RunnableClaim]) -> set[UUID]:
     cursor.execute(
-        """select outcome.id from outcome, unnest(%s::uuid[], %s::bigint[]) as held(id, fence)
-            where outcome.id = held.id and outcome.fence = held.fence and state = 'pending'
+        f"""select outcome.id from outcome, unnest(%s::uuid[], %s::bigint[]) as held(id, fence)
+            where {OUTCOMES.held("held")}
             order by outcome.id for update of outcome""",
         ([claim.lead.id for claim in claims], [claim.fence for claim in claims]),
     )

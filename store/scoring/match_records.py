@@ -22,9 +22,11 @@ from spans.scoring import REASON_BYTES
 from spans.work import Deferred, Execution, OutboxEntry, Subject
 from store.postgres.counters import Counts
 from store.postgres.database import Cursor, Database
+from store.postgres.leases import CLAIMED, OUTBOX, RELEASED
 from store.postgres.row_views import read_subjects
 from store.postgres.rule_revisions import hold_revision
 from store.scoring.record import Locked, lock_rows, record
+from store.scoring.supersede import SUPERSEDED
 
 ENTRIES_MAX = 200
 ENTRIES_MIN = 8
@@ -33,17 +35,17 @@ RULE_SETS_KEPT = 256
 # An entry that has cost a worker comes first, and alone.
 # The candidates' rows are summed up from the oldest on; what goes beyond the limit is
 # unlocked again by the commit. The newest revision of the rules is what decides.
-CLAIM = """
+CLAIM = f"""
     with suspect as materialized (
       select seq, cardinality(row_ids) as size from outbox
-       where matched_at is null and deaths > 0
-         and (lease_until is null or lease_until < now())
+       where {OUTBOX.waiting} and deaths > 0
+         and {OUTBOX.free}
          and exists (select from project where id = project_id and deleted_at is null)
        order by seq limit 1 for update skip locked),
     fresh as materialized (
       select seq, cardinality(row_ids) as size from outbox
-       where matched_at is null and deaths = 0
-         and (lease_until is null or lease_until < now())
+       where {OUTBOX.waiting} and deaths = 0
+         and {OUTBOX.free}
          and exists (select from project where id = project_id and deleted_at is null)
          and not exists (select from suspect)
        order by seq limit %(entries)s for update skip locked),
@@ -52,8 +54,7 @@ CLAIM = """
       select seq from (select seq, sum(size) over (order by seq) - size as before
                          from candidate) sized
        where before < %(rows)s)
-    update outbox set attempts = attempts + 1, fence = fence + 1, owner = %(owner)s,
-                      lease_until = now() + make_interval(secs => %(lease)s)
+    update outbox set {CLAIMED}
       from taken, project
      where outbox.seq = taken.seq and project.id = outbox.project_id
     returning outbox.project_id, object_type, object_id, project.rules_revision, outbox.seq,
@@ -190,11 +191,10 @@ def _keys(matched: Matched) -> list[RowKey]:
 def _close_entries(cursor: Cursor, matched: Matched) -> None:
     entries = matched.batch.entries
     cursor.execute(
-        """update outbox set matched_at = now(), rules_revision = %s, lease_until = null,
-                             owner = null, reasons = done.reasons
+        f"""update outbox set matched_at = now(), rules_revision = %s,
+                              reasons = done.reasons, {RELEASED}
              from unnest(%s::bigint[], %s::bigint[], %s::bytea[]) as done(seq, fence, reasons)
-            where outbox.seq = done.seq and outbox.fence = done.fence
-              and outbox.matched_at is null""",
+            where {OUTBOX.held("done")}""",
         (
             matched.batch.revision,
             [entry.seq for entry in entries],
@@ -226,8 +226,7 @@ def _withdraw(cursor: Cursor, locked: Locked, matched: Matched) -> None:
     ids = [subject.key.id for subject in latest]
     versions = [subject.content_xact for subject in latest]
     cursor.execute(
-        """update outcome set state = 'superseded', finished_at = now(), owner = null,
-                              lease_until = null
+        f"""update outcome set {SUPERSEDED}
              from unnest(%s::text[], %s::bigint[]) as row(id, version)
             where project_id = %s and object_id = %s and subject_id = row.id
               and subject_version < row.version and state = 'pending'

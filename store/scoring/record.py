@@ -37,6 +37,7 @@ from store.postgres.copy import (
 )
 from store.postgres.counters import Counts
 from store.postgres.database import Cursor
+from store.postgres.leases import RELEASED
 from store.postgres.versions import draw_versions
 from store.scoring.execution_metrics import count_executions
 from store.scoring.supersede import supersede_other_versions
@@ -60,7 +61,7 @@ UPSERT_OUTCOMES = f"""
     insert into outcome ({_LIST}) select {_LIST} from outcome_staged order by id
     on conflict (id) do update
        set {", ".join(f"{name} = excluded.{name}" for name in _RESULT)},
-           lease_until = null, owner = null,
+           {RELEASED},
            is_lead = outcome.is_lead and outcome.state = 'pending'
      where outcome.state = 'pending' and excluded.state <> 'pending'
         or outcome.state = 'superseded' and excluded.state = 'pending'

@@ -14,10 +14,9 @@ from spans.outcome import OutcomeKey
 from spans.row import ObjectRef
 from spans.scoring import Role
 from store.postgres.database import Cursor
+from store.postgres.leases import RELEASED
 
-SUPERSEDED = """
-    state = 'superseded', finished_at = now(), owner = null, lease_until = null
-"""
+SUPERSEDED = f"state = 'superseded', finished_at = now(), {RELEASED}"
 # A condition on origin_id itself would have the planner read all that waits for the rule, by
 # an index that is there for that (docs/decisions/0008).
 OTHER_VERSIONS = f"""
