@@ -15,7 +15,7 @@ endif
 
 VENV := .venv
 BIN := $(VENV)/bin
-CLIENTS := sdk-0.47 sdk-0.3 api-0.6
+CLIENTS := sdk-0.47 sdk-0.3 api-0.6 openai-2
 # `braintrust push`. What it bundles is fetched beforehand: its test reaches loopback alone.
 PUSHER := push-0.47
 JS_CLIENT := .cache/clients/push-js

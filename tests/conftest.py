@@ -132,7 +132,7 @@ def own_stack(
 
 @pytest.fixture(scope="session")
 def client_python() -> Callable[[str], Path]:
-    """The Python of a real client's environment: "sdk-0.47", "sdk-0.3" or "api-0.6"."""
+    """The Python of one of the environments that the Makefile lists as CLIENTS."""
 
     def python_of(name: str) -> Path:
         path = ROOT / ".cache" / "clients" / name / "bin" / "python"

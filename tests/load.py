@@ -7,7 +7,7 @@ import random
 import threading
 from typing import Any
 
-import httpx
+import httpx2
 from checker import Log
 from stack import Stack
 
@@ -79,21 +79,21 @@ class Load:
             thread.join(60)
 
     def _run(self, number: int, dice: random.Random) -> None:
-        with httpx.Client(timeout=REQUEST_TIMEOUT_S, trust_env=False) as client:
+        with httpx2.Client(timeout=REQUEST_TIMEOUT_S, trust_env=False) as client:
             for request in range(self._requests_max):
                 if self._stopping.is_set():
                     return
                 self._send(client, _events(number, request, dice))
                 self._stopping.wait(PAUSE_S)
 
-    def _send(self, client: httpx.Client, events: list[dict[str, Any]]) -> None:
+    def _send(self, client: httpx2.Client, events: list[dict[str, Any]]) -> None:
         """Send until it is answered 2xx, or everything is stopped."""
         body = json.dumps({"events": events}).encode()
         request = self._log.send(events)
         while True:
             try:
                 answer = client.post(self._url, content=body, headers=self._headers)
-            except httpx.TransportError:
+            except httpx2.TransportError:
                 pass   # no answer: stored or not, it is sent again
             else:
                 if answer.status_code == 200:

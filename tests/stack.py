@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import httpx
+import httpx2
 import psutil
 
 from flows.access.keys import Keys
@@ -117,7 +117,7 @@ class Stack:
             )
         }
         self._keys: dict[tuple[str, str | None], str] = {}
-        self._client = httpx.Client(
+        self._client = httpx2.Client(
             base_url=self.api_url, timeout=HTTP_TIMEOUT_S, trust_env=False
         )
 

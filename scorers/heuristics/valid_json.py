@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import autoevals
-from jsonschema import (  # type: ignore[import-untyped]  # comes with autoevals, no types
+from jsonschema import (  # type: ignore[import-untyped]  # ships no types
     Draft202012Validator,
     ValidationError,
 )

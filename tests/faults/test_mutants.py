@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from checker import CheckedRule, Checker, connect, number
 from fakes.judge import FakeJudge
@@ -156,6 +156,6 @@ def log_or_be_cut_off(stack: Stack, checker: Checker) -> None:
     request = checker.log.send([span("one")])
     try:
         stack.insert(checker.project, span("one"))
-    except httpx.TransportError:
+    except httpx2.TransportError:
         return
     checker.log.acknowledge(request)

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from stack import Stack
 
@@ -353,9 +353,9 @@ def place(stack: Stack, **body: Any) -> dict[str, str]:
     return dict(stack.ok("POST", "/function/code", asked))
 
 
-def put(url: str, content: bytes, **headers: str) -> httpx.Response:
+def put(url: str, content: bytes, **headers: str) -> httpx2.Response:
     """As the SDKs do: no key, no type."""
-    return httpx.put(url, content=content, headers=headers, trust_env=False, timeout=30)
+    return httpx2.put(url, content=content, headers=headers, trust_env=False, timeout=30)
 
 
 def test_a_bundle_is_uploaded_to_its_url_once(stack: Stack, project: str) -> None:
@@ -380,7 +380,7 @@ def test_an_upload_url_tells_nothing_without_its_secret(stack: Stack) -> None:
         answer = put(wrong, b"x")
         assert answer.status_code == 404
         assert "no such upload" in answer.text
-    assert httpx.get(url, trust_env=False).status_code == 405
+    assert httpx2.get(url, trust_env=False).status_code == 405
 
 
 def test_an_upload_is_kept_as_it_came_and_never_opened(stack: Stack, project: str) -> None:
@@ -406,11 +406,11 @@ def test_an_upload_has_a_limit(stack: Stack) -> None:
     url = place(stack)["url"]
     most = stack.settings.bundle_bytes_max
     announced = {"content-length": str(most + 1)}
-    with httpx.Client(trust_env=False, timeout=30) as client:
+    with httpx2.Client(trust_env=False, timeout=30) as client:
         request = client.build_request("PUT", url, content=b"x", headers=announced)
         assert request.headers["content-length"] == str(most + 1)
     chunk = bytes(2**20)
-    answer = httpx.put(
+    answer = httpx2.put(
         url, content=(chunk for _ in range(most // len(chunk) + 2)), trust_env=False,
         timeout=60,
     )

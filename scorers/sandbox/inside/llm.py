@@ -82,9 +82,12 @@ def exchange(method: str, path: str, body: bytes) -> tuple[int, bytes]:
 
 def openai_client(**options: Any) -> Any:  # noqa: ANN401 the package is the scorer's own
     """An `openai.OpenAI` that calls the same models, where the scorer brings that package."""
-    httpx, openai = __import__("httpx"), __import__("openai")
+    openai = __import__("openai")
+    # openai 2 is built on httpx, openai 3 on httpx2: only the right one is sure to be there.
+    base = openai.DefaultHttpxClient.__mro__[1]
+    httpx: Any = sys.modules[base.__module__.partition(".")[0]]
 
-    class Transport(httpx.BaseTransport):  # type: ignore[misc, name-defined]  # as above
+    class Transport(httpx.BaseTransport):  # type: ignore[misc]  # as above
         def handle_request(self, request: Any) -> Any:  # noqa: ANN401 httpx's own
             status, payload = exchange(request.method, request.url.path, request.read())
             headers = {"content-type": "application/json", "x-should-retry": "false"}
