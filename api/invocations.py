@@ -26,7 +26,7 @@ from flows.functions.lookup import Functions, read_record, result_of
 from flows.logs.row_selection import RowChoice, choose
 from scorers.functions.function import read_project_id
 from spans.errors import BadInput, NotFound
-from spans.event import BodyText, Limits, check_values
+from spans.event import BodyText, EventLimits, check_values
 from spans.ids import ProjectId
 from spans.json import Json, JsonObject
 from spans.outcome import Errored, Failure, Verdict
@@ -58,7 +58,7 @@ async def _invoke(
         raise NotFound("no such function: there are no prompt sessions here")
     record = read_record(body)
     settings = context.services.settings
-    limits = Limits(depth_max=settings.depth_max, nodes_max=settings.nodes_max)
+    limits = EventLimits(depth_max=settings.depth_max, nodes_max=settings.nodes_max)
     check_values(record, limits, BodyText(b""))
     function = await _functions(context, principal).meant(body)
     calls = context.services.calls

@@ -22,7 +22,7 @@ from flows.access.principal import KeyRole, Principal
 from flows.access.projects import get
 from flows.rules.rules import check_functions
 from flows.rules.score_recent import RECENT_MAX, score_recent
-from rules.wire import ProjectScore, patched, read_rule
+from rules.wire import ProjectScore, patch_rule, read_rule
 from spans.errors import BadInput, NotFound
 from spans.ids import ObjectId, ProjectId, RuleId
 from spans.json import JsonObject
@@ -114,10 +114,10 @@ async def change(request: Request, context: Context, principal: Principal) -> Re
 
     def changed() -> ProjectScore:
         check_functions(
-            services.functions, principal.org_id, patched(rule, changes),
+            services.functions, principal.org_id, patch_rule(rule, changes),
             only=principal.project_id, present=rule,
         )
-        return services.rules.change_rule(rule, lambda present: patched(present, changes))
+        return services.rules.change_rule(rule, lambda present: patch_rule(present, changes))
 
     return Json200(shown(await in_thread(changed)))
 

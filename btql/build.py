@@ -73,7 +73,7 @@ _MIRRORED = {
 }
 
 
-class Builder:
+class TreeBuilder:
     """Makes the nodes of one filter or query, and counts its predicates."""
 
     def __init__(self) -> None:

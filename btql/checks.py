@@ -7,7 +7,7 @@ import re
 from btql.columns import COLUMNS
 from btql.errors import BtqlError, Position
 from btql.functions import SIGNATURES, Signature, Takes
-from btql.kinds import Kind, unified
+from btql.kinds import Kind, common_kind
 from btql.times import MICROS_OF, MONTHS_OF, TEN_THOUSAND_YEARS, read_instant
 from btql.tree import (
     Arithmetic,
@@ -42,9 +42,9 @@ def kind_of(expr: Expr) -> Kind:
         case Arithmetic(op=op, left=left, right=right):
             return kind_of_arithmetic(op, kind_of(left), kind_of(right))
         case If(branches=branches, otherwise=otherwise):
-            return unified_kind([*(branch.result for branch in branches), otherwise])
+            return common_kind_of([*(branch.result for branch in branches), otherwise])
         case Call(name=name, args=args):
-            return SIGNATURES[name].gives or unified_kind(args)
+            return SIGNATURES[name].gives or common_kind_of(args)
         case _:
             return Kind.BOOLEAN
 
@@ -53,9 +53,9 @@ def is_null(expr: Expr) -> bool:
     return isinstance(expr, Literal) and expr.kind is LiteralKind.NULL
 
 
-def unified_kind(parts: list[Expr] | tuple[Expr, ...]) -> Kind:
+def common_kind_of(parts: list[Expr] | tuple[Expr, ...]) -> Kind:
     """The kind of a value taken from one of `parts`; a bare null says nothing."""
-    return unified([kind_of(part) for part in parts if not is_null(part)] or [Kind.JSON])
+    return common_kind([kind_of(part) for part in parts if not is_null(part)] or [Kind.JSON])
 
 
 def kind_of_arithmetic(op: Operation, left: Kind, right: Kind) -> Kind:
@@ -129,7 +129,7 @@ def check_together(parts: tuple[Expr, ...]) -> None:
     """Raises BtqlError if values of which one is taken cannot be of one kind."""
     for part in parts:
         check_value(part)
-    if unified_kind(parts) is Kind.TIME:
+    if common_kind_of(parts) is Kind.TIME:
         for part in parts:
             check_time(part)
 

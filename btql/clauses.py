@@ -32,7 +32,7 @@ class Argument:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class FromClause:
     """`project_logs('id') spans`."""
 
     name: str
@@ -48,6 +48,6 @@ class Clause:
     expr: Expr = TRUE
     items: tuple[Item, ...] = ()
     order: tuple[SortKey, ...] = ()
-    source: Source | None = None
+    source: FromClause | None = None
     limit: str | None = None
     cursor: str | None = None

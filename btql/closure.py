@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from btql.calls import CALLS
-from btql.checks import is_null, kind_of, period_of, unified_kind
+from btql.checks import common_kind_of, is_null, kind_of, period_of
 from btql.kinds import Kind
 from btql.predicates import (
     Read,
@@ -20,16 +20,16 @@ from btql.predicates import (
     among,
     any_of,
     as_test,
-    compared,
-    compared_to_constant,
-    difference,
+    comparison,
+    comparison_to_constant,
     includes,
     includes_string,
     like,
     matches,
-    negated,
+    negation,
     read_path,
-    shifted,
+    time_difference,
+    time_shift,
 )
 from btql.text import word_test
 from btql.times import as_instant, as_seconds, read_instant, truncate
@@ -89,7 +89,7 @@ class _Compiler:
             case Or(children=children):
                 return any_of([self.test(child) for child in children])
             case Not(item=item):
-                return negated(self.test(item))
+                return negation(self.test(item))
             case Compare():
                 return self._compare(expr)
             case In():
@@ -130,16 +130,16 @@ class _Compiler:
     def _compare(self, expr: Compare) -> Test:
         op, left, right = expr.op, expr.left, expr.right
         if Kind.TIME in (kind_of(left), kind_of(right)):
-            return compared(op, self.time(left), self.time(right))
+            return comparison(op, self.time(left), self.time(right))
         if left == Path(column="_xact_id") and isinstance(right, Literal):
             version = version_of(right)
             if version is not None:
-                return compared(op, _read_version, lambda _row: version)
+                return comparison(op, _read_version, lambda _row: version)
         if isinstance(right, Literal) and not is_null(right):
-            quick = compared_to_constant(op, left, self.read(left), right)
+            quick = comparison_to_constant(op, left, self.read(left), right)
             if quick is not None:
                 return quick
-        return compared(op, self.read(left), self.read(right))
+        return comparison(op, self.read(left), self.read(right))
 
     def _among(self, expr: In) -> Test:
         options: list[Value] = [option.json() for option in expr.options]
@@ -179,17 +179,17 @@ class _Compiler:
         kinds = (kind_of(expr.left), kind_of(expr.right))
         if isinstance(expr.right, Interval):
             sign = -1 if expr.op is Operation.SUB else 1
-            return shifted(self.time(expr.left), expr.right, sign)
+            return time_shift(self.time(expr.left), expr.right, sign)
         if isinstance(expr.left, Interval):
-            return shifted(self.time(expr.right), expr.left, 1)
+            return time_shift(self.time(expr.right), expr.left, 1)
         if Kind.TIME in kinds:
-            return difference(self.time(expr.left), self.time(expr.right))
+            return time_difference(self.time(expr.left), self.time(expr.right))
         calculate, left, right = CALLS[expr.op], self.read(expr.left), self.read(expr.right)
         return lambda row: calculate(left(row), right(row))
 
     def _choice(self, expr: If) -> Read:
         results = [*(branch.result for branch in expr.branches), expr.otherwise]
-        as_time = unified_kind(results) is Kind.TIME
+        as_time = common_kind_of(results) is Kind.TIME
         reads: list[Read] = [self.time(one) if as_time else self.read(one) for one in results]
         tests = [self.test(branch.condition) for branch in expr.branches]
         cases, otherwise = list(zip(tests, reads, strict=False)), reads[-1]

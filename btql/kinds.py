@@ -16,7 +16,7 @@ class Kind(StrEnum):
     INTERVAL = "interval"
 
 
-def unified(kinds: list[Kind]) -> Kind:
+def common_kind(kinds: list[Kind]) -> Kind:
     """The kind of a value that comes from one of several places; a time wins."""
     if Kind.TIME in kinds:
         return Kind.TIME

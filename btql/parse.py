@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
-from btql.build import Builder
-from btql.clauses import Clause, Source
+from btql.build import TreeBuilder
+from btql.clauses import Clause, FromClause
 from btql.errors import BtqlError, Position
 from btql.tree import Expr
 
@@ -41,16 +41,16 @@ def parse_filter(text: str) -> Expr:
     Raises BtqlError if the text is not understood, names what does not exist, or breaks a
     limit (16 kB, 100 predicates, 1000 values after IN, 32 levels).
     """
-    build = Builder()
+    build = TreeBuilder()
     return build.condition(parse_clause(text, "filter", build).expr)
 
 
-def parse_expression(text: str, build: Builder) -> Expr:
+def parse_expression(text: str, build: TreeBuilder) -> Expr:
     """The tree of any expression, as a part of what `build` has made before."""
     return parse_clause(text, "filter", build).expr
 
 
-def parse_clause(text: str, start: str, build: Builder) -> Clause:
+def parse_clause(text: str, start: str, build: TreeBuilder) -> Clause:
     """What the grammar's rule `start` makes of the whole text; errors as `parse_filter`."""
     from lark.exceptions import UnexpectedInput, VisitError  # noqa: PLC0415 - see `_grammar`
 
@@ -63,7 +63,7 @@ def parse_clause(text: str, start: str, build: Builder) -> Clause:
         raise _unexpected(text, error) from None
     except VisitError as error:
         raise error.orig_exc from None
-    if isinstance(found, Source):
+    if isinstance(found, FromClause):
         return Clause(source=found)
     assert isinstance(found, Clause)  # noqa: S101 - what the other start rules give
     return found

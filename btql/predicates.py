@@ -107,7 +107,7 @@ def any_of(tests: list[Test]) -> Test:
     return some
 
 
-def negated(test: Test) -> Test:
+def negation(test: Test) -> Test:
     def opposite(row: Row) -> bool | None:
         value = test(row)
         return None if value is None else not value
@@ -126,7 +126,9 @@ def as_test(read: Read) -> Test:
 # Comparisons.
 
 
-def compared_to_constant(op: Comparison, left: Expr, read: Read, right: Literal) -> Test | None:
+def comparison_to_constant(
+    op: Comparison, left: Expr, read: Read, right: Literal
+) -> Test | None:
     """The short way for strings and everyday numbers, or None."""
     constant = right.json()
     if right.kind is LiteralKind.STRING and op in (Comparison.EQ, Comparison.IS):
@@ -188,7 +190,7 @@ def _compared_to_number(op: Comparison, read: Read, constant: Json) -> Test:
     return compare
 
 
-def compared(op: Comparison, left: Read, right: Read) -> Test:
+def comparison(op: Comparison, left: Read, right: Read) -> Test:
     if op is Comparison.IS:
 
         def is_same(row: Row) -> bool | None:
@@ -284,7 +286,7 @@ def includes(read_haystack: Read, read_needle: Read) -> Test:
 # Times.
 
 
-def shifted(read: ReadTime, by: Interval, sign: int) -> Read:
+def time_shift(read: ReadTime, by: Interval, sign: int) -> Read:
     months, micros = sign * by.months, sign * by.micros
 
     def move(row: Row) -> Value:
@@ -294,7 +296,7 @@ def shifted(read: ReadTime, by: Interval, sign: int) -> Read:
     return move
 
 
-def difference(read_later: ReadTime, read_earlier: ReadTime) -> Read:
+def time_difference(read_later: ReadTime, read_earlier: ReadTime) -> Read:
     def subtract(row: Row) -> Value:
         later, earlier = read_later(row), read_earlier(row)
         return None if later is None or earlier is None else seconds_between(later, earlier)

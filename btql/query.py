@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from btql.build import Builder
+from btql.build import TreeBuilder
 from btql.checks import check_value
-from btql.clauses import Argument, Item, SortKey, Source
+from btql.clauses import Argument, FromClause, Item, SortKey
 from btql.errors import BtqlError, Position
 from btql.functions import MOST_ARGUMENTS
 from btql.parse import check_text, parse_clause, parse_expression, position_of
@@ -97,7 +97,7 @@ def parse_query(text: str) -> Query:
 
 
 def _from_sql(text: str) -> Query:
-    build = Builder()
+    build = TreeBuilder()
     clause = parse_clause(text, "sql", build)
     assert clause.source is not None  # noqa: S101 - the grammar asks for FROM
     objects = _objects(clause.source)
@@ -120,7 +120,7 @@ def _from_clauses(text: str) -> Query:
             raise BtqlError(f"there are two clauses {name}:", at=at)
         found[name] = padded
     end = position_of(text, len(text))
-    build = Builder()
+    build = TreeBuilder()
     items = parse_clause(found["select"], "items", build).items if "select" in found else ()
     if "from" not in found:
         raise BtqlError("a query needs a clause from: project_logs('id')", at=end)
@@ -189,7 +189,7 @@ def _limit(digits: str, at: Position) -> int:
     return int(digits)
 
 
-def _cursor(body: str, build: Builder) -> str:
+def _cursor(body: str, build: TreeBuilder) -> str:
     cursor = parse_expression(body, build)
     if not isinstance(cursor, Literal) or cursor.kind is not LiteralKind.STRING:
         raise BtqlError("a cursor is a string, as the page before gave it", at=_start(body))
@@ -231,7 +231,7 @@ def _sort(keys: tuple[SortKey, ...]) -> tuple[SortKey, ...]:
     return keys
 
 
-def _objects(source: Source) -> _Objects:
+def _objects(source: FromClause) -> _Objects:
     """The object type and ids behind FROM; only whole spans can be asked for."""
     object_type = source.name.lower()
     if object_type not in OBJECT_TYPES:
@@ -313,7 +313,7 @@ def _tree_items(reader: TreeReader, value: Json) -> tuple[Item, ...]:
     return tuple(items)
 
 
-def _tree_source(reader: TreeReader, value: Json) -> Source:
+def _tree_source(reader: TreeReader, value: Json) -> FromClause:
     if not isinstance(value, dict) or value.get("op") != "function":
         raise BtqlError("from is a function node, as project_logs of an id", path="from")
     check_keys(value, {"name", "args", "shape"}, "from")
@@ -322,7 +322,7 @@ def _tree_source(reader: TreeReader, value: Json) -> Source:
         for i, arg in enumerate(list_of(value.get("args") or [], "from.args"))
     ]
     shape = value.get("shape")
-    return Source(
+    return FromClause(
         name=function_name(value.get("name"), "from.name"),
         arguments=tuple(arguments),
         shape=None if shape is None else text_of(shape, "from.shape"),

@@ -9,9 +9,9 @@ from typing import TypeAlias, TypeVar
 from lark import Token
 from lark.visitors import Transformer_NonRecursive
 
-from btql.build import DEEPEST, Builder
+from btql.build import DEEPEST, TreeBuilder
 from btql.checks import interval, interval_of, unit_of
-from btql.clauses import Argument, Clause, Item, SortKey, Source
+from btql.clauses import Argument, Clause, FromClause, Item, SortKey
 from btql.errors import BtqlError, Position
 from btql.tree import TRUE, Branch, Comparison, Expr, Literal, LiteralKind, Operation, Scalar
 
@@ -46,13 +46,13 @@ class Sub:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class ObjectPair:
     key: str
     value: Literal
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class OptionList:
     items: tuple[Literal, ...]
     depth: int
 
@@ -70,14 +70,14 @@ class Step:
 
 Part: TypeAlias = (
     Sub
-    | Pair
-    | Options
+    | ObjectPair
+    | OptionList
     | When
     | Step
     | Item
     | SortKey
     | Argument
-    | Source
+    | FromClause
     | Clause
     | Token
     | None
@@ -89,7 +89,7 @@ _T = TypeVar("_T")
 class Reader(Transformer_NonRecursive[Token, Part]):
     """One text's reader: a method for each rule of the grammar. Not for a second text."""
 
-    def __init__(self, build: Builder) -> None:
+    def __init__(self, build: TreeBuilder) -> None:
         super().__init__()
         self._build = build
 
@@ -112,14 +112,14 @@ class Reader(Transformer_NonRecursive[Token, Part]):
             expr=self._build.condition(subs[0].expr) if subs else TRUE,
             items=clauses[0].items,
             order=clauses[1].order if len(clauses) > 1 else (),
-            source=_all(parts, Source)[0],
+            source=_all(parts, FromClause)[0],
             limit=next((str(one) for one in tokens if one.type == "NUMBER"), None),
             cursor=next((_string(one) for one in tokens if one.type == "STRING"), None),
         )
 
-    def source(self, parts: Parts) -> Source:
+    def source(self, parts: Parts) -> FromClause:
         name, *rest = _all(parts, Token)
-        return Source(
+        return FromClause(
             name=_name(name),
             arguments=tuple(_all(parts, Argument)),
             shape=str(rest[0]) if rest else None,
@@ -210,9 +210,9 @@ class Reader(Transformer_NonRecursive[Token, Part]):
             found = self._build.negation(found, _at(word))
         return _deeper(found, _at(word), item)
 
-    def options(self, parts: Parts) -> Options:
+    def options(self, parts: Parts) -> OptionList:
         subs = _all(parts, Sub)
-        return Options(tuple(_literal(sub.expr) for sub in subs), _depth(subs))
+        return OptionList(tuple(_literal(sub.expr) for sub in subs), _depth(subs))
 
     def arithmetic(self, parts: Parts) -> Sub:
         sign = _all(parts, Token)[0]
@@ -253,7 +253,7 @@ class Reader(Transformer_NonRecursive[Token, Part]):
 
     def object(self, parts: Parts) -> Sub:
         at = _at(_all(parts, Token)[0])
-        pairs = {pair.key: pair.value for pair in _all(parts, Pair)}
+        pairs = {pair.key: pair.value for pair in _all(parts, ObjectPair)}
         # A later pair wins, as in JSON; sorted, so that equal objects are equal.
         literal = Literal(
             kind=LiteralKind.OBJECT, value=tuple(sorted(pairs.items(), key=_key)), at=at
@@ -262,8 +262,8 @@ class Reader(Transformer_NonRecursive[Token, Part]):
             literal, at, *(Sub(value, _literal_depth(value)) for value in pairs.values())
         )
 
-    def pair(self, parts: Parts) -> Pair:
-        return Pair(_word(_all(parts, Token)[0]), _literal(_all(parts, Sub)[0].expr))
+    def pair(self, parts: Parts) -> ObjectPair:
+        return ObjectPair(_word(_all(parts, Token)[0]), _literal(_all(parts, Sub)[0].expr))
 
     def interval(self, parts: Parts) -> Sub:
         word, *rest = _all(parts, Token)
@@ -352,7 +352,7 @@ def _chain(build: Callable[[list[Expr], Position | None], Expr], parts: Parts) -
 
 
 def _options(parts: Parts) -> tuple[Literal, ...]:
-    found = _all(parts, Options)
+    found = _all(parts, OptionList)
     if found:
         return found[0].items
     array = _all(parts, Sub)[-1].expr

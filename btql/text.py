@@ -55,7 +55,7 @@ def like_test(pattern: str) -> Callable[[str], bool]:
     Runs are matched from the left, each as early as it can be, so that no pattern takes more
     than its length times that of the text.
     """
-    parts = [_Part(part) for part in _runs(pattern)]
+    parts = [_LikePart(part) for part in _runs(pattern)]
     if len(parts) == 1:
         return parts[0].fits
     first, *middle, last = parts
@@ -75,7 +75,7 @@ def like_test(pattern: str) -> Callable[[str], bool]:
     return fits
 
 
-def like_escaped(pattern: str) -> str:
+def escape_like(pattern: str) -> str:
     """The pattern with each escape made explicit: PostgreSQL refuses one at the very end."""
     return pattern if _trailing_backslashes(pattern) % 2 == 0 else pattern + "\\"
 
@@ -84,7 +84,7 @@ def _trailing_backslashes(pattern: str) -> int:
     return len(pattern) - len(pattern.rstrip("\\"))
 
 
-class _Part:
+class _LikePart:
     """The characters between two %; None stands for any one character."""
 
     def __init__(self, characters: list[str | None]) -> None:

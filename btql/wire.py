@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from btql.build import DEEPEST, MOST_PREDICATES, Builder
+from btql.build import DEEPEST, MOST_PREDICATES, TreeBuilder
 from btql.checks import interval, unit_of
 from btql.errors import BtqlError
 from btql.parse import check_text, parse_expression
@@ -45,7 +45,7 @@ class TreeReader:
     """Reads the nodes of one filter or query, and counts them."""
 
     def __init__(self) -> None:
-        self.build = Builder()
+        self.build = TreeBuilder()
         self._nodes = 0
 
     def condition(self, expr: Expr, path: str) -> Expr:

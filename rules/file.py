@@ -114,7 +114,7 @@ def differences(
     Rules that are not in the file stay, unless `prune`.
     """
     def shown(name: str, description: str | None, config: JsonObject | None) -> JsonObject:
-        return written(name, description, config, wanted.project, functions)
+        return rule_for_file(name, description, config, wanted.project, functions)
 
     there = {rule.name: rule for rule in present if rule.score_type == ONLINE}
     changes: list[Change] = []
@@ -136,7 +136,7 @@ def differences(
     return tuple(changes)
 
 
-def written(
+def rule_for_file(
     name: str, description: str | None, config: JsonObject | None, project: str,
     functions: FunctionNames,
 ) -> JsonObject:

@@ -171,7 +171,7 @@ def read_rule(body: Mapping[str, Json]) -> ProjectScoreBody:
     return checked
 
 
-def patched(rule: ProjectScore, changes: Mapping[str, Json]) -> ProjectScoreBody:
+def patch_rule(rule: ProjectScore, changes: Mapping[str, Json]) -> ProjectScoreBody:
     """The rule with `changes` laid over it, checked as a whole. Raises BadInput."""
     known = {
         "name": rule.name, "description": rule.description, "score_type": rule.score_type,

@@ -48,7 +48,7 @@ INTEGER_MIN, INTEGER_MAX = -(2**63), 2**64 - 1   # what the parser keeps as an i
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class EventLimits:
     """What one event may hold."""
 
     depth_max: int
@@ -72,7 +72,8 @@ class BodyText:
 
 
 def read_event(
-    event: Json, where: ObjectRef, limits: Limits, *, new_id: Callable[[], str], body: BodyText
+    event: Json, where: ObjectRef, limits: EventLimits, *, new_id: Callable[[], str],
+    body: BodyText,
 ) -> RowWrite:
     """The write that `event` asks for; `new_id` names the row where the client did not.
 
@@ -92,7 +93,7 @@ def read_event(
     return _with_controls(event, where, row_id, fields)
 
 
-def check_values(values: JsonObject, limits: Limits, body: BodyText) -> None:
+def check_values(values: JsonObject, limits: EventLimits, body: BodyText) -> None:
     """Raises BadInput for more, deeper or larger values than are kept of one span."""
     nodes = 0
     for value in values.values():

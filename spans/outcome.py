@@ -175,6 +175,6 @@ def verdict_of(
     return Declined(result=result, started_at=started_at, run_ms=run_ms, log=log)
 
 
-def scores_given(verdict: Verdict) -> tuple[Score, ...]:
+def verdict_scores(verdict: Verdict) -> tuple[Score, ...]:
     """The scores of a verdict, those without a value too; none of an errored one."""
     return () if isinstance(verdict, Errored) else verdict.result.scores

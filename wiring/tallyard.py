@@ -10,7 +10,7 @@ from flows.access.projects import Projects
 from flows.health.health import Health
 from flows.logs.limits import LogLimits
 from flows.logs.logs import Logs
-from spans.event import Limits
+from spans.event import EventLimits
 from store.postgres.counters import samples
 from store.scoring.queue_depth import read_queue_depths
 from wiring.services import Services
@@ -46,7 +46,7 @@ def make_tallyard(services: Services) -> Tallyard:
             limits=LogLimits(
                 rows_per_request_max=settings.rows_per_request_max,
                 span_bytes_max=settings.span_bytes_max,
-                event=Limits(depth_max=settings.depth_max, nodes_max=settings.nodes_max),
+                event=EventLimits(depth_max=settings.depth_max, nodes_max=settings.nodes_max),
                 fetch_limit_max=settings.fetch_limit_max,
             ),
         ),

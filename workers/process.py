@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Process:
+class WorkerProcess:
     """This process's services; made at the first use after the fork."""
 
     services: Services | None = None
@@ -34,7 +34,7 @@ class Process:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-PROCESS = Process()
+PROCESS = WorkerProcess()
 
 
 def run(queue: str) -> str:

@@ -8,7 +8,7 @@ from statistics import fmean
 from urllib.parse import quote
 
 from spans.json import JsonObject
-from spans.outcome import Errored, Verdict, scores_given
+from spans.outcome import Errored, Verdict, verdict_scores
 from spans.row import RowKey
 from spans.scoring import Role
 
@@ -102,7 +102,7 @@ def compare(
 def values_of(verdict: Verdict) -> dict[str, float]:
     """The numbers that it gave, by name of the score."""
     return {
-        score.name: score.value for score in scores_given(verdict) if score.value is not None
+        score.name: score.value for score in verdict_scores(verdict) if score.value is not None
     }
 
 
@@ -113,7 +113,7 @@ def passes(verdict: Verdict) -> dict[str, bool]:
 
 def shown_verdict(verdict: Verdict) -> JsonObject:
     """What a run gave, as tests and differences show it."""
-    scores = scores_given(verdict)
+    scores = verdict_scores(verdict)
     shown: JsonObject = {
         "state": verdict.state.value,
         "scores": {score.name: score.value for score in scores},

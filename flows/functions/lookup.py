@@ -22,7 +22,7 @@ from scorers.judge.frame import FIELDS
 from spans.errors import BadInput, NotFound
 from spans.ids import FunctionId, ProjectId, Xact, derived_id
 from spans.json import Json, JsonObject
-from spans.outcome import Verdict, scores_given
+from spans.outcome import Verdict, verdict_scores
 from spans.scoring import Score
 
 UNNAMED = "inline"
@@ -147,7 +147,7 @@ def result_of(verdict: Verdict) -> Json:
 
     Not for a verdict that is a failure.
     """
-    scores = scores_given(verdict)
+    scores = verdict_scores(verdict)
     if all(score.value is None for score in scores):
         return None
     shown: list[Json] = [shown_score(score) for score in scores]

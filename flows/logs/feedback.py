@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from spans.errors import BadInput
-from spans.event import BodyText, Limits, read_event
+from spans.event import BodyText, EventLimits, read_event
 from spans.json import Json, JsonObject
 from spans.row import ObjectRef, RowWrite
 
@@ -13,7 +13,7 @@ FIELDS = ("scores", "expected", "tags")
 
 
 def read_feedback(
-    item: Json, where: ObjectRef, limits: Limits, body: BodyText, new_id: Callable[[], str]
+    item: Json, where: ObjectRef, limits: EventLimits, body: BodyText, new_id: Callable[[], str]
 ) -> list[RowWrite]:
     """The writes of one piece of feedback: a merge, and its comment beside the row.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spans.errors import BadInput
-from spans.event import Limits
+from spans.event import EventLimits
 
 
 class TooLarge(BadInput):
@@ -21,5 +21,5 @@ class LogLimits:
 
     rows_per_request_max: int
     span_bytes_max: int
-    event: Limits
+    event: EventLimits
     fetch_limit_max: int

@@ -53,7 +53,7 @@ def is_last_try(claim: RunnableClaim) -> bool:
     return claim.deaths >= DEATHS_MAX - 1
 
 
-def executed(claim: RunnableClaim, verdict: Verdict, queue: str) -> Execution:
+def execution_of(claim: RunnableClaim, verdict: Verdict, queue: str) -> Execution:
     """The claim's assignment, with the verdict that it came to."""
     return Execution(
         assignment=claim.assignment, verdict=verdict, queue=queue, attempts=claim.attempts

@@ -10,7 +10,7 @@ from itertools import groupby
 
 import orjson
 
-from flows.scoring.drain import Ended
+from flows.scoring.drain import RunEnd
 from scorers.functions.source import FunctionSource
 from scorers.functions.version import FunctionVersion
 from scorers.running.code import CodeScorers, wanted
@@ -45,15 +45,15 @@ class CodeBatches:
             return frozenset()   # `run` meets the error again, and tells it
         return frozenset(wanted(program)) - {TRACE} if program is not None else frozenset()
 
-    def run(self, batch: Sequence[RunnableClaim]) -> list[Ended]:
+    def run(self, batch: Sequence[RunnableClaim]) -> list[RunEnd]:
         """Run claims of one scorer. A TallyardError is part of how a claim ends."""
         begin = time.perf_counter()
         try:
             function = self.functions.function(batch[0].assignment.scorer)
             names = wanted(self.scorers.ready(function))
         except TallyardError as error:
-            return [Ended(claim, _as_end(error, begin)) for claim in batch]
-        done: list[Ended] = []
+            return [RunEnd(claim, _as_end(error, begin)) for claim in batch]
+        done: list[RunEnd] = []
         size = TRACED_BATCH if TRACE in names else BATCH
         for start in range(0, len(batch), size):
             done += self._run_some(function, names, batch[start : start + size])
@@ -62,20 +62,20 @@ class CodeBatches:
     def _run_some(
         self, function: FunctionVersion, names: Sequence[str],
         claims: Sequence[RunnableClaim],
-    ) -> list[Ended]:
+    ) -> list[RunEnd]:
         begin = time.perf_counter()
         records: list[JsonObject] = []
         readable: list[RunnableClaim] = []
-        done: list[Ended] = []
+        done: list[RunEnd] = []
         trace_of = cache(partial(trace_argument, self.traces))   # spans of one trace share it
         for claim in claims:
             try:
                 records.append(arguments_of(claim.assignment.subject, names, trace_of))
                 readable.append(claim)
             except TallyardError as error:
-                done.append(Ended(claim, _as_end(error, begin)))
+                done.append(RunEnd(claim, _as_end(error, begin)))
         ends = self.scorers.run(function, records) if records else []
-        done += [Ended(claim, end) for claim, end in zip(readable, ends, strict=True)]
+        done += [RunEnd(claim, end) for claim, end in zip(readable, ends, strict=True)]
         return done
 
 

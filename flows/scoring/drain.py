@@ -24,7 +24,7 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 from flows.patience import POLL_S, patiently
-from flows.scoring.claims import ClaimStore, executed, is_last_try
+from flows.scoring.claims import ClaimStore, execution_of, is_last_try
 from flows.scoring.retry import RetryIn, RetryPolicy
 from spans.errors import TransientError
 from spans.outcome import BUG, Errored, Failure, Verdict
@@ -39,7 +39,7 @@ PATIENCE_S = 30.0
 """How long results in hand wait for a store that is away, before they are given up."""
 
 
-class Ended(NamedTuple):
+class RunEnd(NamedTuple):
     """How the run of one claim ended: with a verdict, or an error that time may heal.
 
     `started_at` (unix seconds) and `run_ms` are of the run; a verdict has its own.
@@ -67,7 +67,7 @@ class Executor(Protocol):
         """Take claims over, to be run as soon as there is a place for each."""
         ...
 
-    def wait(self, timeout_s: float) -> list[Ended]:
+    def wait(self, timeout_s: float) -> list[RunEnd]:
         """What ended since the last call; waits up to `timeout_s` for the first to end.
 
         A claim whose run raised something unforeseen ends with a verdict that says so: tried
@@ -120,7 +120,7 @@ class Drain:
     meanwhile: Callable[[], int] = lambda: 0
     stopping: threading.Event = field(default_factory=threading.Event)
     _renewed_at: float = 0.0     # by time.monotonic, as every `_at` here
-    _gathered: list[Ended] = field(default_factory=list)
+    _gathered: list[RunEnd] = field(default_factory=list)
     _gathered_at: float = 0.0    # since when the first of them waits
     _recording: dict[Future[None], int] = field(default_factory=dict)
 
@@ -137,7 +137,7 @@ class Drain:
                 self.executor.cancel()
                 self._gathered = []
 
-    def _run(self, submit: Callable[[list[Ended]], None], until: float) -> int:
+    def _run(self, submit: Callable[[list[RunEnd]], None], until: float) -> int:
         count = 0
         is_empty = False
         looked_at = listened_at = 0.0
@@ -178,7 +178,7 @@ class Drain:
         return runnable, len(claims)
 
     def _begin(
-        self, claims: list[RunnableClaim], submit: Callable[[list[Ended]], None]
+        self, claims: list[RunnableClaim], submit: Callable[[list[RunEnd]], None]
     ) -> None:
         if not any(map(is_last_try, claims)):
             self.executor.begin(claims)
@@ -187,7 +187,7 @@ class Drain:
         self.executor.begin(claims)
         self._finish(submit)
 
-    def _finish(self, submit: Callable[[list[Ended]], None]) -> None:
+    def _finish(self, submit: Callable[[list[RunEnd]], None]) -> None:
         while self._in_hand() and not self.stopping.is_set():
             self._go_on(submit)
 
@@ -197,7 +197,7 @@ class Drain:
     def _unrecorded(self) -> int:
         return len(self._gathered) + sum(self._recording.values())
 
-    def _go_on(self, submit: Callable[[list[Ended]], None]) -> None:
+    def _go_on(self, submit: Callable[[list[RunEnd]], None]) -> None:
         """Wait a moment for an end; record what is gathered; renew what is held."""
         ended = self.executor.wait(self.pace.gather_s if self._gathered else POLL_S)
         if ended and not self._gathered:
@@ -224,20 +224,20 @@ class Drain:
         )
 
     @contextmanager
-    def _recorder(self) -> Iterator[Callable[[list[Ended]], None]]:
+    def _recorder(self) -> Iterator[Callable[[list[RunEnd]], None]]:
         """What records a batch of ends: at once, or on one of the recorders' threads."""
         if not self.pace.recorders:
             yield self._record
             return
         with ThreadPoolExecutor(self.pace.recorders, thread_name_prefix="record") as pool:
 
-            def submit(ended: list[Ended]) -> None:
+            def submit(ended: list[RunEnd]) -> None:
                 self._recording[pool.submit(self._record, ended)] = len(ended)
 
             yield submit
         self._recording.clear()
 
-    def _record(self, ended: list[Ended]) -> None:
+    def _record(self, ended: list[RunEnd]) -> None:
         executions: list[tuple[RunnableClaim, Execution]] = []
         retries: list[Retry] = []
         for one in ended:
@@ -251,11 +251,11 @@ class Drain:
         if retries:
             self._patiently(partial(self.store.postpone, retries))
 
-    def _became(self, ended: Ended) -> Execution | Retry:
+    def _became(self, ended: RunEnd) -> Execution | Retry:
         """What becomes of a claim: recorded, or tried again."""
         claim, end = ended.claim, ended.end
         if not isinstance(end, TransientError):
-            return executed(claim, end, self.queue)
+            return execution_of(claim, end, self.queue)
         decision = self.policy.decide(end, attempt=claim.attempts)
         if isinstance(decision, RetryIn):
             return Retry(
@@ -265,14 +265,14 @@ class Drain:
         verdict = Errored(
             failure=decision, started_at=ended.started_at or time.time(), run_ms=ended.run_ms
         )
-        return executed(claim, verdict, self.queue)
+        return execution_of(claim, verdict, self.queue)
 
     def _patiently(self, work: Callable[[], None]) -> None:
         """Do it, and again while the store is away: what ran need not run twice."""
         patiently(work, patience_s=PATIENCE_S, stopping=self.stopping)
 
 
-def unforeseen(claim: RunnableClaim, error: BaseException, queue: str) -> Ended:
+def bug_end(claim: RunnableClaim, error: BaseException, queue: str) -> RunEnd:
     """The end of a claim whose run raised what nobody foresaw, logged with its traceback."""
     logger.error("%s: running %s", queue, claim.lead.id, exc_info=error)
     failure = Failure(
@@ -280,4 +280,4 @@ def unforeseen(claim: RunnableClaim, error: BaseException, queue: str) -> Ended:
         message=f"{type(error).__name__}; the {queue} worker's log has it under "
         f"{claim.lead.id}",
     )
-    return Ended(claim, Errored(failure=failure, started_at=time.time(), run_ms=0.0))
+    return RunEnd(claim, Errored(failure=failure, started_at=time.time(), run_ms=0.0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from flows.scoring.drain import Ended
+from flows.scoring.drain import RunEnd
 from scorers.functions.source import FunctionSource
 from scorers.functions.version import FUNCTION
 from scorers.running.in_process import failed, run_assignment, run_global, scoring_fields
@@ -38,12 +38,12 @@ class InlineExecutor:
         """Queue the claims: `wait` runs them."""
         self._waiting += claims
 
-    def wait(self, timeout_s: float) -> list[Ended]:  # noqa: ARG002 it never waits
+    def wait(self, timeout_s: float) -> list[RunEnd]:  # noqa: ARG002 it never waits
         """Run the oldest claim."""
         if not self._waiting:
             return []
         claim = self._waiting.popleft()
-        return [Ended(claim, self._run(claim.assignment))]
+        return [RunEnd(claim, self._run(claim.assignment))]
 
     def under_way(self) -> int:
         """Claims that `wait` has yet to run."""

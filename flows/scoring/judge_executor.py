@@ -7,7 +7,7 @@ import queue
 import time
 from collections.abc import Sequence
 
-from flows.scoring.drain import Ended, unforeseen
+from flows.scoring.drain import RunEnd, bug_end
 from scorers.running.in_process import failed
 from scorers.running.judged import JudgedScorers
 from spans.errors import TallyardError, TransientError
@@ -35,8 +35,8 @@ class JudgeExecutor:
         self._loop = loop
         self._in_flight_max = in_flight_max
         self._under_way = 0
-        self._ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
-        self._tasks: dict[asyncio.Task[Ended], RunnableClaim] = {}   # the loop's thread's
+        self._ended: queue.SimpleQueue[RunEnd] = queue.SimpleQueue()
+        self._tasks: dict[asyncio.Task[RunEnd], RunnableClaim] = {}   # the loop's thread's
 
     def room(self, unrecorded: int) -> int:  # noqa: ARG002 answers are small
         """What may still be put in flight, a batch at most."""
@@ -47,7 +47,7 @@ class JudgeExecutor:
         self._under_way += len(claims)
         self._loop.call_soon_threadsafe(self._start, claims)
 
-    def wait(self, timeout_s: float) -> list[Ended]:
+    def wait(self, timeout_s: float) -> list[RunEnd]:
         """The claims that ended, at least one unless the time runs out."""
         try:
             ended = [self._ended.get(timeout=timeout_s)]
@@ -82,12 +82,12 @@ class JudgeExecutor:
             self._tasks[task] = claim
             task.add_done_callback(self._done)
 
-    def _done(self, task: asyncio.Task[Ended]) -> None:
+    def _done(self, task: asyncio.Task[RunEnd]) -> None:
         claim = self._tasks.pop(task)
         if task.cancelled():
             return
         error = task.exception()
-        self._ended.put(task.result() if error is None else unforeseen(claim, error, JUDGE))
+        self._ended.put(task.result() if error is None else bug_end(claim, error, JUDGE))
 
     async def _cancel(self) -> None:
         tasks = list(self._tasks)
@@ -95,15 +95,15 @@ class JudgeExecutor:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(self, claim: RunnableClaim) -> Ended:
+    async def _run(self, claim: RunnableClaim) -> RunEnd:
         """Ask the judge about one claim. A TallyardError is part of the answer."""
         started_at, begin = time.time(), time.perf_counter()
         try:
             result = await self._scorers.score(claim.assignment)
         except TransientError as error:
             run_ms = (time.perf_counter() - begin) * 1000
-            return Ended(claim, error, started_at=started_at, run_ms=run_ms)
+            return RunEnd(claim, error, started_at=started_at, run_ms=run_ms)
         except TallyardError as error:
-            return Ended(claim, failed(error, started_at=started_at, begin=begin))
+            return RunEnd(claim, failed(error, started_at=started_at, begin=begin))
         run_ms = (time.perf_counter() - begin) * 1000
-        return Ended(claim, verdict_of(result, started_at=started_at, run_ms=run_ms))
+        return RunEnd(claim, verdict_of(result, started_at=started_at, run_ms=run_ms))

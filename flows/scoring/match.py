@@ -47,7 +47,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Matched:
+class MatchDecision:
     """What matching decided for one batch, ready to be written in one transaction.
 
     `reasons` holds, by entry, one byte for each row and rule, row by row.
@@ -56,12 +56,12 @@ class Matched:
     batch: Batch
     reasons: tuple[bytes, ...]
     executions: tuple[Execution, ...]
-    postponed: tuple[Deferred, ...]
+    deferred: tuple[Deferred, ...]
     rescored: tuple[Subject, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MatchedSome:
+class MatchCount:
     """How many rows were matched, and the queues that something was left for."""
 
     rows: int
@@ -86,7 +86,7 @@ class MatchStore(Protocol):
         """The rows that are there and not deleted, by id."""
         ...
 
-    def record_match(self, matched: Matched) -> None:
+    def record_match(self, matched: MatchDecision) -> None:
         """Write it all, or nothing. Raises Contended if others hold some of it by now."""
         ...
 
@@ -98,7 +98,7 @@ class Matcher:
     store: MatchStore
     cost_limit: float
 
-    def match_some(self) -> MatchedSome:
+    def match_some(self) -> MatchCount:
         """Match what waits, up to about ROWS_PER_CLAIM rows.
 
         Safe to repeat: outcomes are unique by their key, and the entries' fence refuses a
@@ -110,10 +110,10 @@ class Matcher:
             matched = self.decide(batch)
             self.store.record_match(matched)
             rows += sum(len(entry.row_ids) for entry in batch.entries)
-            queues.update(later.queue for later in matched.postponed)
-        return MatchedSome(rows=rows, queues=frozenset(queues))
+            queues.update(later.queue for later in matched.deferred)
+        return MatchCount(rows=rows, queues=frozenset(queues))
 
-    def decide(self, batch: Batch) -> Matched:
+    def decide(self, batch: Batch) -> MatchDecision:
         """Decide on every row of the batch, and run the cheap scorers."""
         rule_set = self.store.rule_set(batch.where.project_id, batch.revision)
         if any(entry.deaths >= DEATHS_MAX for entry in batch.entries):
@@ -137,9 +137,9 @@ class Matcher:
                                 (row_id, asked.key.scorer), []
                             ).append(asked)
             reasons.append(bytes(codes))
-        executions, postponed = self._run(batch, subjects, assignments, rule_set.functions)
-        return Matched(
-            batch=batch, reasons=tuple(reasons), executions=executions, postponed=postponed,
+        executions, deferred = self._run(batch, subjects, assignments, rule_set.functions)
+        return MatchDecision(
+            batch=batch, reasons=tuple(reasons), executions=executions, deferred=deferred,
             rescored=_rescored(batch, subjects),
         )
 
@@ -151,7 +151,7 @@ class Matcher:
         functions: NamedFunctions,
     ) -> tuple[tuple[Execution, ...], tuple[Deferred, ...]]:
         executions: list[Execution] = []
-        postponed: list[Deferred] = []
+        deferred: list[Deferred] = []
         # An entry that has cost a worker comes alone; should it cost another, its rows go to
         # the heavy queue, which takes a suspicious batch apart, row by row.
         is_suspect = {
@@ -173,8 +173,8 @@ class Matcher:
                     Execution(assignment=assignment, verdict=done, queue=MATCH, attempts=1)
                 )
             else:
-                postponed.append(Deferred(assignment=assignment, queue=queue))
-        return tuple(executions), tuple(postponed)
+                deferred.append(Deferred(assignment=assignment, queue=queue))
+        return tuple(executions), tuple(deferred)
 
     def _now_or_later(
         self, assignment: Assignment, functions: NamedFunctions, *, suspect: bool
@@ -194,14 +194,14 @@ class Matcher:
         return run_scorer(spec, fields), MATCH
 
 
-def _given_up(batch: Batch, rule_set: RuleSet) -> Matched:
+def _given_up(batch: Batch, rule_set: RuleSet) -> MatchDecision:
     """A record that says of every row and rule that matching it kills. Such an entry comes
     alone (see MatchStore.claim_entries)."""
     code = REASON_BYTES[Reason.POISONED]
-    return Matched(
+    return MatchDecision(
         batch=batch,
         reasons=tuple(code * (len(e.row_ids) * len(rule_set.rules)) for e in batch.entries),
-        executions=(), postponed=(), rescored=(),
+        executions=(), deferred=(), rescored=(),
     )
 
 

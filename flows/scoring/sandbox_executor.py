@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from flows.scoring.code_batches import BATCH, CodeBatches, batches, size_of
-from flows.scoring.drain import Ended, unforeseen
+from flows.scoring.drain import RunEnd, bug_end
 from spans.queues import SANDBOX
 from spans.work import ColumnsOf, RunnableClaim
 
@@ -33,7 +33,7 @@ class SandboxExecutor:
         self._in_hand_max = BATCH * IN_HAND * batches_max
         self._claim_max = FIRST_CLAIM
         self._threads = ThreadPoolExecutor(batches_max, thread_name_prefix="batch")
-        self._running: dict[Future[list[Ended]], list[RunnableClaim]] = {}
+        self._running: dict[Future[list[RunEnd]], list[RunnableClaim]] = {}
 
     @property
     def columns(self) -> ColumnsOf:
@@ -51,7 +51,7 @@ class SandboxExecutor:
         for batch in batches(claims):
             self._running[self._threads.submit(self._batches.run, batch)] = batch
 
-    def wait(self, timeout_s: float) -> list[Ended]:
+    def wait(self, timeout_s: float) -> list[RunEnd]:
         """The claims of the batches that ended, at least one batch unless the time runs out."""
         wait(self._running, timeout=timeout_s, return_when=FIRST_COMPLETED)
         return [
@@ -82,8 +82,8 @@ class SandboxExecutor:
             self._claim_max *= 2
 
 
-def _ended(batch: Future[list[Ended]], claims: Sequence[RunnableClaim]) -> list[Ended]:
+def _ended(batch: Future[list[RunEnd]], claims: Sequence[RunnableClaim]) -> list[RunEnd]:
     error = batch.exception()
     if error is None:
         return batch.result()
-    return [unforeseen(claim, error, SANDBOX) for claim in claims]
+    return [bug_end(claim, error, SANDBOX) for claim in claims]

@@ -20,7 +20,7 @@ from rules.file import (
     RulesFile,
     differences,
     read_file,
-    written,
+    rule_for_file,
 )
 from rules.wire import ONLINE, ProjectScore
 from scorers.functions.function import function_id_of
@@ -75,7 +75,7 @@ def export(*, project: str | None) -> None:
         content = {
             "project": found.name,
             "rules": [
-                written(
+                rule_for_file(
                     rule.name, rule.description, rule.config, found.name, _Names(here)
                 )
                 for rule in sorted(_rules(here, found), key=lambda rule: rule.created)

@@ -27,7 +27,7 @@ from store.postgres.tables import span
 _MILLISECOND = timedelta(milliseconds=1)
 
 
-def ordered(op: Comparison, left: Sql, right: Sql) -> Sql:
+def comparison(op: Comparison, left: Sql, right: Sql) -> Sql:
     match op:
         case Comparison.EQ:
             return left == right
@@ -43,29 +43,31 @@ def ordered(op: Comparison, left: Sql, right: Sql) -> Sql:
             return left >= right
 
 
-def json_ordered(op: Comparison, value: Sql, constant: Json, kind: LiteralKind) -> Sql | None:
+def json_comparison(
+    op: Comparison, value: Sql, constant: Json, kind: LiteralKind
+) -> Sql | None:
     bound = json_constant(constant)
     if op in (Comparison.EQ, Comparison.IS):
-        return ordered(op, value, bound)
+        return comparison(op, value, bound)
     is_same_type = func.jsonb_typeof(value) == kind.value
     if kind is LiteralKind.NUMBER:
-        return case((is_same_type, ordered(op, value, bound)))
+        return case((is_same_type, comparison(op, value, bound)))
     if kind is LiteralKind.STRING:
         text = func.btql_text(value, type_=Text).collate("C")
-        return case((is_same_type, ordered(op, text, literal(constant, Text))))
+        return case((is_same_type, comparison(op, text, literal(constant, Text))))
     return None
 
 
-def text_compared(op: Comparison, name: str, shown: Sql, constant: str) -> Sql:
+def text_comparison(op: Comparison, name: str, shown: Sql, constant: str) -> Sql:
     """A TEXT column against a string; by what is stored where that is what is shown."""
     equal = op in (Comparison.EQ, Comparison.IS)
     if name == "_pagination_key" and (seq := _seq_of(constant)) is not None:
-        return ordered(op, span.c.seq, literal(seq, BigInteger))
+        return comparison(op, span.c.seq, literal(seq, BigInteger))
     if name == "project_id" and equal and (project := _uuid_of(constant)):
         return span.c.project_id == project
     if equal:
-        return ordered(op, shown, literal(constant, Text))
-    return ordered(op, shown.collate("C"), literal(constant, Text))
+        return comparison(op, shown, literal(constant, Text))
+    return comparison(op, shown.collate("C"), literal(constant, Text))
 
 
 def _seq_of(key: str) -> int | None:
@@ -83,7 +85,7 @@ def _uuid_of(text: str) -> UUID | None:
     return found if str(found) == text else None
 
 
-def created_compared(op: Comparison, instant: datetime | None) -> Sql:
+def created_comparison(op: Comparison, instant: datetime | None) -> Sql:
     """`created`, as shown to the millisecond, against a constant: the column stays bare."""
     if instant is None:
         return false() if op is Comparison.IS else cast(null(), Boolean)

@@ -38,7 +38,7 @@ from btql.checks import kind_of, period_of
 from btql.closure import compile_value, version_of
 from btql.kinds import Kind
 from btql.paths import paths_read
-from btql.text import like_escaped, word_pattern
+from btql.text import escape_like, word_pattern
 from btql.times import MICROS_OF, as_instant
 from btql.tree import (
     And,
@@ -76,7 +76,7 @@ from store.btql.columns import (
     text_column,
     time_constant,
 )
-from store.btql.compare import created_compared, json_ordered, ordered, text_compared
+from store.btql.compare import comparison, created_comparison, json_comparison, text_comparison
 from store.postgres.tables import span
 
 _MIRRORED = {
@@ -208,15 +208,15 @@ class SqlCompiler:
             return a == b
         if op is Comparison.IS:
             return a.is_not_distinct_from(b)
-        return ordered(op, func.btql_order(a, b, type_=Integer), literal(0, Integer))
+        return comparison(op, func.btql_order(a, b, type_=Integer), literal(0, Integer))
 
     def _compare_times(self, op: Comparison, left: Expr, right: Expr) -> Sql:
         if left == Path(column="created") and not paths_read(right):
-            return created_compared(op, as_instant(self._constant(right)))
+            return created_comparison(op, as_instant(self._constant(right)))
         if right == Path(column="created") and not paths_read(left):
             mirrored = _MIRRORED.get(op, op)
-            return created_compared(mirrored, as_instant(self._constant(left)))
-        return ordered(op, self.time(left), self.time(right))
+            return created_comparison(mirrored, as_instant(self._constant(left)))
+        return comparison(op, self.time(left), self.time(right))
 
     def _compare_quickly(self, op: Comparison, left: Expr, right: Literal) -> Sql | None:
         """The comparison with a constant where plain SQL means the same, or None."""
@@ -224,24 +224,24 @@ class SqlCompiler:
             equal = op in (Comparison.EQ, Comparison.IS)
             # The cast keeps NOT inside: it binds looser than the comparison.
             truth = cast(self.condition(left), Boolean)
-            return ordered(op, truth, _truth(right.json())) if equal else None
+            return comparison(op, truth, _truth(right.json())) if equal else None
         if kind_of(left) is Kind.NUMBER and right.kind is LiteralKind.NUMBER:
-            return ordered(op, self.json(left), json_constant(right.json()))
+            return comparison(op, self.json(left), json_constant(right.json()))
         if not isinstance(left, Path):
             return None
         constant = right.json()
         if is_json(left):
-            return json_ordered(op, json_path(left), constant, right.kind)
+            return json_comparison(op, json_path(left), constant, right.kind)
         if left.column == "_xact_id":
             version = version_of(right)
             return (
                 None
                 if version is None
-                else ordered(op, span.c.xact, literal(version, BigInteger))
+                else comparison(op, span.c.xact, literal(version, BigInteger))
             )
         if kind_of(left) is not Kind.TEXT or not isinstance(constant, str):
             return None
-        return text_compared(op, left.column, self.text(left), constant)
+        return text_comparison(op, left.column, self.text(left), constant)
 
     def _among(self, expr: In) -> Sql:
         options = [option.json() for option in expr.options]
@@ -277,7 +277,7 @@ class SqlCompiler:
         match expr:
             case Like(item=item, pattern=pattern, ignore_case=ignore_case):
                 shown = self.text(item).collate("C")
-                bound = literal(like_escaped(pattern), Text)
+                bound = literal(escape_like(pattern), Text)
                 return shown.ilike(bound) if ignore_case else shown.like(bound)
             case Match(item=item, words=words):
                 wanted = literal(list(words), ARRAY(Text))

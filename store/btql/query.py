@@ -39,7 +39,7 @@ _SCHEMAS: dict[Kind, JsonObject] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scope:
+class QueryScope:
     """What the asker may see: one organisation's projects, already checked."""
 
     org_id: UUID
@@ -50,7 +50,7 @@ def run_query(
     connection: Connection,
     query: Query,
     *,
-    scope: Scope,
+    scope: QueryScope,
     limit_max: int,
     now: datetime,
     tz_offset: int = 0,
@@ -79,7 +79,7 @@ def run_query(
 class _Statement:
     """A query as one SELECT: the stored columns if it has a star, its fields, its order."""
 
-    def __init__(self, query: Query, compiler: SqlCompiler, scope: Scope) -> None:
+    def __init__(self, query: Query, compiler: SqlCompiler, scope: QueryScope) -> None:
         self._query = query
         self._scope = scope
         self._condition = compiler.condition(query.filter)

@@ -12,7 +12,7 @@ from spans.ids import OrgId, ProjectId
 from spans.json import JsonObject
 from spans.row import ObjectRef
 from store.btql.compiler import filter_clause
-from store.btql.query import Scope, run_query
+from store.btql.query import QueryScope, run_query
 from store.postgres.database import Database
 from store.postgres.row_json import ROW_COLUMNS, api_row, instant_text
 from store.postgres.tables import span
@@ -71,7 +71,7 @@ class SpanReader:
             return run_query(
                 connection,
                 query,
-                scope=Scope(org_id=org_id, project_ids=projects),
+                scope=QueryScope(org_id=org_id, project_ids=projects),
                 limit_max=limit_max,
                 now=self._clock(),
                 tz_offset=tz_offset,

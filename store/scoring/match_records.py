@@ -10,7 +10,7 @@ from operator import itemgetter
 
 from psycopg.errors import UniqueViolation
 
-from flows.scoring.match import Batch, Matched
+from flows.scoring.match import Batch, MatchDecision
 from rules.named_functions import NamedFunctions
 from rules.planning import plan
 from rules.rule_set import RuleSet, function_from_json, rule_from_json
@@ -134,7 +134,7 @@ class MatchRecords:
         with self._database.cursor() as cursor:
             return _as_they_ended(cursor, where, read_subjects(cursor, where, row_ids, columns))
 
-    def record_match(self, matched: Matched) -> None:
+    def record_match(self, matched: MatchDecision) -> None:
         """See MatchStore. One transaction; safe to repeat, since the fence lets one through."""
         try:
             self._record(matched, is_new=not matched.rescored)
@@ -147,7 +147,7 @@ class MatchRecords:
                 counts.write(cursor)
             raise
 
-    def _record(self, matched: Matched, *, is_new: bool) -> None:
+    def _record(self, matched: MatchDecision, *, is_new: bool) -> None:
         now = self._clock()
         counts = Counts()
         with self._database.cursor() as cursor:
@@ -157,7 +157,7 @@ class MatchRecords:
             if matched.rescored:
                 _withdraw(cursor, locked, matched)
             record(
-                cursor, locked, matched.executions, matched.postponed, now=now, counts=counts,
+                cursor, locked, matched.executions, matched.deferred, now=now, counts=counts,
                 is_new=is_new,
             )
             _count(counts, matched)
@@ -180,15 +180,15 @@ def _as_they_ended(
     return subjects
 
 
-def _keys(matched: Matched) -> list[RowKey]:
+def _keys(matched: MatchDecision) -> list[RowKey]:
     return [
         *(execution.assignment.subject.key for execution in matched.executions),
-        *(later.assignment.subject.key for later in matched.postponed),
+        *(later.assignment.subject.key for later in matched.deferred),
         *(subject.key for subject in matched.rescored),
     ]
 
 
-def _close_entries(cursor: Cursor, matched: Matched) -> None:
+def _close_entries(cursor: Cursor, matched: MatchDecision) -> None:
     entries = matched.batch.entries
     cursor.execute(
         f"""update outbox set matched_at = now(), rules_revision = %s,
@@ -210,10 +210,10 @@ def _close_entries(cursor: Cursor, matched: Matched) -> None:
     )
 
 
-def _withdraw(cursor: Cursor, locked: Locked, matched: Matched) -> None:
+def _withdraw(cursor: Cursor, locked: Locked, matched: MatchDecision) -> None:
     """For rows whose content changed: stop what still waits for the old content, and take
     away the scores of rules that no longer select them. Their outcomes stay as history."""
-    work: tuple[Execution | Deferred, ...] = (*matched.executions, *matched.postponed)
+    work: tuple[Execution | Deferred, ...] = (*matched.executions, *matched.deferred)
     asked = [one.key for each in work for one in each.assignment.asked]
     selected = {(key.subject_id, str(key.origin.id), key.scorer.name) for key in asked}
     where = matched.batch.where
@@ -254,7 +254,7 @@ def _withdraw(cursor: Cursor, locked: Locked, matched: Matched) -> None:
     )
 
 
-def _count(counts: Counts, matched: Matched) -> None:
+def _count(counts: Counts, matched: MatchDecision) -> None:
     counts.add("matched_rows", {}, sum(len(entry.row_ids) for entry in matched.batch.entries))
     codes = b"".join(matched.reasons)
     for reason, code in REASON_BYTES.items():

@@ -17,7 +17,7 @@ import orjson
 
 from spans.ids import Xact
 from spans.json import Json
-from spans.outcome import SPAN, Errored, OutcomeKey, Verdict, scores_given
+from spans.outcome import SPAN, Errored, OutcomeKey, Verdict, verdict_scores
 from spans.row import Row, RowKey
 from spans.score_span import score_span
 from spans.scoring import OutcomeState, Role, Score
@@ -121,7 +121,7 @@ class LockedRow:
     def show(self, outcome: OutcomeKey, verdict: Verdict) -> None:
         """Show what an outcome says, and nothing that its rule and scorer said before."""
         self.clear((str(outcome.origin.id), outcome.scorer.name))
-        for score in scores_given(verdict):
+        for score in verdict_scores(verdict):
             if score.value is not None:
                 self._put(score, outcome)
 

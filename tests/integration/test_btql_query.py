@@ -17,13 +17,13 @@ from btql.query import Query, parse_query, read_query
 from flows.logs.fetch import QueryPage
 from spans.errors import BadInput
 from store.btql.compiler import SqlCompiler
-from store.btql.query import Scope, _Statement, run_query
+from store.btql.query import QueryScope, _Statement, run_query
 
 ORG = uuid.UUID(int=1)
 PROJECT = uuid.UUID(int=2)
 OTHER = uuid.UUID(int=3)
 NOW = datetime(2026, 6, 15, 12, 0, tzinfo=UTC)
-SCOPE = Scope(org_id=ORG, project_ids=(PROJECT,))
+SCOPE = QueryScope(org_id=ORG, project_ids=(PROJECT,))
 VALUES = [3, None, "b", 1.5, True, "a", {"x": 1}, 3, "B", -1, False, [1]]
 ROWS = [
     {
@@ -157,11 +157,11 @@ def test_other_projects_do_not_exist(connection: Connection) -> None:
 
 
 def test_a_scope_without_projects_sees_nothing(connection: Connection) -> None:
-    assert run(connection, SOURCE, scope=Scope(org_id=ORG, project_ids=())).rows == []
+    assert run(connection, SOURCE, scope=QueryScope(org_id=ORG, project_ids=())).rows == []
 
 
 def test_several_objects_give_the_rows_of_each(connection: Connection) -> None:
-    scope = Scope(org_id=ORG, project_ids=(PROJECT, OTHER))
+    scope = QueryScope(org_id=ORG, project_ids=(PROJECT, OTHER))
     page = run(connection, f"from: project_logs('{PROJECT}', '{OTHER}')", scope=scope)
     assert len(page.rows) == len(ROWS) + 1
 

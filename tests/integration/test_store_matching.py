@@ -11,13 +11,13 @@ import pytest
 
 from flows.logs.ingest import IngestAnswer, IngestRequest
 from flows.outcomes.retry import RetryRequest
-from flows.scoring.claims import executed
+from flows.scoring.claims import execution_of
 from flows.scoring.match import Matcher
 from rules.wire import ProjectScore, read_rule
 from scorers.running.in_process import run_assignment
 from spans.clock import system_clock
 from spans.errors import Contended
-from spans.event import BodyText, Limits, read_event
+from spans.event import BodyText, EventLimits, read_event
 from spans.ids import ObjectId, OrgId, ProjectId, RuleId
 from spans.json import JsonObject
 from spans.queues import HEAVY
@@ -31,7 +31,7 @@ from store.rules.rules import Rules
 from store.scoring.ledger import Ledger
 from store.scoring.match_records import MatchRecords
 
-LIMITS = Limits(depth_max=64, nodes_max=10_000)
+LIMITS = EventLimits(depth_max=64, nodes_max=10_000)
 
 
 @dataclass
@@ -88,7 +88,7 @@ class World:
             for claim in claims:
                 assert isinstance(claim, RunnableClaim)
                 verdict = run_assignment(claim.assignment)
-                self.ledger.record([(claim, executed(claim, verdict, HEAVY))])
+                self.ledger.record([(claim, execution_of(claim, verdict, HEAVY))])
 
     def one(self, query: str) -> object:
         with self.database.cursor() as cursor:
@@ -172,7 +172,7 @@ def test_a_rule_that_joins_a_run_under_way_gets_its_result(world: World) -> None
     world.match()
     assert claim.assignment is not None
 
-    world.ledger.record([(claim, executed(claim, run_assignment(claim.assignment), HEAVY))])
+    world.ledger.record([(claim, execution_of(claim, run_assignment(claim.assignment), HEAVY))])
 
     assert world.states() == ["completed", "completed"]
     assert world.ledger.claim(HEAVY, 16) == []

@@ -13,14 +13,14 @@ from flows.logs.ingest import IngestRequest
 from flows.outcomes.explain import explain
 from flows.outcomes.retry import RetryRequest
 from flows.rules.score_recent import Started, score_recent
-from flows.scoring.claims import executed
+from flows.scoring.claims import execution_of
 from flows.scoring.match import Matcher
 from rules.wire import ProjectScore, read_rule
 from scorers.functions.body import read_function
 from scorers.functions.function import Definition, Function, FunctionWrite, IfExists
 from spans.clock import system_clock
 from spans.errors import Contended
-from spans.event import BodyText, Limits, read_event
+from spans.event import BodyText, EventLimits, read_event
 from spans.ids import FunctionId, ObjectId, OrgId, ProjectId, RuleId
 from spans.json import JsonObject
 from spans.outcome import Errored, Failure, verdict_of
@@ -40,7 +40,7 @@ from store.rules.rules import Rules
 from store.scoring.ledger import Ledger
 from store.scoring.match_records import MatchRecords
 
-LIMITS = Limits(depth_max=64, nodes_max=10_000)
+LIMITS = EventLimits(depth_max=64, nodes_max=10_000)
 RESELECT: JsonObject = {
     "id": "a", "_is_merge": True, "_async_scoring_control": {"kind": "state_force_reselect"},
 }
@@ -126,7 +126,7 @@ class World:
         else:
             result = ScoringResult(scores=(Score(name="mine", value=value),), arguments={})
             verdict = verdict_of(result, started_at=now, run_ms=1.0)
-        self.ledger.record([(claim, executed(claim, verdict, HEAVY))])
+        self.ledger.record([(claim, execution_of(claim, verdict, HEAVY))])
 
     def states(self) -> dict[str, str]:
         """Of the live outcomes, by version."""

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spans.errors import BadInput
-from spans.event import CONTROL_FIELDS, BodyText, Limits, read_event
+from spans.event import CONTROL_FIELDS, BodyText, EventLimits, read_event
 from spans.ids import ObjectId, ProjectId
 from spans.json import Json
 from spans.row import ObjectRef, ObjectType, RowWrite
@@ -25,7 +25,7 @@ STRUCTURED = (
 
 PROJECT = ProjectId(uuid.UUID(int=1))
 WHERE = ObjectRef(PROJECT, ObjectType.PROJECT_LOGS, ObjectId(PROJECT))
-LIMITS = Limits(depth_max=12, nodes_max=300)
+LIMITS = EventLimits(depth_max=12, nodes_max=300)
 
 TEXTS = st.one_of(
     st.text(max_size=8),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from flows.scoring.drain import Drain, Ended, Pace
+from flows.scoring.drain import Drain, Pace, RunEnd
 from flows.scoring.retry import RetryIn, RetryPolicy
 from spans.errors import JudgeRefused, RateLimited, StoreUnavailable, TransientError
 from spans.ids import ObjectId, ProjectId, RuleId, Xact
@@ -112,11 +112,11 @@ class Executor:
         self._waiting += claims
         self.together.append(len(self._waiting))
 
-    def wait(self, timeout_s: float) -> list[Ended]:
+    def wait(self, timeout_s: float) -> list[RunEnd]:
         if not self._waiting:
             return []
         claim = self._waiting.pop(0)
-        return [Ended(claim, self._ends.get(claim.lead.subject_id, SCORED))]
+        return [RunEnd(claim, self._ends.get(claim.lead.subject_id, SCORED))]
 
     def under_way(self) -> int:
         return len(self._waiting)
@@ -207,7 +207,7 @@ def test_when_the_time_is_over_what_is_not_begun_goes_back() -> None:
 
 def test_a_drain_that_is_told_to_stop_leaves_its_claims_to_be_given_back() -> None:
     class Stopping(Executor):
-        def wait(self, timeout_s: float) -> list[Ended]:
+        def wait(self, timeout_s: float) -> list[RunEnd]:
             running.stopping.set()
             return []
 
