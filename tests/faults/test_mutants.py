@@ -27,7 +27,7 @@ ROOMS = (
 
 NO_FENCE = (
     "store/scoring/ledger.py",
-    "where outcome.id = held.id and outcome.fence = held.fence and state = 'pending'",
+    'where {OUTCOMES.held("held")}',
     "where outcome.id = held.id",
 )
 NO_UNIQUE_KEY = (
