@@ -56,7 +56,7 @@ def text_column(name: str, *, org_id: str | None) -> Sql:
 
 
 def json_column(name: str) -> Sql:
-    """A column of kind JSON as jsonb; JSON's null is still a value here."""
+    """A column of kind JSON as jsonb. A JSON null in it is not turned into SQL's null."""
     if name == "scores":
         return VISIBLE_SCORES
     column = API_COLUMNS[name]
@@ -73,7 +73,7 @@ def json_path(path: Path) -> Sql:
     """The value at a path into a JSON column as jsonb; null where there is none.
 
     `->` with a number takes a lone scalar for an array of one, and `#>` takes the key "0" for
-    an index: so indexes go by a JSON path, which keeps keys and indexes apart.
+    an index. Indexes therefore go by a JSON path, which tells keys and indexes apart.
     """
     found = json_column(path.column)
     if any(isinstance(key, int) for key in path.keys):
@@ -130,7 +130,7 @@ def _is_text(name: str) -> bool:
 
 
 def _steps(keys: Sequence[str | int]) -> str:
-    """The keys as a JSON path; strict, so that it never looks inside of an array unasked."""
+    """The keys as a JSON path. A strict path does not look inside an array by itself."""
     return "strict $" + "".join(_step(key) for key in keys)
 
 

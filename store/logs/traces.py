@@ -1,4 +1,4 @@
-"""Traces, read whole for the scorers that want them."""
+"""Reads whole traces for the scorers that take them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SELECTED = ", ".join(EXPRESSIONS[name] for name in COLUMNS)
 _LARGE = ", ".join(f"{EXPRESSIONS[name]} as {name}" for name in LARGE)
 _BYTES = " + ".join(f"coalesce(octet_length({name}::text), 0)" for name in LARGE)
 
-# Its own size first: a trace that is too large must not be loaded to find that out.
+# Asked first: a trace that is too large must not be loaded only to find that out.
 SIZE = f"""
     select count(*), coalesce(sum({_BYTES}), 0)
       from (select {_LARGE} from span
@@ -36,7 +36,7 @@ class Traces:
         self._database = database
 
     def spans_of(self, trace: TraceRef) -> list[JsonObject]:
-        """See TraceStore."""
+        """The spans of the trace, oldest first. Raises TraceTooLarge, having loaded none."""
         named = (*trace.where, trace.root_span_id)
         with self._database.cursor() as cursor:
             cursor.execute(SIZE, (*named, TRACE_SPANS_MAX + 1))

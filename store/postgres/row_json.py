@@ -30,8 +30,8 @@ ROW_COLUMNS = (*(span.c[name] for name in _STORED), VISIBLE_SCORES.label("scores
 def api_row(row: Mapping[str, Any], *, org_id: UUID | str) -> dict[str, Json]:
     """One row of the table `span` (its `ROW_COLUMNS`, JSON decoded) as the API shows it.
 
-    Every column of the API is there, null where the row has nothing; fields that we do not
-    know stand beside them as they came, and never hide one that we do.
+    Every column of the API is there, with null where the row has no value. Fields that have no
+    column (`extra`) stand beside them as the client sent them, and never replace a column.
     """
     shown: dict[str, Json] = {
         "id": row["id"],

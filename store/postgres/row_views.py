@@ -1,4 +1,4 @@
-"""Rows as rules and scorers read them: only the columns asked for, in the API's form."""
+"""Rows as rules and scorers read them: the columns that they ask for, in the API's form."""
 
 from __future__ import annotations
 
