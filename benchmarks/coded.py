@@ -21,7 +21,7 @@ from benchmarks.processes import difference, machine_cpu_s, pss_bytes
 from benchmarks.rows import rows
 from benchmarks.stack import Stack
 from benchmarks.waiting import wait_for_outcomes
-from scorers.sandbox.model import Ended, Isolation, Program, Runtime
+from scorers.sandbox.model import CodeEnd, Isolation, Program, Runtime
 from scorers.sandbox.place import find_place
 from scorers.sandbox.pool import Owner, Sandboxes
 from spans.json import JsonObject
@@ -197,5 +197,5 @@ def _sandboxes(*, is_bare: bool) -> Iterator[Sandboxes]:
 def _all_ok(sandboxes: Sandboxes, program: Program, records: list[JsonObject]) -> None:
     owner = Owner(project_id="bench", scorer_id="bench", version="1")
     for ran in sandboxes.run(owner, program, records):
-        if ran.ended is not Ended.OK:
+        if ran.ended is not CodeEnd.OK:
             raise RuntimeError(f"the sandbox said {ran}")

@@ -12,7 +12,7 @@ from rules.named_functions import NamedFunctions
 from rules.planning import PlannedRule
 from scorers import catalog
 from scorers.arguments import columns_of
-from scorers.catalog import GLOBAL, Kind
+from scorers.catalog import GLOBAL, ScorerKind
 from spans.ids import FunctionId, ProjectId, RuleId, Xact
 from spans.json import Json, JsonObject
 
@@ -94,8 +94,8 @@ class RuleSet:
         read = [planned.columns for planned in self.rules]
         for planned in self.rules:
             for choice in planned.rule.scorers:
-                if choice.kind == GLOBAL and catalog.known(choice.name):
+                if choice.kind == GLOBAL and catalog.is_known(choice.name):
                     spec = catalog.resolve(choice.name)
-                    if spec.kind is Kind.IN_PROCESS:
+                    if spec.kind is ScorerKind.IN_PROCESS:
                         read.append(columns_of(spec))
         return frozenset().union(*read)

@@ -18,7 +18,7 @@ from spans.scoring import ScorerRef
 GLOBAL = "global"
 
 
-class Kind(StrEnum):
+class ScorerKind(StrEnum):
     """How a scorer runs."""
 
     IN_PROCESS = "in_process"  # computes, microseconds
@@ -30,12 +30,12 @@ class ScorerSpec:
     """A scorer's needs. An argument is a field of the span or a key of its metadata."""
 
     name: str
-    kind: Kind
+    kind: ScorerKind
     required: tuple[str, ...]
     optional: tuple[str, ...] = ()
 
 
-def known(name: str) -> bool:
+def is_known(name: str) -> bool:
     """Whether there is a scorer of exactly this name."""
     return name in _SPECS
 
@@ -87,11 +87,13 @@ def _suggestion(name: str) -> str:
 
 
 def _in_process(name: str, *required: str, optional: tuple[str, ...] = ()) -> ScorerSpec:
-    return ScorerSpec(name=name, kind=Kind.IN_PROCESS, required=required, optional=optional)
+    return ScorerSpec(
+        name=name, kind=ScorerKind.IN_PROCESS, required=required, optional=optional
+    )
 
 
 def _judged(name: str, *required: str, optional: tuple[str, ...] = ()) -> ScorerSpec:
-    return ScorerSpec(name=name, kind=Kind.JUDGED, required=required, optional=optional)
+    return ScorerSpec(name=name, kind=ScorerKind.JUDGED, required=required, optional=optional)
 
 
 # The Context* scorers judge the retrieved context, not the answer: `output` may be missing.

@@ -17,7 +17,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 NO_USAGE = Usage()
 
 
-class Verdict(Protocol):
+class AutoevalsScore(Protocol):
     """An autoevals Score."""
 
     @property
@@ -28,7 +28,7 @@ class Verdict(Protocol):
 
 
 def result(
-    spec: ScorerSpec, given: JsonObject, verdict: Verdict, usage: Usage = NO_USAGE
+    spec: ScorerSpec, given: JsonObject, verdict: AutoevalsScore, usage: Usage = NO_USAGE
 ) -> ScoringResult:
     """The verdict under the scorer's own name. Raises BadResult if it is no score."""
     metadata = _metadata(verdict.metadata) if verdict.metadata else {}

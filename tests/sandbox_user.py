@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from scorers.sandbox.model import Program, Ran
+from scorers.sandbox.model import Program, RunResult
 from scorers.sandbox.place import Place, Tier, find_place
 from scorers.sandbox.pool import Owner, Sandboxes
 from scorers.sandbox.selftest import Proof, prove
@@ -39,7 +39,7 @@ class OthersSandboxes:
 
     def run(
         self, owner: Owner, program: Program, records: Sequence[JsonObject]
-    ) -> list[Ran]:
+    ) -> list[RunResult]:
         """As `Sandboxes.run`."""
         return self._call("run", owner, program, records)
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from flows.access.principal import Principal
 from flows.access.projects import ListPage
-from scorers.functions.body import Bundled, FunctionBody, Source
+from scorers.functions.body import BundledCode, FunctionBody, InlineCode
 from scorers.functions.function import (
     Definition,
     Function,
@@ -22,7 +22,7 @@ from scorers.functions.function import (
     Written,
 )
 from scorers.functions.version import FunctionVersion
-from scorers.sandbox.model import Checked, Program
+from scorers.sandbox.model import CodeCheck, Program
 from spans.errors import InvalidSource, NotFound
 from spans.ids import FunctionId, OrgId, ProjectId, Xact
 
@@ -91,7 +91,7 @@ class FunctionStore(Protocol):
         ...
 
 
-Check = Callable[[Source | Bundled], Awaitable[Checked]]
+Check = Callable[[InlineCode | BundledCode], Awaitable[CodeCheck]]
 """Looks at code in a jail. Raises NoWorker where none can."""
 
 
@@ -116,7 +116,7 @@ async def program_of(
 
     Code that is in force already has been checked. Raises InvalidSource.
     """
-    code: Source | Bundled | None = body.source
+    code: InlineCode | BundledCode | None = body.source
     if body.bundle_id is not None and uploaded is not None:
         code = body.bundled(uploaded)
     if code is None:

@@ -18,7 +18,7 @@ from scorers.functions.body import FunctionBody, read_function
 from scorers.functions.function import function_id_of, read_version
 from scorers.functions.version import FunctionKind, FunctionVersion
 from scorers.judge.classifier import read_classifier
-from scorers.judge.frame import FIELDS
+from scorers.judge.prompt import FIELDS
 from spans.errors import BadInput, NotFound
 from spans.ids import FunctionId, ProjectId, Xact, derived_id
 from spans.json import Json, JsonObject

@@ -20,10 +20,10 @@ from flows.invocations.messages import (
     RunAnswer,
     Unpack,
 )
-from scorers.functions.body import Bundled, Source
+from scorers.functions.body import BundledCode, InlineCode
 from scorers.functions.queue import queue_of_version
 from scorers.functions.version import FunctionVersion
-from scorers.sandbox.model import Checked
+from scorers.sandbox.model import CodeCheck
 from spans.errors import CallFailed, NoWorker
 from spans.ids import InvocationId, OrgId
 from spans.json import JsonObject
@@ -89,10 +89,10 @@ class Calls:
             raise
         return finished(await asyncio.wrap_future(future))
 
-    async def check(self, org_id: OrgId, code: Source | Bundled) -> Checked:
+    async def check(self, org_id: OrgId, code: InlineCode | BundledCode) -> CodeCheck:
         """What the jail says of a scorer's code. Raises as `ask` does."""
         request = (
-            Check(runtime=code.runtime, code=code.code) if isinstance(code, Source)
+            Check(runtime=code.runtime, code=code.code) if isinstance(code, InlineCode)
             else Unpack(
                 bundle=code.bundle, runtime=code.runtime,
                 runtime_version=code.runtime_version, index=code.index,

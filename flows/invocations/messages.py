@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Protocol
 from pydantic import Field
 
 from scorers.functions.version import FunctionVersion
-from scorers.sandbox.model import Checked, Runtime
+from scorers.sandbox.model import CodeCheck, Runtime
 from spans.ids import InvocationId, OrgId
 from spans.json import JsonObject
 from spans.outcome import Failure, Verdict
@@ -68,7 +68,7 @@ Request = Check | Unpack | Run
 class CheckAnswer:
     """What a jail made of code: the answer to Check and to Unpack."""
 
-    checked: Checked
+    checked: CodeCheck
     kind: Literal["checked"] = "checked"
 
 

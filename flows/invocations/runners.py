@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from flows.scoring.retry import RetryIn, RetryPolicy
 from scorers.functions.version import FunctionVersion
-from scorers.running.in_process import failed, fields_of, run_global
+from scorers.running.in_process import failed_verdict, fields_of, run_global
 from scorers.running.judged import JudgedScorers
 from spans.errors import TallyardError, TransientError
 from spans.json import JsonObject
@@ -60,7 +60,7 @@ class Judged:
                     return error
                 await asyncio.sleep(wait_s)
             except TallyardError as error:
-                return failed(error, started_at=started_at, begin=begin)
+                return failed_verdict(error, started_at=started_at, begin=begin)
             else:
                 run_ms = (time.perf_counter() - begin) * 1000
                 return verdict_of(result, started_at=started_at, run_ms=run_ms)

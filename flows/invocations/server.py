@@ -23,13 +23,13 @@ from flows.invocations.messages import (
     Unpack,
 )
 from flows.patience import POLL_S, patiently
-from scorers.functions.body import Bundled, Source
+from scorers.functions.body import BundledCode, InlineCode
 from scorers.functions.version import FunctionVersion
-from scorers.judge.frame import FIELDS
-from scorers.running.in_process import arguments_of, failed
+from scorers.judge.prompt import FIELDS
+from scorers.running.in_process import arguments_of, failed_verdict
 from scorers.running.judged import wants_trace as is_judged_by_trace
 from scorers.running.trace import TRACE, TraceStore, trace_argument
-from scorers.sandbox.model import Checked
+from scorers.sandbox.model import CodeCheck
 from spans.errors import (
     BadInput,
     InfraError,
@@ -73,7 +73,7 @@ class Runner(Protocol):
 class Builder(Protocol):
     """Looks at source, and unpacks bundles, where neither can do harm."""
 
-    def build(self, code: Source | Bundled) -> Checked:
+    def build(self, code: InlineCode | BundledCode) -> CodeCheck:
         """A program, or the problem that its author must solve."""
         ...
 
@@ -206,12 +206,12 @@ class InvocationServer:
             return None
         return RunAnswer(verdicts=tuple(map(told, ends)))
 
-    def _build(self, request: Check | Unpack) -> Checked:
+    def _build(self, request: Check | Unpack) -> CodeCheck:
         if self.builder is None:
             raise BadInput(f"workers of the queue {self.queue} build no scorers")
         if isinstance(request, Check):
-            return self.builder.build(Source(runtime=request.runtime, code=request.code))
-        return self.builder.build(Bundled(
+            return self.builder.build(InlineCode(runtime=request.runtime, code=request.code))
+        return self.builder.build(BundledCode(
             runtime=request.runtime, runtime_version=request.runtime_version,
             bundle=request.bundle, index=request.index,
         ))
@@ -255,7 +255,7 @@ def wants_trace(function: FunctionVersion) -> bool:
 def told(end: Verdict | TallyardError) -> Verdict:
     """What is answered of one run: all but the arguments, which who asks has."""
     if isinstance(end, TallyardError):
-        return failed(end)
+        return failed_verdict(end)
     if isinstance(end, Errored):
         return end
     return replace(end, result=replace(end.result, arguments={}))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
-from scorers.sandbox.model import Ended
+from scorers.sandbox.model import CodeEnd
 from spans import errors
 from spans.errors import BadInput
 from spans.ids import ProjectId, RuleId
@@ -78,5 +78,5 @@ def read_duration(text: str) -> timedelta:
 
 def error_classes() -> tuple[str, ...]:
     """Every class that an outcome can have, in order."""
-    of_code = {ended.value for ended in Ended if ended is not Ended.OK}
+    of_code = {ended.value for ended in CodeEnd if ended is not CodeEnd.OK}
     return tuple(sorted({*errors.error_classes(), *of_code, BUG, POISONED}))

@@ -13,8 +13,8 @@ import orjson
 from flows.scoring.drain import RunEnd
 from scorers.functions.source import FunctionSource
 from scorers.functions.version import FunctionVersion
-from scorers.running.code import CodeScorers, wanted
-from scorers.running.in_process import arguments_of, failed
+from scorers.running.code import CodeScorers, arguments_taken
+from scorers.running.in_process import arguments_of, failed_verdict
 from scorers.running.trace import TRACE, TraceStore, trace_argument
 from spans.errors import TallyardError, TransientError
 from spans.json import JsonObject
@@ -43,14 +43,16 @@ class CodeBatches:
             program = self.functions.function(scorer).program
         except TallyardError:
             return frozenset()   # `run` meets the error again, and tells it
-        return frozenset(wanted(program)) - {TRACE} if program is not None else frozenset()
+        if program is None:
+            return frozenset()
+        return frozenset(arguments_taken(program)) - {TRACE}
 
     def run(self, batch: Sequence[RunnableClaim]) -> list[RunEnd]:
         """Run claims of one scorer. A TallyardError is part of how a claim ends."""
         begin = time.perf_counter()
         try:
             function = self.functions.function(batch[0].assignment.scorer)
-            names = wanted(self.scorers.ready(function))
+            names = arguments_taken(self.scorers.ready(function))
         except TallyardError as error:
             return [RunEnd(claim, _as_end(error, begin)) for claim in batch]
         done: list[RunEnd] = []
@@ -100,4 +102,4 @@ def size_of(claims: Iterable[RunnableClaim]) -> int:
 
 
 def _as_end(error: TallyardError, begin: float) -> Verdict | TransientError:
-    return error if isinstance(error, TransientError) else failed(error, begin=begin)
+    return error if isinstance(error, TransientError) else failed_verdict(error, begin=begin)

@@ -8,7 +8,12 @@ from collections.abc import Sequence
 from flows.scoring.drain import RunEnd
 from scorers.functions.source import FunctionSource
 from scorers.functions.version import FUNCTION
-from scorers.running.in_process import failed, run_assignment, run_global, scoring_fields
+from scorers.running.in_process import (
+    failed_verdict,
+    run_assignment,
+    run_global,
+    scoring_fields,
+)
 from spans.errors import TallyardError, TransientError
 from spans.outcome import Verdict
 from spans.work import Assignment, ColumnsOf, RunnableClaim
@@ -68,5 +73,5 @@ class InlineExecutor:
         except TransientError as error:
             return error
         except TallyardError as error:
-            return failed(error)
+            return failed_verdict(error)
         return run_global(function, scoring_fields(assignment.subject))

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 from flows.scoring.drain import RunEnd, bug_end
-from scorers.running.in_process import failed
+from scorers.running.in_process import failed_verdict
 from scorers.running.judged import JudgedScorers
 from spans.errors import TallyardError, TransientError
 from spans.outcome import verdict_of
@@ -104,6 +104,6 @@ class JudgeExecutor:
             run_ms = (time.perf_counter() - begin) * 1000
             return RunEnd(claim, error, started_at=started_at, run_ms=run_ms)
         except TallyardError as error:
-            return RunEnd(claim, failed(error, started_at=started_at, begin=begin))
+            return RunEnd(claim, failed_verdict(error, started_at=started_at, begin=begin))
         run_ms = (time.perf_counter() - begin) * 1000
         return RunEnd(claim, verdict_of(result, started_at=started_at, run_ms=run_ms))

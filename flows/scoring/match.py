@@ -18,7 +18,7 @@ from scorers import catalog
 from scorers.functions.queue import queue_of_spec
 from scorers.functions.version import FUNCTION
 from scorers.heuristics.in_process import cost
-from scorers.running.in_process import failed, run_scorer, scoring_fields
+from scorers.running.in_process import failed_verdict, run_scorer, scoring_fields
 from spans.errors import UserError
 from spans.ids import OutcomeId, ProjectId
 from spans.outcome import Verdict
@@ -184,7 +184,7 @@ class Matcher:
                 return None, functions.queue(assignment.scorer)
             spec = catalog.at_version(assignment.scorer)
         except UserError as error:
-            return failed(error), MATCH
+            return failed_verdict(error), MATCH
         queue = queue_of_spec(spec)
         if queue != HEAVY:
             return None, queue

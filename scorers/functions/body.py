@@ -86,12 +86,12 @@ class FunctionBody(BaseModel):
         return str(self.function_data.get("name"))
 
     @property
-    def source(self) -> Source | None:
+    def source(self) -> InlineCode | None:
         """Its inline source, or None where there is none to be checked."""
         code = _object(self.function_data.get("data"))
         if self.kind is not FunctionKind.CODE or code.get("type") != "inline":
             return None
-        return Source(runtime=_runtime(code), code=str(code["code"]))
+        return InlineCode(runtime=_runtime(code), code=str(code["code"]))
 
     @property
     def bundle_id(self) -> UUID | None:
@@ -101,10 +101,10 @@ class FunctionBody(BaseModel):
             return None
         return parse_uuid(str(code.get("bundle_id")))
 
-    def bundled(self, sha256: str) -> Bundled:
+    def bundled(self, sha256: str) -> BundledCode:
         """Its code, once its bundle's bytes are there; `sha256` is theirs, in hex."""
         code = _object(self.function_data.get("data"))
-        return Bundled(
+        return BundledCode(
             runtime=_runtime(code),
             runtime_version=str(_object(code.get("runtime_context")).get("version")),
             bundle=sha256, index=int(str(_object(code.get("location")).get("index"))),
@@ -150,7 +150,7 @@ class SandboxSettings(BaseModel):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class InlineCode:
     """Source as its author wrote it."""
 
     runtime: Runtime
@@ -158,7 +158,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bundled:
+class BundledCode:
     """A function of a bundle; `bundle` is the sha256 of its bytes, in hex."""
 
     runtime: Runtime

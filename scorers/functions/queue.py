@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scorers import catalog
-from scorers.catalog import Kind, ScorerSpec
+from scorers.catalog import ScorerKind, ScorerSpec
 from scorers.functions.version import FunctionKind, FunctionVersion
 from spans.errors import BadInput
 from spans.queues import HEAVY, JUDGE, SANDBOX
@@ -12,12 +12,12 @@ from spans.queues import HEAVY, JUDGE, SANDBOX
 def queue_of_spec(spec: ScorerSpec) -> str:
     """The queue of an autoevals scorer: those that compute are run by the heavy workers,
     unless they are cheap enough to be run while matching."""
-    return JUDGE if spec.kind is Kind.JUDGED else HEAVY
+    return JUDGE if spec.kind is ScorerKind.JUDGED else HEAVY
 
 
 def queue_of_global(name: str) -> str:
     """The same by name. One that is not known waits for the heavy workers, who will say so."""
-    return queue_of_spec(catalog.resolve(name)) if catalog.known(name) else HEAVY
+    return queue_of_spec(catalog.resolve(name)) if catalog.is_known(name) else HEAVY
 
 
 def queue_of_function(kind: FunctionKind, global_name: str) -> str | None:

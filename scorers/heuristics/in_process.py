@@ -10,7 +10,7 @@ from typing import Protocol
 
 from scorers.arguments import ScoringFields, arguments
 from scorers.catalog import ScorerSpec
-from scorers.results import Verdict, failure, result
+from scorers.results import AutoevalsScore, failure, result
 from spans.json import Json
 from spans.scoring import ScoringResult
 
@@ -85,7 +85,7 @@ def cost(spec: ScorerSpec, fields: ScoringFields) -> float:
 
 
 class _InProcessScorer(Protocol):
-    def eval(self, **given: Json) -> Verdict: ...
+    def eval(self, **given: Json) -> AutoevalsScore: ...
 
 
 @cache

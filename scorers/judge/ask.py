@@ -16,7 +16,7 @@ from typing import Protocol
 from scorers.judge.call_costs import counting_calls
 from scorers.judge.classifier import Classifier
 from scorers.judge.client import Judge, gist
-from scorers.judge.frame import FIELDS, framed
+from scorers.judge.prompt import FIELDS, prompt_messages
 from scorers.results import storable
 from spans.errors import BadResult, TransientError
 from spans.json import Json, JsonObject
@@ -30,7 +30,7 @@ RATIONALE_CHARACTERS_MAX = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chosen:
+class Choice:
     """What the judge answered."""
 
     choice: str
@@ -40,11 +40,11 @@ class Chosen:
 class AnswerCache(Protocol):
     """Answers to earlier calls, by a hash of all that was asked."""
 
-    async def find(self, key: bytes) -> Chosen | None:
+    async def find(self, key: bytes) -> Choice | None:
         """What was answered, if it is kept and still counts."""
         ...
 
-    async def keep(self, key: bytes, chosen: Chosen) -> None:
+    async def keep(self, key: bytes, chosen: Choice) -> None:
         """Keep an answer."""
         ...
 
@@ -61,14 +61,14 @@ async def score_classified(
     """Ask once, or answer from the cache. The score is called `name`, and its metadata is
     {choice, rationale}; None if the judge declined.
 
-    `record` holds what the templates may use (`scorers.judge.frame.FIELDS`, and `trace`).
+    `record` holds what the templates may use (`scorers.judge.prompt.FIELDS`, and `trace`).
     `version` says which version of which function this is.
     Raises ScorerFailed for a prompt that is too
     long; RateLimited, Timeout, JudgeUnavailable, JudgeRefused; BadResult for an answer that is
     none of the choices.
     """
     judge.require_key()
-    messages = framed(classifier, record, version=version)
+    messages = prompt_messages(classifier, record, version=version)
     model = classifier.model or judge.model
     request = _request(classifier, messages, model)
     key = _key(version, request, classifier.params) if cache else b""
@@ -97,7 +97,7 @@ async def score_classified(
     )
 
 
-def _score(classifier: Classifier, chosen: Chosen, name: str) -> Score:
+def _score(classifier: Classifier, chosen: Choice, name: str) -> Score:
     metadata: JsonObject = {"choice": chosen.choice}
     if chosen.rationale is not None:
         metadata["rationale"] = chosen.rationale
@@ -137,7 +137,7 @@ def _request(classifier: Classifier, messages: list[Json], model: str) -> JsonOb
     }
 
 
-def _read(answer: JsonObject, classifier: Classifier) -> Chosen:
+def _read(answer: JsonObject, classifier: Classifier) -> Choice:
     """The choice in a chat completion. Raises LookupError, TypeError, ValueError, or
     RecursionError for arguments nested too deeply."""
     match answer:
@@ -154,7 +154,7 @@ def _read(answer: JsonObject, classifier: Classifier) -> Chosen:
     choice = arguments["choice"]
     if not isinstance(choice, str) or choice.strip() not in classifier.choices:
         raise ValueError(f"{choice!r:.99} is not one of {', '.join(classifier.choices)}")
-    return Chosen(choice=choice.strip(), rationale=_rationale(arguments.get("reasons")))
+    return Choice(choice=choice.strip(), rationale=_rationale(arguments.get("reasons")))
 
 
 def _rationale(reasons: Json) -> str | None:
@@ -170,7 +170,7 @@ def _key(version: str, request: JsonObject, params: JsonObject) -> bytes:
     return hashlib.sha256(asked.encode()).digest()
 
 
-async def _found(cache: AnswerCache, key: bytes) -> Chosen | None:
+async def _found(cache: AnswerCache, key: bytes) -> Choice | None:
     """A cache that is away costs a call, never an outcome."""
     try:
         return await cache.find(key)
@@ -179,7 +179,7 @@ async def _found(cache: AnswerCache, key: bytes) -> Chosen | None:
         return None
 
 
-async def _kept(cache: AnswerCache, key: bytes, chosen: Chosen) -> None:
+async def _kept(cache: AnswerCache, key: bytes, chosen: Choice) -> None:
     try:
         await cache.keep(key, chosen)
     except TransientError as error:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from scorers.arguments import ScoringFields, arguments, as_text
 from scorers.catalog import ScorerSpec
 from scorers.judge.call_costs import counting_calls, current
-from scorers.results import Verdict, failure, result
+from scorers.results import AutoevalsScore, failure, result
 from spans.clock import Clock, system_clock
 from spans.errors import BadResult, JudgeRefused, ScorerFailed
 from spans.json import Json, JsonObject
@@ -196,7 +196,7 @@ async def score_judged(
 
 
 class _JudgedScorer(Protocol):
-    async def eval_async(self, **given: Json) -> Verdict: ...
+    async def eval_async(self, **given: Json) -> AutoevalsScore: ...
 
 
 class _NeverRaised(Exception):

@@ -43,7 +43,7 @@ def thread_variables(messages: list[Json]) -> JsonObject:
     }
 
 
-def shown(value: Json) -> str:
+def prompt_text(value: Json) -> str:
     """The value as a prompt shows it: strings and messages as text, anything else as JSON."""
     match value:
         case Thread():

@@ -11,17 +11,25 @@ from socket import socket
 from threading import Lock
 from typing import Protocol
 
-from scorers.functions.body import Bundled, Source
+from scorers.functions.body import BundledCode, InlineCode
 from scorers.functions.bundle import BundleStore
 from scorers.functions.version import FunctionVersion
-from scorers.judge.frame import FIELDS
-from scorers.running.in_process import failed
+from scorers.judge.prompt import FIELDS
+from scorers.running.in_process import failed_verdict
 from scorers.running.trace import TRACE
 from scorers.sandbox import build, bundles
 from scorers.sandbox.exchange import Broker as Lender
-from scorers.sandbox.model import OURS, Checked, Ended, Limits, Program, Ran, Runtime
+from scorers.sandbox.handler_scores import scores_of
+from scorers.sandbox.model import (
+    OURS,
+    CodeCheck,
+    CodeEnd,
+    Limits,
+    Program,
+    RunResult,
+    Runtime,
+)
 from scorers.sandbox.pool import Owner
-from scorers.sandbox.results import scores_of
 from spans import outcome
 from spans.errors import (
     BadInput,
@@ -43,13 +51,13 @@ LENT_AT_ONCE = 8
 so that each outcome tells what its own calls cost."""
 
 
-class Sandboxes(build.Jobs, Protocol):
+class ProgramRunner(build.JobRunner, Protocol):
     """Where code runs."""
 
     def run(
         self, owner: Owner, program: Program, records: Sequence[JsonObject],
         broker: Lender | None = None,
-    ) -> list[Ran]:
+    ) -> list[RunResult]:
         """One Ran for each record, in order. Never raises for what a scorer does."""
         ...
 
@@ -66,21 +74,21 @@ class Lending(Protocol):
 class CodeBuilder:
     """Looks at source and unpacks bundles, in jails (a `flows.invocations.server.Builder`)."""
 
-    sandboxes: Sandboxes
+    sandboxes: ProgramRunner
     bundles: BundleStore
 
-    def build(self, code: Source | Bundled) -> Checked:
+    def build(self, code: InlineCode | BundledCode) -> CodeCheck:
         """The program that `code` makes, or the problem that its author must solve.
 
         Raises InfraError if there was no jail to be had.
         """
-        if isinstance(code, Bundled):
+        if isinstance(code, BundledCode):
             return self.unpack(code)
         if code.runtime is Runtime.PYTHON:
             return build.check_python(self.sandboxes, code.code)
         return build.transpile(self.sandboxes, code.code)
 
-    def unpack(self, at: Bundled) -> Checked:
+    def unpack(self, at: BundledCode) -> CodeCheck:
         """Lay a bundle out on this machine, and find the function in it."""
         bundle = self.bundles.bundle_content(at.bundle)
         if bundle is None:
@@ -95,7 +103,7 @@ class CodeBuilder:
 class _Known:
     """What is known of a bundle's function, `until` when (by time.monotonic)."""
 
-    checked: Checked | None = None
+    checked: CodeCheck | None = None
     until: float = 0.0
     lock: Lock = field(default_factory=Lock)
 
@@ -107,14 +115,14 @@ class CodeScorers:
     """
 
     def __init__(
-        self, sandboxes: Sandboxes, builder: CodeBuilder, *, most: Limits,
+        self, sandboxes: ProgramRunner, builder: CodeBuilder, *, most: Limits,
         lending: Lending | None,
     ) -> None:
         self._sandboxes = sandboxes
         self._builder = builder
         self._most = most
         self._lending = lending
-        self._known: dict[Bundled, _Known] = {}
+        self._known: dict[BundledCode, _Known] = {}
         self._lock = Lock()
 
     def ready(self, function: FunctionVersion) -> Program:
@@ -125,7 +133,7 @@ class CodeScorers:
         program = replace(program, limits=program.limits.within(self._most))
         if program.bundle is None or program.index is None:
             return program
-        checked = self._unpacked(Bundled(
+        checked = self._unpacked(BundledCode(
             runtime=program.runtime, runtime_version=program.runtime_version or "",
             bundle=program.bundle, index=program.index,
         ))
@@ -133,7 +141,7 @@ class CodeScorers:
             raise BadInput(f"{function.name} cannot run: {checked.problem}")
         return replace(program, parameters=checked.program.parameters)
 
-    def _unpacked(self, at: Bundled) -> Checked:
+    def _unpacked(self, at: BundledCode) -> CodeCheck:
         """What is known of a bundle's function here; found out once, by one of those who ask.
 
         A problem is looked at again after a while: loading is users' code, too, and may end
@@ -160,8 +168,8 @@ class CodeScorers:
         except TransientError as error:
             return [error] * len(records)
         except TallyardError as error:
-            return [failed(error, begin=begin)] * len(records)
-        names = wanted(program)
+            return [failed_verdict(error, begin=begin)] * len(records)
+        names = arguments_taken(program)
         given = [{name: record.get(name) for name in names} for record in records]
         owner = Owner(
             project_id=str(function.project_id), scorer_id=str(function.id),
@@ -179,8 +187,8 @@ class CodeScorers:
 
     def _run_lent(
         self, owner: Owner, program: Program, records: Sequence[JsonObject], lending: Lending
-    ) -> list[tuple[Ran, Usage]]:
-        def run_one(record: JsonObject) -> tuple[Ran, Usage]:
+    ) -> list[tuple[RunResult, Usage]]:
+        def run_one(record: JsonObject) -> tuple[RunResult, Usage]:
             spent: list[Usage] = []
 
             def lend(end: socket) -> None:
@@ -195,7 +203,7 @@ class CodeScorers:
             return list(pool.map(run_one, records))
 
 
-def wanted(program: Program) -> tuple[str, ...]:
+def arguments_taken(program: Program) -> tuple[str, ...]:
     """The arguments that a program's handler takes, of those that there are."""
     known = (*FIELDS, TRACE)
     if program.parameters is None:
@@ -204,20 +212,20 @@ def wanted(program: Program) -> tuple[str, ...]:
 
 
 def verdict_of(
-    ran: Ran, record: JsonObject, usage: Usage, *, name: str, started_at: float
+    ran: RunResult, record: JsonObject, usage: Usage, *, name: str, started_at: float
 ) -> Verdict | TransientError:
     """What one run says. The score span shows the arguments without the trace, as an offline
     evaluation does."""
     if ran.ended in OURS:
-        kind = SandboxLost if ran.ended is Ended.SANDBOX_LOST else InfraError
+        kind = SandboxLost if ran.ended is CodeEnd.SANDBOX_LOST else InfraError
         return kind(ran.detail or "the sandbox ended around what it ran")
     log = _log(ran)
-    if ran.ended is Ended.OK:
+    if ran.ended is CodeEnd.OK:
         given = {key: value for key, value in record.items() if key != TRACE}
         try:
             scores = scores_of(ran.value, name=name)
         except BadResult as error:
-            failure = Failure(error_class=Ended.BAD_RESULT.value, message=str(error))
+            failure = Failure(error_class=CodeEnd.BAD_RESULT.value, message=str(error))
         else:
             result = ScoringResult(scores=scores, arguments=given, usage=usage)
             return outcome.verdict_of(
@@ -228,7 +236,7 @@ def verdict_of(
     return Errored(failure=failure, log=log, started_at=started_at, run_ms=ran.run_ms)
 
 
-def _log(ran: Ran) -> str | None:
+def _log(ran: RunResult) -> str | None:
     if not ran.log_dropped:
         return ran.log or None
     return f"{ran.log}\n[{ran.log_dropped} more bytes were dropped]"

@@ -22,7 +22,7 @@ def run_assignment(assignment: Assignment) -> Verdict:
     try:
         spec = at_version(assignment.scorer)
     except TallyardError as error:
-        return failed(error)
+        return failed_verdict(error)
     return run_scorer(spec, scoring_fields(assignment.subject))
 
 
@@ -33,7 +33,7 @@ def run_scorer(spec: ScorerSpec, fields: ScoringFields) -> Verdict:
     try:
         result = score_in_process(spec, fields)
     except TallyardError as error:
-        return failed(error, started_at=started_at, begin=begin)
+        return failed_verdict(error, started_at=started_at, begin=begin)
     return verdict_of(
         result, started_at=started_at, run_ms=(time.perf_counter() - begin) * 1000
     )
@@ -44,7 +44,7 @@ def run_global(function: FunctionVersion, fields: ScoringFields) -> Verdict:
     try:
         spec = resolve(function.global_name or function.name)
     except TallyardError as error:
-        return failed(error)
+        return failed_verdict(error)
     verdict = run_scorer(spec, fields)
     if isinstance(verdict, Errored):
         return verdict
@@ -52,7 +52,7 @@ def run_global(function: FunctionVersion, fields: ScoringFields) -> Verdict:
     return replace(verdict, result=replace(verdict.result, scores=scores))
 
 
-def failed(
+def failed_verdict(
     error: TallyardError, *, started_at: float | None = None, begin: float | None = None
 ) -> Errored:
     """The verdict of a run that ended in `error`."""

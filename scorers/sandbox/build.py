@@ -19,7 +19,15 @@ from typing import Protocol
 
 from scorers.sandbox.bubblewrap import BUILD, BUNDLE
 from scorers.sandbox.jail import JAIL_UID
-from scorers.sandbox.model import OURS, Checked, Ended, Limits, Program, Ran, Runtime
+from scorers.sandbox.model import (
+    OURS,
+    CodeCheck,
+    CodeEnd,
+    Limits,
+    Program,
+    RunResult,
+    Runtime,
+)
 from scorers.sandbox.place import Bind, Place, unavailable
 from spans.errors import InfraError
 from spans.json import JsonObject
@@ -34,7 +42,7 @@ DESCRIBE_LIMITS = Limits(time_s=20.0, memory_mb=1024)
 _FOLDER_MODE, _FILE_MODE = 0o755, 0o644   # for every user to read: scorers own nothing of it
 
 
-class Jobs(Protocol):
+class JobRunner(Protocol):
     """Sandboxes, as far as they do jobs of ours."""
 
     @property
@@ -44,32 +52,32 @@ class Jobs(Protocol):
 
     def do(
         self, job: str, asked: JsonObject, *, limits: Limits, binds: Sequence[Bind] = ()
-    ) -> Ran:
+    ) -> RunResult:
         """One job in a fresh jail; `value` is its answer."""
         ...
 
 
-def check_python(sandboxes: Jobs, code: str) -> Checked:
+def check_python(sandboxes: JobRunner, code: str) -> CodeCheck:
     """The program that Python source makes. Raises InfraError if there was no jail."""
     ran = sandboxes.do("check", {"code": code}, limits=SOURCE_LIMITS)
     return _of_source(ran, Runtime.PYTHON)
 
 
-def transpile(sandboxes: Jobs, code: str) -> Checked:
+def transpile(sandboxes: JobRunner, code: str) -> CodeCheck:
     """The program that TypeScript or JavaScript source makes. Raises InfraError."""
     ran = sandboxes.do("transpile", {"code": code}, limits=SOURCE_LIMITS)
     return _of_source(ran, Runtime.NODE)
 
 
 def unpack(
-    sandboxes: Jobs,
+    sandboxes: JobRunner,
     content: bytes,
     *,
     encoding: str | None,
     runtime: Runtime,
     runtime_version: str,
     index: int,
-) -> Checked:
+) -> CodeCheck:
     """The program that is function `index` of a pushed bundle, laid out and imported once.
 
     `content` is as it was uploaded, with its Content-Encoding. Raises InfraError, and
@@ -80,7 +88,7 @@ def unpack(
         sandboxes, content, encoding=encoding, runtime=runtime, runtime_version=runtime_version
     )
     if problem is not None:
-        return Checked(problem=problem)
+        return CodeCheck(problem=problem)
     digest = hashlib.sha256(content).hexdigest()
     bound = Bind(source=sandboxes.place.bundle(digest), target=BUNDLE)
     program = Program(
@@ -90,12 +98,12 @@ def unpack(
     ran = sandboxes.do(job, asked, limits=DESCRIBE_LIMITS, binds=(bound,))
     answer, problem = _answered(ran, "The bundle cannot be loaded")
     if problem is not None:
-        return Checked(problem=problem)
-    return Checked(program=replace(program, parameters=_parameters(answer)))
+        return CodeCheck(problem=problem)
+    return CodeCheck(program=replace(program, parameters=_parameters(answer)))
 
 
 def lay_out(
-    sandboxes: Jobs, content: bytes, *, encoding: str | None, runtime: Runtime,
+    sandboxes: JobRunner, content: bytes, *, encoding: str | None, runtime: Runtime,
     runtime_version: str,
 ) -> str | None:
     """Have a jail unpack the bundle where jails find it; the problem, if that cannot be.
@@ -121,7 +129,7 @@ def lay_out(
             "folder": sandboxes.place.seen(bound),
         }
         ran = sandboxes.do("unpack", asked, limits=UNPACK_LIMITS, binds=(bound,))
-        if ran.ended in {Ended.TIMEOUT, Ended.KILLED, Ended.NO_RESULT}:
+        if ran.ended in {CodeEnd.TIMEOUT, CodeEnd.KILLED, CodeEnd.NO_RESULT}:
             # Nothing of the bundle has run yet: this machine was too slow, or too small.
             raise InfraError(f"unpacking the bundle: {ran.ended.value} {ran.detail}")
         _, problem = _answered(ran, "The bundle cannot be unpacked")
@@ -169,27 +177,27 @@ def _description(program: Program, folder: str) -> tuple[str, JsonObject]:
     return Runtime.NODE.value, {"program": told, "records": [], "describe": True}
 
 
-def _of_source(ran: Ran, runtime: Runtime) -> Checked:
+def _of_source(ran: RunResult, runtime: Runtime) -> CodeCheck:
     answer, problem = _answered(ran, "The source cannot be compiled")
     if problem is not None:
         line, column = answer.get("line"), answer.get("column")
-        return Checked(
+        return CodeCheck(
             problem=problem,
             line=line if isinstance(line, int) else None,
             column=column if isinstance(column, int) else None,
         )
-    return Checked(
+    return CodeCheck(
         program=Program(
             runtime=runtime, code=str(answer["code"]), parameters=_parameters(answer)
         )
     )
 
 
-def _answered(ran: Ran, what: str) -> tuple[JsonObject, str | None]:
+def _answered(ran: RunResult, what: str) -> tuple[JsonObject, str | None]:
     """A job's answer, and the problem that it found, or that ended it."""
     if ran.ended in OURS:
         raise InfraError(ran.detail)
-    if ran.ended is not Ended.OK:
+    if ran.ended is not CodeEnd.OK:
         return {}, f"{what}: {ran.detail or ran.ended.value}"
     if not isinstance(ran.value, dict):
         return {}, f"{what}: it answered for itself"

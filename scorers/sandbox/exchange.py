@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from scorers.sandbox.frames import Frame, split
+from scorers.sandbox.frame_reader import Frame, split
 from scorers.sandbox.model import Limits
 from spans.json import JsonObject
 
@@ -47,7 +47,7 @@ class Transcript:
     log_dropped: int = 0
 
 
-class Lost(Exception):
+class JailLost(Exception):
     """The jail is gone: it takes no orders."""
 
 
@@ -83,7 +83,7 @@ def exchange(
         try:
             socket.send_fds(control, [orjson.dumps(order)], [*theirs, *given.values()])
         except OSError as error:
-            raise Lost(str(error)) from error
+            raise JailLost(str(error)) from error
         opened.close(*theirs)
         if "broker" in given:
             opened.close(given["broker"])

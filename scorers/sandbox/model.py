@@ -76,7 +76,7 @@ class Program:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
+class CodeCheck:
     """What the jail made of a scorer's source: a `program`, or the `problem` of its author.
 
     `line` and `column` count from 1, in the source as it came.
@@ -88,7 +88,7 @@ class Checked:
     column: int | None = None
 
 
-class Ended(StrEnum):
+class CodeEnd(StrEnum):
     """How one record's run ended."""
 
     OK = "ok"
@@ -104,21 +104,21 @@ class Ended(StrEnum):
     SANDBOX_LOST = "sandbox_lost"            # the jail died around it
 
 
-OURS = frozenset({Ended.INFRA_ERROR, Ended.SANDBOX_LOST})
+OURS = frozenset({CodeEnd.INFRA_ERROR, CodeEnd.SANDBOX_LOST})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ran:
+class RunResult:
     """What came of one record.
 
     With OK, `value` is what the handler returned, as JSON that has been checked: null, a
-    number, an object with `score`, or a list of such (see `scorers.sandbox.results`).
+    number, an object with `score`, or a list of such (see `scorers.sandbox.handler_scores`).
     Otherwise `detail` says why, at most 2 kB, for the scorer's author. `log` is what it wrote
     to stdout and stderr, as text without control characters; `log_dropped` bytes are beyond
     the limit. `run_ms` is wall time, `memory_mb` the most that a process of it held.
     """
 
-    ended: Ended
+    ended: CodeEnd
     value: Json = None
     detail: str = ""
     log: str = ""

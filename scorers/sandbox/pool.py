@@ -14,12 +14,12 @@ from typing import Self
 
 from scorers.sandbox.bubblewrap import BUNDLE
 from scorers.sandbox.cgroup import Cgroups, find_home
-from scorers.sandbox.exchange import Broker, Lost, Transcript, exchange
+from scorers.sandbox.exchange import Broker, JailLost, Transcript, exchange
+from scorers.sandbox.interpret import failed_to_load, interpret
 from scorers.sandbox.jail import Jail
-from scorers.sandbox.model import Ended, Isolation, Limits, Program, Ran, Runtime
+from scorers.sandbox.model import CodeEnd, Isolation, Limits, Program, RunResult, Runtime
 from scorers.sandbox.place import Bind, Place
-from scorers.sandbox.request import batches, encoded, request
-from scorers.sandbox.settle import failed_to_load, settle
+from scorers.sandbox.request import batches, encode_record, request
 from spans.errors import SandboxUnavailable
 from spans.json import JsonObject
 
@@ -62,7 +62,7 @@ class _Lines:
             try:
                 self._line = jail.line()
             except OSError as error:
-                raise Lost(str(error)) from error
+                raise JailLost(str(error)) from error
             self._jail = jail
         return self._line
 
@@ -114,20 +114,20 @@ class Sandboxes:
         program: Program,
         records: Sequence[JsonObject],
         broker: Broker | None = None,
-    ) -> list[Ran]:
+    ) -> list[RunResult]:
         """What came of each record, in order. Never raises for what a scorer does.
 
         A child of its own runs each batch; what is not finished when a batch ends early is run
         again, one record to a child, so that a poisonous record spoils no other.
         """
-        texts = [encoded(each) for each in records]
-        found: list[Ran | None] = [None] * len(records)
+        texts = [encode_record(each) for each in records]
+        found: list[RunResult | None] = [None] * len(records)
         with _Lines(is_kept=program.isolation is Isolation.RECORD) as lines:
             run = _Run(owner, program, broker, lines)
             for places in batches(program, texts):
                 said = self._child(run, [texts[each] for each in places])
-                settled = _settled(said, len(places), program)
-                for place, ran in zip(places, settled, strict=True):
+                results = _results(said, len(places), program)
+                for place, ran in zip(places, results, strict=True):
                     found[place] = ran
             self._run_alone(run, texts, found)
         return [each for each in found if each is not None]
@@ -139,34 +139,34 @@ class Sandboxes:
         *,
         limits: Limits,
         binds: Sequence[Bind] = (),
-    ) -> Ran:
+    ) -> RunResult:
         """One job of ours (`inside/job_<name>.py`) in a fresh jail; `value` is its answer."""
         if job == Runtime.NODE and (lack := self.place.lacks(Runtime.NODE)):
-            return Ran(ended=Ended.INFRA_ERROR, detail=lack)
+            return RunResult(ended=CodeEnd.INFRA_ERROR, detail=lack)
         try:
             jail = self._started(self._bare, binds)
         except SandboxUnavailable as error:
             return _unavailable(error)
-        except Lost as error:
+        except JailLost as error:
             return _lost(error)
         try:
             with self._cgroups.lend(limits.memory_mb) as cgroup:
                 said = exchange(
                     jail.control,
                     job,
-                    encoded(asked),
+                    encode_record(asked),
                     count=1,
                     limits=limits,
                     cgroup=cgroup,
                 )
-        except Lost as error:
+        except JailLost as error:
             return _lost(error)
         except OSError as error:
             return _no_room(error)
         finally:
             jail.end()
-        (ran,) = settle(said, 1, limits)
-        return ran or Ran(ended=Ended.SANDBOX_LOST, detail="the sandbox said nothing")
+        (ran,) = interpret(said, 1, limits)
+        return ran or RunResult(ended=CodeEnd.SANDBOX_LOST, detail="the sandbox said nothing")
 
     def let_go_idle(self) -> int:
         """End the jails that were idle too long; how many."""
@@ -184,23 +184,23 @@ class Sandboxes:
         self._starter.shutdown()
         self._cgroups.close()
 
-    def _run_alone(self, run: _Run, texts: list[bytes], found: list[Ran | None]) -> None:
+    def _run_alone(self, run: _Run, texts: list[bytes], found: list[RunResult | None]) -> None:
         """Fill in what is missing, one record to a child."""
         for place, text in enumerate(texts):
             if found[place] is not None:
                 continue
             said = self._child(run, [text])
-            (ran,) = _settled(said, 1, run.program)
+            (ran,) = _results(said, 1, run.program)
             found[place] = ran
             if isinstance(said, Transcript) and failed_to_load(said):
                 # It did so twice now, and no record has a part in loading.
                 found[:] = [each or ran for each in found]
 
-    def _child(self, run: _Run, texts: list[bytes]) -> Transcript | Ran:
+    def _child(self, run: _Run, texts: list[bytes]) -> Transcript | RunResult:
         """One child over these records; a Ran if there was no jail to be had."""
         program = run.program
         if lack := self.place.lacks(program.runtime):
-            return Ran(ended=Ended.INFRA_ERROR, detail=lack)
+            return RunResult(ended=CodeEnd.INFRA_ERROR, detail=lack)
         try:
             folder = self._bundle(program.bundle)
         except SandboxUnavailable as error:
@@ -208,7 +208,7 @@ class Sandboxes:
         text = request(program, texts, folder=self.place.seen(folder) if folder else None)
         key = (run.owner, program.bundle)
         asked = run.broker if program.models else None
-        lost = Lost("")
+        lost = JailLost("")
         for _ in range(2):                 # a kept jail may have died while nobody used it
             try:
                 memory = self._cgroups.lend(program.limits.memory_mb)
@@ -226,7 +226,7 @@ class Sandboxes:
                         jail.end()
             except SandboxUnavailable as error:
                 return _unavailable(error)
-            except Lost as error:
+            except JailLost as error:
                 run.lines.close()
                 lost = error
             except OSError as error:
@@ -235,7 +235,7 @@ class Sandboxes:
             else:
                 if said.status is not None or said.loaded is not None:
                     return said
-                lost = Lost("before it began")
+                lost = JailLost("before it began")
         return _lost(lost)
 
     @contextmanager
@@ -243,7 +243,7 @@ class Sandboxes:
         """The owner's jail, started if there is none. Raises SandboxUnavailable, Lost."""
         with self._lock:
             if self._is_closed:
-                raise Lost("its worker stops")
+                raise JailLost("its worker stops")
             kept = self._jails.get(key)
             is_new = kept is None or (_is_over(kept) and not kept.users)
             dead = kept if is_new else None
@@ -283,7 +283,7 @@ class Sandboxes:
         """A new jail. Raises SandboxUnavailable, Lost if the pool has been closed."""
         with self._lock:
             if self._is_closed:
-                raise Lost("its worker stops")
+                raise JailLost("its worker stops")
             starting = self._starter.submit(Jail, place, binds)
         return starting.result()
 
@@ -306,7 +306,7 @@ class Sandboxes:
 
 def _end(kept: _Kept) -> None:
     """End the jail, and what it has outside: also one that died, or never came to be."""
-    with suppress(SandboxUnavailable, Lost):
+    with suppress(SandboxUnavailable, JailLost):
         kept.jail.result().end()
 
 
@@ -316,18 +316,24 @@ def _is_over(kept: _Kept) -> bool:
     return done and (kept.jail.exception() is not None or not kept.jail.result().is_alive)
 
 
-def _settled(said: Transcript | Ran, count: int, program: Program) -> list[Ran | None]:
-    return [said] * count if isinstance(said, Ran) else settle(said, count, program.limits)
+def _results(
+    said: Transcript | RunResult, count: int, program: Program
+) -> list[RunResult | None]:
+    if isinstance(said, RunResult):
+        return [said] * count
+    return interpret(said, count, program.limits)
 
 
-def _unavailable(error: SandboxUnavailable) -> Ran:
-    return Ran(ended=Ended.INFRA_ERROR, detail=str(error))
+def _unavailable(error: SandboxUnavailable) -> RunResult:
+    return RunResult(ended=CodeEnd.INFRA_ERROR, detail=str(error))
 
 
-def _lost(error: Lost) -> Ran:
-    return Ran(ended=Ended.SANDBOX_LOST, detail=f"the sandbox ended: {error}")
+def _lost(error: JailLost) -> RunResult:
+    return RunResult(ended=CodeEnd.SANDBOX_LOST, detail=f"the sandbox ended: {error}")
 
 
-def _no_room(error: OSError) -> Ran:
+def _no_room(error: OSError) -> RunResult:
     """Too many descriptors, too little memory: this worker's trouble, and mostly soon over."""
-    return Ran(ended=Ended.INFRA_ERROR, detail=f"this worker has no room for a run: {error}")
+    return RunResult(
+        ended=CodeEnd.INFRA_ERROR, detail=f"this worker has no room for a run: {error}"
+    )

@@ -16,7 +16,7 @@ BATCH_RECORDS = 100
 BATCH_BYTES = 4 * 1024 * 1024
 
 
-def encoded(record: JsonObject) -> bytes:
+def encode_record(record: JsonObject) -> bytes:
     """The record as JSON, also if it holds what the faster writer refuses (large integers)."""
     try:
         return orjson.dumps(record)

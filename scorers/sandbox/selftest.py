@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from scorers.sandbox.model import Ended, Isolation, Limits, Program, Ran, Runtime
+from scorers.sandbox.model import CodeEnd, Isolation, Limits, Program, RunResult, Runtime
 from scorers.sandbox.place import Place, Tier, unavailable
 from scorers.sandbox.pool import Owner, Sandboxes
 from spans.json import Json
@@ -85,20 +85,20 @@ def handler(output):
 """
 
 
-def _scored(ran: Ran) -> str | None:
+def _scored(ran: RunResult) -> str | None:
     """None if it was held; else what it did."""
     value: Json = ran.value
     score = value.get("score") if isinstance(value, dict) else value
-    if ran.ended is Ended.OK and score == 1:
+    if ran.ended is CodeEnd.OK and score == 1:
         return None
-    return f"{ran.ended.value} {value if ran.ended is Ended.OK else ran.detail}"
+    return f"{ran.ended.value} {value if ran.ended is CodeEnd.OK else ran.detail}"
 
 
-def _scored_or_killed(ran: Ran) -> str | None:
-    return None if ran.ended is Ended.KILLED else _scored(ran)
+def _scored_or_killed(ran: RunResult) -> str | None:
+    return None if ran.ended is CodeEnd.KILLED else _scored(ran)
 
 
-_PROBES: dict[str, tuple[str, Callable[[Ran], str | None]]] = {
+_PROBES: dict[str, tuple[str, Callable[[RunResult], str | None]]] = {
     "network": (_NETWORK, _scored),
     "files": (_SHADOW, _scored),
     "processes": (_FORKS, _scored),
@@ -131,7 +131,7 @@ def prove(place: Place) -> Proof:
                 runtime=Runtime.PYTHON, code=code, isolation=Isolation.RECORD, limits=_LIMITS
             )
             (ran,) = sandboxes.run(_OWNER, program, [{"output": [1, "a", None]}])
-            if ran.ended is Ended.INFRA_ERROR:
+            if ran.ended is CodeEnd.INFRA_ERROR:
                 # No jail, no attack: its sentence says why.
                 return Proof(tier=place.tier, ok=False, probes=probes, sentence=ran.detail)
             probes[name] = held(ran) or "ok"

@@ -6,7 +6,7 @@ import asyncio
 
 import orjson
 
-from scorers.judge.ask import Chosen
+from scorers.judge.ask import Choice
 from store.postgres.database import Database
 
 
@@ -17,15 +17,15 @@ class JudgeAnswers:
         self._database = database
         self._days = days
 
-    async def find(self, key: bytes) -> Chosen | None:
+    async def find(self, key: bytes) -> Choice | None:
         """See AnswerCache."""
         return await asyncio.to_thread(self._find, key)
 
-    async def keep(self, key: bytes, chosen: Chosen) -> None:
+    async def keep(self, key: bytes, chosen: Choice) -> None:
         """See AnswerCache. Safe to repeat: the later answer stays."""
         await asyncio.to_thread(self._keep, key, chosen)
 
-    def _find(self, key: bytes) -> Chosen | None:
+    def _find(self, key: bytes) -> Choice | None:
         with self._database.cursor() as cursor:
             cursor.execute(
                 """select answer from judge_answer
@@ -37,9 +37,9 @@ class JudgeAnswers:
         if found is None:
             return None
         (answer,) = found
-        return Chosen(choice=answer["choice"], rationale=answer["rationale"])
+        return Choice(choice=answer["choice"], rationale=answer["rationale"])
 
-    def _keep(self, key: bytes, chosen: Chosen) -> None:
+    def _keep(self, key: bytes, chosen: Choice) -> None:
         answer = orjson.dumps({"choice": chosen.choice, "rationale": chosen.rationale})
         with self._database.cursor() as cursor:
             cursor.execute(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from scorers.sandbox.model import Ended
+from scorers.sandbox.model import CodeEnd
 
 TIME_S, STOPPED_S = 1.0, 0.5
 LOAD_S, STOPPED_LOAD_S = 5.0, 1.0
@@ -20,10 +20,11 @@ BOMB_S = 4.0
 HERE = Path(__file__).parent
 NESTED = 100_000
 INVALID_SOURCE = "invalid_source"
-"""Refused before it ran: what the transpiler says, which is no `Ended` of a run."""
+"""Refused before it ran: what the transpiler says, which is no `CodeEnd` of a run."""
 
-OK, ERROR, TIMEOUT, KILLED = Ended.OK, Ended.ERROR, Ended.TIMEOUT, Ended.KILLED
-NO_RESULT, BAD_RESULT, TOO_LARGE = Ended.NO_RESULT, Ended.BAD_RESULT, Ended.RESULT_TOO_LARGE
+OK, ERROR, TIMEOUT, KILLED = CodeEnd.OK, CodeEnd.ERROR, CodeEnd.TIMEOUT, CodeEnd.KILLED
+NO_RESULT, BAD_RESULT = CodeEnd.NO_RESULT, CodeEnd.BAD_RESULT
+TOO_LARGE = CodeEnd.RESULT_TOO_LARGE
 
 QUIET = frozenset({OK})       # nothing of what it tried has worked, and it came to its end
 STOPPED = frozenset({TIMEOUT, KILLED})
@@ -51,7 +52,7 @@ class Case:
 
 
 def case(
-    name: str, ended: frozenset[Ended], *more: str, variants: int = 1, runs: int = 1,
+    name: str, ended: frozenset[CodeEnd], *more: str, variants: int = 1, runs: int = 1,
     scores_itself: bool = False, control: bool = False, time_s: float | None = None,
     load_s: float = LOAD_S,
 ) -> Case:

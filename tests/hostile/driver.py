@@ -19,10 +19,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from scorers.sandbox import build
-from scorers.sandbox.model import Ended, Isolation, Limits, Program, Ran, Runtime
+from scorers.sandbox.handler_scores import scores_of
+from scorers.sandbox.model import CodeEnd, Isolation, Limits, Program, RunResult, Runtime
 from scorers.sandbox.place import Tier, find_place
 from scorers.sandbox.pool import Owner, Sandboxes
-from scorers.sandbox.results import scores_of
 from scorers.sandbox.selftest import prove
 from spans.errors import BadResult
 
@@ -75,14 +75,14 @@ class Driver:
         self._sandboxes.close()
 
 
-def judged(ran: Ran) -> dict:
+def judged(ran: RunResult) -> dict:
     """What came of one record, to its scores: what a worker would store."""
     found = {**asdict(ran), "scores": []}
-    if ran.ended is Ended.OK:
+    if ran.ended is CodeEnd.OK:
         try:
             found["scores"] = [asdict(each) for each in scores_of(ran.value, name="own")]
         except BadResult as error:
-            found |= {"ended": Ended.BAD_RESULT, "detail": str(error)}
+            found |= {"ended": CodeEnd.BAD_RESULT, "detail": str(error)}
     return found
 
 

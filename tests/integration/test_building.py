@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from scorers.functions.body import Bundled
+from scorers.functions.body import BundledCode
 from scorers.running.code import CodeBuilder
 from scorers.sandbox.build import check_python, transpile, unpack
-from scorers.sandbox.model import Checked, Ended, Program, Ran, Runtime
+from scorers.sandbox.model import CodeCheck, CodeEnd, Program, RunResult, Runtime
 from scorers.sandbox.place import find_place
 from scorers.sandbox.pool import Owner, Sandboxes
 from spans.ids import OrgId
@@ -73,20 +73,20 @@ def sandboxes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandboxes]:
     pool.close()
 
 
-def run(sandboxes: Sandboxes, checked: Checked, *records: dict[str, Any]) -> list[Ran]:
+def run(sandboxes: Sandboxes, checked: CodeCheck, *records: dict[str, Any]) -> list[RunResult]:
     """What becomes of the records, under an owner that nobody else is."""
     program = made(checked)
     text = program.code or f"{program.bundle} {program.index}"
     return sandboxes.run(Owner("p", text, "1"), program, records or (RECORD,))
 
 
-def made(checked: Checked) -> Program:
+def made(checked: CodeCheck) -> Program:
     assert checked.problem is None, checked.problem
     assert checked.program is not None
     return checked.program
 
 
-def where(checked: Checked) -> tuple[int | None, int | None]:
+def where(checked: CodeCheck) -> tuple[int | None, int | None]:
     assert checked.program is None
     return checked.line, checked.column
 
@@ -207,26 +207,26 @@ def test_typescript_says_what_the_workers_lack(
 @pytest.mark.parametrize(
     ("code", "ended", "value"),
     [
-        ("() => 1", Ended.OK, 1),
-        ("() => true", Ended.OK, True),
-        ("() => null", Ended.OK, None),
-        ("() => {}", Ended.OK, None),
-        ("async () => ({ score: 0.5, name: 'n' })", Ended.OK, {"score": 0.5, "name": "n"}),
-        ("() => [{ score: 1, name: 'a' }]", Ended.OK, [{"score": 1, "name": "a"}]),
-        ("({ metadata }) => metadata.n", Ended.OK, 1),
-        ("() => { JSON.stringify = () => '0'; return 1 }", Ended.OK, 1),
-        ("() => NaN", Ended.BAD_RESULT, None),
-        ("() => ({ score: 1 / 0 })", Ended.BAD_RESULT, None),
-        ("() => 1n", Ended.BAD_RESULT, None),
-        ("() => 'x'.repeat(300_000)", Ended.RESULT_TOO_LARGE, None),
-        ("() => '漢'.repeat(100_000)", Ended.RESULT_TOO_LARGE, None),
-        ("() => { throw new TypeError('so') }", Ended.ERROR, None),
-        ("() => new Promise(() => {})", Ended.ERROR, None),
-        ("() => process.exit(0)", Ended.NO_RESULT, None),
+        ("() => 1", CodeEnd.OK, 1),
+        ("() => true", CodeEnd.OK, True),
+        ("() => null", CodeEnd.OK, None),
+        ("() => {}", CodeEnd.OK, None),
+        ("async () => ({ score: 0.5, name: 'n' })", CodeEnd.OK, {"score": 0.5, "name": "n"}),
+        ("() => [{ score: 1, name: 'a' }]", CodeEnd.OK, [{"score": 1, "name": "a"}]),
+        ("({ metadata }) => metadata.n", CodeEnd.OK, 1),
+        ("() => { JSON.stringify = () => '0'; return 1 }", CodeEnd.OK, 1),
+        ("() => NaN", CodeEnd.BAD_RESULT, None),
+        ("() => ({ score: 1 / 0 })", CodeEnd.BAD_RESULT, None),
+        ("() => 1n", CodeEnd.BAD_RESULT, None),
+        ("() => 'x'.repeat(300_000)", CodeEnd.RESULT_TOO_LARGE, None),
+        ("() => '漢'.repeat(100_000)", CodeEnd.RESULT_TOO_LARGE, None),
+        ("() => { throw new TypeError('so') }", CodeEnd.ERROR, None),
+        ("() => new Promise(() => {})", CodeEnd.ERROR, None),
+        ("() => process.exit(0)", CodeEnd.NO_RESULT, None),
     ],
 )
 def test_what_javascript_returns_is_what_came_of_it(
-    sandboxes: Sandboxes, code: str, ended: Ended, value: object
+    sandboxes: Sandboxes, code: str, ended: CodeEnd, value: object
 ) -> None:
     (ran,) = run(sandboxes, transpile(sandboxes, f"export default {code}"))
     assert (ran.ended, ran.value) == (ended, value), ran.detail
@@ -241,7 +241,7 @@ def test_javascript_says_where_it_failed_and_what_it_printed(sandboxes: Sandboxe
         }
     """
     first, second = run(sandboxes, transpile(sandboxes, code), RECORD, {"output": "z"})
-    assert first.ended is Ended.ERROR
+    assert first.ended is CodeEnd.ERROR
     assert first.detail.startswith("TypeError: so\n    at handler (scorer.js:4")
     assert first.log == "looking at { output: 'a' }\nhm\n"
     assert second.log == "looking at { output: 'z' }\nhm\n"
@@ -262,7 +262,7 @@ def test_a_rejection_that_nobody_awaits_is_the_records_error(sandboxes: Sandboxe
         }
     """
     ran = run(sandboxes, transpile(sandboxes, code), RECORD, {"output": "bad"}, RECORD)
-    assert [each.ended for each in ran] == [Ended.OK, Ended.ERROR, Ended.OK]
+    assert [each.ended for each in ran] == [CodeEnd.OK, CodeEnd.ERROR, CodeEnd.OK]
     assert "stray" in ran[1].detail
 
 
@@ -286,7 +286,7 @@ def test_javascript_reads_the_trace_that_came_with_the_record(sandboxes: Sandbox
     ]
     trace = {"spans": spans, "thread": [{"role": "user"}], "configuration": {"object_id": "o"}}
     (ran,) = run(sandboxes, transpile(sandboxes, code), {"trace": trace})
-    assert ran.ended is Ended.OK, ran.detail
+    assert ran.ended is CodeEnd.OK, ran.detail
     assert ran.value == {
         "score": 1,
         "metadata": {
@@ -318,7 +318,7 @@ def python_bundle(checks: str = CHECKS, **more: str) -> bytes:
 
 def unpacked(
     sandboxes: Sandboxes, content: bytes, *, index: int = 0, version: str = OWN_PYTHON
-) -> Checked:
+) -> CodeCheck:
     return unpack(
         sandboxes, content, encoding=None, runtime=Runtime.PYTHON, runtime_version=version,
         index=index,
@@ -348,7 +348,7 @@ def test_what_a_bundle_is_run_with_is_for_its_function_to_say(
     builder = CodeBuilder(sandboxes=sandboxes, bundles=bundles)
 
     refused, accepted = (
-        builder.unpack(Bundled(
+        builder.unpack(BundledCode(
             runtime=Runtime.PYTHON, runtime_version=version, index=0,
             bundle=hashlib.sha256(content).hexdigest(),
         ))
@@ -458,7 +458,7 @@ def test_a_javascript_bundle_runs_by_its_index(sandboxes: Sandboxes) -> None:
     """
     content = gzip.compress(code.encode())
 
-    def function(index: int) -> Checked:
+    def function(index: int) -> CodeCheck:
         return unpack(
             sandboxes, content, encoding="gzip", runtime=Runtime.NODE, runtime_version="22.1.0",
             index=index,

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from ops.servers.children import wait_until
-from scorers.sandbox.model import Ended, Isolation, Limits, Program, Runtime
+from scorers.sandbox.model import CodeEnd, Isolation, Limits, Program, Runtime
 from scorers.sandbox.place import find_place
 from scorers.sandbox.pool import Owner, Sandboxes
 
@@ -76,7 +76,7 @@ def test_where_each_record_runs_apart_a_death_costs_one(sandboxes, which):
         {"zygote": zygote, "supervisor": supervisor, "child": child}[which].kill()
         found = running.result(SECONDS)
     assert [each.value for each in found] == [0, 1, None, 3]
-    assert found[2].ended is (Ended.KILLED if which == "child" else Ended.SANDBOX_LOST)
+    assert found[2].ended is (CodeEnd.KILLED if which == "child" else CodeEnd.SANDBOX_LOST)
     assert wait_until(lambda: len(inside()) == 3, deadline_s=SECONDS), "its supervisor stayed"
 
 
@@ -120,5 +120,6 @@ def test_an_answer_too_many_is_never_the_next_records(sandboxes):
     found = sandboxes.run(
         OWNER, program(FORGES), [{"output": n} for n in range(4)]
     )
-    assert [each.ended for each in found] == [Ended.OK, Ended.BAD_RESULT, Ended.OK, Ended.OK]
+    ends = [each.ended for each in found]
+    assert ends == [CodeEnd.OK, CodeEnd.BAD_RESULT, CodeEnd.OK, CodeEnd.OK]
     assert [each.value for each in found] == [0, None, 2, 3]

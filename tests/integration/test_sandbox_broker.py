@@ -19,7 +19,7 @@ from stack import ROOT
 from ops.servers.children import wait_until
 from scorers.sandbox.inside import llm
 from scorers.sandbox.lending.broker import BODY_BYTES_MAX, REQUESTS_MAX, Broker
-from scorers.sandbox.model import Ended, Program, Runtime
+from scorers.sandbox.model import CodeEnd, Program, Runtime
 from scorers.sandbox.place import find_place
 from scorers.sandbox.pool import Owner, Sandboxes
 from spans.errors import StoreUnavailable
@@ -559,7 +559,7 @@ def said(sandboxes: Sandboxes, runtime: Runtime, code: str, broker: Broker | Non
 
     records = [{"input": MODEL}, {"input": OTHER}, {"input": MODEL}]
     ran = sandboxes.run(owner, program, records, lend if broker else None)
-    assert [one.ended for one in ran] == [Ended.OK] * 3, ran
+    assert [one.ended for one in ran] == [CodeEnd.OK] * 3, ran
     return [one.value for one in ran]
 
 

@@ -19,11 +19,11 @@ import pytest
 from pieces import missing
 from sandbox_user import NOBODY, OthersSandboxes, OwnSandboxes, common_python, place_of
 
+from scorers.sandbox.handler_scores import scores_of
 from scorers.sandbox.inside import landlock
-from scorers.sandbox.model import Ended, Isolation, Limits, Program, Runtime
+from scorers.sandbox.model import CodeEnd, Isolation, Limits, Program, Runtime
 from scorers.sandbox.place import Tier
 from scorers.sandbox.pool import Owner
-from scorers.sandbox.results import scores_of
 
 OWNER = Owner("project", "scorer", "1")
 LIMITS = Limits(time_s=2.0, memory_mb=128)
@@ -109,7 +109,7 @@ def test_the_proof_holds(sandboxes):
 def test_a_handler_takes_what_it_declares_and_gives_what_scores_are(sandboxes, code, value):
     record = {"output": 2, "expected": 3, "id": "r1"}
     one = only(sandboxes, code, record, limits=PATIENT)
-    assert (one.ended, one.value, one.detail) == (Ended.OK, value, "")
+    assert (one.ended, one.value, one.detail) == (CodeEnd.OK, value, "")
     assert scores_of(one.value, name="scorer")
 
 
@@ -168,7 +168,7 @@ def test_output_beyond_its_limit_is_counted_and_dropped(sandboxes, write):
     code = f"import os\ndef handler():\n  for _ in range(10000): {write}\n  return 1"
     limits = Limits(time_s=20.0, log_bytes=50)
     one = only(sandboxes, code, limits=limits)
-    assert (one.ended, len(one.log), one.log_dropped) == (Ended.OK, 50, 110_000 - 50)
+    assert (one.ended, len(one.log), one.log_dropped) == (CodeEnd.OK, 50, 110_000 - 50)
 
 
 # --- errors are the record's own
@@ -185,7 +185,7 @@ def check(output):
 handler.check = check
 """
     found = ran(sandboxes, code, *({"output": n} for n in range(3)), limits=PATIENT)
-    assert endings(found) == [Ended.OK, Ended.ERROR, Ended.OK]
+    assert endings(found) == [CodeEnd.OK, CodeEnd.ERROR, CodeEnd.OK]
     assert found[1].detail == (
         "ValueError: one\\x00 is bad\nscorer.py:3 in handler\nscorer.py:6 in check"
     )
@@ -208,7 +208,7 @@ handler.check = check
 )  # fmt: skip
 def test_the_authors_mistakes_are_errors_with_a_reason(sandboxes, code, detail):
     one = only(sandboxes, code, limits=PATIENT)
-    assert one.ended is Ended.ERROR
+    assert one.ended is CodeEnd.ERROR
     assert detail in one.detail
 
 
@@ -228,7 +228,7 @@ def test_what_json_or_the_store_cannot_hold_is_a_bad_result(sandboxes, value):
         *({"output": n} for n in range(3)),
         limits=PATIENT,
     )
-    assert endings(found) == [Ended.OK, Ended.BAD_RESULT, Ended.OK]
+    assert endings(found) == [CodeEnd.OK, CodeEnd.BAD_RESULT, CodeEnd.OK]
 
 
 @pytest.mark.parametrize("isolation", Isolation)
@@ -236,7 +236,7 @@ def test_a_result_too_large_is_its_records_own(sandboxes, isolation):
     code = "def handler(output): return 'x' * (300_000 if output == 1 else 10)"
     records = [{"output": n} for n in range(3)]
     found = ran(sandboxes, code, *records, isolation=isolation, limits=PATIENT)
-    assert endings(found) == [Ended.OK, Ended.RESULT_TOO_LARGE, Ended.OK]
+    assert endings(found) == [CodeEnd.OK, CodeEnd.RESULT_TOO_LARGE, CodeEnd.OK]
 
 
 # --- a poisonous record spoils no other
@@ -245,16 +245,16 @@ def test_a_result_too_large_is_its_records_own(sandboxes, isolation):
 @pytest.mark.parametrize(
     ("poison", "ended"),
     [
-        ("while True: pass", Ended.TIMEOUT),
-        ("import ctypes; ctypes.string_at(0)", Ended.KILLED),
-        ("import os; os._exit(0)", Ended.NO_RESULT),
-        ("import os; os.write(3, b'\\xff' * 12)", Ended.BAD_RESULT),
-        ("import os; os.write(3, b'\\0' * 11 + b'\\3' + b'NaN')", Ended.BAD_RESULT),
+        ("while True: pass", CodeEnd.TIMEOUT),
+        ("import ctypes; ctypes.string_at(0)", CodeEnd.KILLED),
+        ("import os; os._exit(0)", CodeEnd.NO_RESULT),
+        ("import os; os.write(3, b'\\xff' * 12)", CodeEnd.BAD_RESULT),
+        ("import os; os.write(3, b'\\0' * 11 + b'\\3' + b'NaN')", CodeEnd.BAD_RESULT),
         ("import os; os.write(3, bytes(8) + b'\\0\\0\\0\\x0c{\"result\":1}'); return 0",
-         Ended.BAD_RESULT),
+         CodeEnd.BAD_RESULT),
         ("import os; os.write(3, bytes(8) + b'\\0\\0\\0\\x0c{\"result\"'); os.pipe(); "
-         "import time; time.sleep(100)", Ended.TIMEOUT),
-        ("import os; os.close(3)", Ended.NO_RESULT),
+         "import time; time.sleep(100)", CodeEnd.TIMEOUT),
+        ("import os; os.close(3)", CodeEnd.NO_RESULT),
         ("x = [bytearray(1 << 20) for _ in range(1000)]", None),
     ],
     ids=["loop", "segfault", "exit", "frame too large", "no frame", "two frames",
@@ -271,9 +271,9 @@ def test_a_batch_with_one_poisonous_record_loses_nothing_else(
     records = [{"output": each} for each in (1, 2, "bad", 3, 4)]
     limits = Limits(time_s=1.0, memory_mb=64)
     found = ran(sandboxes, code, *records, isolation=isolation, limits=limits)
-    assert [each.value for each in found if each.ended is Ended.OK] == [1, 2, 3, 4]
+    assert [each.value for each in found if each.ended is CodeEnd.OK] == [1, 2, 3, 4]
     if ended is None:
-        assert found[2].ended in (Ended.ERROR, Ended.KILLED)
+        assert found[2].ended in (CodeEnd.ERROR, CodeEnd.KILLED)
     else:
         assert found[2].ended is ended
 
@@ -282,14 +282,14 @@ def test_code_that_never_loads_costs_its_time_twice_and_not_once_a_record(sandbo
     code = "while True: pass\ndef handler(): return 1"
     before = time.monotonic()
     found = ran(sandboxes, code, *[{}] * 50, limits=Limits(time_s=0.5))
-    assert set(endings(found)) == {Ended.TIMEOUT}
+    assert set(endings(found)) == {CodeEnd.TIMEOUT}
     assert time.monotonic() - before < 30
 
 
 def test_each_records_own_time_counts_and_not_the_batchs(sandboxes):
     code = "import time\ndef handler(): time.sleep(0.4); return 1"
     found = ran(sandboxes, code, *[{}] * 6, limits=Limits(time_s=2.0))
-    assert set(endings(found)) == {Ended.OK}
+    assert set(endings(found)) == {CodeEnd.OK}
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_each_records_own_time_counts_and_not_the_batchs(sandboxes):
 )
 def test_time_is_up_whatever_it_does(sandboxes, code):
     one = only(sandboxes, code, limits=Limits(time_s=0.5))
-    assert one.ended in (Ended.TIMEOUT, Ended.KILLED)
+    assert one.ended in (CodeEnd.TIMEOUT, CodeEnd.KILLED)
     assert is_clean(sandboxes)
 
 
@@ -340,7 +340,7 @@ def handler():
     time.sleep(100)
 """
     one = only(sandboxes, code, limits=Limits(time_s=15.0, memory_mb=128))
-    assert one.ended is Ended.KILLED
+    assert one.ended is CodeEnd.KILLED
     assert is_clean(sandboxes)
 
 
@@ -353,7 +353,7 @@ def handler():
     return sum(os.waitpid(each, 0)[1] == 0 for each in children)
 """
     one = only(sandboxes, code, limits=Limits(time_s=20.0, memory_mb=160))
-    assert (one.ended, one.value) == (Ended.OK, 5)
+    assert (one.ended, one.value) == (CodeEnd.OK, 5)
 
 
 # --- walls
@@ -527,7 +527,7 @@ def attack(name, canary):
 def is_clean(sandboxes):
     """Whether the same jail still scores right, with nothing left in it."""
     one = only(sandboxes, CLEAN, {"output": 0.5}, limits=PATIENT)
-    assert (one.ended, one.detail) == (Ended.OK, "")
+    assert (one.ended, one.detail) == (CodeEnd.OK, "")
     return one.value == {"score": 0.5, "metadata": {"left": [], "json": "[1]"}}
 
 
@@ -537,10 +537,12 @@ def test_the_walls_hold(sandboxes, name, canary):
     one = only(sandboxes, attack(name, port), limits=PATIENT)
     assert "ModuleNotFoundError" not in one.detail, one
     assert "NameError" not in one.detail, one
-    if one.ended is Ended.OK:
+    if one.ended is CodeEnd.OK:
         assert one.value == 0 or one.value["score"] == 0, one
     else:
-        assert one.ended in (Ended.ERROR, Ended.KILLED, Ended.NO_RESULT, Ended.TIMEOUT), one
+        assert one.ended in (
+            CodeEnd.ERROR, CodeEnd.KILLED, CodeEnd.NO_RESULT, CodeEnd.TIMEOUT,
+        ), one
     assert hits == []
     assert is_clean(sandboxes)
 

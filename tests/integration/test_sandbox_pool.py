@@ -21,7 +21,7 @@ from sandbox_user import place_of
 from ops.servers.children import wait_until
 from scorers.sandbox.cgroup import Cgroups, find_home
 from scorers.sandbox.jail import Jail
-from scorers.sandbox.model import Ended, Isolation, Limits, Program, Runtime
+from scorers.sandbox.model import CodeEnd, Isolation, Limits, Program, Runtime
 from scorers.sandbox.place import Tier, find_place
 from scorers.sandbox.pool import Owner, Sandboxes
 
@@ -183,7 +183,7 @@ def test_whatever_dies_around_a_run_no_record_gets_a_wrong_result(sandboxes, whi
         assert [each.value for each in found] == [0, 1, 2, 3]
     else:
         assert [each.value for each in found[:2]] == [0, 1]
-        assert {each.ended for each in found[2:]} == {Ended.SANDBOX_LOST}
+        assert {each.ended for each in found[2:]} == {CodeEnd.SANDBOX_LOST}
 
 
 def test_nothing_is_left_when_the_worker_is_killed(tmp_path):
@@ -237,9 +237,9 @@ def test_a_pool_that_closes_answers_all_who_still_come():
                 begun.acquire()
             sandboxes.close()
             found = [each.result(SECONDS) for each in running]
-        assert {each.ended for each in found} <= {Ended.OK, Ended.SANDBOX_LOST}
+        assert {each.ended for each in found} <= {CodeEnd.OK, CodeEnd.SANDBOX_LOST}
         late = [run(1), look_at(1)]
-        assert [each.ended for each in late] == [Ended.SANDBOX_LOST] * 2
+        assert [each.ended for each in late] == [CodeEnd.SANDBOX_LOST] * 2
         assert jails() == []
 
 
@@ -331,7 +331,7 @@ def test_a_worker_without_node_leaves_javascript_to_others():
     found.append(sandboxes.do("node", {}, limits=LIMITS))
     (still,) = sandboxes.run(owner(1), ECHO, [{"output": 1}])
     sandboxes.close()
-    assert [each.ended for each in found] == [Ended.INFRA_ERROR] * 3
+    assert [each.ended for each in found] == [CodeEnd.INFRA_ERROR] * 3
     assert {each.detail for each in found} == {
         "this worker has no node >= 20: install it; see docs/sandbox.md"
     }
@@ -352,7 +352,7 @@ def test_a_place_without_bubblewrap_says_so_and_ends_no_worker():
     sandboxes = Sandboxes(place, kept=1, idle_s=0.0)
     (ran,) = sandboxes.run(owner(1), ECHO, [{"output": 1}])
     sandboxes.close()
-    assert ran.ended is Ended.INFRA_ERROR
+    assert ran.ended is CodeEnd.INFRA_ERROR
     assert ran.detail.startswith("sandbox unavailable: ")
     assert ran.detail.endswith("; see docs/sandbox.md")
 
@@ -382,7 +382,7 @@ def handler():
 """
     (ran,) = sandboxes.run(owner(1), python(greedy, limits=LIMITS), [{}])
     sandboxes.close()
-    assert ran.ended is Ended.KILLED or ran.value == 1
+    assert ran.ended is CodeEnd.KILLED or ran.value == 1
 
 
 def test_control_groups_are_removed_with_the_pool():

@@ -11,7 +11,7 @@ import pytest
 from fakes.judge import FakeJudge
 from sqlalchemy import text
 
-from scorers.judge.ask import AnswerCache, Chosen, score_classified
+from scorers.judge.ask import AnswerCache, Choice, score_classified
 from scorers.judge.classifier import Classifier
 from scorers.judge.client import Judge
 from spans.errors import BadResult, JudgeRefused, RateLimited, StoreUnavailable, Timeout
@@ -255,10 +255,10 @@ def test_a_conversation_with_forged_turns_is_evidence_as_a_whole(fake):
 class NoCache:
     """A cache whose database is away."""
 
-    async def find(self, key: bytes) -> Chosen | None:
+    async def find(self, key: bytes) -> Choice | None:
         raise StoreUnavailable("PostgreSQL: gone")
 
-    async def keep(self, key: bytes, chosen: Chosen) -> None:
+    async def keep(self, key: bytes, chosen: Choice) -> None:
         raise StoreUnavailable("PostgreSQL: gone")
 
 

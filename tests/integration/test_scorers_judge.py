@@ -14,7 +14,7 @@ import pytest
 from fakes.judge import FakeJudge
 
 from scorers.arguments import ScoringFields
-from scorers.catalog import Kind, names, resolve
+from scorers.catalog import ScorerKind, names, resolve
 from scorers.judge.client import Judge, score_judged
 from spans.errors import (
     BadResult,
@@ -36,7 +36,7 @@ METADATA = {"context": ["first", "second"], "criteria": "short", "language": "Fr
 EVERYTHING = ScoringFields(
     input="question", output="answer", expected="truth", metadata=METADATA
 )
-JUDGED = [name for name in names() if resolve(name).kind is Kind.JUDGED]
+JUDGED = [name for name in names() if resolve(name).kind is ScorerKind.JUDGED]
 
 # autoevals drops coroutines that it made too early when the first of two calls fails.
 pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")

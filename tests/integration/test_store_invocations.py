@@ -14,10 +14,10 @@ from flows.invocations.client import Calls, finished
 from flows.invocations.messages import ATTEMPTS_MAX, Check, CheckAnswer, Run
 from flows.invocations.server import InvocationServer
 from ops.servers.children import wait_until
-from scorers.functions.body import Source
+from scorers.functions.body import InlineCode
 from scorers.functions.version import FunctionKind, FunctionVersion
-from scorers.running.in_process import failed
-from scorers.sandbox.model import Checked, Program, Runtime
+from scorers.running.in_process import failed_verdict
+from scorers.sandbox.model import CodeCheck, Program, Runtime
 from spans.errors import (
     CallFailed,
     InfraError,
@@ -42,7 +42,7 @@ from store.postgres.leases import Leases
 PATIENCE_S = 20.0
 CHECK = Check(runtime=Runtime.PYTHON, code="def handler(): return 1")
 LOST = SandboxLost("it went away")
-CHECKED = Checked(program=Program(runtime=Runtime.PYTHON, code="x", parameters=()))
+CHECKED = CodeCheck(program=Program(runtime=Runtime.PYTHON, code="x", parameters=()))
 
 
 class Sandbox:
@@ -53,7 +53,7 @@ class Sandbox:
         self.lost = lost
 
     def build(self, code):
-        assert code == Source(runtime=CHECK.runtime, code=CHECK.code)
+        assert code == InlineCode(runtime=CHECK.runtime, code=CHECK.code)
         if self.is_lost():
             raise InfraError("no jail")
         return CHECKED
@@ -160,7 +160,8 @@ def test_records_and_verdicts_arrive_as_they_were(database, calls, org_id, queue
     assert first.result.scores[1].metadata == {"keys": ["z", "a", "m"]}
     assert (first.log, first.run_ms, first.result.arguments) == ("printed", 2.5, {})
     assert second.result is not None
-    assert gone == failed(NotFound("the span 'gone' is gone"), started_at=gone.started_at)
+    not_found = NotFound("the span 'gone' is gone")
+    assert gone == failed_verdict(not_found, started_at=gone.started_at)
 
 
 def test_each_call_is_taken_once(database, calls, org_id, queue):
@@ -210,9 +211,9 @@ def test_an_answer_under_an_older_fence_does_not_count(database, calls, org_id, 
     assert current is not None
     assert (current.id, current.attempts) == (late.id, 2)
 
-    store.answer(late, CheckAnswer(checked=Checked(problem="late")))
+    store.answer(late, CheckAnswer(checked=CodeCheck(problem="late")))
     store.answer(current, CheckAnswer(checked=CHECKED))
-    store.answer(current, CheckAnswer(checked=Checked(problem="again")))
+    store.answer(current, CheckAnswer(checked=CodeCheck(problem="again")))
 
     assert finished(future.result(timeout=5)).checked == CHECKED
 
@@ -337,7 +338,7 @@ def test_an_answer_that_cannot_be_kept_is_told(database, calls, org_id, queue, c
 
     class Unreadable(Sandbox):
         def build(self, request):
-            return Checked(problem="half of a pair: \ud800")
+            return CodeCheck(problem="half of a pair: \ud800")
 
     answering(database, queue, Unreadable()).serve_some()
     with pytest.raises(CallFailed, match="Error; the worker's log has it"):

@@ -7,7 +7,7 @@ import pkgutil
 
 import scorers
 from flows.outcomes.retry import error_classes
-from scorers.sandbox.model import Ended
+from scorers.sandbox.model import CodeEnd
 from spans.errors import (
     CATEGORIES,
     BadInput,
@@ -34,8 +34,8 @@ def test_every_error_that_a_scorer_can_raise_has_its_class_in_the_list() -> None
 
 
 def test_every_way_for_a_sandbox_to_end_badly_is_in_the_list() -> None:
-    assert {*Ended} - {Ended.OK} <= set(error_classes())
-    assert Ended.OK not in error_classes()
+    assert {*CodeEnd} - {CodeEnd.OK} <= set(error_classes())
+    assert CodeEnd.OK not in error_classes()
     assert {BUG, POISONED} <= set(error_classes())
 
 

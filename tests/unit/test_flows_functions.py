@@ -16,7 +16,7 @@ from rules.named_functions import NO_VERSION, NamedFunctions, scorers_of
 from scorers.functions.body import (
     CODE_BYTES_MAX,
     FunctionBody,
-    Source,
+    InlineCode,
     patched,
     program_from_json,
     program_to_json,
@@ -30,7 +30,7 @@ from scorers.functions.function import (
     read_version,
 )
 from scorers.functions.version import FUNCTION, FunctionKind
-from scorers.sandbox.model import Checked, Isolation, Limits, Program, Runtime
+from scorers.sandbox.model import CodeCheck, Isolation, Limits, Program, Runtime
 from spans.errors import BadInput, InvalidSource, NotFound
 from spans.ids import FunctionId, OrgId, ProjectId, Xact
 from spans.scoring import Role, ScorerRef
@@ -199,11 +199,11 @@ def test_a_bundle_without_bytes_is_a_problem_that_goes_with_them() -> None:
     assert function(body, body.bundled_program("00")).as_version().problem is None
 
 
-def checked(body: FunctionBody, present: Function | None, answer: Checked) -> Any:
+def checked(body: FunctionBody, present: Function | None, answer: CodeCheck) -> Any:
     """(what `program_of` gives, the sources that it had looked at)"""
-    seen: list[Source] = []
+    seen: list[InlineCode] = []
 
-    async def check(source: Source) -> Checked:
+    async def check(source: InlineCode) -> CodeCheck:
         seen.append(source)
         return answer
 
@@ -212,9 +212,10 @@ def checked(body: FunctionBody, present: Function | None, answer: Checked) -> An
 
 def test_code_is_looked_at_before_it_is_kept_and_again_only_when_it_changes() -> None:
     body = read_function(inline())
-    answer = Checked(program=Program(runtime=Runtime.PYTHON, code=CODE, parameters=("output",)))
+    made = Program(runtime=Runtime.PYTHON, code=CODE, parameters=("output",))
+    answer = CodeCheck(program=made)
     program, seen = checked(body, None, answer)
-    assert seen == [Source(runtime=Runtime.PYTHON, code=CODE)]
+    assert seen == [InlineCode(runtime=Runtime.PYTHON, code=CODE)]
 
     present = function(body, program)
     renamed = patched(body, {"name": "other", "metadata": {"sandbox": {"time_s": 1}}})
@@ -228,13 +229,13 @@ def test_code_is_looked_at_before_it_is_kept_and_again_only_when_it_changes() ->
 def test_source_that_is_no_scorer_is_refused_with_its_line_and_column() -> None:
     with pytest.raises(InvalidSource, match="never closed") as caught:
         checked(read_function(inline()), None,
-                Checked(problem="'(' was never closed", line=3, column=9))
+                CodeCheck(problem="'(' was never closed", line=3, column=9))
     assert (caught.value.line, caught.value.column) == (3, 9)
 
 
 def test_what_is_no_inline_code_is_not_looked_at() -> None:
-    assert checked(read_function(judged()), None, Checked()) == (None, [])
-    assert checked(read_function(bundled()), None, Checked()) == (None, [])
+    assert checked(read_function(judged()), None, CodeCheck()) == (None, [])
+    assert checked(read_function(bundled()), None, CodeCheck()) == (None, [])
 
 
 # --- what a push says

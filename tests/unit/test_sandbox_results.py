@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from scorers.sandbox.frames import HEADER, answer, readable, split
-from scorers.sandbox.model import Ended
-from scorers.sandbox.results import scores_of
+from scorers.sandbox.frame_reader import HEADER, answer, readable, split
+from scorers.sandbox.handler_scores import scores_of
+from scorers.sandbox.model import CodeEnd
 from spans.errors import BadResult
 from spans.scoring import Score
 
@@ -68,7 +68,7 @@ def test_anything_else_is_no_score(value):
     ],
 )  # fmt: skip
 def test_what_is_not_a_result_of_the_agreed_form_is_a_bad_one(body):
-    assert answer(body).ended is Ended.BAD_RESULT
+    assert answer(body).ended is CodeEnd.BAD_RESULT
 
 
 @pytest.mark.parametrize(
@@ -82,14 +82,14 @@ def test_what_is_not_a_result_of_the_agreed_form_is_a_bad_one(body):
 )
 def test_what_keeps_to_the_form_is_a_result(body, value):
     found = answer(body)
-    assert found.ended is Ended.OK
+    assert found.ended is CodeEnd.OK
     if value is not None:
         assert found.value == value
 
 
 def test_an_error_says_its_kind_and_its_message_without_control_characters():
     found = answer(rb'{"error":{"kind":"memory","message":"a\u001b[31mb\nc\u202e"}}')
-    assert (found.ended, found.detail) == (Ended.ERROR, "a\\x1b[31mb\nc\\u202e")
+    assert (found.ended, found.detail) == (CodeEnd.ERROR, "a\\x1b[31mb\nc\\u202e")
 
 
 def test_frames_are_taken_whole_however_they_come_in():

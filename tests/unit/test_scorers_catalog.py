@@ -12,7 +12,7 @@ import pytest
 import yaml
 from autoevals.llm import SpecFileClassifier
 
-from scorers.catalog import Kind, at_version, known, names, ref, resolve
+from scorers.catalog import ScorerKind, at_version, is_known, names, ref, resolve
 from spans.errors import BadInput
 from spans.scoring import ScorerRef
 
@@ -47,7 +47,9 @@ def test_a_classifier_requires_exactly_what_its_template_shows(name):
     assert set(re.findall(r"{{2,3}(\w+)}{2,3}", prompt)) == set(resolve(name).required)
 
 
-@pytest.mark.parametrize("name", [n for n in names() if resolve(n).kind is Kind.IN_PROCESS])
+@pytest.mark.parametrize(
+    "name", [n for n in names() if resolve(n).kind is ScorerKind.IN_PROCESS]
+)
 def test_an_in_process_scorer_accepts_what_the_catalog_says_and_needs_it(name):
     arguments = {"output": [1], "expected": [1]} if name != "NumericDiff" else {
         "output": 1, "expected": 1}
@@ -70,8 +72,8 @@ def test_a_name_like_no_other_is_answered_with_all_of_them():
 
 
 def test_names_are_exact():
-    assert known("Levenshtein")
-    assert not known("levenshtein")
+    assert is_known("Levenshtein")
+    assert not is_known("levenshtein")
 
 
 def test_a_reference_carries_the_version_of_autoevals():

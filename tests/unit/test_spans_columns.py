@@ -12,7 +12,7 @@ import pytest
 from btql.columns import COLUMNS as FILTER_COLUMNS
 from btql.kinds import Kind
 from scorers.arguments import ScoringFields
-from scorers.judge.frame import FIELDS as JUDGE_FIELDS
+from scorers.judge.prompt import FIELDS as JUDGE_FIELDS
 from scorers.sandbox.inside import arguments as inside
 from spans.columns import API_COLUMNS, COLUMNS, EVENT_FIELDS, SCORER_ARGUMENTS
 from spans.event import CONTROL_FIELDS, FEEDBACK_FIELDS, OBJECT_FIELDS

@@ -87,7 +87,7 @@ def openai_client(**options: Any) -> Any:  # noqa: ANN401 the package is the sco
     base = openai.DefaultHttpxClient.__mro__[1]
     httpx: Any = sys.modules[base.__module__.partition(".")[0]]
 
-    class Transport(httpx.BaseTransport):  # type: ignore[misc]  # as above
+    class ModelTransport(httpx.BaseTransport):  # type: ignore[misc]  # as above
         def handle_request(self, request: Any) -> Any:  # noqa: ANN401 httpx's own
             status, payload = exchange(request.method, request.url.path, request.read())
             headers = {"content-type": "application/json", "x-should-retry": "false"}
@@ -95,7 +95,7 @@ def openai_client(**options: Any) -> Any:  # noqa: ANN401 the package is the sco
 
     settings = {
         "api_key": "none", "base_url": _BASE_URL, "max_retries": 0,
-        "http_client": httpx.Client(transport=Transport()), **options,
+        "http_client": httpx.Client(transport=ModelTransport()), **options,
     }
     return openai.OpenAI(**settings)
 

@@ -26,7 +26,7 @@ WATCH_MS = 50
 _NOBODY = 65534
 
 
-class Supervisor:
+class ChildSupervisor:
     """Runs orders one after another, each in a child with namespaces of its own.
 
     `is_kept` is whether more than one may come: then it takes a place from which it can go on.

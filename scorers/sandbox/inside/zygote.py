@@ -131,9 +131,9 @@ def _supervise(message: bytes, descriptors: list[int], walls: child.Walls) -> No
     """One order, or those of a line. Never returns."""
     if message != LINE:
         order = child.Order.parse(message, descriptors)
-        supervisor.Supervisor(walls, is_kept=False).supervise([order])
+        supervisor.ChildSupervisor(walls, is_kept=False).supervise([order])
     (line,) = descriptors
-    supervisor.Supervisor(walls, is_kept=True).supervise(
+    supervisor.ChildSupervisor(walls, is_kept=True).supervise(
         child.Order.parse(*each) for each in _heard(socket.socket(fileno=line))
     )
 

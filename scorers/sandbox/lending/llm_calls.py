@@ -53,7 +53,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class ModelCall:
     """A call that may be made. `completion_tokens_max` is what its answer may take."""
 
     path: str
@@ -64,7 +64,7 @@ class Call:
 
 def admitted(
     path: str, body: JsonObject, *, models: Collection[str], tokens_max: int
-) -> Call:
+) -> ModelCall:
     """The call as it goes out. `models` are those that this scorer may use, `tokens_max` the
     most that one answer may take. Raises Refused."""
     model = body.get("model")
@@ -84,9 +84,9 @@ def admitted(
     _check_texts(body.get("messages" if path == CHAT else "input"))
     kept = {name: value for name, value in body.items() if name not in _FIXED}
     if path == EMBEDDINGS:
-        return Call(path=path, model=model, body=kept, completion_tokens_max=0)
+        return ModelCall(path=path, model=model, body=kept, completion_tokens_max=0)
     most = _ceiling(path, kept, tokens_max)
-    return Call(path=path, model=model, body=kept, completion_tokens_max=most)
+    return ModelCall(path=path, model=model, body=kept, completion_tokens_max=most)
 
 
 def _ceiling(path: str, body: JsonObject, tokens_max: int) -> int:

@@ -15,7 +15,7 @@ from itertools import count
 
 from scorers.judge.classifier import Classifier
 from scorers.judge.mustache import STEPS_MAX, Data, Piece, TooManySteps, Words, render
-from scorers.judge.thread import shown, thread_variables
+from scorers.judge.thread import prompt_text, thread_variables
 from spans.columns import SCORER_ARGUMENTS
 from spans.errors import ScorerFailed
 from spans.json import Json, JsonObject
@@ -37,7 +37,7 @@ RULE = (
 REASONS_FIRST = " Write down your reasoning step by step first, and choose after it."
 
 
-def framed(classifier: Classifier, record: JsonObject, *, version: str) -> list[Json]:
+def prompt_messages(classifier: Classifier, record: JsonObject, *, version: str) -> list[Json]:
     """The messages of the judge's request: the rule, then the author's, filled in.
 
     `record` has the keys of FIELDS, and `trace.thread` if the prompt needs it. The same
@@ -46,7 +46,7 @@ def framed(classifier: Classifier, record: JsonObject, *, version: str) -> list[
     """
     filled = _filled(classifier, record)
     evidence = [part.text for parts in filled for part in parts if part.is_evidence]
-    marker = unheld(_candidates(version, evidence), evidence)
+    marker = first_absent(_candidates(version, evidence), evidence)
     rule = RULE.format(marker=marker, choices=", ".join(classifier.choices))
     if classifier.use_cot:
         rule += REASONS_FIRST
@@ -102,7 +102,7 @@ def _part(piece: Piece) -> _Part:
         case Words(text):
             return _Part(text, is_evidence=False)
         case Data(value):
-            return _Part(shown(value), is_evidence=True)
+            return _Part(prompt_text(value), is_evidence=True)
 
 
 def _thread(record: JsonObject) -> list[Json]:
@@ -111,7 +111,7 @@ def _thread(record: JsonObject) -> list[Json]:
     return thread if isinstance(thread, list) else []
 
 
-def unheld(candidates: Iterable[str], evidence: Sequence[str]) -> str:
+def first_absent(candidates: Iterable[str], evidence: Sequence[str]) -> str:
     """The first of the candidates, in lower case, that no evidence holds in any case."""
     lowered = [text.lower() for text in evidence]
     return next(each for each in candidates if not any(each in text for text in lowered))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from scorers.sandbox.model import Ended
+from scorers.sandbox.model import CodeEnd
 from spans.json import Json
 
 HEADER = struct.Struct(">III")
@@ -23,11 +23,11 @@ ENVELOPE_BYTES = 8 * 1024
 """What a body may hold beside its result: an error's message."""
 
 _ERRORS = {
-    "exception": Ended.ERROR,
-    "memory": Ended.ERROR,
-    "invalid_source": Ended.ERROR,
-    "bad_result": Ended.BAD_RESULT,
-    "result_too_large": Ended.RESULT_TOO_LARGE,
+    "exception": CodeEnd.ERROR,
+    "memory": CodeEnd.ERROR,
+    "invalid_source": CodeEnd.ERROR,
+    "bad_result": CodeEnd.BAD_RESULT,
+    "result_too_large": CodeEnd.RESULT_TOO_LARGE,
 }
 _DETAIL_CHARACTERS = 2048
 # But for line feed and tab; with what turns the direction of writing, and halves of pairs.
@@ -50,7 +50,7 @@ class Frame:
 class Answer:
     """What a frame says."""
 
-    ended: Ended
+    ended: CodeEnd
     value: Json = None
     detail: str = ""
 
@@ -86,16 +86,16 @@ def answer(body: bytes) -> Answer:
     try:
         value = _parsed(body)
     except (ValueError, RecursionError) as error:
-        return Answer(Ended.BAD_RESULT, detail=f"what the scorer sent is no result: {error}")
+        return Answer(CodeEnd.BAD_RESULT, detail=f"what the scorer sent is no result: {error}")
     if isinstance(value, dict) and len(value) == 1:
         if "result" in value:
-            return Answer(Ended.OK, value["result"])
+            return Answer(CodeEnd.OK, value["result"])
         told = value.get("error")
         if isinstance(told, dict) and told.keys() == {"kind", "message"}:
             kind, message = told["kind"], told["message"]
             if isinstance(kind, str) and kind in _ERRORS and isinstance(message, str):
                 return Answer(_ERRORS[kind], detail=readable(message)[:_DETAIL_CHARACTERS])
-    return Answer(Ended.BAD_RESULT, detail="the scorer sent an answer of its own making")
+    return Answer(CodeEnd.BAD_RESULT, detail="the scorer sent an answer of its own making")
 
 
 def readable(text: str) -> str:

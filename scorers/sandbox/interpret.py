@@ -7,14 +7,14 @@ from itertools import groupby
 from operator import attrgetter
 
 from scorers.sandbox.exchange import Transcript
-from scorers.sandbox.frames import Frame, answer, readable
-from scorers.sandbox.model import Ended, Limits, Ran
+from scorers.sandbox.frame_reader import Frame, answer, readable
+from scorers.sandbox.model import CodeEnd, Limits, RunResult
 from spans.json import JsonObject
 
 _DETAIL_CHARACTERS = 2048
 
 
-def settle(said: Transcript, count: int, limits: Limits) -> list[Ran | None]:
+def interpret(said: Transcript, count: int, limits: Limits) -> list[RunResult | None]:
     """One for each of the `count` records, in order. None: to be run again, on its own.
 
     With several records, only what is certain counts: an answer in its place, a record whose
@@ -45,9 +45,9 @@ def failed_to_load(said: Transcript) -> bool:
     return said.status is not None and not said.status.get("setup") and said.loaded is None
 
 
-def _finished(said: Transcript, count: int) -> list[Ran | None]:
+def _finished(said: Transcript, count: int) -> list[RunResult | None]:
     """The answers, each with its share of the time since those before it."""
-    ran: list[Ran | None] = []
+    ran: list[RunResult | None] = []
     since_s = said.loaded.at_s if said.loaded else said.started_s
     # What arrived in one read shares its time: nobody knows who took how much of it.
     for at_s, group in groupby(said.frames[:count], key=attrgetter("at_s")):
@@ -58,12 +58,12 @@ def _finished(said: Transcript, count: int) -> list[Ran | None]:
     return ran
 
 
-def _ran(said: Transcript, frame: Frame, run_ms: float, count: int) -> Ran:
+def _ran(said: Transcript, frame: Frame, run_ms: float, count: int) -> RunResult:
     found = answer(frame.body)
     log, dropped = frame.log, frame.dropped
     if count == 1:                         # what went past sys.stdout is its own, too
         log, dropped = log + bytes(said.log), dropped + said.log_dropped
-    return Ran(
+    return RunResult(
         ended=found.ended,
         value=found.value,
         detail=found.detail,
@@ -74,12 +74,12 @@ def _ran(said: Transcript, frame: Frame, run_ms: float, count: int) -> Ran:
     )
 
 
-def _problem(said: Transcript, loaded: Frame) -> Ran | None:
+def _problem(said: Transcript, loaded: Frame) -> RunResult | None:
     """What is wrong with the scorer's code, if it did not load."""
     found = answer(loaded.body)
-    if found.ended is Ended.OK:
+    if found.ended is CodeEnd.OK:
         return None
-    return Ran(
+    return RunResult(
         ended=found.ended,
         detail=found.detail,
         log=_text(loaded.log),
@@ -89,40 +89,40 @@ def _problem(said: Transcript, loaded: Frame) -> Ran | None:
     )
 
 
-def _bad(said: Transcript) -> Ran:
+def _bad(said: Transcript) -> RunResult:
     """Only who writes to the descriptor of results by himself sends what cannot be read."""
-    return Ran(
-        ended=Ended.BAD_RESULT,
+    return RunResult(
+        ended=CodeEnd.BAD_RESULT,
         detail=f"it wrote answers of its own making: {said.broken}",
         memory_mb=_memory_mb(said.status),
     )
 
 
-def _failure(said: Transcript, limits: Limits) -> Ran:
+def _failure(said: Transcript, limits: Limits) -> RunResult:
     """Why there is no answer."""
     ended, detail = _reason(said, said.status or {}, limits)
     given_s = limits.time_s if said.loaded else limits.loading_s
-    return Ran(
+    return RunResult(
         ended=ended,
         detail=detail,
         log=_text(bytes(said.log)),
         log_dropped=said.log_dropped,
-        run_ms=1000 * given_s if ended is Ended.TIMEOUT else 0.0,
+        run_ms=1000 * given_s if ended is CodeEnd.TIMEOUT else 0.0,
         memory_mb=_memory_mb(said.status),
     )
 
 
-def _reason(said: Transcript, status: JsonObject, limits: Limits) -> tuple[Ended, str]:
+def _reason(said: Transcript, status: JsonObject, limits: Limits) -> tuple[CodeEnd, str]:
     if status.get("killed") == "memory":
-        return Ended.KILLED, f"it held more than {limits.memory_mb} MB of memory (memory_mb)"
+        return CodeEnd.KILLED, f"it held more than {limits.memory_mb} MB of memory (memory_mb)"
     if said.timed_out or status.get("killed"):
         if said.loaded is None:
-            return Ended.TIMEOUT, f"its code did not load within {limits.loading_s:g} s"
-        return Ended.TIMEOUT, f"no result within {limits.time_s:g} s"
+            return CodeEnd.TIMEOUT, f"its code did not load within {limits.loading_s:g} s"
+        return CodeEnd.TIMEOUT, f"no result within {limits.time_s:g} s"
     number = status.get("signal")
     if isinstance(number, int):
-        return Ended.KILLED, _killed(signal.Signals(number), limits)
-    return Ended.NO_RESULT, f"it ended without a result (exit {status.get('exit')})"
+        return CodeEnd.KILLED, _killed(signal.Signals(number), limits)
+    return CodeEnd.NO_RESULT, f"it ended without a result (exit {status.get('exit')})"
 
 
 def _killed(by: signal.Signals, limits: Limits) -> str:
@@ -138,12 +138,12 @@ def _killed(by: signal.Signals, limits: Limits) -> str:
             return f"killed by {by.name}"
 
 
-def _ours(said: Transcript) -> Ran:
+def _ours(said: Transcript) -> RunResult:
     """The jail's failure, and not the scorer's."""
     if said.status is None:
-        return Ran(ended=Ended.SANDBOX_LOST, detail="the sandbox ended while it ran")
-    return Ran(
-        ended=Ended.INFRA_ERROR,
+        return RunResult(ended=CodeEnd.SANDBOX_LOST, detail="the sandbox ended while it ran")
+    return RunResult(
+        ended=CodeEnd.INFRA_ERROR,
         detail=f"the sandbox could not be built: {said.status['setup']}"[:_DETAIL_CHARACTERS],
     )
 
