@@ -23,8 +23,12 @@ from scorers.functions.function import function_id_of, read_version
 from spans.errors import BadInput, UserError
 from spans.ids import ProjectId, RuleId, parse_uuid
 from spans.json import Json, JsonObject
+from spans.validation import first_problem
 
 ONLINE = "online"
+
+UNION_TAGS = frozenset({"global", "function"})
+"""What pydantic puts into a path for a scorer's type; the author never wrote it."""
 
 
 class GlobalScorer(BaseModel):
@@ -159,7 +163,7 @@ def read_rule(body: Mapping[str, Json]) -> ProjectScoreBody:
     try:
         checked = ProjectScoreBody.model_validate(dict(body))
     except ValidationError as error:
-        raise BadInput(_first_problem(error)) from error
+        raise BadInput(first_problem(error, hidden=UNION_TAGS)) from error
     online = checked.config.online if checked.config else None
     if checked.score_type == ONLINE and online is None:
         raise BadInput("a rule needs it", path="config.online")
@@ -194,11 +198,3 @@ def rule_id_of(text: str) -> RuleId | None:
     """The id, or None for a text that can name no rule."""
     found = parse_uuid(text)
     return None if found is None else RuleId(found)
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    # A discriminated union puts its tag into the path; the author never wrote it.
-    path = ".".join(str(part) for part in problem["loc"] if part not in {"global", "function"})
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{path}: {message}" if path else message

@@ -147,6 +147,10 @@ class InvalidSource(UserError):
         self.line = line
         self.column = column
 
+    def within(self, path: str) -> Self:
+        """The same, of one of several things: `path` says which."""
+        return type(self)(f"{path}: {self}", line=self.line, column=self.column)
+
 
 class MissingArgument(UserError):
     """A scorer needs a field that the span does not have (or has as null)."""

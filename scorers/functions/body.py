@@ -19,6 +19,7 @@ from scorers.sandbox.model import Isolation, Limits, Program, Runtime
 from spans.errors import BadInput, InvalidSource
 from spans.ids import parse_uuid
 from spans.json import Json, JsonObject
+from spans.validation import first_problem
 
 SCORER = "scorer"
 NAME_CHARS_MAX = 256
@@ -174,7 +175,7 @@ def read_function(body: Mapping[str, Json]) -> FunctionBody:
     try:
         function = FunctionBody.model_validate(dict(body))
     except ValidationError as error:
-        raise BadInput(problem_of(error)) from error
+        raise BadInput(first_problem(error)) from error
     _check_name(function)
     match function.kind:
         case FunctionKind.CODE:
@@ -219,17 +220,9 @@ def program_from_json(stored: JsonObject) -> Program:
     return _PROGRAM.validate_python(stored)
 
 
-def problem_of(error: ValidationError) -> str:
-    """The first thing that is wrong: where, and what."""
-    problem = error.errors()[0]
-    path = ".".join(str(part) for part in problem["loc"])
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{path}: {message}" if path else message
-
-
 def _check_name(function: FunctionBody) -> None:
     if function.queue is not None and len(function.name) > SCORER_NAME_CHARS_MAX:
-        raise BadInput(f"a scorer's has 1 to {SCORER_NAME_CHARS_MAX} characters", path="name")
+        raise BadInput(f"a scorer's name must have 1 to {SCORER_NAME_CHARS_MAX} characters", path="name")
     for field in ("name", "slug"):
         text = getattr(function, field)
         if not text.isprintable() or not text.strip():
@@ -258,7 +251,7 @@ def _check_code(function: FunctionBody) -> None:
     try:
         SandboxSettings.model_validate({} if given is None else given)
     except ValidationError as error:
-        raise BadInput(problem_of(error), path="metadata.sandbox") from error
+        raise BadInput(first_problem(error), path="metadata.sandbox") from error
 
 
 def _check_source(code: Json, path: str) -> None:

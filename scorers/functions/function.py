@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from scorers.functions.body import FunctionBody, read_function
 from scorers.functions.version import FunctionKind, FunctionVersion
 from scorers.judge.classifier import Classifier, read_classifier
@@ -14,6 +16,7 @@ from scorers.sandbox.model import Program
 from spans.errors import BadInput, NotFound
 from spans.ids import FunctionId, OrgId, ProjectId, Xact, parse_uuid
 from spans.json import Json, JsonObject
+from spans.validation import read_model
 
 FUNCTIONS_MAX = 500
 """Functions of one request; a pushed file holds a handful."""
@@ -118,22 +121,45 @@ class FunctionWrite:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """The function after a write, and whether it was there before."""
+    """The function after a write, and what was in force `before`; None: it is new."""
 
     function: Function
-    existed: bool
+    before: Function | None
+
+    @property
+    def existed(self) -> bool:
+        """Whether the project had a function of that slug."""
+        return self.before is not None
+
+
+class Rollout(BaseModel):
+    """`rollout` of a function that is written: the share of the traces on which it runs as a
+    shadow."""
+
+    model_config = ConfigDict(extra="forbid")
+    shadow: float = Field(strict=True, ge=0, le=1)
+
+
+class DefinitionBody(BaseModel):
+    """What a request says of a function beside its contents (see FunctionBody)."""
+
+    if_exists: IfExists | None = Field(None, description=f"one of {', '.join(IfExists)}")
+    rollout: Rollout | None = Field(
+        None, description='{"shadow": the share of traces, 0 to 1}'
+    )
 
 
 def read_definition(item: Json) -> Definition:
-    """One function of a request that pushes some. Raises BadInput, InvalidSource."""
+    """A function of a request that pushes some, which says what to do where there is one.
+
+    Raises BadInput, InvalidSource; NotFound for a project that cannot be.
+    """
     if not isinstance(item, dict):
         raise BadInput("a function is an object")
-    wish = item.get("if_exists") or IfExists.ERROR
-    if not isinstance(wish, str) or wish not in {*IfExists}:
-        raise BadInput(f"one of {', '.join(IfExists)}", path="if_exists")
+    said = read_model(DefinitionBody, item)
     return Definition(
         project_id=read_project_id(item.get("project_id")), body=read_function(item),
-        if_exists=IfExists(wish), shadow_rate=read_rollout(item),
+        if_exists=said.if_exists or IfExists.ERROR, shadow_rate=rate_of(said.rollout),
     )
 
 
@@ -148,19 +174,12 @@ def read_project_id(value: Json) -> ProjectId:
 
 def read_rollout(body: Mapping[str, Json]) -> float | None:
     """The rate of `rollout: {shadow: rate}`; None: in force at once. Raises BadInput."""
-    rollout = body.get("rollout")
-    if rollout is None:
-        return None
-    if not isinstance(rollout, dict) or rollout.keys() != {"shadow"}:
-        raise BadInput('{"shadow": the share of traces, 0 to 1}', path="rollout")
-    return read_rate(rollout["shadow"], "rollout.shadow")
+    return rate_of(read_model(DefinitionBody, {"rollout": body.get("rollout")}).rollout)
 
 
-def read_rate(value: Json, path: str) -> float:
-    """A share, 0..1. Raises BadInput."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise BadInput("a share of the traces, 0 to 1", path=path)
-    return float(value)
+def rate_of(rollout: Rollout | None) -> float | None:
+    """The share of the traces that a shadow runs on; None: there is to be no shadow."""
+    return None if rollout is None else rollout.shadow
 
 
 def function_id_of(text: str) -> FunctionId | None:

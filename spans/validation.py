@@ -1,0 +1,55 @@
+"""Bodies of requests, checked by pydantic models; what is wrong with one is a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from spans.errors import BadInput
+from spans.json import Json
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_model(model: type[Model], body: Mapping[str, Json]) -> Model:
+    """The body as the model reads it.
+
+    Raises BadInput that names the first wrong field and says what is expected there: its
+    `description`, or pydantic's own words where it has none.
+    """
+    try:
+        return model.model_validate(dict(body))
+    except ValidationError as error:
+        raise BadInput(_sentence(model, error)) from error
+
+
+def first_problem(error: ValidationError, *, hidden: frozenset[str] = frozenset()) -> str:
+    """Where the first problem is, and pydantic's words for it.
+
+    `hidden` are parts of the path that the author never wrote: the tags of unions.
+    """
+    problem = error.errors()[0]
+    message = problem["msg"].removeprefix("Value error, ")
+    return _at([str(part) for part in problem["loc"] if part not in hidden], message)
+
+
+def _sentence(model: type[BaseModel], error: ValidationError) -> str:
+    problems = error.errors()
+    fields = {field.alias or name: field for name, field in model.model_fields.items()}
+    unknown = [
+        str(problem["loc"][0]) for problem in problems
+        if problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1
+    ]
+    if unknown:
+        return f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(fields)}"
+    path = problems[0]["loc"]
+    field = fields.get(str(path[0])) if path else None
+    if field is None or field.description is None:
+        return first_problem(error)
+    return _at([str(part) for part in path], field.description)
+
+
+def _at(path: list[str], message: str) -> str:
+    return f"{'.'.join(path)}: {message}" if path else message
