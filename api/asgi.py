@@ -22,7 +22,6 @@ from api import (
     functions,
     logs,
     rules,
-    shadows,
 )
 from api import (
     health as meta,
@@ -79,7 +78,7 @@ def make_app(open_services: Callable[[], Services]) -> Starlette:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         services = open_services()
-        tallyard = make_tallyard(services)
+        tallyard = make_tallyard(services, ring=services.bell.ring)
         app.state.context = Context(services=services, tallyard=tallyard)
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         yield
@@ -89,7 +88,7 @@ def make_app(open_services: Callable[[], Services]) -> Starlette:
     return Starlette(
         routes=[
             *logs.ROUTES, *projects.ROUTES, *rules.ROUTES, *functions.ROUTES, *invoke.ROUTES,
-            *shadows.ROUTES, *questions.ROUTES, *btql.ROUTES, *meta.ROUTES,
+            *questions.ROUTES, *btql.ROUTES, *meta.ROUTES,
         ],
         middleware=[Middleware(UnforeseenErrors)],
         exception_handlers={HTTPException: _http_error},

@@ -5,13 +5,11 @@ Code is looked at in a jail before it is kept; this process never reads it but a
 
 from __future__ import annotations
 
-import asyncio
-import secrets
-import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -26,67 +24,91 @@ from api.endpoint import (
     json_body,
     list_page,
     path_uuid,
+    query_int,
     query_project,
 )
 from api.health import own_url
-from flows.access.principal import KeyRole, Principal
-from flows.access.projects import get as get_project
-from flows.functions import uploads
-from flows.functions.functions import Check, get, program_of, write_of
-from flows.functions.uploads import Place
-from scorers.functions.body import FunctionBody, patched, read_function
+from flows.access.principal import Principal
+from flows.functions.functions import Functions
+from flows.functions.lookup import FunctionById
+from flows.functions.shadows import PAIRS_DEFAULT, PAIRS_MAX, shown_shadow
+from flows.functions.uploads import BundleUpload, BundleUploads, read_encoding
+from scorers.functions.body import read_function
 from scorers.functions.function import (
     FUNCTIONS_MAX,
     Definition,
     Function,
     FunctionFilter,
-    FunctionWrite,
     IfExists,
+    Rate,
     Shadow,
-    Written,
+    Version,
     function_json,
     prompt_json,
     read_definition,
     read_project_id,
-    read_rate,
     read_rollout,
     read_version,
 )
-from spans.errors import (
-    BadInput,
-    Contended,
-    InvalidSource,
-    NotFound,
-    TallyardError,
-)
+from scorers.sandbox.model import Runtime
+from spans.errors import BadInput, InvalidSource, TallyardError
 from spans.ids import FunctionId, Xact
-from spans.json import Json, JsonObject
+from spans.json import JsonObject
+from spans.validation import read_model
 
 UPLOAD_TIMEOUT_S = 300.0
 """Of a bundle: 64 MiB over a line of 2 Mbit/s."""
 
-CHANGES_TRIED = 3
-"""How often a function is written that others change at the same time."""
+RUNTIME_VERSION_CHARS_MAX = 64
+"""Of a runtime's version, such as "3.11"."""
+
+
+class PromoteBody(BaseModel):
+    """The version that is put in force."""
+
+    version: Version = Field(description="the `_xact_id` of a version")
+
+
+class ShadowBody(PromoteBody):
+    """The version that runs beside the one in force, and on which share of the traces."""
+
+    rate: Rate = Field(description="a share of the traces, 0 to 1")
+
+
+class RuntimeContext(BaseModel):
+    """What a bundle was built for."""
+
+    runtime: Runtime
+    version: str = Field(min_length=1, max_length=RUNTIME_VERSION_CHARS_MAX)
+
+
+class UploadBody(BaseModel):
+    """For whom, and for what, a bundle is to be uploaded."""
+
+    org_id: str | None = None
+    runtime_context: RuntimeContext = Field(
+        description=f'{{"runtime": {" or ".join(Runtime)}, "version": as "3.11"}}'
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
     """How a function is shown and looked for: as such, or as a prompt."""
 
-    only_prompts: bool
+    is_prompt: bool
     show: Callable[[Function], JsonObject]
 
     def read(self, body: JsonObject) -> JsonObject:
         """The body of a request, with what a prompt does not say."""
-        if not self.only_prompts:
+        if not self.is_prompt:
             return body
         if body.get("function_type") is not None:
             raise BadInput("a prompt has none: use /v1/function", path="function_type")
         return {**body, "function_data": {"type": "prompt"}}
 
 
-FUNCTION = Form(only_prompts=False, show=function_json)
-PROMPT = Form(only_prompts=True, show=prompt_json)
+FUNCTION = Form(is_prompt=False, show=function_json)
+PROMPT = Form(is_prompt=True, show=prompt_json)
 
 
 async def create(
@@ -111,11 +133,7 @@ async def _make(
         project_id=read_project_id(body.get("project_id")), body=read_function(body),
         if_exists=if_exists, shadow_rate=read_rollout(body),
     )
-
-    async def prepare() -> list[FunctionWrite]:
-        return [await _write_of(context, principal, definition)]
-
-    (written,) = await _written(context, principal, prepare)
+    written = await context.tallyard.functions.push(principal, definition)
     return Json200(
         form.show(written.function),
         headers={"x-bt-found-existing": "true"} if written.existed else {},
@@ -127,21 +145,13 @@ async def insert(request: Request, context: Context, principal: Principal) -> Re
     items = (await _body(request, context)).get("functions")
     if not isinstance(items, list) or len(items) > FUNCTIONS_MAX:
         raise BadInput(f"a list of at most {FUNCTIONS_MAX}", path="functions")
-
-    async def write(index: int, item: Json) -> FunctionWrite:
+    definitions: list[Definition] = []
+    for index, item in enumerate(items):
         try:
-            return await _write_of(context, principal, read_definition(item))
-        except BadInput as error:
+            definitions.append(read_definition(item))
+        except (BadInput, InvalidSource) as error:
             raise error.within(f"functions[{index}]") from error
-        except InvalidSource as error:
-            raise InvalidSource(
-                f"functions[{index}]: {error}", line=error.line, column=error.column
-            ) from error
-
-    async def prepare() -> list[FunctionWrite]:
-        return await asyncio.gather(*(write(index, item) for index, item in enumerate(items)))
-
-    written = await _written(context, principal, prepare)
+    written = await context.tallyard.functions.push_all(principal, definitions)
     return Json200({
         "functions": [
             {
@@ -158,31 +168,18 @@ async def listed(
     form: Form, request: Request, context: Context, principal: Principal
 ) -> Response:
     """The functions that the key may reach, newest first."""
-    page = list_page(request, "prompt_name" if form.only_prompts else "function_name")
+    page = list_page(request, "prompt_name" if form.is_prompt else "function_name")
     query = request.query_params
-    version = _query_version(request)
-    wanted = query_project(request)
-    services = context.services
-    nothing = Json200({"objects": []})
-    if query.get("org_name") not in {None, "", principal.org_name}:
-        return nothing
-    if (name := query.get("project_name")) is not None and wanted is None:
-        named = await in_thread(
-            lambda: services.projects.project_named(principal.org_id, name)
-        )
-        if named is None:
-            return nothing
-        wanted = named.id
-    if principal.project_id is not None:
-        if wanted not in {None, principal.project_id}:
-            return nothing
-        wanted = principal.project_id
-    which = FunctionFilter(
-        project_id=wanted, slug=query.get("slug"), version=version,
-        only_prompts=form.only_prompts,
+    wanted = FunctionFilter(
+        project_id=query_project(request), slug=query.get("slug"),
+        version=_query_version(request),
     )
+    if query.get("org_name") not in {None, "", principal.org_name}:
+        return Json200({"objects": []})
+    functions = context.tallyard.functions
+    find = functions.list_prompts if form.is_prompt else functions.list
     found = await in_thread(
-        lambda: services.functions.list_functions(principal.org_id, page, which)
+        partial(find, principal, page, wanted, project_name=query.get("project_name"))
     )
     return Json200({"objects": [form.show(function) for function in found]})
 
@@ -191,15 +188,17 @@ async def one(
     form: Form, request: Request, context: Context, principal: Principal
 ) -> Response:
     """One function, at the version asked for or at the one in force."""
-    version = _query_version(request)
-    return Json200(form.show(await _function(form, request, context, principal, version)))
+    which = FunctionById(id=_function_id(request), version=_query_version(request))
+    functions = context.tallyard.functions
+    find = functions.get_prompt if form.is_prompt else functions.get
+    return Json200(form.show(await in_thread(partial(find, principal, which))))
 
 
 async def versions(request: Request, context: Context, principal: Principal) -> Response:
     """Every version of a function, newest first."""
-    function = await _function(FUNCTION, request, context, principal)
-    functions = context.services.functions
-    found = await in_thread(lambda: functions.versions(function))
+    which = FunctionById(id=_function_id(request))
+    functions = context.tallyard.functions
+    found = await in_thread(lambda: functions.versions(principal, which))
     return Json200({"objects": [function_json(version) for version in found]})
 
 
@@ -207,93 +206,89 @@ async def change(
     form: Form, request: Request, context: Context, principal: Principal
 ) -> Response:
     """Change what is given of a function, which makes a new version; the rest stays."""
-    function = await _function(form, request, context, principal)
+    which = FunctionById(id=_function_id(request))
     changes = await _body(request, context)
-    if form.only_prompts:
-        form.read(changes)
-    rate = read_rollout(changes)
-    functions = context.services.functions
-    for _ in range(CHANGES_TRIED):
-        body = patched(function.body, changes)
-        uploaded = await in_thread(partial(_uploaded, context, principal, body))
-        program = await program_of(
-            body, function, _check(context, principal), uploaded=uploaded
-        )
-        work = partial(functions.change, function, body, program, rate)
-        try:
-            return Json200(form.show(await in_thread(work)))
-        except Contended:
-            function = await _function(form, request, context, principal)
-    raise Contended(f"{function.body.name!r} is being changed by others: send this again")
+    form.read(changes)
+    changed = await context.tallyard.functions.change(
+        principal, which, changes, is_prompt=form.is_prompt
+    )
+    return Json200(form.show(changed))
 
 
 async def delete(
     form: Form, request: Request, context: Context, principal: Principal
 ) -> Response:
     """Hide a function; the versions that outcomes name stay."""
-    function = await _function(form, request, context, principal)
-    functions = context.services.functions
-    await in_thread(lambda: functions.delete(function))
-    return Json200(form.show(function))
+    which = FunctionById(id=_function_id(request))
+    functions = context.tallyard.functions
+    gone = await in_thread(
+        lambda: functions.delete(principal, which, is_prompt=form.is_prompt)
+    )
+    return Json200(form.show(gone))
 
 
 async def start_shadow(request: Request, context: Context, principal: Principal) -> Response:
     """Run a version beside the one in force, for a share of the traces."""
-    function = await _function(FUNCTION, request, context, principal)
-    body = await json_body(request, context)
-    shadow = Shadow(
-        version=read_version(body.get("version")), rate=read_rate(body.get("rate"), "rate")
-    )
-    functions = context.services.functions
-    changed = await in_thread(lambda: functions.set_shadow(function, shadow))
+    which = FunctionById(id=_function_id(request))
+    body = read_model(ShadowBody, await json_body(request, context))
+    shadow = Shadow(version=body.version, rate=body.rate)
+    functions = context.tallyard.functions
+    changed = await in_thread(lambda: functions.set_shadow(principal, which, shadow))
     return Json200(function_json(changed))
 
 
 async def end_shadow(request: Request, context: Context, principal: Principal) -> Response:
     """Run the version in force alone."""
-    function = await _function(FUNCTION, request, context, principal)
-    functions = context.services.functions
-    return Json200(function_json(await in_thread(lambda: functions.set_shadow(function, None))))
+    which = FunctionById(id=_function_id(request))
+    functions = context.tallyard.functions
+    changed = await in_thread(lambda: functions.set_shadow(principal, which, None))
+    return Json200(function_json(changed))
+
+
+async def show_shadow(request: Request, context: Context, principal: Principal) -> Response:
+    """The shadow beside the version in force, on the spans that both have scored; of a
+    project's key on those of that project."""
+    which = FunctionById(id=_function_id(request))
+    last = query_int(request, "last", PAIRS_DEFAULT, least=1, most=PAIRS_MAX)
+    functions = context.tallyard.functions
+    compared = await in_thread(lambda: functions.compare_shadow(principal, which, last))
+    return Json200(shown_shadow(compared, own_url(request, context)))
 
 
 async def promote(request: Request, context: Context, principal: Principal) -> Response:
     """Put a version in force: the shadow, or an older one."""
-    function = await _function(FUNCTION, request, context, principal)
-    version = read_version((await json_body(request, context)).get("version"))
-    functions = context.services.functions
-    return Json200(function_json(await in_thread(lambda: functions.promote(function, version))))
+    which = FunctionById(id=_function_id(request))
+    body = read_model(PromoteBody, await json_body(request, context))
+    functions = context.tallyard.functions
+    changed = await in_thread(lambda: functions.promote(principal, which, body.version))
+    return Json200(function_json(changed))
 
 
 async def make_upload(request: Request, context: Context, principal: Principal) -> Response:
     """A place for a bundle of code, and the URL that takes it, once."""
-    body = await json_body(request, context)
-    store = context.services.bundles
-    place = await in_thread(
-        lambda: uploads.make_place(
-            store, principal, body, new_id=uuid.uuid4(), random_text=secrets.token_urlsafe
-        )
-    )
-    url = f"{own_url(request, context)}/function/code/{place.id}/{place.secret}"
-    return Json200({"url": url, "bundleId": str(place.id)})
+    body = read_model(UploadBody, await json_body(request, context))
+    uploads = context.tallyard.uploads
+    upload = await in_thread(lambda: uploads.make(principal, body.org_id))
+    url = f"{own_url(request, context)}/function/code/{upload.id}/{upload.secret}"
+    return Json200({"url": url, "bundleId": str(upload.id)})
 
 
-async def upload(request: Request) -> Response:
+async def take_upload(request: Request) -> Response:
     """Take a bundle's bytes. No key: the secret in the URL is what allows it."""
     context: Context = request.app.state.context
-    store = context.services.bundles
+    uploads = context.tallyard.uploads
     most = context.services.settings.bundle_bytes_max
     try:
-        place = Place(
-            id=path_uuid(request, "bundle_id", "upload"),
-            secret=request.path_params["secret"],
+        upload = BundleUpload(
+            id=path_uuid(request, "bundle_id", "upload"), secret=request.path_params["secret"]
         )
-        await in_thread(lambda: uploads.check_secret(store, place.id, place.secret))
-        encoding = uploads.read_encoding(request.headers.get("content-encoding", ""))
+        await in_thread(lambda: uploads.check(upload))
+        encoding = read_encoding(request.headers.get("content-encoding", ""))
         content = await read_sent(request, most, timeout_s=UPLOAD_TIMEOUT_S)
-        await in_thread(lambda: uploads.fill(store, place, content, encoding))
+        await in_thread(lambda: uploads.fill(upload, content, encoding))
     except TallyardError as error:
         return error_response(error)
-    return Json200({"bundleId": str(place.id)})
+    return Json200({"bundleId": str(upload.id)})
 
 
 async def _body(request: Request, context: Context) -> JsonObject:
@@ -304,62 +299,8 @@ async def _body(request: Request, context: Context) -> JsonObject:
     ))
 
 
-async def _written(
-    context: Context, principal: Principal,
-    prepare: Callable[[], Awaitable[list[FunctionWrite]]],
-) -> list[Written]:
-    """What became of the writes, which are prepared anew where a function that they were
-    prepared for was deleted meanwhile."""
-    functions = context.services.functions
-    for _ in range(CHANGES_TRIED):
-        work = partial(functions.write, principal.org_id, await prepare())
-        try:
-            return await in_thread(work)
-        except Contended:
-            continue
-    raise Contended("these functions are being changed by others: send this again")
-
-
-async def _write_of(
-    context: Context, principal: Principal, definition: Definition
-) -> FunctionWrite:
-    services, org_id = context.services, principal.org_id
-    where, body = definition.project_id, definition.body
-
-    def look() -> tuple[Function | None, str | None]:
-        get_project(services.projects, principal, where)
-        present = services.functions.named(org_id, where, body.slug)
-        return present, _uploaded(context, principal, body)
-
-    present, uploaded = await in_thread(look)
-    return await write_of(
-        definition, present, _check(context, principal), new_id=FunctionId(uuid.uuid4()),
-        uploaded=uploaded,
-    )
-
-
-def _uploaded(context: Context, principal: Principal, body: FunctionBody) -> str | None:
-    """The hash of the function's bundle, if it has one and that is there."""
-    if (bundle_id := body.bundle_id) is None:
-        return None
-    return context.services.bundles.digest_of(principal.org_id, bundle_id)
-
-
-def _check(context: Context, principal: Principal) -> Check:
-    """Has a sandbox worker look at code."""
-    return partial(context.services.calls.check, principal.org_id)
-
-
-async def _function(
-    form: Form, request: Request, context: Context, principal: Principal,
-    version: Xact | None = None,
-) -> Function:
-    function_id = FunctionId(path_uuid(request, "function_id", "function"))
-    functions = context.services.functions
-    function = await in_thread(lambda: get(functions, principal, function_id, version))
-    if form.only_prompts and function.body.function_data.get("type") != "prompt":
-        raise NotFound("no such prompt: it is a function, see /v1/function")
-    return function
+def _function_id(request: Request) -> FunctionId:
+    return FunctionId(path_uuid(request, "function_id", "function"))
 
 
 def _query_version(request: Request) -> Xact | None:
@@ -367,31 +308,35 @@ def _query_version(request: Request) -> Xact | None:
     return read_version(text) if text else None
 
 
-INGEST, READ = KeyRole.INGEST, KeyRole.READ
 ONE = "/v1/function/{function_id}"
 
 
-def _routes(path: str, form: Form, *readers: KeyRole) -> list[Route]:
+def _routes(
+    path: str, form: Form, get: Callable[..., object], find: Callable[..., object]
+) -> list[Route]:
+    one_path = f"{path}/{{function_id}}"
+    push = Functions.push
     return [
-        Route(path, endpoint(partial(create, form)), methods=["POST"]),
-        Route(path, endpoint(partial(replace, form)), methods=["PUT"]),
-        Route(path, endpoint(partial(listed, form), *readers), methods=["GET"]),
-        Route(f"{path}/{{function_id}}", endpoint(partial(one, form), *readers),
-              methods=["GET"]),
-        Route(f"{path}/{{function_id}}", endpoint(partial(change, form)), methods=["PATCH"]),
-        Route(f"{path}/{{function_id}}", endpoint(partial(delete, form)),
+        Route(path, endpoint(partial(create, form), push), methods=["POST"]),
+        Route(path, endpoint(partial(replace, form), push), methods=["PUT"]),
+        Route(path, endpoint(partial(listed, form), find), methods=["GET"]),
+        Route(one_path, endpoint(partial(one, form), get), methods=["GET"]),
+        Route(one_path, endpoint(partial(change, form), Functions.change),
+              methods=["PATCH"]),
+        Route(one_path, endpoint(partial(delete, form), Functions.delete),
               methods=["DELETE"]),
     ]
 
 
 ROUTES = [
-    *_routes("/v1/function", FUNCTION, READ),
-    *_routes("/v1/prompt", PROMPT, INGEST, READ),
-    Route(f"{ONE}/versions", endpoint(versions, READ), methods=["GET"]),
-    Route(f"{ONE}/shadow", endpoint(start_shadow), methods=["POST"]),
-    Route(f"{ONE}/shadow", endpoint(end_shadow), methods=["DELETE"]),
-    Route(f"{ONE}/promote", endpoint(promote), methods=["POST"]),
-    Route("/insert-functions", endpoint(insert), methods=["POST"]),
-    Route("/function/code", endpoint(make_upload), methods=["POST"]),
-    Route("/function/code/{bundle_id}/{secret}", upload, methods=["PUT"]),
+    *_routes("/v1/function", FUNCTION, Functions.get, Functions.list),
+    *_routes("/v1/prompt", PROMPT, Functions.get_prompt, Functions.list_prompts),
+    Route(f"{ONE}/versions", endpoint(versions, Functions.versions), methods=["GET"]),
+    Route(f"{ONE}/shadow", endpoint(show_shadow, Functions.compare_shadow), methods=["GET"]),
+    Route(f"{ONE}/shadow", endpoint(start_shadow, Functions.set_shadow), methods=["POST"]),
+    Route(f"{ONE}/shadow", endpoint(end_shadow, Functions.set_shadow), methods=["DELETE"]),
+    Route(f"{ONE}/promote", endpoint(promote, Functions.promote), methods=["POST"]),
+    Route("/insert-functions", endpoint(insert, Functions.push_all), methods=["POST"]),
+    Route("/function/code", endpoint(make_upload, BundleUploads.make), methods=["POST"]),
+    Route("/function/code/{bundle_id}/{secret}", take_upload, methods=["PUT"]),
 ]

@@ -6,35 +6,78 @@ Nothing is run here: a worker does it, and this process waits (`flows.invocation
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import orjson
+from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api.endpoint import Context, Json200, endpoint, in_thread, json_body, path_uuid
+from api.endpoint import Context, Json200, endpoint, json_body, path_uuid
 from api.health import own_url
-from flows.access.principal import KeyRole, Principal
+from flows.access.principal import Principal
 from flows.functions.comparison import (
     DIFF_ROWS_MAX,
     TEST_ROWS_MAX,
-    compare,
     shown_difference,
     shown_test,
 )
-from flows.functions.lookup import Functions, read_record, result_of
-from flows.logs.row_selection import RowChoice, choose
-from scorers.functions.function import read_project_id
-from spans.errors import BadInput, NotFound
-from spans.event import BodyText, EventLimits, check_values
-from spans.ids import ProjectId
+from flows.functions.invocations import FunctionInvocations, read_record, result_of
+from flows.functions.lookup import FunctionById, read_which
+from flows.logs.row_selection import LAST_DEFAULT, RowSelection
+from scorers.functions.function import Version, read_project_id
+from spans.errors import NotFound
+from spans.ids import FunctionId
 from spans.json import Json, JsonObject
 from spans.outcome import Errored, Failure, Verdict
-from spans.row import ObjectRef, RowKey
 from spans.scoring import Role
+from spans.validation import read_model
 
 EVENT_STREAM = "text/event-stream"
 NOT_STORED = ("prompt_session_id", "prompt_session_function_id")
+
+
+def _ids(most: int) -> Any:  # noqa: ANN401 as pydantic types its Field
+    return Field(
+        None, min_length=1, max_length=most, description=f"1 to {most} ids of spans"
+    )
+
+
+def _last(most: int) -> Any:  # noqa: ANN401 as pydantic types its Field
+    return Field(
+        LAST_DEFAULT, strict=True, ge=1, le=most, description=f"a number from 1 to {most}"
+    )
+
+
+class TestBody(BaseModel):
+    """On which rows a function is tried; which function, `read_which` says."""
+
+    project_id: str | None = Field(None, description="a function names its project")
+    ids: list[str] | None = _ids(TEST_ROWS_MAX)
+    last: int = _last(TEST_ROWS_MAX)
+    filter: str | None = Field(None, description="a filter, as text")
+
+    def selection(self) -> RowSelection:
+        """The rows: named ones, or the latest that pass the filter."""
+        if self.ids is not None:
+            return RowSelection(ids=tuple(dict.fromkeys(self.ids)))
+        given = self.filter
+        return RowSelection(last=self.last, filter=given if given and given.strip() else None)
+
+
+class DiffBody(TestBody):
+    """On which rows two versions of a function are compared, and which versions; `to` is the
+    one in force where none is given."""
+
+    ids: list[str] | None = _ids(DIFF_ROWS_MAX)
+    last: int = _last(DIFF_ROWS_MAX)
+    before: Version = Field(
+        alias="from", description="the version to compare with, an `_xact_id`"
+    )
+    after: Version | None = Field(
+        None, alias="to", description="the `_xact_id` of a version"
+    )
 
 
 async def invoke(request: Request, context: Context, principal: Principal) -> Response:
@@ -57,12 +100,7 @@ async def _invoke(
     if any(body.get(name) is not None for name in NOT_STORED):
         raise NotFound("no such function: there are no prompt sessions here")
     record = read_record(body)
-    settings = context.services.settings
-    limits = EventLimits(depth_max=settings.depth_max, nodes_max=settings.nodes_max)
-    check_values(record, limits, BodyText(b""))
-    function = await _functions(context, principal).meant(body)
-    calls = context.services.calls
-    (verdict,) = await calls.run(principal.org_id, function, records=[record])
+    verdict = await context.tallyard.invocations.invoke(principal, read_which(body), record)
     wants_stream = body.get("stream") is True
     if wants_stream or EVENT_STREAM in request.headers.get("accept", ""):
         return Response(b"".join(_events(verdict)), media_type=EVENT_STREAM)
@@ -95,60 +133,34 @@ def _error(failure: Failure) -> JsonObject:
 async def test(request: Request, context: Context, principal: Principal) -> Response:
     """Run a function on stored rows; nothing is saved."""
     body = await json_body(request, context)
-    where = await _where(body.get("project_id"), context, principal)
-    choice = RowChoice.read(body, most=TEST_ROWS_MAX)
-    function = await _functions(context, principal).meant(body)
-    rows = await _rows(context, principal, where, choice)
-    verdicts = await context.services.calls.run(principal.org_id, function, rows=rows)
-    return Json200(shown_test(rows, verdicts))
+    asked = read_model(TestBody, body)
+    project_id = read_project_id(asked.project_id)
+    run = await context.tallyard.invocations.test(
+        principal, project_id, read_which(body), asked.selection()
+    )
+    return Json200(shown_test(run.rows, run.verdicts))
 
 
 async def diff(request: Request, context: Context, principal: Principal) -> Response:
     """Run two versions of a function on the same stored rows; nothing is saved."""
-    function_id = str(path_uuid(request, "function_id", "function"))
-    body = await json_body(request, context)
-    if body.get("from") is None:
-        raise BadInput("the version to compare with, an `_xact_id`", path="from")
-    functions = _functions(context, principal)
-    before = await functions.meant({"function_id": function_id, "version": body["from"]})
-    after = await functions.meant({"function_id": function_id, "version": body.get("to")})
-    where = await _where(body.get("project_id") or str(after.project_id), context, principal)
-    choice = RowChoice.read(body, most=DIFF_ROWS_MAX)
-    rows = await _rows(context, principal, where, choice)
-    calls = context.services.calls
-    old = await calls.run(principal.org_id, before, rows=rows)
-    new = await calls.run(principal.org_id, after, rows=rows)
+    function_id = FunctionId(path_uuid(request, "function_id", "function"))
+    body = read_model(DiffBody, await json_body(request, context))
+    compared = await context.tallyard.invocations.diff(
+        principal, FunctionById(id=function_id, version=body.after), body.selection(),
+        before=body.before,
+        project_id=read_project_id(body.project_id) if body.project_id else None,
+    )
     return Json200({
-        "role": Role.PREVIEW.value, "from": str(before.version), "to": str(after.version),
-        **shown_difference(compare(rows, old, new), own_url(request, context)),
+        "role": Role.PREVIEW.value, "from": str(compared.before), "to": str(compared.after),
+        **shown_difference(compared.difference, own_url(request, context)),
     })
 
 
-def _functions(context: Context, principal: Principal) -> Functions:
-    services = context.services
-    return Functions(
-        principal=principal, projects=services.projects, store=services.functions,
-        calls=services.calls,
-    )
-
-
-async def _where(value: Json, context: Context, principal: Principal) -> ObjectRef:
-    project_id = ProjectId(read_project_id(value))
-    projects = context.tallyard.projects
-    return await in_thread(lambda: projects.logs_of(principal, project_id))
-
-
-async def _rows(
-    context: Context, principal: Principal, where: ObjectRef, choice: RowChoice
-) -> list[RowKey]:
-    reader = context.services.reader
-    return await in_thread(lambda: choose(reader, principal.org_id, where, choice))
-
-
-INGEST = KeyRole.INGEST
 ROUTES = [
-    Route("/function/invoke", endpoint(invoke, INGEST), methods=["POST"]),
-    Route("/v1/function/{function_id}/invoke", endpoint(invoke_one, INGEST), methods=["POST"]),
-    Route("/v1/function/test", endpoint(test), methods=["POST"]),
-    Route("/v1/function/{function_id}/diff", endpoint(diff), methods=["POST"]),
+    Route("/function/invoke", endpoint(invoke, FunctionInvocations.invoke), methods=["POST"]),
+    Route("/v1/function/{function_id}/invoke",
+          endpoint(invoke_one, FunctionInvocations.invoke), methods=["POST"]),
+    Route("/v1/function/test", endpoint(test, FunctionInvocations.test), methods=["POST"]),
+    Route("/v1/function/{function_id}/diff", endpoint(diff, FunctionInvocations.diff),
+          methods=["POST"]),
 ]

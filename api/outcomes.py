@@ -3,96 +3,79 @@
 from __future__ import annotations
 
 import dataclasses
-from uuid import UUID
 
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from api.endpoint import Context, Json200, endpoint, in_thread, json_body, path_uuid, query_int
-from flows.access.principal import KeyRole, Principal
-from flows.access.projects import get
-from flows.outcomes.explain import as_json, explain
+from flows.access.principal import Principal
+from flows.logs.logs import Logs
+from flows.outcomes.explain import as_json
+from flows.outcomes.outcomes import Outcomes
 from flows.outcomes.retry import read_retry
 from rules.wire import rule_id_of
 from spans.errors import BadInput, NotFound
 from spans.ids import ProjectId
-from spans.json import Json
-from spans.queues import queues_of_outcomes
+from spans.validation import read_model
 
-RETRY_FIELDS = ("class", "since", "rule_id")
+
+class RetryBody(BaseModel):
+    """Which errored outcomes are run again: those of a class, of the last time, of a rule."""
+
+    model_config = ConfigDict(extra="forbid")
+    error_class: str | None = Field(None, alias="class", description="a text")
+    since: str | None = Field(None, description="a text")
+    rule_id: str | None = Field(None, description="a text")
 
 
 async def explain_span(request: Request, context: Context, principal: Principal) -> Response:
     """What each rule did with a span, by its row id or span id."""
-    project_id = await _project(request, context, principal)
+    project_id = _project_id(request)
     text = request.query_params.get("id", "")
     if not text:
         raise BadInput("the row id or span id of the span", path="id")
-    store = context.services.explain
-    told = await in_thread(lambda: explain(store, principal.org_id, project_id, text))
+    outcomes = context.tallyard.outcomes
+    told = await in_thread(lambda: outcomes.explain(principal, project_id, text))
     return Json200(as_json(told))
 
 
 async def errors(request: Request, context: Context, principal: Principal) -> Response:
     """How many outcomes are errored, by rule, scorer and class."""
-    project_id = await _project(request, context, principal)
-    outcomes = context.services.outcomes
-    found = await in_thread(lambda: outcomes.errors(project_id))
+    project_id, outcomes = _project_id(request), context.tallyard.outcomes
+    found = await in_thread(lambda: outcomes.errors(principal, project_id))
     return Json200({"errors": [dataclasses.asdict(one) for one in found]})
 
 
 async def retry(request: Request, context: Context, principal: Principal) -> Response:
     """Run errored outcomes again."""
-    project_id = await _project(request, context, principal)
-    body = await json_body(request, context)
-    if unknown := body.keys() - set(RETRY_FIELDS):
-        raise BadInput(
-            f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(RETRY_FIELDS)}"
-        )
-    rule = _text(body.get("rule_id"), "rule_id")
-    rule_id = rule_id_of(rule) if rule is not None else None
-    rules = context.services.rules
-    if rule is not None and (
-        rule_id is None
-        or await in_thread(lambda: rules.find_rule(principal.org_id, rule_id)) is None
-    ):
+    project_id, outcomes = _project_id(request), context.tallyard.outcomes
+    body = read_model(RetryBody, await json_body(request, context))
+    rule_id = None if body.rule_id is None else rule_id_of(body.rule_id)
+    if body.rule_id is not None and rule_id is None:
         raise NotFound("no such project score")
-    asked = read_retry(_text(body.get("class"), "class"), _text(body.get("since"), "since"),
-                       rule_id)
-    services = context.services
-    count = await in_thread(lambda: services.outcomes.retry(project_id, asked))
-    for queue in queues_of_outcomes():
-        services.bell.ring(queue)
+    asked = read_retry(body.error_class, body.since, rule_id)
+    count = await in_thread(lambda: outcomes.retry(principal, project_id, asked))
     return Json200({"retried": count})
 
 
 async def rejected(request: Request, context: Context, principal: Principal) -> Response:
     """Rows of lenient requests that were not stored, the latest first."""
-    project_id = await _project(request, context, principal)
+    project_id, logs = _project_id(request), context.tallyard.logs
     limit = query_int(request, "limit", 100, least=1, most=1000)
-    reader = context.services.reader
-    found = await in_thread(lambda: reader.rejected(principal.org_id, project_id, limit))
+    found = await in_thread(lambda: logs.rejected(principal, project_id, limit))
     return Json200({"rejected": found})
 
 
-async def _project(request: Request, context: Context, principal: Principal) -> ProjectId:
-    project_id = ProjectId(path_uuid(request, "project_id", "project"))
-    projects = context.services.projects
-    return (await in_thread(lambda: get(projects, principal, project_id))).id
+def _project_id(request: Request) -> ProjectId:
+    return ProjectId(path_uuid(request, "project_id", "project"))
 
 
-def _text(value: Json | UUID, name: str) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    raise BadInput("a text", path=name)
-
-
-READ = KeyRole.READ
 LOGS = "/v1/project_logs/{project_id}"
 ROUTES = [
-    Route(f"{LOGS}/explain", endpoint(explain_span, READ), methods=["GET"]),
-    Route(f"{LOGS}/errors", endpoint(errors, READ), methods=["GET"]),
-    Route(f"{LOGS}/rejected", endpoint(rejected, READ), methods=["GET"]),
-    Route(f"{LOGS}/outcomes/retry", endpoint(retry), methods=["POST"]),
+    Route(f"{LOGS}/explain", endpoint(explain_span, Outcomes.explain), methods=["GET"]),
+    Route(f"{LOGS}/errors", endpoint(errors, Outcomes.errors), methods=["GET"]),
+    Route(f"{LOGS}/rejected", endpoint(rejected, Logs.rejected), methods=["GET"]),
+    Route(f"{LOGS}/outcomes/retry", endpoint(retry, Outcomes.retry), methods=["POST"]),
 ]

@@ -10,6 +10,7 @@ from uuid import UUID
 from rules.model import NamedFunction, Rule, Scope, ScorerChoice, ShadowVersion
 from rules.named_functions import NamedFunctions
 from rules.planning import PlannedRule
+from rules.wire import ProjectScore
 from scorers import catalog
 from scorers.arguments import columns_of
 from scorers.catalog import GLOBAL, ScorerKind
@@ -36,6 +37,14 @@ def rule_from_json(stored: JsonObject) -> Rule:
         is_paused=config.get("status") == "paused",
         scope=Scope(str(_object(config.get("scope")).get("type") or Scope.SPAN)),
     )
+
+
+def rule_of(score: ProjectScore) -> Rule:
+    """The rule that a project score of type "online" is."""
+    return rule_from_json({
+        "id": str(score.id), "project_id": str(score.project_id), "name": score.name,
+        "created": score.created.isoformat(), "config": score.config,
+    })
 
 
 def function_from_json(stored: JsonObject) -> NamedFunction:

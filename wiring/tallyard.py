@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from flows.access.keys import Keys
 from flows.access.organizations import Organizations
 from flows.access.projects import Projects
+from flows.functions.functions import Functions
+from flows.functions.invocations import FunctionInvocations
+from flows.functions.lookup import FunctionLookup
+from flows.functions.uploads import BundleUploads
 from flows.health.health import Health
 from flows.logs.limits import LogLimits
 from flows.logs.logs import Logs
+from flows.outcomes.outcomes import Outcomes
+from flows.rules.rules import Rules
 from spans.event import EventLimits
 from store.postgres.counters import samples
 from store.scoring.queue_depth import read_queue_depths
@@ -25,17 +32,29 @@ class Tallyard:
     projects: Projects
     logs: Logs
     health: Health
+    functions: Functions
+    invocations: FunctionInvocations
+    uploads: BundleUploads
+    rules: Rules
+    outcomes: Outcomes
 
     def close(self) -> None:
         """Finish what was begun: the services under it may be closed then."""
         self.logs.close()
 
 
-def make_tallyard(services: Services) -> Tallyard:
-    """The use cases over these services."""
-    settings, ring = services.settings, services.bell.ring
-    database = services.database
+def make_tallyard(services: Services, *, ring: Callable[[str], None]) -> Tallyard:
+    """The use cases over these services; `ring` has the workers of a queue look for work."""
+    settings, database = services.settings, services.database
+    value_limits = EventLimits(depth_max=settings.depth_max, nodes_max=settings.nodes_max)
     projects = Projects(services.projects, ring=ring)
+    lookup = FunctionLookup(
+        store=services.functions, projects=projects, calls=services.calls
+    )
+    rules = Rules(
+        services.rules, recent=services.recent, projects=projects, lookup=lookup, ring=ring,
+        clock=services.clock,
+    )
     return Tallyard(
         organizations=Organizations(services.projects),
         keys=Keys(services.keys, services.clock),
@@ -46,7 +65,7 @@ def make_tallyard(services: Services) -> Tallyard:
             limits=LogLimits(
                 rows_per_request_max=settings.rows_per_request_max,
                 span_bytes_max=settings.span_bytes_max,
-                event=EventLimits(depth_max=settings.depth_max, nodes_max=settings.nodes_max),
+                event=value_limits,
                 fetch_limit_max=settings.fetch_limit_max,
             ),
         ),
@@ -55,5 +74,19 @@ def make_tallyard(services: Services) -> Tallyard:
             sandbox_workers=services.sandbox_workers.present,
             samples=lambda: samples(database),
             queue_depths=lambda: read_queue_depths(database),
+        ),
+        functions=Functions(
+            services.functions, shadows=services.shadows, bundles=services.bundles,
+            projects=projects, lookup=lookup, calls=services.calls,
+        ),
+        invocations=FunctionInvocations(
+            services.functions, lookup=lookup, calls=services.calls, reader=services.reader,
+            projects=projects, limits=value_limits,
+        ),
+        uploads=BundleUploads(services.bundles),
+        rules=rules,
+        outcomes=Outcomes(
+            services.outcomes, explained=services.explain, projects=projects, rules=rules,
+            ring=ring,
         ),
     )

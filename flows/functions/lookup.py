@@ -1,4 +1,4 @@
-"""Which function a caller means, on what, and how its result is given back.
+"""Which function a request means, and what is found of it.
 
 A function is named by its id, by project and slug, by the name of a global scorer, or given
 whole: then it is checked as it would be at an upload, run, and kept nowhere.
@@ -8,22 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from flows.access.principal import Principal
-from flows.access.projects import ProjectStore
-from flows.functions.functions import FunctionStore, get, program_of
+from flows.access.projects import ListPage, Projects
+from flows.functions.code_check import program_of
 from flows.invocations.client import Calls
 from scorers.functions.body import FunctionBody, read_function
-from scorers.functions.function import function_id_of, read_version
+from scorers.functions.function import (
+    Function,
+    FunctionFilter,
+    FunctionWrite,
+    Shadow,
+    Written,
+    function_id_of,
+    read_version,
+)
 from scorers.functions.version import FunctionKind, FunctionVersion
 from scorers.judge.classifier import read_classifier
-from scorers.judge.prompt import FIELDS
+from scorers.sandbox.model import Program
 from spans.errors import BadInput, NotFound
-from spans.ids import FunctionId, ProjectId, Xact, derived_id
+from spans.ids import FunctionId, OrgId, ProjectId, Xact, derived_id
 from spans.json import Json, JsonObject
-from spans.outcome import Verdict, verdict_scores
-from spans.scoring import Score
 
 UNNAMED = "inline"
 """The name of a function that was given whole and brings none."""
@@ -37,53 +45,128 @@ WAYS = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Functions:
-    """Where functions are found, for one caller."""
+class FunctionStore(Protocol):
+    """Where functions are kept.
 
-    principal: Principal
-    projects: ProjectStore
+    Whatever changes the version in force, the shadow, or that there is a function at all,
+    makes a new revision of every rule set that names it, in the same transaction.
+    """
+
+    def write(self, org_id: OrgId, writes: Sequence[FunctionWrite]) -> list[Written]:
+        """Make or replace them, all or none. What says nothing new makes no version.
+
+        Raises BadInput where a write's `if_exists` is ERROR and there is one, for a bundle
+        that is not the organisation's, and for a shadow that is no scorer; Contended where a
+        function is gone for which the code was not checked, since it was to be left as it is.
+        """
+        ...
+
+    def change(
+        self, present: Function, body: FunctionBody, program: Program | None,
+        shadow_rate: float | None,
+    ) -> Function:
+        """Have the function become `body`; its slug changes at once, for all its versions.
+        Raises Contended if `present` is no longer in force, NotFound if it was deleted."""
+        ...
+
+    def find(
+        self, org_id: OrgId, function_id: FunctionId, version: Xact | None = None
+    ) -> Function | None:
+        """A function that is not deleted, at this version or at the one in force."""
+        ...
+
+    def named(
+        self, org_id: OrgId, project_id: ProjectId, slug: str, version: Xact | None = None
+    ) -> Function | None:
+        """The same, by its slug."""
+        ...
+
+    def list_functions(
+        self, org_id: OrgId, page: ListPage, wanted: FunctionFilter
+    ) -> list[Function]: ...
+
+    def versions(self, function: Function) -> list[Function]:
+        """Its versions, the newest first."""
+        ...
+
+    def delete(self, function: Function) -> None:
+        """Hide it, with what waits for it. Its versions stay, for the outcomes that name
+        them."""
+        ...
+
+    def set_shadow(self, function: Function, shadow: Shadow | None) -> Function:
+        """Run another version beside the one in force, or none. Raises NotFound if there is
+        no such version, BadInput if it is no scorer."""
+        ...
+
+    def promote(self, function: Function, version: Xact) -> Function:
+        """Put a version in force, which ends the shadow. Raises NotFound, and BadInput if a
+        scorer would become none."""
+        ...
+
+    def version(self, function_id: FunctionId, version: Xact) -> FunctionVersion | None:
+        """A version, also of a function that has been deleted since."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionById:
+    """A function that is kept, at this version or at the one in force."""
+
+    id: FunctionId
+    version: Xact | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionBySlug:
+    """The same, by its slug in a project of this name."""
+
+    project_name: str
+    slug: str
+    version: Xact | None = None
+
+
+KeptFunction = FunctionById | FunctionBySlug
+NamedOrGiven = FunctionById | FunctionBySlug | FunctionBody
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionLookup:
+    """Finds functions for those whose key reaches them."""
+
     store: FunctionStore
+    projects: Projects
     calls: Calls
 
-    async def meant(self, asked: JsonObject) -> FunctionVersion:
-        """The function that a request means. Raises BadInput, NotFound, InvalidSource; for one
-        that is given whole Forbidden, and what `Calls.check` does."""
-        if (function_id := asked.get("function_id")) is not None:
-            return await asyncio.to_thread(self._by_id, function_id, asked.get("version"))
-        if (slug := asked.get("slug")) is not None:
-            return await asyncio.to_thread(self._by_slug, asked, slug)
-        body = given_whole(asked)
-        if body.kind is not FunctionKind.GLOBAL:
-            # Code and prompts are an admin's to make; other keys run what has been made.
-            self.principal.require()
-        return await self._unsaved(body)
-
-    def _by_id(self, value: Json, version: Json) -> FunctionVersion:
-        function_id = function_id_of(value) if isinstance(value, str) else None
-        if function_id is None:
-            raise NotFound("no such function")
-        return get(self.store, self.principal, function_id, _version(version)).as_version()
-
-    def _by_slug(self, asked: JsonObject, slug: Json) -> FunctionVersion:
-        name = asked.get("project_name")
-        if not isinstance(name, str) or not isinstance(slug, str):
-            raise BadInput("a slug is one of a project: send project_name too", path="slug")
-        principal = self.principal
-        project = self.projects.project_named(principal.org_id, name)
-        if project is None or principal.project_id not in {None, project.id}:
-            raise NotFound(f"there is no project {name!r}")
-        version = _version(asked.get("version"))
-        function = self.store.named(principal.org_id, project.id, slug, version)
+    def kept(self, principal: Principal, which: KeptFunction) -> Function:
+        """The function. Raises NotFound where there is none that the key reaches."""
+        if isinstance(which, FunctionById):
+            function = self.store.find(principal.org_id, which.id, which.version)
+            if function is None or not principal.reaches(function.project_id):
+                raise NotFound("no such function")
+            return function
+        project = self.projects.named(principal, which.project_name)
+        function = self.store.named(principal.org_id, project.id, which.slug, which.version)
         if function is None:
-            at = "" if version is None else f" at version {version}"
-            raise NotFound(f"the project {name!r} has no function {slug!r}{at}")
-        return function.as_version()
+            at = "" if which.version is None else f" at version {which.version}"
+            raise NotFound(f"the project {project.name!r} has no function {which.slug!r}{at}")
+        return function
 
-    async def _unsaved(self, body: FunctionBody) -> FunctionVersion:
-        org_id = self.principal.org_id
-        program = await program_of(body, None, lambda source: self.calls.check(org_id, source))
-        owner = self.principal.project_id or ProjectId(org_id)
+    async def version(self, principal: Principal, which: NamedOrGiven) -> FunctionVersion:
+        """What runs the function. Raises NotFound; for one that is given whole Forbidden,
+        InvalidSource, and what `Calls.check` does."""
+        if isinstance(which, FunctionBody):
+            if which.kind is not FunctionKind.GLOBAL:
+                # Code and prompts are an administrator's to make; other keys run what is kept.
+                principal.require()
+            return await self._unsaved(principal, which)
+        return (await asyncio.to_thread(self.kept, principal, which)).as_version()
+
+    async def _unsaved(self, principal: Principal, body: FunctionBody) -> FunctionVersion:
+        program = await program_of(
+            body, None, lambda source: self.calls.check(principal.org_id, source)
+        )
+        owner = principal.project_id or ProjectId(principal.org_id)
         function_id, version = identity(owner, body)
         is_classifier = body.kind is FunctionKind.CLASSIFIER
         return FunctionVersion(
@@ -94,15 +177,22 @@ class Functions:
         )
 
 
-def identity(owner: ProjectId, body: FunctionBody) -> tuple[FunctionId, Xact]:
-    """What a function that is kept nowhere is known by to those who run it.
-
-    All of an owner's share an id, and with it what they may spend of models in a day. Each
-    text is a version: tried again it finds its sandbox warm, and no other's.
-    """
-    text = json.dumps(body.model_dump(mode="json"), sort_keys=True)
-    digest = derived_id(str(owner), text).int
-    return FunctionId(derived_id(str(owner), UNNAMED)), Xact(digest >> DIGEST_BITS_LEFT_OUT)
+def read_which(asked: JsonObject) -> NamedOrGiven:
+    """The function that a request names or brings. Raises BadInput, InvalidSource; NotFound
+    for an id that can name none."""
+    if (text := asked.get("function_id")) is not None:
+        function_id = function_id_of(text) if isinstance(text, str) else None
+        if function_id is None:
+            raise NotFound("no such function")
+        return FunctionById(id=function_id, version=_version(asked.get("version")))
+    if (slug := asked.get("slug")) is not None:
+        name = asked.get("project_name")
+        if not isinstance(name, str) or not isinstance(slug, str):
+            raise BadInput("a slug is one of a project: send project_name too", path="slug")
+        return FunctionBySlug(
+            project_name=name, slug=slug, version=_version(asked.get("version"))
+        )
+    return given_whole(asked)
 
 
 def given_whole(asked: JsonObject) -> FunctionBody:
@@ -129,35 +219,15 @@ def given_whole(asked: JsonObject) -> FunctionBody:
     return read_function({**body, "name": name or UNNAMED, "slug": name or UNNAMED})
 
 
-def read_record(asked: JsonObject) -> JsonObject:
-    """The arguments by name: those in `input`, and beside it what the request itself says of
-    expected, metadata and tags. Raises BadInput."""
-    given = asked.get("input")
-    if not isinstance(given, dict):
-        raise BadInput(f"a scorer's arguments: an object of {', '.join(FIELDS)}", path="input")
-    beside: JsonObject = {
-        name: asked[name] for name in ("expected", "metadata", "tags") if name in asked
-    }
-    both: JsonObject = {**beside, **given}
-    return {name: both[name] for name in both if name in FIELDS and both[name] is not None}
+def identity(owner: ProjectId, body: FunctionBody) -> tuple[FunctionId, Xact]:
+    """What a function that is kept nowhere is known by to those who run it.
 
-
-def result_of(verdict: Verdict) -> Json:
-    """What the function gave: one score as an object, several as a list, null if it declined.
-
-    Not for a verdict that is a failure.
+    All of an owner's share an id, and with it what they may spend of models in a day. Each
+    text is a version: tried again it finds its sandbox warm, and no other's.
     """
-    scores = verdict_scores(verdict)
-    if all(score.value is None for score in scores):
-        return None
-    shown: list[Json] = [shown_score(score) for score in scores]
-    return shown[0] if len(shown) == 1 else shown
-
-
-def shown_score(score: Score) -> JsonObject:
-    """A score, as scorers themselves write one."""
-    shown: JsonObject = {"name": score.name, "score": score.value}
-    return {**shown, "metadata": score.metadata} if score.metadata else shown
+    text = json.dumps(body.model_dump(mode="json"), sort_keys=True)
+    digest = derived_id(str(owner), text).int
+    return FunctionId(derived_id(str(owner), UNNAMED)), Xact(digest >> DIGEST_BITS_LEFT_OUT)
 
 
 def _version(value: Json) -> Xact | None:

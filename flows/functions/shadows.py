@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from flows.functions.comparison import Difference, compare, shown_difference
-from scorers.functions.function import Function
+from scorers.functions.function import Function, Shadow
 from spans.errors import NotFound
 from spans.ids import ProjectId, Xact
 from spans.json import JsonObject
@@ -45,9 +45,18 @@ class ShadowStore(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowComparison:
+    """A function with a shadow, and how that differs from the version in force."""
+
+    function: Function
+    shadow: Shadow
+    difference: Difference
+
+
 def compare_shadow(
     store: ShadowStore, function: Function, project_id: ProjectId | None, last: int
-) -> Difference:
+) -> ShadowComparison:
     """The version in force and its shadow on the latest spans that both have scored.
 
     Raises NotFound where there is no shadow.
@@ -57,17 +66,17 @@ def compare_shadow(
     found = store.pairs(function, function.shadow.version, project_id, last)
     # Rules that ask for the same share one run.
     pairs = {(pair.row, pair.content): pair for pair in found}.values()
-    return compare(
+    difference = compare(
         [pair.row for pair in pairs], [pair.in_force for pair in pairs],
         [pair.shadow for pair in pairs],
     )
+    return ShadowComparison(function=function, shadow=function.shadow, difference=difference)
 
 
-def shown_shadow(function: Function, difference: Difference, url: str) -> JsonObject:
+def shown_shadow(compared: ShadowComparison, url: str) -> JsonObject:
     """That, as the API and the command give it; `url` is where the API is."""
-    shadow = function.shadow
     return {
-        "role": Role.SHADOW.value, "from": str(function.in_force),
-        "to": str(shadow.version) if shadow else None, "rate": shadow.rate if shadow else None,
-        **shown_difference(difference, url),
+        "role": Role.SHADOW.value, "from": str(compared.function.in_force),
+        "to": str(compared.shadow.version), "rate": compared.shadow.rate,
+        **shown_difference(compared.difference, url),
     }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from btql.query import read_query
 from flows.logs.fetch import QueryReader
-from spans.errors import BadInput, NotFound
+from spans.errors import NotFound
 from spans.ids import OrgId
 from spans.json import Json, JsonObject
 from spans.row import ObjectRef, RowKey
@@ -23,43 +23,24 @@ SCORABLE = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RowChoice:
+class RowSelection:
     """Either `ids` (row ids or span ids), or the `last` rows that pass `filter`."""
 
     ids: tuple[str, ...] = ()
     last: int = LAST_DEFAULT
     filter: str | None = None
 
-    @classmethod
-    def read(cls, body: JsonObject, *, most: int) -> RowChoice:
-        """What a request says: {ids} or {last, filter}. Raises BadInput."""
-        ids = body.get("ids")
-        if ids is not None:
-            if (
-                not isinstance(ids, list) or not 0 < len(ids) <= most
-                or not all(isinstance(each, str) for each in ids)
-            ):
-                raise BadInput(f"1 to {most} ids of spans", path="ids")
-            return cls(ids=tuple(dict.fromkeys(map(str, ids))))
-        last = body.get("last", LAST_DEFAULT)
-        if isinstance(last, bool) or not isinstance(last, int) or not 1 <= last <= most:
-            raise BadInput(f"a number from 1 to {most}", path="last")
-        given = body.get("filter")
-        if given is not None and not isinstance(given, str):
-            raise BadInput("a filter, as text", path="filter")
-        return cls(last=last, filter=given if given and given.strip() else None)
 
-
-def choose(
-    reader: QueryReader, org_id: OrgId, where: ObjectRef, choice: RowChoice
+def select_rows(
+    reader: QueryReader, org_id: OrgId, where: ObjectRef, selection: RowSelection
 ) -> list[RowKey]:
     """The rows, newest first; named ones in the order of their names.
 
     Raises BadInput for a filter that is not understood, NotFound for an id that names no row.
     """
     # An id may be a row's and a span's at once; both are wanted then.
-    limit = choice.last if not choice.ids else 2 * len(choice.ids)
-    condition = _named(choice.ids) if choice.ids else _filtered(choice.filter)
+    limit = selection.last if not selection.ids else 2 * len(selection.ids)
+    condition = _named(selection.ids) if selection.ids else _filtered(selection.filter)
     query = read_query({
         "select": [{"op": "ident", "name": ["id"]}, {"op": "ident", "name": ["span_id"]}],
         "from": {
@@ -72,8 +53,8 @@ def choose(
     rows = reader.query(
         query, org_id, (where.project_id,), limit_max=limit, tz_offset=0
     ).rows
-    if choice.ids:
-        return _in_order(where, choice.ids, rows)
+    if selection.ids:
+        return _in_order(where, selection.ids, rows)
     return [RowKey(where, str(row["id"])) for row in rows]
 
 

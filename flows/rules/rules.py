@@ -1,17 +1,29 @@
-"""Making, changing and listing rules."""
+"""Rules: made, listed, changed, applied from a file, and run on rows that are there."""
 
 from __future__ import annotations
 
+import builtins
+import uuid
 from collections.abc import Callable
 from typing import Protocol
 from uuid import UUID
 
-from flows.access.projects import ListPage
-from rules.wire import GlobalScorer, ProjectScore, ProjectScoreBody
-from scorers.functions.function import Function, read_version
-from spans.errors import BadInput
-from spans.ids import FunctionId, OrgId, ProjectId, RuleId, Xact
+from flows.access.principal import KeyRole, Principal
+from flows.access.projects import ListPage, Project, Projects
+from flows.access.use_case import use_case
+from flows.functions.lookup import FunctionById, FunctionLookup
+from flows.rules.rules_file import FilePlan, ReachableNames
+from flows.rules.score_recent import RecentRowStore, Started, score_recent
+from rules.file import ChangeKind, differences, read_file, rule_for_file
+from rules.wire import ONLINE, GlobalScorer, ProjectScore, ProjectScoreBody, patch_rule
+from scorers.functions.function import read_version
+from spans.clock import Clock
+from spans.errors import BadInput, NotFound
+from spans.ids import FunctionId, OrgId, ProjectId, RuleId
 from spans.json import Json, JsonObject
+
+RULES_MAX = 1000
+"""Rules of one project that a file is compared with."""
 
 
 class RuleStore(Protocol):
@@ -50,37 +62,189 @@ class RuleStore(Protocol):
         ...
 
 
-class FunctionFinder(Protocol):
-    """What checking a rule's functions needs of stored data."""
+class Rules:
+    """The rules of an organisation's projects. Thread-safe."""
 
-    def find(
-        self, org_id: OrgId, function_id: FunctionId, version: Xact | None = None
-    ) -> Function | None: ...
+    def __init__(
+        self, store: RuleStore, *, recent: RecentRowStore, projects: Projects,
+        lookup: FunctionLookup, ring: Callable[[str], None], clock: Clock,
+        new_id: Callable[[], UUID] = uuid.uuid4,
+    ) -> None:
+        self._store = store
+        self._recent = recent
+        self._projects = projects
+        self._lookup = lookup
+        self._ring = ring
+        self._clock = clock
+        self._new_id = new_id
 
+    @use_case()
+    def make(
+        self, principal: Principal, project_id: ProjectId, body: ProjectScoreBody, *,
+        replace: bool,
+    ) -> tuple[ProjectScore, bool]:
+        """The rule of this name, and whether it was there before.
 
-def check_functions(
-    store: FunctionFinder, org_id: OrgId, body: ProjectScoreBody, *,
-    only: ProjectId | None = None, present: ProjectScore | None = None,
-) -> None:
-    """Raises BadInput where the rule names a function that is not there, or that is no
-    scorer. A key for one project reaches no functions but its own: `only`.
+        An existing one comes back as it is, or with `replace` becomes what is given. Raises
+        NotFound for a project, BadInput for a function that the key does not reach.
+        """
+        project = self._projects.get(principal, project_id)
+        self._check_functions(principal, body)
+        return self._store.create_rule(
+            project.id, RuleId(self._new_id()), body, replace=replace
+        )
 
-    What the rule names at `present` is not asked for again: a rule over a function that has
-    been deleted can still be paused, or have the function taken out.
-    """
-    online = body.config.online if body.config else None
-    kept = _named(present.config if present else None)
-    for index, one in enumerate(online.scorers if online else ()):
-        if isinstance(one, GlobalScorer) or (one.id, one.version) in kept:
-            continue
-        path = f"config.online.scorers.{index}"
-        version = None if one.version is None else read_version(one.version)
-        function = store.find(org_id, FunctionId(UUID(one.id)), version)
-        if function is None or only not in {None, function.project_id}:
-            at = "" if version is None else f" of version {version}"
-            raise BadInput(
-                f"there is no function {one.id}{at}; see GET /v1/function", path=path
+    @use_case(KeyRole.READ)
+    def get(self, principal: Principal, rule_id: RuleId) -> ProjectScore:
+        """The rule. Raises NotFound."""
+        return self._reachable(principal, rule_id)
+
+    @use_case(KeyRole.READ)
+    def named(self, principal: Principal, project_id: ProjectId, text: str) -> ProjectScore:
+        """The project's rule of this name or id. Raises NotFound."""
+        project = self._projects.get(principal, project_id)
+        for rule in self._online(principal, project):
+            if text in {rule.name, str(rule.id)}:
+                return rule
+        raise NotFound(f"the project {project.name!r} has no rule {text!r}: see `rules list`")
+
+    @use_case(KeyRole.READ)
+    def list(
+        self, principal: Principal, page: ListPage, *, project_id: ProjectId | None = None,
+        project_name: str | None = None, score_type: str | None = None,
+    ) -> builtins.list[ProjectScore]:
+        """The project scores that the key reaches, newest first."""
+        try:
+            scope = self._projects.scope(principal, project_id, project_name)
+        except NotFound:
+            return []
+        return self._store.list_rules(principal.org_id, page, scope, score_type)
+
+    @use_case()
+    def change(
+        self, principal: Principal, rule_id: RuleId, changes: JsonObject
+    ) -> ProjectScore:
+        """The rule with `changes` laid over it. Raises NotFound, BadInput."""
+        rule = self._reachable(principal, rule_id)
+        self._check_functions(principal, patch_rule(rule, changes), present=rule)
+        return self._store.change_rule(rule, lambda present: patch_rule(present, changes))
+
+    @use_case()
+    def delete(self, principal: Principal, rule_id: RuleId) -> ProjectScore:
+        """Remove a rule and what waits for it; the scores that it gave stay."""
+        rule = self._reachable(principal, rule_id)
+        self._store.delete_rule(rule)
+        return rule
+
+    @use_case()
+    def score_recent(self, principal: Principal, rule_id: RuleId, last: int) -> Started:
+        """Have the rule score the latest `last` rows that it selects, whatever its rate.
+
+        Raises NotFound; BadInput for what is no rule, or cannot be run.
+        """
+        rule = self._reachable(principal, rule_id)
+        where = self._projects.logs_of(principal, rule.project_id)
+        done = score_recent(self._recent, rule, where=where, last=last, clock=self._clock)
+        for queue in done.queues:
+            self._ring(queue)
+        return done
+
+    @use_case()
+    def plan_file(self, principal: Principal, content: Json, *, prune: bool) -> FilePlan:
+        """What it takes to make a project's rules those of a file (see `rules.file`).
+
+        Rules that are not in the file stay, unless `prune`. Raises BadInput that says where
+        the file is wrong.
+        """
+        names = self._names(principal)
+        wanted = read_file(content, names)
+        try:
+            project = self._projects.named(principal, wanted.project)
+            present = self._online(principal, project)
+        except NotFound:
+            project, present = None, []
+        by_name = {rule.name: rule for rule in present}
+        for body in wanted.rules:
+            self._check_functions(principal, body, present=by_name.get(body.name))
+        return FilePlan(
+            project_name=wanted.project, is_new_project=project is None,
+            present=tuple(present), changes=differences(wanted, present, names, prune=prune),
+        )
+
+    @use_case()
+    def apply(self, principal: Principal, plan: FilePlan) -> Project:
+        """Carry out what `plan_file` gave, in the project, which is made if there is none."""
+        project, _ = self._projects.get_or_create(principal, plan.project_name)
+        by_name = {rule.name: rule for rule in plan.present}
+        for change in plan.changes:
+            if change.body is not None:
+                self._store.create_rule(
+                    project.id, RuleId(self._new_id()), change.body, replace=True
+                )
+            elif change.kind is ChangeKind.DELETE:
+                self._store.delete_rule(by_name[change.name])
+        return project
+
+    @use_case(KeyRole.READ)
+    def export(self, principal: Principal, project_id: ProjectId) -> JsonObject:
+        """The project's rules as the content of a file for `plan_file`."""
+        project = self._projects.get(principal, project_id)
+        names = self._names(principal)
+        rules = sorted(self._online(principal, project), key=lambda rule: rule.created)
+        return {
+            "project": project.name,
+            "rules": [
+                rule_for_file(rule.name, rule.description, rule.config, project.name, names)
+                for rule in rules
+            ],
+        }
+
+    def _names(self, principal: Principal) -> ReachableNames:
+        return ReachableNames(
+            principal=principal, lookup=self._lookup, projects=self._projects
+        )
+
+    def _online(self, principal: Principal, project: Project) -> builtins.list[ProjectScore]:
+        page = ListPage(limit=RULES_MAX)
+        return self._store.list_rules(principal.org_id, page, project.id, ONLINE)
+
+    def _reachable(self, principal: Principal, rule_id: RuleId) -> ProjectScore:
+        rule = self._store.find_rule(principal.org_id, rule_id)
+        if rule is None or not principal.reaches(rule.project_id):
+            raise NotFound("no such project score")
+        return rule
+
+    def _check_functions(
+        self, principal: Principal, body: ProjectScoreBody, *,
+        present: ProjectScore | None = None,
+    ) -> None:
+        """Raises BadInput where the rule names a function that the key does not reach, or
+        that is no scorer.
+
+        What the rule names at `present` is not asked for again: a rule over a function that
+        has been deleted can still be paused, or have the function taken out.
+        """
+        online = body.config.online if body.config else None
+        kept = _named(present.config if present else None)
+        for index, one in enumerate(online.scorers if online else ()):
+            if isinstance(one, GlobalScorer) or (one.id, one.version) in kept:
+                continue
+            self._check_function(
+                principal, one.id, one.version, path=f"config.online.scorers.{index}"
             )
+
+    def _check_function(
+        self, principal: Principal, text: str, version: str | None, *, path: str
+    ) -> None:
+        at = None if version is None else read_version(version)
+        which = FunctionById(id=FunctionId(UUID(text)), version=at)   # the body is checked
+        try:
+            function = self._lookup.kept(principal, which)
+        except NotFound as error:
+            of = "" if at is None else f" of version {at}"
+            raise BadInput(
+                f"there is no function {text}{of}; see GET /v1/function", path=path
+            ) from error
         if function.body.queue is None:
             raise BadInput(
                 f"the function {function.body.name!r} is no scorer: name one that is code, a "

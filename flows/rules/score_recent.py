@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from rules.model import Rule
 from rules.named_functions import NamedFunctions
 from rules.outcome_requests import outcome_requests, queue_of
 from rules.planning import PlannedRule, plan
+from rules.rule_set import rule_of
 from rules.wire import ONLINE, ProjectScore
 from spans.clock import Clock
 from spans.errors import BadInput
@@ -42,10 +42,8 @@ class Started:
     queues: frozenset[str]
 
 
-class RecentStore(Protocol):
+class RecentRowStore(Protocol):
     """What this needs of stored data."""
-
-    def rule(self, score: ProjectScore) -> Rule: ...
 
     def functions(self, score: ProjectScore) -> tuple[NamedFunctions, int]:
         """Those that the project's rules name now, and the revision that says so."""
@@ -69,7 +67,7 @@ class RecentStore(Protocol):
 
 
 def score_recent(
-    store: RecentStore, score: ProjectScore, *, where: ObjectRef, last: int, clock: Clock
+    store: RecentRowStore, score: ProjectScore, *, where: ObjectRef, last: int, clock: Clock
 ) -> Started:
     """Have the rule score the latest `last` rows that it selects.
 
@@ -78,7 +76,7 @@ def score_recent(
     """
     if score.score_type != ONLINE:
         raise BadInput(f"{score.name!r} is of type {score.score_type}, not a rule")
-    rule = replace(store.rule(score), is_paused=False, sampling_rate=1.0)
+    rule = replace(rule_of(score), is_paused=False, sampling_rate=1.0)
     (planned,) = plan([rule], clock=clock)
     if planned.filter_error is not None:
         raise BadInput(f"the rule's filter is not understood: {planned.filter_error}")

@@ -12,7 +12,6 @@ from flows.outcomes.explain import (
     OutcomeView,
     RuleAnswer,
     as_json,
-    explain,
     outcome_text,
 )
 from ops.commands.session import opened
@@ -29,7 +28,7 @@ def explain_command(span_id: str, *, project: str | None, wants_json: bool) -> N
     """Say of each rule what it did with the span (SPAN_ID is its row id or span id)."""
     with opened() as here:
         only = here.project(project).id if project else None
-        told = explain(here.services.explain, here.org_id, only, span_id)
+        told = here.tallyard.outcomes.explain(here.principal, only, span_id)
     if wants_json:
         click.echo(json.dumps(as_json(told), indent=2, default=str))
     elif isinstance(told, Explanation):

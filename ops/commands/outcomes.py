@@ -5,10 +5,8 @@ from __future__ import annotations
 import click
 
 from flows.outcomes.retry import read_retry
-from ops.commands.rules import rule_named
 from ops.commands.session import opened
 from ops.commands.text import indented
-from spans.queues import queues_of_outcomes
 from spans.scoring import Role
 
 MESSAGE_COLUMN = 9
@@ -25,7 +23,7 @@ def outcomes() -> None:
 def errors(*, project: str | None) -> None:
     """Sum up the errored outcomes by rule, scorer and class."""
     with opened() as here:
-        found = here.services.outcomes.errors(here.project(project).id)
+        found = here.tallyard.outcomes.errors(here.principal, here.project(project).id)
     for one in found:
         click.echo(
             f"{one.count:>7}  {one.error_class:<18} "
@@ -49,11 +47,8 @@ def retry(
 ) -> None:
     """Run errored outcomes again, from their first attempt."""
     with opened() as here:
-        services = here.services
-        found = here.project(project)
-        rule_id = rule_named(here, found, rule).id if rule else None
+        tallyard, principal, found = here.tallyard, here.principal, here.project(project)
+        rule_id = tallyard.rules.named(principal, found.id, rule).id if rule else None
         asked = read_retry(error_class, since, rule_id)
-        count = services.outcomes.retry(found.id, asked)
-        for queue in queues_of_outcomes():
-            services.bell.ring_now(queue)
+        count = tallyard.outcomes.retry(principal, found.id, asked)
     click.echo(f"{count} outcomes are pending again")

@@ -4,55 +4,48 @@ from __future__ import annotations
 
 import asyncio
 import json
-import uuid
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import yaml
 
-from flows.access.principal import KeyRole, Principal
 from flows.access.projects import ListPage, Project
 from flows.functions.comparison import (
     DIFF_ROWS_MAX,
     TEST_ROWS_MAX,
     Cost,
     Difference,
-    compare,
     shown_difference,
     shown_test,
     values_of,
 )
-from flows.functions.functions import write_of
-from flows.functions.lookup import Functions
-from flows.functions.shadows import PAIRS_DEFAULT, PAIRS_MAX, compare_shadow, shown_shadow
-from flows.logs.row_selection import LAST_DEFAULT, RowChoice, choose
+from flows.functions.invocations import TestRun
+from flows.functions.lookup import FunctionBySlug, NamedOrGiven
+from flows.functions.shadows import PAIRS_DEFAULT, PAIRS_MAX, shown_shadow
+from flows.logs.row_selection import LAST_DEFAULT, RowSelection
 from ops.commands.session import Opened, opened
 from ops.commands.text import counted
 from ops.commands.yaml_files import read_yaml
-from scorers.functions.body import read_function
+from scorers.functions.body import FunctionBody, read_function
 from scorers.functions.file import RUNTIMES, YAML, Naming, code_function, judge_function
 from scorers.functions.function import (
     Definition,
     Function,
     FunctionFilter,
     IfExists,
+    Written,
     read_version,
 )
-from scorers.functions.version import FunctionVersion
 from spans.errors import BadInput, InvalidSource, NotFound
-from spans.ids import FunctionId, ObjectId, Xact
 from spans.json import JsonObject
 from spans.outcome import Errored, Verdict
-from spans.row import ObjectRef, ObjectType, RowKey
 from spans.scoring import Role
 
 SCORERS_MAX = 1000
 FLIPS_PRINTED = 10
 """The first ones, on one screen; `--json` gives the rest."""
-
-T = TypeVar("T")
 
 a_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 of_project = click.option("--project", help="Its name; not needed where there is only one.")
@@ -85,8 +78,8 @@ def push(
     """Make FILE the scorer of its slug: code (.py, .ts, .js), or an LLM judge (.yaml)."""
     body = _read(file, Naming(name=name, slug=slug), sandbox_settings)
     with opened() as here:
-        found = here.project(project)
-        before, after = _wait(_push(here, found, file, body, shadow))
+        written = _push(here, here.project(project), file, body, shadow)
+    before, after = written.before, written.function
     newest = after.shadow.version if after.shadow and shadow is not None else after.version
     is_new = before is None or newest not in {
         before.version, before.shadow.version if before.shadow else None,
@@ -118,11 +111,10 @@ def test(
     condition: str | None, wants_json: bool,
 ) -> None:
     """Run SCORER (a file, or a slug) on stored rows, and save nothing."""
-    choice = RowChoice(ids=ids[:TEST_ROWS_MAX], last=last, filter=condition)
+    selection = RowSelection(ids=ids[:TEST_ROWS_MAX], last=last, filter=condition)
     with opened() as here:
-        found = here.project(project)
-        asked = _asked(scorer, found, version)
-        rows, verdicts = _wait(_test(here, found, scorer, asked, choice))
+        run = _test(here, here.project(project), scorer, version, selection)
+    rows, verdicts = run.rows, run.verdicts
     if wants_json:
         _print(shown_test(rows, verdicts))
         return
@@ -154,17 +146,22 @@ def diff(
     condition: str | None, wants_json: bool,
 ) -> None:
     """Run two versions of the scorer SLUG on the same rows, and save nothing."""
-    choice = RowChoice(last=last, filter=condition)
     with opened() as here:
         found = here.project(project)
-        versions, difference = _wait(_diff(here, found, slug, (before, after), choice))
+        compared = asyncio.run(here.tallyard.invocations.diff(
+            here.principal, _by_slug(found, slug, after),
+            RowSelection(last=last, filter=condition),
+            before=None if before is None else read_version(before),
+        ))
         url = here.services.settings.public_url or ""
+    if not compared.difference.rows:
+        raise _no_rows(found)
     if wants_json:
-        old, new = (str(each.version) for each in versions)
-        shown = shown_difference(difference, url)
+        old, new = str(compared.before), str(compared.after)
+        shown = shown_difference(compared.difference, url)
         _print({"role": Role.PREVIEW.value, "from": old, "to": new, **shown})
         return
-    _show_difference(difference)
+    _show_difference(compared.difference)
 
 
 @scorers.command()
@@ -178,19 +175,19 @@ def diff(
 def shadow(*, slug: str, project: str | None, last: int, wants_json: bool) -> None:
     """Compare what the shadow of SLUG said with what the version in force did."""
     with opened() as here:
-        services = here.services
-        function = _named(here, here.project(project), slug)
-        difference = compare_shadow(services.shadows, function, None, last)
-        url = services.settings.public_url or ""
-    shown = shown_shadow(function, difference, url)
+        compared = here.tallyard.functions.compare_shadow(
+            here.principal, _by_slug(here.project(project), slug), last
+        )
+        url = here.services.settings.public_url or ""
+    shown = shown_shadow(compared, url)
     if wants_json:
         _print(shown)
         return
     click.echo(f"{shown['from']} in force, {shown['to']} its shadow (rate {shown['rate']:g})")
-    if not difference.rows:
+    if not compared.difference.rows:
         click.echo("nothing to compare yet")
         return
-    _show_difference(difference)
+    _show_difference(compared.difference)
 
 
 @scorers.command()
@@ -200,8 +197,8 @@ def shadow(*, slug: str, project: str | None, last: int, wants_json: bool) -> No
 def versions(*, slug: str, project: str | None, wants_json: bool) -> None:
     """List the versions of the scorer SLUG, the newest first."""
     with opened() as here:
-        function = _named(here, here.project(project), slug)
-        found = here.services.functions.versions(function)
+        which = _by_slug(here.project(project), slug)
+        found = here.tallyard.functions.versions(here.principal, which)
     if wants_json:
         _print({"versions": [
             {
@@ -223,8 +220,8 @@ def list_scorers(*, project: str | None, wants_json: bool) -> None:
     """List the project's scorers."""
     with opened() as here:
         found = here.project(project)
-        functions = here.services.functions.list_functions(
-            here.org_id, ListPage(limit=SCORERS_MAX), FunctionFilter(project_id=found.id)
+        functions = here.tallyard.functions.list(
+            here.principal, ListPage(limit=SCORERS_MAX), FunctionFilter(project_id=found.id)
         )
     kept = [each for each in functions if each.body.queue is not None]
     if wants_json:
@@ -264,25 +261,25 @@ def _setting(text: str) -> tuple[str, Any]:
     return key, yaml.safe_load(value)
 
 
-async def _push(
+def _push(
     here: Opened, project: Project, file: Path, body: JsonObject, shadow: float | None
-) -> tuple[Function | None, Function]:
-    """The scorer as it was (None: it is new) and as it is."""
-    services = here.services
+) -> Written:
+    """Push what the file holds. What is wrong with it is said with its place in the file."""
+    function = _checked(file, body)
+    definition = Definition(
+        project_id=project.id, body=function, if_exists=IfExists.REPLACE, shadow_rate=shadow
+    )
     try:
-        definition = Definition(
-            project_id=project.id, body=read_function(body), if_exists=IfExists.REPLACE,
-            shadow_rate=shadow,
-        )
-        present = services.functions.named(here.org_id, project.id, definition.body.slug)
-        write = await write_of(
-            definition, present, lambda source: services.calls.check(here.org_id, source),
-            new_id=FunctionId(uuid.uuid4()),
-        )
+        return asyncio.run(here.tallyard.functions.push(here.principal, definition))
+    except InvalidSource as error:
+        raise BadInput(f"{_place(file, error)}: {error}") from error
+
+
+def _checked(file: Path, body: JsonObject) -> FunctionBody:
+    try:
+        return read_function(body)
     except (BadInput, InvalidSource) as error:
         raise BadInput(f"{_place(file, error)}: {error}") from error
-    (written,) = services.functions.write(here.org_id, [write])
-    return present, written.function
 
 
 def _place(file: Path, error: Exception) -> str:
@@ -291,70 +288,38 @@ def _place(file: Path, error: Exception) -> str:
     return ":".join(str(part) for part in (file, line, column) if part is not None)
 
 
-def _asked(scorer: str, project: Project, version: str | None) -> JsonObject:
-    """What `Functions.meant` is asked for: a file's function, or a slug's."""
+def _test(
+    here: Opened, project: Project, scorer: str, version: str | None, selection: RowSelection
+) -> TestRun:
+    """Run a file's function, or the one of this slug. Raises NotFound if no row was chosen."""
     file = Path(scorer)
-    if _is_file(file):
-        return {"function": _read(file, Naming())}
-    if file.suffix in {*RUNTIMES, *YAML}:
+    is_file = bool(file.suffix) and file.is_file()   # slugs have no suffix
+    if not is_file and file.suffix in {*RUNTIMES, *YAML}:
         raise NotFound(f"there is no file {scorer!r}")
-    return {"project_name": project.name, "slug": scorer, "version": version}
-
-
-def _is_file(scorer: Path) -> bool:
-    """Slugs have no suffix."""
-    return bool(scorer.suffix) and scorer.is_file()
-
-
-async def _test(
-    here: Opened, project: Project, scorer: str, asked: JsonObject, choice: RowChoice
-) -> tuple[list[RowKey], list[Verdict]]:
-    try:
-        function = await _functions(here).meant(asked)
-    except (BadInput, InvalidSource) as error:
-        if not _is_file(file := Path(scorer)):
-            raise
-        raise BadInput(f"{_place(file, error)}: {error}") from error
-    rows = _rows(here, project, choice)
-    return rows, await here.services.calls.run(here.org_id, function, rows=rows)
-
-
-async def _diff(
-    here: Opened, project: Project, slug: str, asked: tuple[str | None, str | None],
-    choice: RowChoice,
-) -> tuple[list[FunctionVersion], Difference]:
-    """Both versions, the older first, and how they differ; `asked` names them, or not."""
-    functions, calls = _functions(here), here.services.calls
-    before, after = asked
-    if before is None:
-        function = _named(here, project, slug)
-        newer = function.in_force if after is None else read_version(after)
-        before = str(_version_before(here, function, newer))
-    both = [
-        await functions.meant({
-            "project_name": project.name, "slug": slug, "version": version,
-        })
-        for version in (before, after)
-    ]
-    rows = _rows(here, project, choice)
-    old, new = [await calls.run(here.org_id, each, rows=rows) for each in both]
-    return both, compare(rows, old, new)
-
-
-def _named(here: Opened, project: Project, slug: str) -> Function:
-    function = here.services.functions.named(here.org_id, project.id, slug)
-    if function is None:
-        raise NotFound(f"the project {project.name!r} has no function {slug!r}")
-    return function
-
-
-def _version_before(here: Opened, function: Function, version: Xact) -> Xact:
-    for each in here.services.functions.versions(function):
-        if each.version < version:
-            return each.version
-    raise NotFound(
-        f"{function.body.slug!r} has no version before {version}: name another with --from"
+    which: NamedOrGiven = (
+        _checked(file, _read(file, Naming())) if is_file
+        else _by_slug(project, scorer, version)
     )
+    try:
+        run = asyncio.run(
+            here.tallyard.invocations.test(here.principal, project.id, which, selection)
+        )
+    except InvalidSource as error:
+        raise BadInput(f"{_place(file, error)}: {error}") from error
+    if not run.rows:
+        raise _no_rows(project)
+    return run
+
+
+def _by_slug(project: Project, slug: str, version: str | None = None) -> FunctionBySlug:
+    return FunctionBySlug(
+        project_name=project.name, slug=slug,
+        version=None if version is None else read_version(version),
+    )
+
+
+def _no_rows(project: Project) -> NotFound:
+    return NotFound(f"the project {project.name!r} has no finished span that passes")
 
 
 def _state(function: Function) -> str | None:
@@ -363,26 +328,6 @@ def _state(function: Function) -> str | None:
         return "in force"
     shadow = function.shadow
     return "shadow" if shadow and function.version == shadow.version else None
-
-
-def _functions(here: Opened) -> Functions:
-    services = here.services
-    principal = Principal(
-        key_id="command line", org_id=here.org_id, org_name=services.settings.org_name,
-        project_id=None, role=KeyRole.ADMIN,
-    )
-    return Functions(
-        principal=principal, projects=services.projects, store=services.functions,
-        calls=services.calls,
-    )
-
-
-def _rows(here: Opened, project: Project, choice: RowChoice) -> list[RowKey]:
-    where = ObjectRef(project.id, ObjectType.PROJECT_LOGS, ObjectId(project.id))
-    rows = choose(here.services.reader, here.org_id, where, choice)
-    if not rows:
-        raise NotFound(f"the project {project.name!r} has no finished span that passes")
-    return rows
 
 
 def _said(verdict: Verdict) -> str:
@@ -440,7 +385,3 @@ def _listed(function: Function) -> JsonObject:
 
 def _print(shown: JsonObject) -> None:
     click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
-
-
-def _wait(work: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(work)

@@ -47,7 +47,8 @@ def opened() -> Iterator[Opened]:
     """Open the services; close them at the end. Raises SetupError where nothing runs."""
     settings = running_settings()
     services = open_services(settings)
-    tallyard = make_tallyard(services)
+    # The process ends soon, so that each ring is waited for.
+    tallyard = make_tallyard(services, ring=services.bell.ring_now)
     try:
         yield Opened(
             services=services, tallyard=tallyard,

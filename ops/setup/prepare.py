@@ -24,7 +24,7 @@ def prepare(settings: Settings) -> None:
     """
     migrate_database(settings)
     services = open_services(settings)
-    tallyard = make_tallyard(services)
+    tallyard = make_tallyard(services, ring=services.bell.ring_now)
     ensure_local_key(
         tallyard.keys, tallyard.organizations,
         path=DataDir(settings.data_dir).api_key, org_name=settings.org_name,

@@ -222,7 +222,9 @@ def program_from_json(stored: JsonObject) -> Program:
 
 def _check_name(function: FunctionBody) -> None:
     if function.queue is not None and len(function.name) > SCORER_NAME_CHARS_MAX:
-        raise BadInput(f"a scorer's name must have 1 to {SCORER_NAME_CHARS_MAX} characters", path="name")
+        raise BadInput(
+            f"a scorer's name must have 1 to {SCORER_NAME_CHARS_MAX} characters", path="name"
+        )
     for field in ("name", "slug"):
         text = getattr(function, field)
         if not text.isprintable() or not text.strip():

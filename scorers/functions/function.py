@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from scorers.functions.body import FunctionBody, read_function
 from scorers.functions.version import FunctionKind, FunctionVersion
@@ -132,12 +133,16 @@ class Written:
         return self.before is not None
 
 
+Rate = Annotated[float, Field(strict=True, ge=0, le=1)]
+"""A share, 0..1."""
+
+
 class Rollout(BaseModel):
     """`rollout` of a function that is written: the share of the traces on which it runs as a
     shadow."""
 
     model_config = ConfigDict(extra="forbid")
-    shadow: float = Field(strict=True, ge=0, le=1)
+    shadow: Rate
 
 
 class DefinitionBody(BaseModel):
@@ -196,6 +201,16 @@ def read_version(value: Json, path: str = "version") -> Xact:
         raise BadInput("the `_xact_id` of a version", path=path)
     return Xact(int(text))
 
+
+def _readable_version(value: Json) -> Xact:
+    try:
+        return read_version(value)
+    except BadInput as error:
+        raise ValueError(str(error)) from error   # pydantic adds the field's name
+
+
+Version = Annotated[Xact, BeforeValidator(_readable_version)]
+"""A version as a field of a request's body."""
 
 def function_json(function: Function) -> JsonObject:
     """A function as the API gives it."""

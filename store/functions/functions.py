@@ -50,7 +50,7 @@ VERSIONS_SHOWN = 1000
 
 
 class Functions:
-    """Implements flows.functions.functions.FunctionStore."""
+    """Implements flows.functions.lookup.FunctionStore."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -191,15 +191,16 @@ def _write(cursor: Cursor, org_id: OrgId, write: FunctionWrite) -> Written:
             # It was there, to be left as it is, when its code would have been checked.
             raise Contended(f"the function {slug!r} has been deleted meanwhile")
         _add(cursor, org_id, write)
-        return Written(function=_there(cursor, write.new_id), existed=False)
+        return Written(function=_there(cursor, write.new_id), before=None)
     if wanted.if_exists is IfExists.ERROR:
         raise BadInput(
             f"the project has a function {slug!r}: push it with if_exists replace", path="slug"
         )
-    if wanted.if_exists is IfExists.REPLACE:
-        present = _there(cursor, function_id)
-        _put(cursor, present, wanted.body, write.program, wanted.shadow_rate)
-    return Written(function=_there(cursor, function_id), existed=True)
+    present = _there(cursor, function_id)
+    if wanted.if_exists is IfExists.IGNORE:
+        return Written(function=present, before=present)
+    _put(cursor, present, wanted.body, write.program, wanted.shadow_rate)
+    return Written(function=_there(cursor, function_id), before=present)
 
 
 def _add(cursor: Cursor, org_id: OrgId, write: FunctionWrite) -> None:

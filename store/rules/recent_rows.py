@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rules.model import Rule
 from rules.named_functions import NamedFunctions
-from rules.rule_set import function_from_json, rule_from_json
+from rules.rule_set import function_from_json
 from rules.wire import ProjectScore
 from spans.clock import Clock
 from spans.ids import ProjectId
@@ -22,23 +21,14 @@ PAGE = 500
 
 
 class RecentRows:
-    """Implements flows.rules.score_recent.RecentStore."""
+    """Implements flows.rules.score_recent.RecentRowStore."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
 
-    def rule(self, score: ProjectScore) -> Rule:
-        """See RecentStore."""
-        return rule_from_json(
-            {
-                "id": str(score.id), "project_id": str(score.project_id), "name": score.name,
-                "created": score.created.isoformat(), "config": score.config,
-            }
-        )
-
     def functions(self, score: ProjectScore) -> tuple[NamedFunctions, int]:
-        """See RecentStore."""
+        """See RecentRowStore."""
         with self._database.cursor() as cursor:
             cursor.execute(
                 """select functions, revision from rule_set
@@ -50,7 +40,7 @@ class RecentRows:
         return NamedFunctions([function_from_json(item) for item in functions]), revision
 
     def recent(self, where: ObjectRef, columns: frozenset[str]) -> Iterator[list[Subject]]:
-        """See RecentStore."""
+        """See RecentRowStore."""
         before: int | None = None
         while True:
             with self._database.cursor() as cursor:
@@ -72,7 +62,7 @@ class RecentRows:
     def postpone(
         self, project_id: ProjectId, revision: int, postponed: Sequence[Deferred]
     ) -> int:
-        """See RecentStore."""
+        """See RecentRowStore."""
         counts = Counts()
         with self._database.cursor() as cursor:
             hold_revision(cursor, project_id, revision)

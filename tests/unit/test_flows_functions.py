@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flows.functions.functions import program_of
+from flows.functions.code_check import program_of
 from rules.model import NamedFunction, ScorerChoice, ShadowVersion
 from rules.named_functions import NO_VERSION, NamedFunctions, scorers_of
 from scorers.functions.body import (

@@ -7,7 +7,7 @@ import uuid
 import pytest
 
 from flows.functions.comparison import compare, shown_difference
-from flows.functions.lookup import read_record, result_of
+from flows.functions.invocations import read_record, result_of
 from scorers.functions.file import Naming, code_function, judge_function, slug_of
 from spans.errors import BadInput
 from spans.ids import ObjectId, ProjectId

@@ -1,0 +1,57 @@
+"""Rules as code: what applying a file would do, and a project's rules as a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flows.access.principal import Principal
+from flows.access.projects import Projects
+from flows.functions.lookup import FunctionById, FunctionBySlug, FunctionLookup
+from rules.file import Change, FunctionName
+from rules.wire import ProjectScore
+from scorers.functions.function import function_id_of
+from spans.errors import NotFound
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilePlan:
+    """What applying a rules file would do: `changes`, which concern the rules `present`, in a
+    project that is new or is there."""
+
+    project_name: str
+    is_new_project: bool
+    present: tuple[ProjectScore, ...]
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReachableNames:
+    """The names of the functions that a key reaches; implements rules.file.FunctionNames."""
+
+    principal: Principal
+    lookup: FunctionLookup
+    projects: Projects
+
+    def id_of(self, project: str, slug: str) -> str:
+        """The id of a function. Raises NotFound."""
+        try:
+            found = self.lookup.kept(
+                self.principal, FunctionBySlug(project_name=project, slug=slug)
+            )
+        except NotFound as error:
+            raise NotFound(
+                f"the project {project!r} has no function {slug!r}: push it first"
+            ) from error
+        return str(found.id)
+
+    def name_of(self, function_id: str) -> FunctionName | None:
+        """The project and slug of a function; None: there is none, or not for this key."""
+        known = function_id_of(function_id)
+        if known is None:
+            return None
+        try:
+            found = self.lookup.kept(self.principal, FunctionById(id=known))
+            project = self.projects.get(self.principal, found.project_id)
+        except NotFound:
+            return None
+        return FunctionName(project=project.name, slug=found.body.slug)
