@@ -6,11 +6,14 @@ import hashlib
 import hmac
 import re
 import secrets
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
+
+from cachetools import TTLCache
 
 from flows.access.principal import KeyRole, Principal
 from flows.access.use_case import use_case
@@ -86,8 +89,10 @@ class Keys:
         self._store = store
         self._clock = clock
         self._random_text = random_text
-        self._seconds = seconds
-        self._trusted: dict[str, tuple[float, Principal]] = {}
+        self._trusted: TTLCache[str, Principal] = TTLCache(
+            TRUSTED_MAX, TRUSTED_S, timer=seconds
+        )
+        self._lock = threading.Lock()   # cachetools' caches are not thread-safe
 
     @use_case()
     def create(
@@ -130,10 +135,8 @@ class Keys:
 
         Takes no time: for event loops, which must not wait for the store.
         """
-        found = self._trusted.get(text)
-        if found is None or self._seconds() - found[0] >= TRUSTED_S:
-            return None
-        return found[1]
+        with self._lock:
+            return self._trusted.get(text)
 
     def authenticate(self, text: str | None) -> Principal:
         """Whose key this is; records that it was used.
@@ -148,7 +151,6 @@ class Keys:
             raise Unauthorized("Invalid API key: make one with `tallyard keys create`")
         principal = found[0]
         self._store.touch_key(principal.key_id)
-        if len(self._trusted) >= TRUSTED_MAX:
-            self._trusted.clear()
-        self._trusted[text] = (self._seconds(), principal)
+        with self._lock:
+            self._trusted[text] = principal
         return principal

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID, uuid4
+
+from cachetools import TTLCache
 
 from flows.access.principal import KeyRole, Principal
 from flows.access.use_case import use_case
@@ -89,8 +92,10 @@ class Projects:
         self._store = store
         self._ring = ring
         self._new_id = new_id
-        self._seconds = seconds
-        self._seen: dict[tuple[str, ProjectId], float] = {}
+        self._reached: TTLCache[tuple[str, ProjectId], ObjectRef] = TTLCache(
+            TRUSTED_MAX, TRUSTED_S, timer=seconds
+        )
+        self._lock = threading.Lock()   # cachetools' caches are not thread-safe
 
     @use_case(KeyRole.INGEST)
     def get_or_create(
@@ -148,7 +153,8 @@ class Projects:
         """Delete the project: gone at once; its rows and outcomes follow in the background."""
         project = self._reachable(principal, project_id)
         gone = self._store.delete_project(project.id)
-        self._seen.clear()
+        with self._lock:
+            self._reached.clear()
         self._ring(UPKEEP)
         return gone
 
@@ -160,10 +166,8 @@ class Projects:
 
         Takes no time: for event loops, which must not wait for the store.
         """
-        seen = self._seen.get((principal.key_id, project_id))
-        if seen is None or self._seconds() - seen > TRUSTED_S:
-            return None
-        return _logs(project_id)
+        with self._lock:
+            return self._reached.get((principal.key_id, project_id))
 
     def logs_of(self, principal: Principal, project_id: ProjectId) -> ObjectRef:
         """The project's logs, if the key reaches them. Raises NotFound.
@@ -173,10 +177,10 @@ class Projects:
         if (trusted := self.trusted_logs_of(principal, project_id)) is not None:
             return trusted
         self._reachable(principal, project_id)
-        if len(self._seen) >= TRUSTED_MAX:
-            self._seen.clear()
-        self._seen[principal.key_id, project_id] = self._seconds()
-        return _logs(project_id)
+        logs = ObjectRef(project_id, ObjectType.PROJECT_LOGS, ObjectId(project_id))
+        with self._lock:
+            self._reached[principal.key_id, project_id] = logs
+        return logs
 
     def scope(
         self, principal: Principal, project_id: ProjectId | None, name: str | None
@@ -232,10 +236,6 @@ def get(store: ProjectStore, principal: Principal, project_id: ProjectId) -> Pro
     if project is None:
         raise NotFound("no such project")
     return project
-
-
-def _logs(project_id: ProjectId) -> ObjectRef:
-    return ObjectRef(project_id, ObjectType.PROJECT_LOGS, ObjectId(project_id))
 
 
 def check_name(name: str) -> str:
