@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-import yaml
 
 from flows.access.projects import ListPage
 from flows.rules.rules import RULES_MAX
 from flows.rules.rules_file import FilePlan
 from flows.rules.score_recent import RECENT_MAX
 from ops.commands.session import Opened, opened
+from ops.commands.yaml_files import read_yaml_file, write_yaml
 from rules.file import ChangeKind
 from rules.wire import ONLINE
 from spans.errors import BadInput
@@ -51,7 +51,7 @@ def export(*, project: str | None) -> None:
     """Write the project's rules as a file for `rules apply`."""
     with opened() as here:
         content = here.tallyard.rules.export(here.principal, here.project(project).id)
-    click.echo(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), nl=False)
+    click.echo(write_yaml(content), nl=False)
 
 
 @rules.command(name="list")
@@ -87,11 +87,9 @@ def recent(rule: str, *, last: int, project: str | None) -> None:
 
 
 def _plan(file: Path, here: Opened, *, prune: bool) -> FilePlan:
+    content = read_yaml_file(file)
     try:
-        content = yaml.safe_load(file.read_text())
         return here.tallyard.rules.plan_file(here.principal, content, prune=prune)
-    except yaml.YAMLError as error:
-        raise BadInput(f"{file} is no YAML: {error}") from error
     except BadInput as error:
         raise BadInput(f"{file}: {error}") from error
 

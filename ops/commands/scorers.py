@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 
 from flows.access.projects import ListPage, Project
 from flows.functions.comparison import (
@@ -27,7 +26,7 @@ from flows.functions.shadows import PAIRS_DEFAULT, PAIRS_MAX, shown_shadow
 from flows.logs.row_selection import LAST_DEFAULT, RowSelection
 from ops.commands.session import Opened, opened
 from ops.commands.text import counted
-from ops.commands.yaml_files import read_yaml
+from ops.commands.yaml_files import read_yaml, read_yaml_file
 from scorers.functions.body import FunctionBody, read_function
 from scorers.functions.file import RUNTIMES, YAML, Naming, code_function, judge_function
 from scorers.functions.function import (
@@ -240,15 +239,13 @@ def list_scorers(*, project: str | None, wants_json: bool) -> None:
 
 def _read(file: Path, naming: Naming, settings: Sequence[str] = ()) -> JsonObject:
     """The body of the function that the file holds. Raises BadInput that names the file."""
+    content = read_yaml_file(file) if file.suffix in YAML else None
     try:
-        text = file.read_text()
         if file.suffix in YAML:
-            return judge_function(file.stem, read_yaml(text), naming)
-        body = code_function(file.stem, file.suffix, text, naming)
+            return judge_function(file.stem, content, naming)
+        body = code_function(file.stem, file.suffix, file.read_text(), naming)
     except (BadInput, UnicodeDecodeError) as error:
         raise BadInput(f"{file}: {error}") from error
-    except yaml.YAMLError as error:
-        raise BadInput(f"{file} is no YAML: {error}") from error
     if settings:
         body["metadata"] = {"sandbox": dict(map(_setting, settings))}
     return body
@@ -258,7 +255,7 @@ def _setting(text: str) -> tuple[str, Any]:
     key, separator, value = text.partition("=")
     if not separator:
         raise BadInput(f"--sandbox {text}: KEY=VALUE")
-    return key, yaml.safe_load(value)
+    return key, read_yaml(value, source=f"--sandbox {key}")
 
 
 def _push(

@@ -1,34 +1,136 @@
-"""YAML whose keys are text as it was written.
+"""Reads and writes the YAML of rule files, scorer files and settings given to commands.
 
-YAML 1.1 reads `yes`, `no`, `on` and `off` as booleans, and those are what a judge's choices
-are often called.
+It is YAML 1.2, in which `on`, `no` and `12:30` are texts, reduced to JSON's kinds of value:
+every key is the text that stands there, and so is a date.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import Any
+import io
+from pathlib import Path
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
 
-STR = "tag:yaml.org,2002:str"
+from spans.errors import BadInput
+from spans.json import Json, JsonObject
+
+_TAG = "tag:yaml.org,2002:"
+_MERGE = f"{_TAG}merge"
+_SCALARS = frozenset(f"{_TAG}{kind}" for kind in ("null", "bool", "int", "float"))
+_TEXTS = frozenset(f"{_TAG}{kind}" for kind in ("str", "timestamp", "value"))   # value is "="
+_COLLECTIONS = frozenset(f"{_TAG}{kind}" for kind in ("seq", "map"))
 
 
-class _TextKeys(yaml.SafeLoader):
-    def construct_mapping(
-        self, node: yaml.MappingNode, deep: bool = False  # noqa: FBT001, FBT002 it overrides
-    ) -> dict[Hashable, Any]:
-        self.flatten_mapping(node)   # `<<` is looked for before it becomes a text
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                key.tag = STR
-        return super().construct_mapping(node, deep=deep)
-
-
-def read_yaml(text: str) -> Any:  # noqa: ANN401 as `yaml.safe_load`, any YAML
-    """What `yaml.safe_load` gives, with every key a text. Raises yaml.YAMLError."""
-    loader = _TextKeys(text)
+def read_yaml_file(file: Path) -> Json:
+    """What the file holds; None if nothing. Raises BadInput that names file and line."""
     try:
-        return loader.get_single_data()
-    finally:
-        loader.dispose()
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{file}: this is no UTF-8: {error}") from error
+    return read_yaml(text, source=str(file))
+
+
+def read_yaml(text: str, *, source: str) -> Json:
+    """What the text says; None if nothing. Raises BadInput that names source and line."""
+    yaml = YAML(typ="safe", pure=True)
+    try:
+        node = yaml.compose(text)
+        return None if node is None else _Document(yaml, source).value(node)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        problem = ", ".join(filter(None, (error.context, error.problem)))
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        problem = f"the character U+{error.character:04X} is not allowed"
+    except RecursionError:
+        line, problem = 1, "it is nested too deeply"
+    raise BadInput(f"{source}:{line}: this is no YAML: {problem}")
+
+
+def write_yaml(content: JsonObject) -> str:
+    """The content as a file, in its order, that `read_yaml` reads as the same."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    # The library declares this one as None alone.
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    written = io.StringIO()
+    yaml.dump(content, written)
+    return written.getvalue()
+
+
+class _Document:
+    """Makes values of the nodes that the library composed of one document."""
+
+    def __init__(self, yaml: YAML, source: str) -> None:
+        self._yaml = yaml
+        self._source = source
+        self._within: list[Node] = []
+
+    def value(self, node: Node) -> Json:
+        """Raises BadInput for what JSON cannot hold."""
+        if node in self._within:
+            raise self._refused(node, "an alias stands within what it names")
+        if node.tag not in _SCALARS | _TEXTS | _COLLECTIONS:
+            raise self._refused(node, f"the tag {node.tag} is not known")
+        self._within.append(node)
+        try:
+            if isinstance(node, MappingNode):
+                return self._mapping(node)
+            if isinstance(node, SequenceNode):
+                return [self.value(item) for item in node.value]
+            return self._scalar(node)
+        finally:
+            self._within.pop()
+
+    def _scalar(self, node: Node) -> Json:
+        if node.tag in _TEXTS:
+            return str(node.value)
+        try:
+            value: Json = self._yaml.constructor.construct_object(node)
+        except (ValueError, KeyError) as error:   # of a tag that stands there: `!!int x`
+            kind = str(node.tag).removeprefix(_TAG)
+            raise self._refused(node, f"{node.value!r} is no {kind}") from error
+        return value
+
+    def _mapping(self, node: MappingNode) -> JsonObject:
+        """Its own keys, each once, and beside them those that `<<` merges."""
+        own: JsonObject = {}
+        merged: JsonObject = {}
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            if not isinstance(key, ScalarNode):
+                raise self._refused(key, "a key must be a text")
+            name = str(key.value)
+            if name in lines:
+                raise self._refused(
+                    key, f"the key {name!r} is given twice, first in line {lines[name]}"
+                )
+            lines[name] = _line(key)
+            if key.tag == _MERGE:
+                merged = self._merged(value)
+            else:
+                own[name] = self.value(value)
+        return {**merged, **own}
+
+    def _merged(self, node: Node) -> JsonObject:
+        """The mapping that `<<` names, or the mappings, of which the first has precedence."""
+        merged: JsonObject = {}
+        for each in node.value if isinstance(node, SequenceNode) else [node]:
+            content = self.value(each)
+            if not isinstance(content, dict):
+                raise self._refused(each, "`<<` merges mappings alone")
+            merged = {**content, **merged}
+        return merged
+
+    def _refused(self, node: Node, problem: str) -> BadInput:
+        return BadInput(f"{self._source}:{_line(node)}: {problem}")
+
+
+def _line(node: Node) -> int:
+    """Counted from 1."""
+    line: int = node.start_mark.line
+    return line + 1

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from load import span
 from stack import Stack
+
+from ops.commands.yaml_files import read_yaml
 
 JUDGE = """
 name: Is it polite?
@@ -152,9 +153,8 @@ rules:
     assert by_name == {
         "bare": [own, {"type": "global", "name": "Levenshtein"}], "slug": [own], "long": [own],
     }
-    told_back = yaml.safe_load(
-        stack.tallyard("rules", "export", "--project", name).stdout
-    )["rules"]
+    exported = stack.tallyard("rules", "export", "--project", name).stdout
+    told_back = read_yaml(exported, source="rules export")["rules"]
     assert all({"type": "function", "slug": "polite"} in rule["scorers"] for rule in told_back)
 
 
@@ -245,6 +245,7 @@ def test_typescript_is_pushed_and_tried(stack: Stack, name: str, tmp_path: Path)
         ("bad.ts", "export const handler = ({output}) => {\n  return (;\n}\n", "bad.ts:2:"),
         ("scorer.rb", "x", "not in '.rb'"),
         ("bad.yaml", "prompt: [", "is no YAML"),
+        ("two.yaml", "prompt: x\nprompt: y\n", "two.yaml:2: the key 'prompt' is given twice"),
         ("both.yaml", "prompt: x\nmessages: []\n", "either prompt"),
         ("odd.yaml", f"{JUDGE}\nchoices: 3\n", "unknown: choices"),
         ("none.yaml", "prompt: x\n", "choice_scores"),

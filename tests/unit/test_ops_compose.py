@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-import yaml
 
+from ops.commands.yaml_files import read_yaml_file
 from ops.servers.processes import Process, processes
 from spans.queues import QUEUES, Holds, Queue, Worker
 from wiring.settings import Settings, read_settings
@@ -24,7 +24,7 @@ def substituted(value: str) -> str:
 
 @pytest.fixture(scope="module")
 def services() -> dict[str, dict]:
-    return yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    return read_yaml_file(ROOT / "compose.yaml")["services"]
 
 
 @pytest.fixture(scope="module")

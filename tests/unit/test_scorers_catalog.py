@@ -9,9 +9,9 @@ from pathlib import Path
 
 import autoevals
 import pytest
-import yaml
 from autoevals.llm import SpecFileClassifier
 
+from ops.commands.yaml_files import read_yaml_file
 from scorers.catalog import ScorerKind, at_version, is_known, names, ref, resolve
 from spans.errors import BadInput
 from spans.scoring import ScorerRef
@@ -43,7 +43,7 @@ def classifiers():
 def test_a_classifier_requires_exactly_what_its_template_shows(name):
     file_name = re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower() + ".yaml"
     template = Path(inspect.getfile(autoevals)).parent / "templates" / file_name
-    prompt = yaml.safe_load(template.read_text())["prompt"]
+    prompt = read_yaml_file(template)["prompt"]
     assert set(re.findall(r"{{2,3}(\w+)}{2,3}", prompt)) == set(resolve(name).required)
 
 
