@@ -1,4 +1,8 @@
-"""The filter and query language: text or JSON tree -> typed tree -> compiled closure."""
+"""The filter and query language.
+
+Text or JSON is read into one typed tree. `btql.closure` compiles the tree to a Python function,
+`store.btql` to SQL, with the same meaning.
+"""
 
 from __future__ import annotations
 

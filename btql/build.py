@@ -1,7 +1,8 @@
-"""Builds checked nodes, for the text and the JSON reader alike.
+"""Builds checked nodes of the expression tree, for the text reader and the JSON reader alike.
 
-What the language says in several ways becomes one node here, so that nothing behind it
-needs to know them all. Each method raises BtqlError at the position that it is given.
+Where the language has several forms for one meaning, all of them become the same node here, so
+that the compilers to closures and SQL need to know only one. Each method raises BtqlError at
+the position that it is given.
 """
 
 from __future__ import annotations
@@ -58,12 +59,14 @@ from btql.tree import (
     Path,
 )
 
+# Limits of one filter or query. They lie beyond what people write, and keep the time to read it
+# and the size of its SQL small.
 MOST_PREDICATES = 100
-MOST_OPTIONS = 1000
-MOST_KEYS = 32
+MOST_OPTIONS = 1000  # values after IN
+MOST_KEYS = 32  # steps of a path
 MOST_ALIAS_USES = 16
-MOST_BRANCHES = 100
-DEEPEST = 32
+MOST_BRANCHES = 100  # of one CASE, or of one chain of ? and :
+DEEPEST = 32  # levels of nesting
 _NOWS = {"current_timestamp": "now"}
 _MIRRORED = {
     Comparison.LT: Comparison.GT,
@@ -74,17 +77,24 @@ _MIRRORED = {
 
 
 class TreeBuilder:
-    """Makes the nodes of one filter or query, and counts its predicates."""
+    """Makes the nodes of one filter or query, and holds it to the limits above.
+
+    build = TreeBuilder()
+    path = build.path(["metadata", "env"], None)
+    text = Literal(kind=LiteralKind.STRING, value="prod")
+    build.compare(Comparison.EQ, path, text, None)    # metadata.env = 'prod'
+    """
 
     def __init__(self) -> None:
         self._predicates = 0
         self._alias_uses = 0
-        # What a query calls its fields, once all are read (they know nothing of each other):
-        # these names may stand where a column could.
+        # Names that a query gives its fields (`expr AS name`). Later clauses may use them in
+        # place of a column. Fields cannot use each other's names, so this is filled only once
+        # all fields are read.
         self.aliases: dict[str, Expr] = {}
 
     def name_fields(self, items: Sequence[Item]) -> None:
-        """Let later clauses use the names of these fields."""
+        """Lets later clauses use the names of these fields."""
         for item in items:
             if item.alias is not None and item.expr is not None:
                 self.aliases[item.alias] = item.expr
@@ -94,7 +104,11 @@ class TreeBuilder:
         return expr
 
     def path(self, pieces: Sequence[str | int], at: Position | None) -> Expr:
-        """The path of these pieces; a name that SQL knows bare is a call."""
+        """The path of these pieces: a column, then keys and indexes.
+
+        A single name can also be the name of a field, or of a function that SQL writes without
+        parentheses.
+        """
         column, *keys = pieces
         if not isinstance(column, str):
             raise BtqlError("a path starts with the name of a column", at=at)
@@ -106,12 +120,12 @@ class TreeBuilder:
             raise BtqlError(f"a path has at most {MOST_KEYS} steps", at=at)
         for key in keys:
             if isinstance(key, int) and not -(2**31) <= key < 2**31:
-                raise BtqlError(f"{key} is no usable index", at=at)
+                raise BtqlError(f"{key} is no usable index: use -2147483648 to 2147483647", at=at)
         check_column(column, has_keys=bool(keys), at=at)
         return Path(column=column, keys=tuple(keys), at=at)
 
     def quoted(self, text: str, at: Position | None) -> Expr:
-        """A name in double quotes: a column if there is one, else a string."""
+        """A text in double quotes: the column of that name if there is one, else a string."""
         if text in COLUMNS:
             return self.path([text], at)
         return Literal(kind=LiteralKind.STRING, value=text, at=at)
@@ -202,7 +216,7 @@ class TreeBuilder:
         return self.arithmetic(Operation.SUB, zero, item, at)
 
     def choice(self, branches: Sequence[Branch], otherwise: Expr, at: Position | None) -> Expr:
-        """The first branch that holds; a choice in the last place becomes more branches."""
+        """An If node. Where `otherwise` is an If too, its branches are appended to these."""
         for branch in branches:
             self._count_bare(branch.condition)
             check_condition(branch.condition)
@@ -215,7 +229,7 @@ class TreeBuilder:
         return If(branches=every, otherwise=otherwise, at=at)
 
     def call(self, name: str, args: Sequence[Expr], at: Position | None) -> Expr:
-        """A call of the function `name`, which is written in any case."""
+        """A call of the function `name`, whose case does not matter."""
         name = name.lower()
         if name in REWRITTEN:
             return self._rewritten(name, args, at)
@@ -231,7 +245,11 @@ class TreeBuilder:
         return Call(name=_NOWS.get(name, name), args=tuple(args), at=at)
 
     def _aliased(self, name: str, at: Position | None) -> Expr:
-        """The field of that name. Few times: each use is as large as the field itself."""
+        """The expression of the field of that name.
+
+        The number of uses is limited because each one puts the whole expression into the tree
+        once more.
+        """
         self._alias_uses += 1
         if self._alias_uses > MOST_ALIAS_USES:
             raise BtqlError(
@@ -247,7 +265,7 @@ class TreeBuilder:
         return build(*args)
 
     def _rewrites(self, at: Position | None) -> dict[str, tuple[int, Callable[..., Expr]]]:
-        """By name: how many arguments, and what the call stands for."""
+        """Of each rewritten function: its number of arguments, and what builds the new node."""
         return {
             "contains": (2, lambda haystack, needle: self.includes(haystack, needle, at)),
             "includes": (2, lambda haystack, needle: self.includes(haystack, needle, at)),
@@ -257,7 +275,7 @@ class TreeBuilder:
                 1,
                 lambda text: interval_of(constant_string(text, "the interval"), at),
             ),
-            # A filter that looks at one span is its own trace.
+            # These ask about any span of a trace. A filter sees one span, and asks that.
             "any_span": (1, self.condition),
             "filter_spans": (1, self.condition),
         }
@@ -278,7 +296,7 @@ class TreeBuilder:
         return tuple(flat)
 
     def _count_bare(self, expr: Expr) -> None:
-        """A path, constant or call that is used as a condition counts as a predicate."""
+        """Counts a path, constant or call that is used as a condition as a predicate."""
         if isinstance(expr, Path | Literal | Call):
             self._count(expr.at)
 

@@ -1,4 +1,4 @@
-"""What the functions and the arithmetic of the language compute, value by value."""
+"""What the functions and the arithmetic of the language compute from values in memory."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from btql.tree import Operation
 from btql.values import Value, double, in_range, is_number, order, same, text_of
 from spans.json import Json
 
-# As a constant or a JSON file would have it; short enough that PostgreSQL's numeric holds it.
+# A string that reads as a number: in decimal or exponent notation, and short enough for
+# PostgreSQL's type numeric.
 NUMBER = re.compile(r"[+-]?([0-9]{1,40})(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?")
-MOST_ROUND_DIGITS = 15
+MOST_ROUND_DIGITS = 15  # decimal digits that a double always keeps
 _WIDE = Context(prec=400)  # digits of any number within the range of arithmetic
 
 
@@ -37,13 +38,13 @@ def multiply(left: Value, right: Value) -> Value:
 
 
 def divide(left: Value, right: Value) -> Value:
-    """Null for a division by zero."""
+    """The quotient; null for a division by zero."""
     a, b = double(left), double(right)
     return None if a is None or not b else in_range(a / b)
 
 
 def remainder(left: Value, right: Value) -> Value:
-    """What division leaves, with the sign of the left side, as in SQL."""
+    """The remainder of a division, with the sign of `left`, as in SQL; null if `right` is 0."""
     a, b = double(left), double(right)
     return None if a is None or not b else in_range(a - float(trunc(a / b)) * b)
 
@@ -57,12 +58,12 @@ def upper(value: Value) -> Value:
 
 
 def concat(*values: Value) -> Value:
-    """The texts one after the other; null adds nothing."""
+    """The texts of all values, joined; null adds nothing."""
     return "".join(text_of(value) or "" for value in values)
 
 
 def length(value: Value) -> Value:
-    """Elements of an array, keys of an object, characters of a string; else null."""
+    """How many elements an array has, keys an object, characters a string; else null."""
     return len(value) if isinstance(value, list | dict | str) else None
 
 
@@ -92,7 +93,11 @@ def greatest(*values: Value) -> Value:
 
 
 def round_number(value: Value, digits: Value = 0) -> Value:
-    """Half away from zero, in the decimal notation: round(2.675, 2) is 2.68."""
+    """The number rounded to `digits` decimal places, halves away from zero.
+
+    What is rounded is the decimal notation: round(2.675, 2) is 2.68. Null unless `digits` is a
+    whole number from -15 to 15.
+    """
     number, places = double(value), double(digits)
     if number is None or places is None or places != trunc(places):
         return None
@@ -103,7 +108,7 @@ def round_number(value: Value, digits: Value = 0) -> Value:
 
 
 def to_boolean(value: Value) -> Value:
-    """Booleans, 'true' and 'false' in any case, and numbers: 0 is false."""
+    """A boolean itself, 'true' or 'false' in any case, a number (0 is false); else null."""
     if isinstance(value, str):
         return {"true": True, "false": False}.get(lower_ascii(value))
     if isinstance(value, bool):
@@ -112,7 +117,7 @@ def to_boolean(value: Value) -> Value:
 
 
 def to_number(value: Value) -> Value:
-    """Numbers, strings that read as one, and true and false as 1 and 0."""
+    """A number itself, a string that reads as one, a boolean as 1 or 0; else null."""
     if isinstance(value, bool):
         return int(value)
     if not isinstance(value, str):
@@ -126,7 +131,7 @@ def to_number(value: Value) -> Value:
 
 
 def to_integer(value: Value) -> Value:
-    """As `to_number`, cut towards zero; null beyond 64 bits."""
+    """The number that `to_number` gives, cut towards zero; null beyond 64 bits."""
     number = to_number(value)
     if not isinstance(number, int | float):
         return None
@@ -135,7 +140,7 @@ def to_integer(value: Value) -> Value:
 
 
 def to_datetime(value: Value) -> Value:
-    """Times, strings that read as one, and numbers as unix seconds."""
+    """A time itself, a string that reads as one, a number of unix seconds; else null."""
     if isinstance(value, str):
         return read_instant(value)
     seconds = double(value)
@@ -169,7 +174,7 @@ CALLS: dict[str, Callable[..., Value]] = {
 
 
 def _extreme(values: tuple[Value, ...], wanted: int) -> Value:
-    """The first of the greatest (or least) values; null where two have no order."""
+    """The greatest value (`wanted` 1) or the least (-1); null where two have no order."""
     best: Value = None
     for value in values:
         if value is None:

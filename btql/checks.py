@@ -1,4 +1,4 @@
-"""What must hold before any row is seen: kinds that fit, constants that can be read."""
+"""Checks that need no row: whether kinds fit together, and whether constants can be read."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ _KINDS_OF_LITERALS = {
     LiteralKind.NUMBER: Kind.NUMBER,
     LiteralKind.STRING: Kind.TEXT,
 }
+TEN_THOUSAND_YEARS_MONTHS = 12 * 10_000
 _PERIOD = re.compile(r"\s*(?:([0-9]{1,9})\s+)?([a-z]+?)s?\s*", re.IGNORECASE)
 
 
 def kind_of(expr: Expr) -> Kind:
-    """The kind of an expression that was checked."""
+    """The kind of an expression that has been checked."""
     match expr:
         case Literal(kind=kind):
             return _KINDS_OF_LITERALS.get(kind, Kind.JSON)
@@ -54,12 +55,15 @@ def is_null(expr: Expr) -> bool:
 
 
 def common_kind_of(parts: list[Expr] | tuple[Expr, ...]) -> Kind:
-    """The kind of a value taken from one of `parts`; a bare null says nothing."""
+    """The kind of a value that is taken from one of `parts`; constant nulls do not count."""
     return common_kind([kind_of(part) for part in parts if not is_null(part)] or [Kind.JSON])
 
 
 def kind_of_arithmetic(op: Operation, left: Kind, right: Kind) -> Kind:
-    """TIME for a time moved by an interval, else NUMBER (seconds between two times, too)."""
+    """TIME for a time plus or minus an interval, else NUMBER.
+
+    The difference of two times is a number of seconds.
+    """
     moved = op in (Operation.ADD, Operation.SUB) and Kind.INTERVAL in (left, right)
     return Kind.TIME if moved else Kind.NUMBER
 
@@ -80,7 +84,7 @@ def check_arithmetic(op: Operation, left: Expr, right: Expr, at: Position | None
     else:
         for side in (left, right):
             if kind_of(side) in (Kind.TEXT, Kind.BOOLEAN):
-                raise BtqlError("arithmetic takes numbers; to_number() reads one", at=side.at)
+                raise BtqlError("arithmetic takes numbers; to_number() makes one", at=side.at)
 
 
 def check_comparison(left: Expr, right: Expr, at: Position | None) -> None:
@@ -90,8 +94,8 @@ def check_comparison(left: Expr, right: Expr, at: Position | None) -> None:
         check_time(right)
     elif Kind.INTERVAL in kinds and not kinds <= {Kind.INTERVAL, Kind.NUMBER, Kind.JSON}:
         raise BtqlError(
-            "an interval compares with a difference of times (now() - created) or a number of"
-            " seconds",
+            "an interval compares only with a difference of times (now() - created) or a"
+            " number of seconds",
             at=at,
         )
 
@@ -126,7 +130,10 @@ def check_value(expr: Expr) -> None:
 
 
 def check_together(parts: tuple[Expr, ...]) -> None:
-    """Raises BtqlError if values of which one is taken cannot be of one kind."""
+    """Raises BtqlError if times and other values are mixed in `parts`, of which one is taken.
+
+    JSON passes: whether it is a time shows row by row.
+    """
     for part in parts:
         check_value(part)
     if common_kind_of(parts) is Kind.TIME:
@@ -135,7 +142,7 @@ def check_together(parts: tuple[Expr, ...]) -> None:
 
 
 def check_call(signature: Signature, args: tuple[Expr, ...]) -> None:
-    """Raises BtqlError if an argument does not fit; their number was checked before."""
+    """Raises BtqlError if an argument does not fit. The caller has checked their number."""
     match signature.takes:
         case Takes.TIME:
             check_time(args[0])
@@ -154,12 +161,12 @@ def check_call(signature: Signature, args: tuple[Expr, ...]) -> None:
 
 def constant_string(expr: Expr, what: str) -> str:
     if not isinstance(expr, Literal) or expr.kind is not LiteralKind.STRING:
-        raise BtqlError(f"{what} must be a string that stands in the filter", at=expr.at)
+        raise BtqlError(f"{what} must be a string constant", at=expr.at)
     return str(expr.value)
 
 
 def period_of(expr: Expr) -> tuple[Unit, int]:
-    """The unit and count of date_trunc's first argument: 'day', '15 minutes'."""
+    """The unit and count that date_trunc's first argument names: 'day', '15 minutes'."""
     text = constant_string(expr, "the unit")
     count, unit = _counted_unit(text, expr.at)
     if unit in (Unit.MILLISECOND, Unit.MICROSECOND):
@@ -180,15 +187,16 @@ def interval_of(text: str, at: Position | None) -> Interval:
 
 
 def interval(count: int, unit: Unit, at: Position | None) -> Interval:
+    """The interval of `count` units. Raises BtqlError beyond 10000 years."""
     months = count * MONTHS_OF.get(unit, 0)
     micros = count * MICROS_OF.get(unit, 0)
-    if abs(months) > 120_000 or abs(micros) > TEN_THOUSAND_YEARS:
+    if abs(months) > TEN_THOUSAND_YEARS_MONTHS or abs(micros) > TEN_THOUSAND_YEARS:
         raise BtqlError("an interval spans at most 10000 years", at=at)
     return Interval(months=months, micros=micros, at=at)
 
 
 def unit_of(name: str, at: Position | None) -> Unit:
-    """The unit by its name, in any case, also in the plural."""
+    """The unit of that name, in any case, singular or plural."""
     try:
         return Unit(name.lower().removesuffix("s"))
     except ValueError:

@@ -1,4 +1,4 @@
-"""The parts of a query, as its text has them."""
+"""The parts of a query as its text gives them, before `btql.query` checks them together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from btql.tree import TRUE, Expr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One of the fields that a query selects; without an expression it is the star."""
+    """One field that a query selects. `expr` is None for the star, `*`."""
 
     expr: Expr | None
     alias: str | None
@@ -25,7 +25,7 @@ class SortKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Argument:
-    """One of a source's arguments; `shape => 'spans'` has a name."""
+    """One argument of a FROM clause. Only `shape => 'spans'` has a name."""
 
     name: str | None
     value: Expr
@@ -33,7 +33,7 @@ class Argument:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FromClause:
-    """`project_logs('id') spans`."""
+    """What a query reads: `project_logs('id') spans`."""
 
     name: str
     arguments: tuple[Argument, ...]
@@ -43,7 +43,11 @@ class FromClause:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clause:
-    """What one start rule of the grammar gives: a filter fills `expr`, and so on."""
+    """What the parser makes of one text.
+
+    The grammar's start rule says which fields are set: `filter` sets `expr`, `items`, `order`
+    and `source` set the field of their name, `sql` sets all that the text has.
+    """
 
     expr: Expr = TRUE
     items: tuple[Item, ...] = ()

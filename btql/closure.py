@@ -1,7 +1,12 @@
-"""Tree to closure: a filter that is asked once for each span that comes in.
+"""Compiles a tree to a Python function, which matching calls for each span that comes in.
 
-Each node becomes a small function of the row, chosen by what is known before any row is
-seen: the shape of a path, the type of a constant. A filter never raises for a row of JSON.
+    passes = compile_filter(parse_filter("metadata.env = 'prod'"))
+    passes({"metadata": {"env": "prod"}})   # True
+    passes({"metadata": {}})                # None: metadata.env is null
+
+Each node becomes a small function of the row. It is chosen by what is known before any row is
+seen (the shape of a path, the type of a constant), so that little is decided for each row.
+A compiled filter never raises, whatever JSON the row holds.
 """
 
 from __future__ import annotations
@@ -61,10 +66,10 @@ from spans.clock import Clock, system_clock
 def compile_filter(
     expr: Expr, *, now: Clock | None = None, tz_offset: int = 0
 ) -> Callable[[Row], bool | None]:
-    """A function from a row, as the API writes it, to true, false or null (None).
+    """A function that takes a row, as the API writes it, and returns True, False or None.
 
-    `now` is what now() asks, the machine's clock if none is given; `tz_offset` is how many
-    minutes local time is behind UTC, for current_date() and date_trunc().
+    `now` is the clock of now(), by default the machine's. `tz_offset` is how many minutes local
+    time is behind UTC, for current_date() and date_trunc().
     """
     return _Compiler(now or system_clock, tz_offset).test(expr)
 
@@ -72,17 +77,19 @@ def compile_filter(
 def compile_value(
     expr: Expr, *, now: Clock | None = None, tz_offset: int = 0
 ) -> Callable[[Row], Value]:
-    """A function from a row to the value of `expr`: JSON, or a datetime for a time."""
+    """A function that takes a row and returns the value of `expr`: JSON, or a datetime."""
     return _Compiler(now or system_clock, tz_offset).read(expr)
 
 
 @dataclass(frozen=True, slots=True)
 class _Compiler:
+    """Compiles the nodes of one expression."""
+
     now: Clock
     tz_offset: int
 
     def test(self, expr: Expr) -> Test:
-        """The expression as a condition; what is neither true nor false is null."""
+        """The expression as a condition. A value that is not true or false counts as null."""
         match expr:
             case And(children=children):
                 return all_of([self.test(child) for child in children])
@@ -100,7 +107,7 @@ class _Compiler:
                 return as_test(self.read(expr))
 
     def read(self, expr: Expr) -> Read:
-        """The expression as a value; a time only where its kind is TIME."""
+        """The expression as a value. It is a datetime only where the kind is TIME."""
         match expr:
             case Literal():
                 constant = expr.json()
@@ -120,7 +127,7 @@ class _Compiler:
                 return self.test(expr)
 
     def time(self, expr: Expr) -> ReadTime:
-        """The expression as a time: a string is read as one, anything else is null."""
+        """The expression as a time. A string is parsed; a value of another type is null."""
         if isinstance(expr, Literal):
             instant = as_instant(expr.json())
             return lambda _row: instant
@@ -169,7 +176,7 @@ class _Compiler:
                 return lambda row: read(row) is None
 
     def _json(self, expr: Expr) -> Read:
-        """As `read`, with a time as its text."""
+        """The expression as JSON: what `read` gives, with a time as its text."""
         read = self.read(expr)
         if kind_of(expr) is not Kind.TIME:
             return read
@@ -238,7 +245,7 @@ class _Compiler:
 
 
 def version_of(literal: Literal) -> int | None:
-    """The number that a constant beside `_xact_id` stands for, if it stands for one."""
+    """The version that a constant beside `_xact_id` names, or None if it names none."""
     value = literal.json()
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 19:
         value = int(value)

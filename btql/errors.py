@@ -1,4 +1,4 @@
-"""What the language answers when it does not understand."""
+"""The error for a filter or query that cannot be understood, and where in it the error is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from spans.errors import BadInput
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place in a text; both count from 1."""
+    """A place in a text. Lines and columns count from 1."""
 
     line: int
     column: int
@@ -41,5 +41,5 @@ class BtqlError(BadInput):
         return self.at.column if self.at else None
 
     def within(self, path: str) -> BtqlError:
-        """The same error, as part of a JSON tree."""
+        """The same error, with the path of its node in a JSON tree, unless it has one."""
         return self if self.path else BtqlError(self.reason, at=self.at, path=path)

@@ -11,7 +11,7 @@ from btql.tree import Unit
 
 
 class Takes(StrEnum):
-    """What the arguments must be; JSON arguments are looked at row by row."""
+    """What the arguments must be. A JSON argument fits anywhere: its type shows row by row."""
 
     VALUES = "values"  # anything but an interval
     TIME = "time"  # one time
@@ -22,7 +22,10 @@ class Takes(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signature:
-    """`gives` is None where the kind is that of the arguments together."""
+    """How many arguments a function takes (`least` to `most`), which ones, and what it gives.
+
+    `gives` is None where the result has the common kind of the arguments.
+    """
 
     least: int
     most: int
@@ -30,7 +33,7 @@ class Signature:
     gives: Kind | None
 
 
-# PostgreSQL passes a function at most 100 arguments.
+# Well below PostgreSQL's limit of 100 arguments.
 MOST_ARGUMENTS = 32
 
 
@@ -41,7 +44,7 @@ def _values(least: int, most: int, gives: Kind | None) -> Signature:
 _NOW = Signature(least=0, most=0, takes=Takes.NOTHING, gives=Kind.TIME)
 _PERIOD = Signature(least=1, most=1, takes=Takes.TIME, gives=Kind.TIME)
 
-# second(ts) and the like cut a time to the start of its period; they are no extraction.
+# second(ts) and the like give the start of the second that holds ts, not a number.
 PERIODS: dict[str, Unit] = {
     unit.value: unit
     for unit in (
@@ -77,7 +80,7 @@ SIGNATURES: dict[str, Signature] = {
     "to_date": _values(1, 1, Kind.TIME),
     "to_datetime": _values(1, 1, Kind.TIME),
 }
-# These become other nodes as they are read, and never stand in a tree as calls.
+# The builder replaces calls of these by other nodes: no tree holds a Call of one.
 REWRITTEN = frozenset(
     {
         "contains",
@@ -92,19 +95,20 @@ REWRITTEN = frozenset(
 AGGREGATES = frozenset(
     {"count", "count_distinct", "sum", "avg", "min", "max", "any_value", "percentile"}
 )
-# Words of the language that a reader may take for a function where no operator fits.
+# Operators that the parser takes for functions where no operator may stand: `a = NOT (b)`.
 WORDS = frozenset({"not", "and", "or", "in", "is", "like", "ilike", "between", "match"})
-# Written without parentheses, as in SQL.
+# Functions that may be written without parentheses, as in SQL.
 BARE = frozenset({"current_date", "current_timestamp"})
+# The columns that search() looks into.
 SEARCHED = ("input", "output", "expected", "metadata", "span_attributes")
 
 
 def unknown_function(name: str) -> str:
-    """What to say of a call that is no function of the language."""
+    """The error message for a call of a function that the language does not have."""
     if name in AGGREGATES:
         return f"{name}() counts over many rows; a filter looks at one"
     if name in WORDS:
-        return f"{name.upper()} is not expected here; a condition inside of another takes ( )"
+        return f"{name.upper()} is not expected here; put an inner condition in parentheses"
     known = sorted({*SIGNATURES, *REWRITTEN})
     close = get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"the functions are {', '.join(known)}"

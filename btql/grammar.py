@@ -1,8 +1,9 @@
 """The grammar of filters and of SQL queries, for lark's LALR parser.
 
-Loosest first: ternary, OR, AND, NOT, comparisons (which do not chain), + and -, * / and %,
-the sign, paths and calls. Keywords are words like any other behind a dot and before a
-parenthesis, which the contextual lexer sorts out: metrics.end, contains(tags, 'x').
+Operators from the loosest to the tightest: ternary, OR, AND, NOT, comparisons (which do not
+chain), + and -, then * / and %, the sign, paths and calls. After a dot and before a parenthesis
+a keyword is an ordinary name (metrics.end, contains(tags, 'x')); the contextual lexer tells the
+two apart.
 """
 
 from __future__ import annotations

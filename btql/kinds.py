@@ -1,4 +1,4 @@
-"""What is known of a value before any row is seen."""
+"""Kinds: what is known of a value's type before any row is seen."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """JSON is a value that shows its type row by row; the others are known, or null."""
+    """The type of a value, as far as the expression alone tells it.
+
+    A value of kind JSON may have another type in each row. A value of any other kind has that
+    type, or is null.
+    """
 
     JSON = "json"
     TEXT = "text"
@@ -17,7 +21,7 @@ class Kind(StrEnum):
 
 
 def common_kind(kinds: list[Kind]) -> Kind:
-    """The kind of a value that comes from one of several places; a time wins."""
+    """The kind of a value that has one of these kinds: TIME if any is, else theirs, or JSON."""
     if Kind.TIME in kinds:
         return Kind.TIME
     return kinds[0] if len(set(kinds)) == 1 else Kind.JSON

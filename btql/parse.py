@@ -1,4 +1,4 @@
-"""Text to tree. Any text gives a tree or a BtqlError with a line and a column."""
+"""Parses text. Any text gives a tree, or a BtqlError with a line and a column."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from lark import Lark
     from lark.exceptions import UnexpectedInput
 
-# Far beyond what people write, and short enough that no text takes more than milliseconds.
+# Bytes of UTF-8: far beyond what people write, and so few that parsing takes milliseconds.
 MOST_BYTES = 16_384
+# Words of SQL that get the answer "not supported yet" and not "not expected here".
 _UNSUPPORTED = frozenset(
     {
         "GROUP",
@@ -36,22 +37,22 @@ _UNSUPPORTED = frozenset(
 
 
 def parse_filter(text: str) -> Expr:
-    """The tree of a filter; an empty one is true for every row.
+    """The tree of a filter. An empty text is true for every row.
 
-    Raises BtqlError if the text is not understood, names what does not exist, or breaks a
-    limit (16 kB, 100 predicates, 1000 values after IN, 32 levels).
+    Raises BtqlError if the text does not follow the grammar, names an unknown column or
+    function, or is beyond a limit (16 kB, 100 predicates, 1000 values after IN, 32 levels).
     """
     build = TreeBuilder()
     return build.condition(parse_clause(text, "filter", build).expr)
 
 
 def parse_expression(text: str, build: TreeBuilder) -> Expr:
-    """The tree of any expression, as a part of what `build` has made before."""
+    """The tree of one expression. It is part of the filter or query that `build` makes."""
     return parse_clause(text, "filter", build).expr
 
 
 def parse_clause(text: str, start: str, build: TreeBuilder) -> Clause:
-    """What the grammar's rule `start` makes of the whole text; errors as `parse_filter`."""
+    """The whole text, read by the grammar's rule `start`. Raises as `parse_filter` does."""
     from lark.exceptions import UnexpectedInput, VisitError  # noqa: PLC0415 - see `_grammar`
 
     from btql.reader import Reader  # noqa: PLC0415 - imports lark too
@@ -70,7 +71,7 @@ def parse_clause(text: str, start: str, build: TreeBuilder) -> Clause:
 
 
 def check_text(text: str) -> None:
-    """Raises BtqlError for text that is too long, or that PostgreSQL could not hold."""
+    """Raises BtqlError if the text is too long, or PostgreSQL could not store it."""
     if len(text) > MOST_BYTES or len(text.encode(errors="replace")) > MOST_BYTES:
         raise BtqlError(
             f"the text is longer than {MOST_BYTES} bytes",
@@ -90,7 +91,7 @@ def position_of(text: str, offset: int) -> Position:
 
 
 def _unexpected(text: str, error: UnexpectedInput) -> BtqlError:
-    """lark's error in our words; it tells a character, a token, or the end of the text."""
+    """lark's error in our words: about a character, a token, or the end of the text."""
     from lark.exceptions import UnexpectedCharacters, UnexpectedToken  # noqa: PLC0415
 
     if isinstance(error, UnexpectedCharacters):
@@ -117,7 +118,7 @@ def _unexpected(text: str, error: UnexpectedInput) -> BtqlError:
 
 @cache
 def _grammar() -> Lark:
-    """The parser, built at the first use: lark and its tables take 0.1 s."""
+    """The parser. It is built at its first use, because that takes 0.1 s."""
     from lark import Lark  # noqa: PLC0415
 
     from btql.grammar import GRAMMAR  # noqa: PLC0415

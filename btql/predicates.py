@@ -1,7 +1,8 @@
-"""The small functions of a row that a compiled filter is made of.
+"""The small functions that a compiled filter is made of.
 
-Each takes how to read its operands and gives a function of the row. A test answers true,
-false or null (None); none of them raises for a row of JSON, of whatever shape.
+Each function here takes readers of its operands and returns a function of the row. A reader
+(`Read`) returns a value; a test (`Test`) returns true, false or null (None). None of them
+raises, whatever JSON the row holds.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _ORDERS: dict[Comparison, Callable[[Any, Any], bool]] = {
 }
 
 
-# Paths. A key looks into objects only, an index into arrays only; the rest is null.
+# Paths. A key reads objects only, an index arrays only; of other values they give null.
 
 
 def read_path(path: Path) -> Read:
@@ -64,7 +65,7 @@ def _step(value: Json, key: str | int) -> Json:
     return None
 
 
-# Logic in three values.
+# Logic with three values, as in SQL: true, false and null.
 
 
 def all_of(tests: list[Test]) -> Test:
@@ -129,7 +130,7 @@ def as_test(read: Read) -> Test:
 def comparison_to_constant(
     op: Comparison, left: Expr, read: Read, right: Literal
 ) -> Test | None:
-    """The short way for strings and everyday numbers, or None."""
+    """A faster test for a string or a number below 2**53, or None where there is none."""
     constant = right.json()
     if right.kind is LiteralKind.STRING and op in (Comparison.EQ, Comparison.IS):
         return _equals_string(left, read, str(constant), op)
@@ -215,7 +216,10 @@ def comparison(op: Comparison, left: Read, right: Read) -> Test:
 
 
 def among(read: Read, options: list[Value]) -> Test:
-    """Membership; a null among the options makes what is not found null."""
+    """Whether the value, or an element of an array, is one of `options`.
+
+    As in SQL, a value that is not found is null, not false, where the options hold a null.
+    """
     absent = None if None in options else False
     values = [option for option in options if option is not None]
     strings = frozenset(option for option in values if isinstance(option, str))

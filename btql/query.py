@@ -1,4 +1,4 @@
-"""Queries: which rows, which of their fields, in which order. From text or JSON to `Query`."""
+"""Reads queries, from text or JSON: which rows, which of their fields, in which order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from spans.json import Json, JsonObject
 
 OBJECT_TYPES = ("project_logs", "experiment", "dataset", "playground_logs")
 CLAUSES = ("select", "from", "filter", "sort", "limit", "cursor")
-# Understood as words, so that the answer is "not supported yet" and not "unknown".
+# Clauses that clients know and Tallyard lacks: they get "not supported yet", not "unknown".
 OTHER_CLAUSES = (
     "dimensions",
     "measures",
@@ -50,7 +50,7 @@ _HEADER = re.compile(r"\s*([A-Za-z_]+)\s*:")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """A field of the answer. Without an expression it stands for every column of the row."""
+    """A field of the answer. `expr` is None for the star: every column of the row."""
 
     name: str
     expr: Expr | None
@@ -58,9 +58,10 @@ class Field:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """What was asked. `object_ids` are texts as they came; nobody has checked them yet.
+    """A query that has been read and checked, except for its ids.
 
-    `sort` may be empty: newest first. `limit` None is the service's own.
+    `object_ids` are texts as the client sent them. An empty `sort` means newest first; `limit`
+    None means the largest page that the service gives.
     """
 
     object_type: str
@@ -79,16 +80,16 @@ class _Objects:
 
 
 def read_query(value: Json) -> Query:
-    """A query from the JSON of a request: text in either syntax, or a tree."""
+    """The query in the JSON of a request: a string in either syntax, or a tree."""
     if isinstance(value, str):
         return parse_query(value)
     if not isinstance(value, dict):
-        raise BtqlError("a query is a text or an object", path="query")
+        raise BtqlError("a query is a string or an object", path="query")
     return _from_tree(value)
 
 
 def parse_query(text: str) -> Query:
-    """A query from text: SQL if it starts with SELECT, else clauses (`from: ... | limit: 5`).
+    """The query in a text: SQL if it starts with SELECT, else clauses (`from: ... | limit: 5`).
 
     Raises BtqlError with a position, as `btql.parse.parse_filter` does.
     """
@@ -142,12 +143,13 @@ def _from_clauses(text: str) -> Query:
 
 
 def _clauses(text: str) -> Iterator[tuple[str, str, Position]]:
-    """Each clause: its name, and the text with all but its body blanked out.
+    """The name, body and place of each clause.
 
-    So blanked, positions in the body are positions in the text. A clause starts at the
-    beginning, behind a bar, or on a new line that begins with the name of a clause.
+    Whatever comes before a body is replaced by spaces, so that a position in the body is one in
+    the whole text. A clause starts at the beginning, after a bar, or on a new line that begins
+    with the name of a clause and a colon.
     """
-    starts = [(0, 0)]  # where the header may be, and where the clause before it ends
+    starts = [(0, 0)]  # where a clause may start, and where the clause before it ends
     for piece in _PIECE.finditer(text):
         header = _HEADER.match(text, piece.end())
         is_known = header is not None and header[1].lower() in (*CLAUSES, *OTHER_CLAUSES)
@@ -192,12 +194,12 @@ def _limit(digits: str, at: Position) -> int:
 def _cursor(body: str, build: TreeBuilder) -> str:
     cursor = parse_expression(body, build)
     if not isinstance(cursor, Literal) or cursor.kind is not LiteralKind.STRING:
-        raise BtqlError("a cursor is a string, as the page before gave it", at=_start(body))
+        raise BtqlError("a cursor is a string: that of the page before", at=_start(body))
     return str(cursor.value)
 
 
 def _fields(items: tuple[Item, ...]) -> tuple[Field, ...]:
-    """Named fields; none at all is the star."""
+    """The fields with their names; without any item, the star."""
     if len(items) > MOST_FIELDS:
         raise BtqlError(f"a query selects at most {MOST_FIELDS} fields", at=items[0].at)
     fields = [_field(item) for item in items] or [Field(name="*", expr=None)]
@@ -232,11 +234,11 @@ def _sort(keys: tuple[SortKey, ...]) -> tuple[SortKey, ...]:
 
 
 def _objects(source: FromClause) -> _Objects:
-    """The object type and ids behind FROM; only whole spans can be asked for."""
+    """The object type and ids that FROM names. Only the shape `spans` is supported."""
     object_type = source.name.lower()
     if object_type not in OBJECT_TYPES:
         known = ", ".join(OBJECT_TYPES)
-        raise BtqlError(f"not supported yet: from {source.name}; {known} are", at=source.at)
+        raise BtqlError(f"not supported yet: from {source.name}; use {known}", at=source.at)
     shapes = [source.shape] if source.shape else []
     ids: list[str] = []
     for argument in source.arguments:
@@ -315,7 +317,7 @@ def _tree_items(reader: TreeReader, value: Json) -> tuple[Item, ...]:
 
 def _tree_source(reader: TreeReader, value: Json) -> FromClause:
     if not isinstance(value, dict) or value.get("op") != "function":
-        raise BtqlError("from is a function node, as project_logs of an id", path="from")
+        raise BtqlError("from must be a function node: project_logs with an id", path="from")
     check_keys(value, {"name", "args", "shape"}, "from")
     arguments = [
         Argument(name=None, value=reader.expression(arg, f"from.args[{i}]"))

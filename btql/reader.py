@@ -1,4 +1,4 @@
-"""lark's tree to ours. Only `btql.parse` imports this module: lark is slow to import."""
+"""Turns lark's tree into ours. Only `btql.parse` imports this module: lark imports slowly."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _OPERATIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Sub:
-    """An expression, and how deeply the text nests in it."""
+    """An expression, and how many levels deep the text nests in it."""
 
     expr: Expr
     depth: int = 1
@@ -87,7 +87,7 @@ _T = TypeVar("_T")
 
 
 class Reader(Transformer_NonRecursive[Token, Part]):
-    """One text's reader: a method for each rule of the grammar. Not for a second text."""
+    """Reads one text, with a method for each rule of the grammar. Each text needs its own."""
 
     def __init__(self, build: TreeBuilder) -> None:
         super().__init__()
@@ -254,7 +254,7 @@ class Reader(Transformer_NonRecursive[Token, Part]):
     def object(self, parts: Parts) -> Sub:
         at = _at(_all(parts, Token)[0])
         pairs = {pair.key: pair.value for pair in _all(parts, ObjectPair)}
-        # A later pair wins, as in JSON; sorted, so that equal objects are equal.
+        # The last pair of a key counts, as in JSON. Sorting makes equal objects compare equal.
         literal = Literal(
             kind=LiteralKind.OBJECT, value=tuple(sorted(pairs.items(), key=_key)), at=at
         )
@@ -321,7 +321,7 @@ class Reader(Transformer_NonRecursive[Token, Part]):
         return _deeper(expr, at, left, right)
 
     def _signed(self, expr: Expr, parts: Parts) -> Sub:
-        """`expr`, or its opposite if the text has NOT in front of the operator."""
+        """`expr`, negated if the text has NOT before the operator."""
         word = _all(parts, Token)[0]
         expr = self._build.negation(expr, _at(word)) if word.type == "NOT" else expr
         return _deeper(expr, _at(word), *_all(parts, Sub))

@@ -1,7 +1,7 @@
-"""Strings: folding, words and patterns, by rules that PostgreSQL can follow to the letter.
+"""Case, words and LIKE patterns of strings, by rules that PostgreSQL can follow exactly.
 
-Only ASCII letters fold: lower() of PostgreSQL does the same under the collation "C", and on
-every machine, which no rule for other letters does.
+Only ASCII letters change case: so does PostgreSQL's lower() under the collation "C", on every
+machine. For other letters its answer depends on the machine.
 """
 
 from __future__ import annotations
@@ -26,34 +26,35 @@ def upper_ascii(text: str) -> str:
 
 
 def words_of(text: str) -> tuple[str, ...]:
-    """The different words of `text`, folded and sorted."""
+    """The different words of `text`, in lower case and sorted."""
     return tuple(sorted(set(_WORD.findall(lower_ascii(text)))))
 
 
 def word_pattern(word: str) -> str:
     """A regular expression, for Python and PostgreSQL alike, that finds `word` as a word.
 
-    A word holds no character that means something to either.
+    Words hold no character that has a meaning in a regular expression.
     """
     return f"(^|[{SEPARATORS}]){word}($|[{SEPARATORS}])"
 
 
 def word_test(words: tuple[str, ...]) -> Callable[[str], bool]:
-    """Whether a text, folded already, has all of `words`."""
+    """A test of whether a text, in lower case, has all of `words`."""
     tests = [(word, re.compile(word_pattern(word)).search) for word in words]
 
     def has_words(text: str) -> bool:
-        # `in` runs at memory speed, and most texts lack the word.
+        # `in` is far faster than the expression, and most texts lack the word.
         return all(word in text and search(text) for word, search in tests)
 
     return has_words
 
 
 def like_test(pattern: str) -> Callable[[str], bool]:
-    """Whether the whole of a text fits a LIKE pattern: % any run, _ one character, \\ escapes.
+    """A test of whether a whole text fits a LIKE pattern.
 
-    Runs are matched from the left, each as early as it can be, so that no pattern takes more
-    than its length times that of the text.
+    % stands for any characters, _ for one; \\ makes the next character stand for itself. The
+    parts between % are found from the left, each at the first place where it fits, so that the
+    time never exceeds the length of the pattern times that of the text.
     """
     parts = [_LikePart(part) for part in _runs(pattern)]
     if len(parts) == 1:
@@ -76,7 +77,7 @@ def like_test(pattern: str) -> Callable[[str], bool]:
 
 
 def escape_like(pattern: str) -> str:
-    """The pattern with each escape made explicit: PostgreSQL refuses one at the very end."""
+    """The pattern with a lone backslash at its end doubled: PostgreSQL refuses such a one."""
     return pattern if _trailing_backslashes(pattern) % 2 == 0 else pattern + "\\"
 
 
@@ -85,7 +86,7 @@ def _trailing_backslashes(pattern: str) -> int:
 
 
 class _LikePart:
-    """The characters between two %; None stands for any one character."""
+    """The characters of a pattern between two %; None stands for any one character."""
 
     def __init__(self, characters: list[str | None]) -> None:
         self.length = len(characters)

@@ -1,7 +1,7 @@
-"""Instants: reading, cutting and moving them, by rules that PostgreSQL can follow exactly.
+"""Reads, truncates and shifts instants, by rules that PostgreSQL can follow exactly.
 
-All are aware UTC datetimes with microseconds, in the years 1 to 9999; what would leave
-those years is null.
+Every instant is an aware UTC datetime with microseconds, in the years 1 to 9999. A result
+outside of those years is null.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _MONDAY = datetime(1969, 12, 29, tzinfo=UTC)  # of the week that holds the epoch
 
 @lru_cache(maxsize=1024)
 def read_instant(text: str) -> datetime | None:
-    """The instant that an ISO 8601 string names; None if it names none.
+    """The instant that an ISO 8601 string names, or None if it names none.
 
     `2026-06-14`, `2026-06-14T18:30`, `2026-06-14 18:30:00.123456Z`, `...+02:00`. Without a
     zone it is UTC; digits after the microsecond are cut off.
@@ -74,21 +74,21 @@ def _offset(zone: str | None) -> timedelta:
 
 
 def unix_instant(seconds: float) -> datetime | None:
-    """The instant so many seconds after 1970, cut to microseconds."""
-    if abs(seconds) > 1e12:
+    """The instant `seconds` after 1970 began, cut to microseconds, or None if out of range."""
+    if abs(seconds) > 1e12:  # the year 33658
         return None
     return _plus_micros(EPOCH, int(seconds * 1e6 // 1))
 
 
 def as_instant(value: Value) -> datetime | None:
-    """A time, or a string that reads as one; None for anything else."""
+    """The time that a time or a string means; None for any other value."""
     if isinstance(value, str):
         return read_instant(value)
     return value if isinstance(value, datetime) else None
 
 
 def as_seconds(interval: Interval) -> float:
-    """An interval against which a difference of times is held; a month counts 30 days."""
+    """An interval in seconds, to compare with a difference of times; a month counts 30 days."""
     return interval.months * SECONDS_OF_A_MONTH + interval.micros / 1_000_000
 
 
@@ -97,7 +97,10 @@ def seconds_between(later: datetime, earlier: datetime) -> float:
 
 
 def shift(instant: datetime, *, months: int, micros: int) -> datetime | None:
-    """Months first, on the calendar of UTC (31 January + 1 month is the last of February)."""
+    """`instant` moved by so many months, then by so many microseconds.
+
+    Months follow the calendar of UTC: 31 January and 1 month is the last of February.
+    """
     if months:
         year, month = divmod(instant.year * 12 + instant.month - 1 + months, 12)
         if not 1 <= year <= 9999:
@@ -112,7 +115,7 @@ def truncate(
 ) -> datetime | None:
     """The start of the period that holds `instant`, on a clock `tz_offset` minutes behind UTC.
 
-    Weeks start on Monday. Periods of several units are counted from 1970.
+    Weeks start on Monday. Periods of several units ("15 minutes") are counted from 1970.
     """
     behind = tz_offset * MICROS_OF[Unit.MINUTE]
     local = _plus_micros(instant, -behind)

@@ -1,8 +1,8 @@
-"""The one expression tree: what text and JSON become, and what closures and SQL come from.
+"""The expression tree. Text and JSON are read into it; closures and SQL are compiled from it.
 
-Nodes compare and hash by meaning; where they stood in the text is left out. Much of the
-language is written in terms of the rest: `a != b` is Not(Compare(eq)), BETWEEN two
-comparisons, CASE an If, a negative a subtraction from 0.
+Nodes compare and hash by meaning: their place in the text does not count. Many forms of the
+language have no node of their own: `a != b` is Not(Compare(eq)), BETWEEN is two comparisons,
+CASE is an If, and a negative value is a subtraction from 0.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from spans.json import Json
 
 
 class LiteralKind(StrEnum):
-    """JSON's types; they keep 1 and true apart, which Python holds equal."""
+    """JSON's types. They tell 1 from true, which are equal in Python."""
 
     NULL = "null"
     BOOLEAN = "boolean"
@@ -27,7 +27,7 @@ class LiteralKind(StrEnum):
 
 
 class Comparison(StrEnum):
-    """`IS` is equality that knows null: null IS null."""
+    """The comparisons. `IS` is equality under which null IS null, and no value IS null."""
 
     EQ = "eq"
     IS = "is"
@@ -91,7 +91,7 @@ class Interval(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Path(Node):
-    """A column, and the way into it. A string names a key, a number an array's element."""
+    """A column, then steps into its value: a string is an object's key, a number an index."""
 
     column: str
     keys: tuple[str | int, ...] = ()
@@ -121,7 +121,7 @@ class Like(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match(Node):
-    """Whether `item` contains each of `words` as a full word; `words` are folded, sorted."""
+    """Whether `item` has each of `words` as a full word. They are in lower case, sorted."""
 
     item: Expr
     words: tuple[str, ...]
@@ -129,6 +129,8 @@ class Match(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Includes(Node):
+    """Whether an element of the array, or a value of the object, equals `needle`."""
+
     haystack: Expr
     needle: Expr
 
@@ -192,7 +194,7 @@ NULL = Literal(kind=LiteralKind.NULL, value=None)
 
 
 def children_of(expr: Expr) -> tuple[Expr, ...]:
-    """The expressions directly inside of `expr`, in the order of the text."""
+    """The expressions directly inside `expr`, in the order of the text."""
     match expr:
         case Compare(left=left, right=right) | Arithmetic(left=left, right=right):
             return (left, right)

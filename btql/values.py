@@ -1,4 +1,4 @@
-"""Values in memory: equality, order and text of what a filter computes.
+"""Equality, order and text of the values that a filter computes in memory.
 
 A value is JSON or an aware UTC datetime. Equal means the same JSON type and the same value;
 numbers are equal when their decimal notations are. `store.btql.compiler` follows the same
@@ -18,16 +18,16 @@ from spans.json import Json
 Value: TypeAlias = "Json | datetime"
 Row: TypeAlias = Mapping[str, Json]
 
-# Up to here a double holds every whole number, so that Python's own comparison of an int
-# with a float is that of their decimal notations.
+# Below this a double holds every whole number exactly, so that Python's own comparison of an
+# int with a float agrees with that of their decimal notations.
 EXACT = 2**53
-# Arithmetic leaves this range with null: far from where a double overflows or underflows,
-# which Python and PostgreSQL each answer in their own way.
+# The range of arithmetic: a result outside of it is null. It ends long before a double
+# overflows or underflows, where Python and PostgreSQL differ.
 LARGEST, SMALLEST = 1e150, 1e-150
 
 
 def exact(number: int | float) -> int | float:
-    """The number that stands in a float's notation: 2.0**60 is written 1152921504606847000."""
+    """The number that a float's decimal notation shows: of 2.0**60, 1152921504606847000."""
     if number.__class__ is float and abs(number) >= EXACT:
         return int(Decimal(repr(number)))
     return number
@@ -73,13 +73,14 @@ def order(left: Value, right: Value) -> int | None:
 
 
 def double(value: Value) -> float | None:
-    """A number as arithmetic takes it; None for what is no number, or out of range."""
+    """A number as arithmetic takes it; None if it is no number, or out of range."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return in_range(value)
 
 
 def in_range(number: int | float) -> float | None:
+    """The number, or None outside of the range of arithmetic."""
     if number == 0 or SMALLEST <= abs(number) <= LARGEST:
         return float(number)
     return None
@@ -126,7 +127,7 @@ def json_text(value: Json) -> str:
 
 
 def words_text(value: Value) -> str | None:
-    """What MATCH searches: a string, or all strings within, keys left out, a line each."""
+    """The text that MATCH searches: a string, or each string inside (no keys), one a line."""
     if not isinstance(value, list | dict):
         return text_of(value)
     found: list[str] = []

@@ -1,7 +1,7 @@
-"""The JSON form of filters: nodes `{op: ...}`, and text snippets `{btql: ...}` among them.
+"""Reads filters in JSON: nodes `{op: ...}`, and text snippets `{btql: ...}` among them.
 
-Unknown operators and unknown keys are refused, never skipped: a filter that is half
-understood selects the wrong rows.
+Unknown operators and unknown keys are refused, never skipped: a filter of which half is ignored
+selects the wrong rows.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from btql.tree import (
 )
 from spans.json import Json, JsonObject
 
-MOST_NODES = 4000
-LARGEST_NUMBER = 1e308  # infinity is beyond it, and NaN is not below it
+MOST_NODES = 4000  # enough for 1000 values after IN, and small enough to read in milliseconds
+LARGEST_NUMBER = 1e308  # refuses infinity, and NaN, which is below no number
 _COMPARISONS = {one.value: one for one in Comparison}
 _OPERATIONS = {one.value: one for one in Operation}
 
 
 def read_filter(value: Json) -> Expr:
-    """The tree of a filter in JSON, or in text where it is a string; null is true.
+    """The tree of a filter. A string is parsed as text; null is true for every row.
 
-    Raises BtqlError with the path of the node that is not understood.
+    Raises BtqlError with the path of the node that is wrong.
     """
     if value is None:
         return TRUE
@@ -177,7 +177,11 @@ class TreeReader:
         return build(children, None)
 
     def _operands(self, node: JsonObject, path: str) -> list[tuple[Json, str]]:
-        """Children with their paths; a chain written in pairs nests, but counts as one."""
+        """The operands of an AND or OR, with their paths.
+
+        A chain that is written in pairs, each inside the other, gives one list: its nesting
+        does not count as depth.
+        """
         found: list[tuple[Json, str]] = []
         waiting: list[tuple[Json, str]] = [(node, path)]
         while waiting:
@@ -223,7 +227,7 @@ class TreeReader:
                 return self.build.is_null(item, None)
             case "isnotnull":
                 return self.build.negation(self.build.is_null(item, None), None)
-            case _:  # an any-span filter on the span itself
+            case _:  # a filter on any span of a trace: the row is the one span
                 return self.build.condition(item)
 
     def _arithmetic(self, node: JsonObject, path: str, depth: int) -> Expr:
@@ -271,7 +275,7 @@ def function_name(value: Json, path: str) -> str:
 
 
 def check_keys(node: JsonObject, known: set[str], path: str) -> None:
-    """Raises BtqlError for a key that the node cannot have, unless it is null."""
+    """Raises BtqlError for a key that the node cannot have, unless its value is null."""
     for key, value in node.items():
         if key not in known and key not in ("op", "loc") and value is not None:
             keys = ", ".join(sorted(known))

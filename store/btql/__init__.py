@@ -1,3 +1,3 @@
-"""The filter and query language as SQL."""
+"""The filter and query language, compiled to SQL over the table `span`, and run."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Comparisons as SQL: by the plain column wherever that means the same."""
+"""Comparisons as SQL: of the stored column wherever that gives the same, for its index."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The filter tree as SQL over the table `span`: the same meaning as `btql.closure`.
+"""Compiles the filter tree to SQL over the table `span`, with the meaning of `btql.closure`.
 
-Every constant, key and pattern is a bound parameter. A value takes one of three forms:
-jsonb (null for JSON's null), boolean, or a timestamp in UTC; `btql_...` functions of the
-migrations do what SQL alone could only do by raising for some rows.
+Every constant, key and pattern is a bound parameter. A value takes one of three forms: jsonb
+(SQL's null for JSON's), boolean, or a timestamp in UTC. Where plain SQL would raise an error for
+some rows, a function `btql_...` of the migrations gives null instead.
 """
 
 from __future__ import annotations
@@ -90,24 +90,24 @@ _MIRRORED = {
 def filter_clause(
     expr: Expr, *, now: datetime, tz_offset: int = 0, org_id: str | None = None
 ) -> ColumnElement[bool]:
-    """The condition of a WHERE over `store.postgres.tables.span` that keeps what `expr` keeps.
+    """The condition, for a WHERE over `store.postgres.tables.span`, that `expr` is true.
 
-    `now` is an aware instant; `tz_offset` counts minutes behind UTC; `org_id` is what the
-    column of that name says of every row.
+    `now` is an aware instant, `tz_offset` the minutes that local time is behind UTC, `org_id`
+    the value of that column in every row.
     """
     return SqlCompiler(now=now, tz_offset=tz_offset, org_id=org_id).condition(expr)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SqlCompiler:
-    """One query's compiler: what a filter may ask that is in no row."""
+    """Compiles the expressions of one query. Its fields are what no row says by itself."""
 
     now: datetime
     tz_offset: int
     org_id: str | None
 
     def condition(self, expr: Expr) -> Sql:  # noqa: C901 - one case for each kind of node
-        """The expression as a boolean; what is neither true nor false is null."""
+        """The expression as a boolean. A value that is neither true nor false is null."""
         if not paths_read(expr):
             return _truth(self._constant(expr))
         match expr:
@@ -133,7 +133,7 @@ class SqlCompiler:
                 return _json_truth(self.json(expr))
 
     def json(self, expr: Expr) -> Sql:
-        """The expression as jsonb; a time as its text."""
+        """The expression as jsonb. A time is its text."""
         kind = kind_of(expr)
         if not paths_read(expr):
             value = self._constant(expr)
@@ -169,7 +169,7 @@ class SqlCompiler:
         return func.btql_text(self.json(expr), type_=Text)
 
     def time(self, expr: Expr) -> Sql:
-        """The expression as a timestamp in UTC: a string is read as one."""
+        """The expression as a timestamp in UTC. A string is parsed."""
         if not paths_read(expr):
             return time_constant(as_instant(self._constant(expr)))
         if kind_of(expr) is not Kind.TIME:
@@ -192,7 +192,7 @@ class SqlCompiler:
                 return created_column()
 
     def _constant(self, expr: Expr) -> Value:
-        """The value of an expression that reads no row, computed as the closure would."""
+        """The value of an expression that reads no column, computed by its closure."""
         return compile_value(expr, now=lambda: self.now, tz_offset=self.tz_offset)({})
 
     def _compare(self, expr: Compare) -> Sql:
@@ -219,10 +219,10 @@ class SqlCompiler:
         return comparison(op, self.time(left), self.time(right))
 
     def _compare_quickly(self, op: Comparison, left: Expr, right: Literal) -> Sql | None:
-        """The comparison with a constant where plain SQL means the same, or None."""
+        """The comparison with a constant in plain SQL, or None where that has another meaning."""
         if kind_of(left) is Kind.BOOLEAN and right.kind is LiteralKind.BOOLEAN:
             equal = op in (Comparison.EQ, Comparison.IS)
-            # The cast keeps NOT inside: it binds looser than the comparison.
+            # NOT binds looser than the comparison; the cast puts it in parentheses.
             truth = cast(self.condition(left), Boolean)
             return comparison(op, truth, _truth(right.json())) if equal else None
         if kind_of(left) is Kind.NUMBER and right.kind is LiteralKind.NUMBER:
@@ -356,7 +356,10 @@ class SqlCompiler:
 
 
 def _includes_string(haystack: Sql, needle: Sql, text: str) -> Sql:
-    """INCLUDES of a string; `?` looks at the elements of an array, but at an object's keys."""
+    """INCLUDES of a string. The operator `?` finds it in an array, but among an object's keys.
+
+    So an object needs the function, which looks at its values.
+    """
     kind = func.jsonb_typeof(haystack)
     has_element = haystack.op("?", is_comparison=True)(literal(text, Text))
     has_value = func.btql_includes(haystack, needle, type_=Boolean)
@@ -368,7 +371,7 @@ def _includes_string(haystack: Sql, needle: Sql, text: str) -> Sql:
 
 
 def _function(name: str, *args: Sql, type_: type[TypeEngine[Any]]) -> Sql:
-    """A call of a function that the language's catalogue names, never a user's text."""
+    """A call of a function whose name comes from `btql.functions`, never from a user's text."""
     call: Sql = getattr(func, name)(*args, type_=type_)
     return call
 

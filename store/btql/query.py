@@ -1,4 +1,4 @@
-"""Runs a query over the table `span`: scoped, bounded, a page at a time."""
+"""Runs a query over the table `span`: within a scope, a time limit and a page."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _SCHEMAS: dict[Kind, JsonObject] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryScope:
-    """What the asker may see: one organisation's projects, already checked."""
+    """The projects of one organisation that the query may read. The caller has checked them."""
 
     org_id: UUID
     project_ids: tuple[UUID, ...]
@@ -56,15 +56,17 @@ def run_query(
     tz_offset: int = 0,
     timeout_s: float = TIMEOUT_S,
 ) -> QueryPage:
-    """One page of a query's rows; rows that are deleted, or out of scope, do not exist.
+    """One page of a query's rows, without those that are deleted or out of scope.
 
-    The connection's engine decodes JSON with orjson (`json_deserializer`); the timeout holds
-    until its transaction ends. Raises BtqlError for a limit above `limit_max`, a cursor of
-    another query or an id that is none, BadInput for a query that ran into the timeout.
+    The connection's engine must decode JSON with orjson (`json_deserializer`). The timeout
+    holds until the connection's transaction ends.
+
+    Raises BtqlError if the query's limit is above `limit_max`, its cursor is of another query
+    or one of its ids is no UUID. Raises BadInput if the query takes longer than `timeout_s`.
     """
     limit = limit_max if query.limit is None else query.limit
     if limit > limit_max:
-        raise BtqlError(f"a limit is at most {limit_max}; go on with the cursor")
+        raise BtqlError(f"a limit is at most {limit_max}; use the cursor to get more")
     compiler = SqlCompiler(now=now, tz_offset=tz_offset, org_id=str(scope.org_id))
     statement = _Statement(query, compiler, scope)
     found = _fetched(connection, statement, limit + 1, timeout_s)
@@ -77,7 +79,7 @@ def run_query(
 
 
 class _Statement:
-    """A query as one SELECT: the stored columns if it has a star, its fields, its order."""
+    """A query as one SELECT of its fields, the columns of its order and, for `*`, the row."""
 
     def __init__(self, query: Query, compiler: SqlCompiler, scope: QueryScope) -> None:
         self._query = query
@@ -90,7 +92,7 @@ class _Statement:
         self._has_star = len(self._fields) < len(query.select)
 
     def select(self, limit: int) -> Select[Any]:
-        """At most `limit` rows, from the query's cursor on."""
+        """The SELECT of at most `limit` rows after the query's cursor."""
         stored = ROW_COLUMNS if self._has_star else ()
         places = [one.sql.label(f"place_{i}") for i, one in enumerate(self._order)]
         values = [value.label(f"field_{i}") for i, value in enumerate(self._values)]
@@ -106,7 +108,7 @@ class _Statement:
         return statement.where(beyond(self._order, place))
 
     def shown(self, row: Row[Any]) -> JsonObject:
-        """A row of the answer, its fields in the order of the query."""
+        """The row as the answer shows it, its fields in the order of the query."""
         stored = row._asdict()
         values = {field.name: stored[f"field_{i}"] for i, field in enumerate(self._fields)}
         if not self._has_star:
@@ -119,23 +121,24 @@ class _Statement:
         return write_cursor(self._query, self._order, place)
 
     def is_in_page_order(self) -> bool:
-        """Whether rows come straight from the index of pages, until there are enough."""
+        """Whether the index `span_page` gives the rows in the query's order, without a sort."""
         return not self._pinned and len(self._order) == 1
 
     def _ordered(self) -> list[Sql]:
         if "id" not in self._pinned:
             return order_by(self._order)
-        # The few rows of one id are sorted; to read a whole log in order instead looks
-        # as good to the planner.
+        # One id has few rows, which are quickly sorted. To the planner it looks as good to read
+        # the whole log in order; adding 0 hides from it that an index has that order.
         last = self._order[-1]
         return order_by([*self._order[:-1], replace(last, sql=last.sql + 0)])
 
     def _rows_in_scope(self) -> list[Sql]:
-        """The scope, written so that the index which serves the query best is at hand.
+        """The conditions of the scope, written so that the planner takes the best index.
 
-        The planner has no statistics of the columns that name an object, and believes that
-        few rows share them. Wrapped, they only check, and what is left is the index of the
-        trace, the span or the versions that the filter asks for.
+        The planner has no statistics of the columns that name an object, and believes that few
+        rows share them. Where the filter pins a trace, a span or versions, the index of those
+        is better: the object's columns are then wrapped in an expression that no index has, so
+        that they only filter.
         """
         ids = [_object_id(text) for text in self._query.object_ids]
         in_objects: Sql = _one_of(span.c.object_id, ids)
@@ -143,7 +146,7 @@ class _Statement:
         if self._pinned and "id" not in self._pinned:
             in_objects = cast(span.c.object_id, Text).in_([str(one) for one in ids])
             of_type = span.c.object_type + "" == literal(self._query.object_type)
-        in_pages = () if self._pinned else (span.c.seq > 0,)   # the index of pages asks for it
+        in_pages = () if self._pinned else (span.c.seq > 0,)   # the condition of the index `span_page`
         return [
             *in_pages,
             _one_of(span.c.project_id, self._scope.project_ids),
@@ -154,7 +157,7 @@ class _Statement:
 
 
 def _columns_pinned(expr: Expr) -> frozenset[str]:
-    """The indexed columns of which every row that passes has one of few values."""
+    """The indexed columns that the filter pins: each row that passes has one of few values."""
     match expr:
         case And(children=children):
             return frozenset().union(*map(_columns_pinned, children))
@@ -170,7 +173,7 @@ def _columns_pinned(expr: Expr) -> frozenset[str]:
 
 
 def _one_of(column: Sql, ids: Sequence[UUID]) -> Sql:
-    """A single id is an equality: so the index gives the rows in the order of `seq`."""
+    """`column` is one of `ids`. With one id it is an equality, so the index keeps its order."""
     if len(ids) == 1:
         return column == literal(ids[0], Uuid())
     return column == any_(literal(list(ids), ARRAY(Uuid())))
@@ -180,16 +183,16 @@ def _object_id(text: str) -> UUID:
     try:
         return UUID(text)
     except ValueError:
-        raise BtqlError(f"{text!r} is no id; ids look like {UUID(int=0)}") from None
+        raise BtqlError(f"{text!r} is no id; an id is a UUID, such as {UUID(int=0)}") from None
 
 
 def _fetched(
     connection: Connection, statement: _Statement, limit: int, timeout_s: float
 ) -> Sequence[Row[Any]]:
-    """The rows, and the connection's settings as they were, but for the timeout."""
+    """The rows of the statement. Of the settings that it changes, only the timeout stays."""
     _set(connection, "statement_timeout", str(max(1, int(timeout_s * 1000))))
-    # Told that an object is small (see `_rows_in_scope`), the planner would read all of it
-    # and sort; there is an index that needs no sort.
+    # The planner believes that an object is small (see `_rows_in_scope`): it would read all of
+    # it and sort, although the index `span_page` has the order already.
     in_order = statement.is_in_page_order()
     if in_order:
         _set(connection, "enable_sort", "off")
@@ -208,7 +211,7 @@ def _fetched(
 
 
 def _set(connection: Connection, name: str, value: str) -> None:
-    """A setting of PostgreSQL, until the transaction ends."""
+    """Sets a setting of PostgreSQL until the transaction ends."""
     connection.execute(select(func.set_config(name, value, True)))  # noqa: FBT003 - is_local
 
 

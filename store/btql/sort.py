@@ -1,7 +1,7 @@
-"""The order of a query's rows, and the cursors that go on from its last one.
+"""The order of a query's rows, and the cursor that continues after the last row of a page.
 
-Every sort key becomes columns that are never null and have one SQL type each, so that the
-place of a row in the order is a plain list of values: that list is the cursor.
+Every sort key becomes columns that are never null and have one SQL type each. The place of a
+row in the order is then a plain list of values, and a cursor is that list.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ _STORED_AS = {
     Path(column=name): span.c[column.stored_as]
     for name, column in API_COLUMNS.items() if column.storage is Storage.BIGINT
 }
-_FORGED = "the cursor is not one that this query gave"
+_FORGED = "the cursor is not one that this query gave; start again without it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SortColumn:
-    """One column of the order; never null."""
+    """One column of the order, which is never null."""
 
     sql: Sql
     descending: bool
@@ -65,9 +65,9 @@ class SortColumn:
 
 
 def sort_columns(query: Query, compiler: SqlCompiler) -> tuple[SortColumn, ...]:
-    """The order of the query: its keys, then `seq`, so that no two rows share a place.
+    """The columns that order the query: its keys, then `seq`, so that no two rows are equal.
 
-    Nulls come last in both directions. Without keys: newest first.
+    Nulls come last in both directions. A query without keys gives the newest rows first.
     """
     columns: list[SortColumn] = []
     for key in query.sort:
@@ -82,7 +82,7 @@ def order_by(columns: Sequence[SortColumn]) -> list[Sql]:
 
 
 def beyond(columns: Sequence[SortColumn], place: Sequence[Sql]) -> Sql:
-    """The condition of the rows that come after a place in the order."""
+    """The condition that a row comes after `place` in the order."""
     steps = []
     for i, column in enumerate(columns):
         further = column.sql < place[i] if column.descending else column.sql > place[i]
@@ -92,7 +92,7 @@ def beyond(columns: Sequence[SortColumn], place: Sequence[Sql]) -> Sql:
 
 
 def write_cursor(query: Query, columns: Sequence[SortColumn], place: Sequence[object]) -> str:
-    """The cursor of a row, whose values of `columns` are `place`."""
+    """The cursor of a row, of which `place` holds the values of `columns`."""
     values = [_written(value) for value in place]
     body = _digest(query, columns) + orjson.dumps(values)
     return base64.urlsafe_b64encode(body).decode().rstrip("=")
@@ -101,7 +101,7 @@ def write_cursor(query: Query, columns: Sequence[SortColumn], place: Sequence[ob
 def read_cursor(query: Query, columns: Sequence[SortColumn], cursor: str) -> list[Sql]:
     """The place that a cursor stands for, as bound parameters.
 
-    Raises BtqlError for a cursor of another query, or of none.
+    Raises BtqlError for the cursor of another query, and for a text that is no cursor.
     """
     try:
         body = base64.b64decode(
@@ -139,7 +139,10 @@ def _key_columns(expr: Expr, compiler: SqlCompiler, *, descending: bool) -> list
 
 
 def _json_columns(value: Sql, *, descending: bool) -> list[SortColumn]:
-    """Booleans, then numbers, then strings, each in their order; then the rest, as one."""
+    """Columns that order JSON: booleans, numbers, strings, then arrays and objects.
+
+    Arrays and objects have no order among themselves.
+    """
     kind = func.jsonb_typeof(value)
     text = func.btql_text(value, type_=Text)
     rank = case({"boolean": 0, "number": 1, "string": 2}, value=kind, else_=3)
@@ -159,7 +162,7 @@ def _null_last(value: Sql) -> SortColumn:
 
 
 def _digest(query: Query, columns: Sequence[SortColumn]) -> bytes:
-    """What a cursor is bound to: the objects and the order, not the filter or the fields."""
+    """A hash of what a cursor belongs to: the query's objects and order, not its filter."""
     bound = repr((query.object_type, query.object_ids, query.sort, len(columns)))
     return hashlib.blake2b(bound.encode(), digest_size=_DIGEST_BYTES).digest()
 
