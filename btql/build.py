@@ -120,7 +120,7 @@ class TreeBuilder:
             raise BtqlError(f"a path has at most {MOST_KEYS} steps", at=at)
         for key in keys:
             if isinstance(key, int) and not -(2**31) <= key < 2**31:
-                raise BtqlError(f"{key} is no usable index: use -2147483648 to 2147483647", at=at)
+                raise BtqlError(f"{key} is no usable index; an index has 32 bits", at=at)
         check_column(column, has_keys=bool(keys), at=at)
         return Path(column=column, keys=tuple(keys), at=at)
 

@@ -1,3 +1,3 @@
-"""Which spans a rule selects: target, filter, sampling."""
+"""Rules: which spans are scored, how many of them, and by which scorers."""
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Rules as code: a file's rules against the ones that are there, as pure functions.
+"""Rules as code: reads a file of rules and compares it with the stored rules. Pure functions.
 
-In the file a rule's `config.online` lies flat beside its name, a scorer by name is just its
-name, and a function goes by its slug, in the file's project or another. A name that is no
-autoevals scorer is the slug of a function of the file's project, and a slug alone will do:
-`polite`, `{slug: polite}`. What is written back is the long form:
+In the file, the fields of a rule's `config.online` stand beside its name. A scorer is given by
+its name, a function by its slug, in the file's project or another. `polite` and
+`{slug: polite}` are short forms for a function of the file's project; a plain name is taken for
+an autoevals scorer first. Tallyard itself writes the long form:
 
     project: my-app
     rules:
@@ -38,45 +38,47 @@ ONLINE_FIELDS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RulesFile:
-    """A file's contents, checked."""
+    """The checked contents of a rules file."""
 
     project: str
     rules: tuple[ProjectScoreBody, ...]
 
 
 class FunctionNames(Protocol):
-    """Functions by what files call them: project and slug."""
+    """Finds functions by the names that files use, and the names by id."""
 
     def id_of(self, project: str, slug: str) -> str:
-        """Raises NotFound."""
+        """The id of the function of that slug. Raises NotFound."""
         ...
 
     def name_of(self, function_id: str) -> FunctionName | None:
-        """None: there is none, or it has been deleted."""
+        """The function's name, or None if there is no such function or it has been deleted."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionName:
-    """What a file calls a function."""
+    """The name of a function in a file."""
 
     project: str
     slug: str
 
 
 class ChangeKind(StrEnum):
-    """What applying the file does with one rule."""
+    """What applying the file does to one rule."""
 
     CREATE = "create"
     CHANGE = "change"
     DELETE = "delete"
-    KEEP = "keep"     # there, and not in the file
+    KEEP = "keep"     # stored, not in the file, and left alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One rule's difference; `lines` show it, as `field: old -> new`, of a new rule as
-    `field: value`."""
+    """What changes in one rule. `lines` show it to people.
+
+    A line reads `field: old -> new`, or `field: value` for a new rule.
+    """
 
     kind: ChangeKind
     name: str
@@ -85,23 +87,23 @@ class Change:
 
 
 def read_file(content: Json, functions: FunctionNames) -> RulesFile:
-    """The file's rules, every one checked. Raises BadInput that names the rule."""
+    """The file's rules, all of them checked. Raises BadInput, which names the rule."""
     if content is None:
         raise BadInput("the file is empty")
     if not isinstance(content, dict) or not isinstance(content.get("project"), str):
-        raise BadInput("the file names its project: `project: my-app`")
+        raise BadInput("project: missing; name it as in `project: my-app`")
     if unknown := content.keys() - {"project", "rules"}:
-        raise BadInput(f"unknown: {', '.join(sorted(unknown))}; there are project and rules")
+        raise BadInput(f"unknown: {', '.join(sorted(unknown))}; use only project and rules")
     items = content.get("rules")
     if not isinstance(items, list):
-        raise BadInput("a list", path="rules")
+        raise BadInput("must be a list", path="rules")
     project = str(content["project"])
     rules = tuple(
         _read_rule(item, index, project, functions) for index, item in enumerate(items)
     )
     names = [rule.name for rule in rules]
     if twice := {name for name in names if names.count(name) > 1}:
-        raise BadInput(f"twice in the file: {', '.join(sorted(twice))}", path="rules")
+        raise BadInput(f"two rules have the name {', '.join(sorted(twice))}", path="rules")
     return RulesFile(project=project, rules=rules)
 
 
@@ -109,9 +111,9 @@ def differences(
     wanted: RulesFile, present: Sequence[ProjectScore], functions: FunctionNames, *,
     prune: bool,
 ) -> tuple[Change, ...]:
-    """What it takes to get from the rules that are there to those of the file.
+    """The changes that turn the rules of `present` into those of the file.
 
-    Rules that are not in the file stay, unless `prune`.
+    Rules that are not in the file are kept, or deleted if `prune` is set.
     """
     def shown(name: str, description: str | None, config: JsonObject | None) -> JsonObject:
         return rule_for_file(name, description, config, wanted.project, functions)
@@ -140,14 +142,14 @@ def rule_for_file(
     name: str, description: str | None, config: JsonObject | None, project: str,
     functions: FunctionNames,
 ) -> JsonObject:
-    """A rule as the project's file writes it: no field that says nothing."""
+    """A rule in the form that its project's file has, without the fields that are null."""
     online = config.get("online") if config else None
     flat: JsonObject = {"name": name, "description": description}
     if isinstance(online, dict):
         flat.update({field: online.get(field) for field in ONLINE_FIELDS})
     rate = flat.get("sampling_rate")
     if isinstance(rate, float) and rate.is_integer():
-        flat["sampling_rate"] = int(rate)   # as anyone would write it
+        flat["sampling_rate"] = int(rate)   # people write 1, not 1.0
     scorers = flat.get("scorers")
     if isinstance(scorers, list):
         flat["scorers"] = [
@@ -160,10 +162,10 @@ def _read_rule(
     item: Json, index: int, project: str, functions: FunctionNames
 ) -> ProjectScoreBody:
     if not isinstance(item, dict):
-        raise BadInput("a rule with a name and scorers", path=f"rules[{index}]")
+        raise BadInput("must be an object with name and scorers", path=f"rules[{index}]")
     if unknown := item.keys() - {*RULE_FIELDS, *ONLINE_FIELDS}:
         raise BadInput(
-            f"unknown: {', '.join(sorted(unknown))}; a rule has "
+            f"unknown: {', '.join(sorted(unknown))}; use only "
             f"{', '.join((*RULE_FIELDS, *ONLINE_FIELDS))}",
             path=f"rules[{index}]",
         )
@@ -189,12 +191,12 @@ def _read_scorer(scorer: Json, project: str, functions: FunctionNames) -> Json:
     named = {**scorer}
     slug, where = named.pop("slug"), named.pop("project_name", project)
     if not isinstance(slug, str) or not isinstance(where, str):
-        raise BadInput("a function's slug, and its project's name", path="scorers")
+        raise BadInput("slug and project_name must be strings", path="scorers")
     return {"type": "function", **named, "id": functions.id_of(where, slug)}
 
 
 def _read_name(name: str, project: str, functions: FunctionNames) -> Json:
-    """An autoevals scorer, or one of the project's own. Raises BadInput if it is neither."""
+    """The autoevals scorer, or else the project's function, of that name. Raises BadInput."""
     try:
         return {"type": "global", "name": catalog.resolve(name).name}
     except BadInput as unknown:
@@ -224,7 +226,7 @@ def _written_scorer(scorer: Json, project: str, functions: FunctionNames) -> Jso
 
 
 def _short(value: Json) -> str:
-    """As YAML writes it in one line, near enough to read."""
+    """The value in one line, much as YAML writes it."""
     match value:
         case None:
             return "-"

@@ -1,4 +1,4 @@
-"""A rule: which spans are scored, how many of them, and by what."""
+"""A rule as values: which spans are scored, how many of them, and by which scorers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spans.ids import FunctionId, ProjectId, RuleId, Xact
 
 
 class Scope(StrEnum):
-    """What a rule scores: each span on its own, a whole trace, or a group of traces."""
+    """What a rule scores as one: a span, a trace, or a group of traces."""
 
     SPAN = "span"
     TRACE = "trace"
@@ -19,9 +19,9 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScorerChoice:
-    """A scorer as a rule names it: "global" by name, or "function" by id.
+    """A scorer as a rule names it: kind "global" by its name, kind "function" by its id.
 
-    `version` pins one version of a function; None follows the latest.
+    `version` pins one version. With None the rule follows the version in force.
     """
 
     kind: str
@@ -33,7 +33,7 @@ class ScorerChoice:
 class ShadowVersion:
     """A version of a function that runs beside the one in force; its scores are not shown.
 
-    `rate` is the share of traces that it runs on, 0..1.
+    `rate` is the share of traces that it runs on, 0..1. `queue` is None if it is no scorer.
     """
 
     version: Xact
@@ -43,10 +43,10 @@ class ShadowVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedFunction:
-    """A function that rules name, as it was at a revision of the project's rules.
+    """A function that rules name, as it was at one revision of the project's rules.
 
-    `version` is the one that was in force, or that the rule pins. Runs of it wait in `queue`;
-    None: it is no scorer.
+    `version` is the version in force then, or the one that a rule pins. `queue` is where its
+    runs wait, or None if the function is no scorer.
     """
 
     id: FunctionId
@@ -62,9 +62,9 @@ class NamedFunction:
 class Rule:
     """An online scoring rule; on the wire a `project_score` of type "online".
 
-    `sampling_rate` is a share, 0..1. With neither `apply_to_root_span` nor
-    `apply_to_span_names` every span that passes the filter is meant; with both, either is
-    enough.
+    `sampling_rate` is the share of traces, 0..1. A span is a target if it is the root and
+    `apply_to_root_span` is set, or if its name is in `apply_to_span_names`. With neither set,
+    every span is a target.
     """
 
     id: RuleId

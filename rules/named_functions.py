@@ -1,4 +1,4 @@
-"""Functions as rules name them at one moment: which version runs, where, and what beside it."""
+"""The functions that rules name: which version of each runs, in which queue, and its shadow."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from spans.ids import FunctionId, Xact
 from spans.scoring import Role, ScorerRef
 
 NO_VERSION = "deleted"
-"""The version in the outcome of a function that nothing is known of any more."""
+"""The version in an outcome whose function is not in the rule set any more."""
 
 
 class NamedFunctions:
-    """The functions that a project's rules name, at one revision."""
+    """The functions that a project's rules name, at one revision.
+
+    A rule that pins a version gets that one, every other rule the version in force.
+    """
 
     def __init__(self, named: Sequence[NamedFunction]) -> None:
         self._in_force = {str(one.id): one for one in named if not one.is_pinned}
@@ -32,24 +35,24 @@ class NamedFunctions:
                 )
 
     def chosen(self, choice: ScorerChoice) -> NamedFunction | None:
-        """The function that a rule names; None: nothing is known of it."""
+        """The function that a rule names, or None if the rule set has none such."""
         if choice.version is None:
             return self._in_force.get(choice.name)
         return self._pinned.get((choice.name, choice.version))
 
     def label(self, scorer: ScorerRef) -> str | None:
-        """How the function is shown; None for every other scorer."""
+        """The name under which the function is shown; None for a scorer that is no function."""
         if scorer.kind != FUNCTION:
-            return None   # without a hash of it: this is asked for each run
+            return None   # comes first: hashing the scorer for each run is slow
         return self._runs.get(scorer, (None, None))[0]
 
     def queue(self, scorer: ScorerRef) -> str:
-        """The queue of the function's runs. Raises BadInput for what cannot be run."""
+        """The queue of the function's runs. Raises BadInput if it cannot be run."""
         name, queue = self._runs.get(scorer, (None, None))
         if queue is None:
             raise BadInput(
-                f"the function {name or scorer.name} has been deleted, or is no scorer any "
-                "more: take it out of the rule, or name another"
+                f"the function {name or scorer.name} has been deleted, or is no longer a "
+                "scorer: take it out of the rule, or name another"
             )
         return queue
 
@@ -57,10 +60,11 @@ class NamedFunctions:
 def scorers_of(
     choice: ScorerChoice, functions: NamedFunctions, root_span_id: str
 ) -> Iterator[tuple[ScorerRef, Role]]:
-    """The scorer at the version that the rule pins, or at the one in force; then its shadow.
+    """The scorer that a rule names, at its version; then its shadow, if that takes the trace.
 
-    A trace is in a shadow's share by the function's number, not by the rule's: of a rule that
-    takes every tenth trace, the shadow is to have its share too, and not all or nothing.
+    The version is the one that the rule pins, else the one in force. Whether the shadow takes
+    a trace is sampled by the function's id, not the rule's. By the rule's id, a shadow at rate
+    0.1 would take every trace that a rule at rate 0.1 takes.
     """
     if choice.kind != FUNCTION:
         version = choice.version or catalog.installed_version()

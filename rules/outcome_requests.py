@@ -1,4 +1,4 @@
-"""Which outcomes a rule asks for on a row that it selects, and which queue runs each."""
+"""Which outcomes a rule asks for on a row that it selects, and which queue runs them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from spans.work import OutcomeRequest, Subject
 def outcome_requests(
     planned: PlannedRule, subject: Subject, functions: NamedFunctions, revision: int | None
 ) -> list[OutcomeRequest]:
-    """The outcomes that a rule asks for on a row that it selects: one for each scorer, and
-    for the shadow of each function that runs on this trace."""
+    """The outcomes that a rule asks for on a row that it selects.
+
+    There is one for each scorer of the rule, and one for each shadow that takes the trace.
+    """
     rule = planned.rule
     origin = RuleOrigin(rule.id)
     return [
@@ -37,8 +39,10 @@ def outcome_requests(
 
 
 def queue_of(scorer: ScorerRef, functions: NamedFunctions) -> str:
-    """The queue of an outcome that is not run while matching. Raises BadInput for a function
-    that cannot be run."""
+    """The queue of an outcome that is not run while matching.
+
+    Raises BadInput for a function that cannot be run.
+    """
     if scorer.kind == FUNCTION:
         return functions.queue(scorer)
     return queue_of_global(scorer.name)

@@ -18,7 +18,11 @@ from spans.scoring import Reason
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedRule:
-    """A rule made ready: its filter compiled, the columns known that it reads."""
+    """A rule that is ready to decide: its filter is compiled.
+
+    `columns` are those that the filter reads. If the filter does not compile, `filter_error`
+    says why.
+    """
 
     rule: Rule
     matches: Callable[[RowView], bool | None] | None
@@ -26,7 +30,7 @@ class PlannedRule:
     columns: frozenset[str]
 
     def decide(self, row: RowView) -> Reason:
-        """What this rule says of a finished span."""
+        """Whether this rule selects the finished span, and if not, the first reason why not."""
         rule = self.rule
         if is_made_by_scorer(row):
             return Reason.IS_SCORE_SPAN
@@ -48,16 +52,16 @@ class PlannedRule:
 
 
 def plan(rules: Iterable[Rule], *, clock: Clock) -> tuple[PlannedRule, ...]:
-    """The rules made ready, in order of their ids.
+    """The rules, ready to decide, in order of their ids.
 
-    A filter that no longer compiles does not stop the others: its rule answers
-    `filter_error`, which `explain` shows to its author.
+    If a filter no longer compiles, its rule decides FILTER_ERROR on every span, which `explain`
+    shows to the rule's author. The other rules go on.
     """
     return tuple(_planned(rule, clock) for rule in sorted(rules, key=lambda rule: rule.id))
 
 
 def is_target(rule: Rule, row: RowView) -> bool:
-    """Whether the rule means this kind of span: the root, one of its names, or any."""
+    """Whether the span is a target of the rule: the root, one of the names, or any span."""
     if not rule.apply_to_root_span and not rule.apply_to_span_names:
         return True
     if rule.apply_to_root_span and row["is_root"]:

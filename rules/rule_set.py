@@ -1,4 +1,4 @@
-"""Rules as they are kept: the wire's own shape, read into `rules.model`."""
+"""Rule sets, and the stored JSON of rules and functions read into `rules.model`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from spans.json import Json, JsonObject
 
 
 def rule_from_json(stored: JsonObject) -> Rule:
-    """The rule of a `project_score` of type "online", as `rules.wire` validated it."""
+    """The rule in a stored `project_score` of type "online", which `rules.wire` has checked."""
     config = _object(_object(stored["config"])["online"])
     return Rule(
         id=RuleId(UUID(str(stored["id"]))),
@@ -48,7 +48,7 @@ def rule_of(score: ProjectScore) -> Rule:
 
 
 def function_from_json(stored: JsonObject) -> NamedFunction:
-    """A function that a rule set names, as `store.postgres.rule_revisions` wrote it."""
+    """The function in a rule set's JSON, as `store.postgres.rule_revisions` writes it."""
     shadow = None
     if stored.get("shadow_version") is not None:
         shadow = ShadowVersion(
@@ -91,7 +91,13 @@ def _list(value: Json) -> list[Json]:
 
 @dataclass(frozen=True, kw_only=True)
 class RuleSet:
-    """A project's rules at one revision, ready to decide, and the functions they name."""
+    """A project's rules at one revision, ready to decide, and the functions that they name.
+
+    Each change of a rule, or of a function that a rule names, makes a new revision; a revision
+    itself never changes. Rows are matched by the newest one, and what it decided is recorded
+    only while it still is the newest. The record names the revision, so that `explain` can tell
+    by which rules a row was matched.
+    """
 
     revision: int
     rules: tuple[PlannedRule, ...]
@@ -99,7 +105,7 @@ class RuleSet:
 
     @cached_property
     def columns(self) -> frozenset[str]:
-        """The row's columns that filters, and the scorers that run while matching, read."""
+        """The columns that are read by filters and by the scorers that run while matching."""
         read = [planned.columns for planned in self.rules]
         for planned in self.rules:
             for choice in planned.rule.scorers:

@@ -1,4 +1,4 @@
-"""Sampling: which traces a rule, or a shadow, takes, as a function and not a die."""
+"""Sampling: which traces a rule or a shadow takes. It is a hash, not a random draw."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ FULL = 2**64
 
 
 def sampling_number(chooser: UUID, root_span_id: str) -> float:
-    """Where a trace stands for a rule or a function, 0..1; it is sampled if this lies below
-    the rate.
+    """The number, 0..1, of a trace for a rule or a function. Below the rate, it is sampled.
 
-    The first 64 bits of SHA-256 over their id (32 hex digits), NUL and the trace's id.
+    It is the first 64 bits of SHA-256 over the id of the rule or function (32 hex digits), NUL
+    and the trace's id.
     """
     digest = hashlib.sha256(f"{chooser.hex}\0{root_span_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / FULL
 
 
 def is_sampled(chooser: UUID, root_span_id: str, *, rate: float) -> bool:
-    """Whether the rule scores the trace, or the function's shadow runs on it. `rate` is a
-    share, 0..1.
+    """Whether the rule, or the function's shadow, takes the trace. `rate` is a share, 0..1.
 
-    A redelivered span and every span of its trace get the same answer, and raising the rate
-    only ever adds traces.
+    All spans of a trace get the same answer, and so does a span that is sent again. A higher
+    rate takes the same traces and more.
     """
     if rate >= 1.0:
-        return True   # a number so near to 1 that it rounds to it is below 1 all the same
+        return True   # the number can round to 1.0, which is not below the rate
     return sampling_number(chooser, root_span_id) < rate

@@ -1,4 +1,4 @@
-"""Rules as their authors write them: checked, kept, and listed (`project_score`)."""
+"""Rules as clients send them and get them back (`project_score`), and how they are checked."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from spans.validation import first_problem
 ONLINE = "online"
 
 UNION_TAGS = frozenset({"global", "function"})
-"""What pydantic puts into a path for a scorer's type; the author never wrote it."""
+"""Parts that pydantic adds to the path of an error. The client never wrote them."""
 
 
 class GlobalScorer(BaseModel):
-    """An autoevals scorer, by name; `version` pins it to one release of autoevals."""
+    """An autoevals scorer by name. `version` pins it to a release, which must be installed."""
 
     model_config = ConfigDict(extra="forbid")
     type: Literal["global"]
@@ -52,13 +52,15 @@ class GlobalScorer(BaseModel):
     @classmethod
     def _is_installed(cls, version: str | None) -> str | None:
         if version not in {None, catalog.installed_version()}:
-            raise ValueError(f"autoevals {catalog.installed_version()} is installed")
+            raise ValueError(f"must be {catalog.installed_version()}, which is installed")
         return version
 
 
 class FunctionScorer(BaseModel):
-    """A scorer of a user's own, by id; `version` pins it to one of its versions. Whether
-    there is such a one, `check_functions` asks the store."""
+    """A user's own scorer by id. `version` pins it to one of its versions.
+
+    Whether there is such a function and version is checked later, in the store.
+    """
 
     model_config = ConfigDict(extra="forbid")
     type: Literal["function"]
@@ -70,7 +72,7 @@ class FunctionScorer(BaseModel):
     def _is_id(cls, text: str) -> str:
         function_id = function_id_of(text)
         if function_id is None:
-            raise ValueError(f"{text!r} is no function's id; see GET /v1/function")
+            raise ValueError(f"{text!r} is no function's id; GET /v1/function lists them")
         return str(function_id)
 
     @field_validator("version")
@@ -79,7 +81,7 @@ class FunctionScorer(BaseModel):
         try:
             return None if text is None else str(read_version(text))
         except UserError as error:
-            raise ValueError("the `_xact_id` of one of its versions") from error
+            raise ValueError("must be the `_xact_id` of a version of the function") from error
 
 
 class SpanScope(BaseModel):
@@ -90,7 +92,7 @@ class SpanScope(BaseModel):
 
 
 class OnlineConfig(BaseModel):
-    """`config.online` of a rule; names and meaning as on the wire."""
+    """`config.online` of a rule."""
 
     model_config = ConfigDict(extra="forbid")
     sampling_rate: float = Field(ge=0, le=1)
@@ -108,7 +110,7 @@ class OnlineConfig(BaseModel):
     @classmethod
     def _is_span(cls, scope: Json) -> Json:
         if isinstance(scope, dict) and scope.get("type") in {"trace", "group"}:
-            raise ValueError(f"the scope {scope['type']!r} is not there yet; use span")
+            raise ValueError(f"the scope {scope['type']!r} is not supported yet; use span")
         return scope
 
     @field_validator("btql_filter")
@@ -123,14 +125,14 @@ class OnlineConfig(BaseModel):
 
 
 class ScoreConfig(BaseModel):
-    """`config` of a project score; only `online` means something to us."""
+    """`config` of a project score. Other keys than `online` are kept and ignored."""
 
     model_config = ConfigDict(extra="allow")
     online: OnlineConfig | None = None
 
 
 class ProjectScoreBody(BaseModel):
-    """A project score as it is sent."""
+    """A project score as a client sends it."""
 
     model_config = ConfigDict(extra="forbid")
     name: str = Field(min_length=1, max_length=256)
@@ -145,7 +147,7 @@ class ProjectScoreBody(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectScore:
-    """A project score as it is kept; a rule if its type is "online"."""
+    """A stored project score. It is a rule if its type is "online"."""
 
     id: RuleId
     project_id: ProjectId
@@ -159,24 +161,24 @@ class ProjectScore:
 
 
 def read_rule(body: Mapping[str, Json]) -> ProjectScoreBody:
-    """The project score that was sent. Raises BadInput with the field and what is wrong."""
+    """The project score in a request. Raises BadInput with the field and what is wrong."""
     try:
         checked = ProjectScoreBody.model_validate(dict(body))
     except ValidationError as error:
         raise BadInput(first_problem(error, hidden=UNION_TAGS)) from error
     online = checked.config.online if checked.config else None
     if checked.score_type == ONLINE and online is None:
-        raise BadInput("a rule needs it", path="config.online")
+        raise BadInput("missing; a rule needs it", path="config.online")
     ids = [one.id for one in online.scorers if one.type == "function"] if online else []
     if len(ids) > len(set(ids)):
-        # Two versions of one function would show their scores under one name: the shadow of
-        # a function is what compares them.
-        raise BadInput("a rule names a function once", path="config.online.scorers")
+        # Two versions of one function would show their scores under one name. A shadow is the
+        # way to compare two versions.
+        raise BadInput("a rule may name a function only once", path="config.online.scorers")
     return checked
 
 
 def patch_rule(rule: ProjectScore, changes: Mapping[str, Json]) -> ProjectScoreBody:
-    """The rule with `changes` laid over it, checked as a whole. Raises BadInput."""
+    """The rule with `changes` applied, checked as a whole. Raises BadInput."""
     known = {
         "name": rule.name, "description": rule.description, "score_type": rule.score_type,
         "categories": rule.categories, "config": rule.config, "position": rule.position,
@@ -188,13 +190,13 @@ def patch_rule(rule: ProjectScore, changes: Mapping[str, Json]) -> ProjectScoreB
 
 
 def stored_config(body: ProjectScoreBody) -> JsonObject | None:
-    """The configuration as it is kept and shown: what was given, and nothing else."""
+    """The configuration as it is stored and shown: only the fields that were given."""
     if body.config is None:
         return None
     return body.config.model_dump(mode="json", exclude_none=True)
 
 
 def rule_id_of(text: str) -> RuleId | None:
-    """The id, or None for a text that can name no rule."""
+    """The id in `text`, or None if it is not a rule's id."""
     found = parse_uuid(text)
     return None if found is None else RuleId(found)

@@ -1,3 +1,3 @@
-"""The vocabulary: what every other room speaks of, and no room may redefine."""
+"""The vocabulary of spans, scores and outcomes, which every other folder uses."""
 
 from __future__ import annotations

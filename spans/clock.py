@@ -1,4 +1,4 @@
-"""Time as an argument: flows take a Clock, so that tests can say when it is."""
+"""Time as an argument: flows take a Clock, so that tests can set the time."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Gives the present as an aware UTC instant. Leases and schedules use the database's."""
+    """Returns the time as an aware UTC instant. Leases and schedules use the database's."""
 
     def __call__(self) -> datetime: ...
 
 
 def system_clock() -> datetime:
     """The machine's own clock."""
-    return datetime.now(UTC)  # the one place that asks
+    return datetime.now(UTC)  # the only place that reads it

@@ -1,6 +1,6 @@
-"""What a group of writes makes of the rows it touches, before anything is written.
+"""Computes what a group of writes makes of its rows, before anything is stored.
 
-Pure: the store locks the rows and hands them in, and writes what comes out.
+Pure: the store locks the rows, passes them in, and stores the result.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from spans.row import Row, RowKey, RowWrite, is_finished, is_made_by_scorer
 
 @dataclass(slots=True)
 class StoredRow:
-    """A row under lock, with what its last writes were."""
+    """A locked row, and which versions last changed its content and put it up for matching."""
 
     row: Row
     content_xact: Xact
@@ -24,18 +24,18 @@ class StoredRow:
 
 @dataclass(slots=True)
 class Draft:
-    """What the transaction is going to write of one row."""
+    """One row as the transaction will store it."""
 
     stored: StoredRow | None
     row: Row
     xact: Xact
     content_xact: Xact
     trigger_xact: Xact | None
-    was_deleted: bool = False       # at some point of this transaction
+    was_deleted: bool = False       # by any write of this transaction
 
     @property
     def has_stale_scores(self) -> bool:
-        """Whether the row may hold scores of other content, and no match will replace them."""
+        """Whether the row may keep scores of its old content, since it is not matched again."""
         return (
             self.stored is not None
             and self.stored.was_scored
@@ -46,23 +46,23 @@ class Draft:
 
 @dataclass(slots=True)
 class Drafts:
-    """One transaction's rows, as they were and as they are going to be."""
+    """The rows of one transaction: as stored, and as its writes change them."""
 
     stored: dict[RowKey, StoredRow]
     changed: dict[RowKey, Draft] = field(default_factory=dict)
 
     def current(self, key: RowKey) -> Row | None:
-        """The row as this transaction left it so far."""
+        """The row as the writes so far leave it."""
         if (draft := self.changed.get(key)) is not None:
             return draft.row
         stored = self.stored.get(key)
         return stored.row if stored else None
 
     def apply(self, write: RowWrite, xact: Xact) -> None:
-        """Have `write`, of the request that got version `xact`, change its row.
+        """Applies `write`, which belongs to the request with version `xact`, to its row.
 
-        What leaves a row as it was leaves it its version. A row is put up for matching when
-        it ends, and whenever its content changes after that.
+        A write that changes nothing keeps the row's version. A row is queued for matching when
+        its span ends, and again whenever its content changes after that.
         """
         before = self.current(write.key)
         after = apply(before, write)
@@ -79,8 +79,8 @@ class Drafts:
                 trigger_xact=stored.trigger_xact if stored else None,
             )
         was_finished = before is not None and is_finished(before.fields)
-        # Feedback is not scored again; were it a new version of the content, what is being
-        # scored just then would be superseded, and nothing would take its place.
+        # Feedback does not match the row again. If it counted as a change of content, pending
+        # outcomes would be superseded and nothing would replace them.
         content_changed = not write.is_feedback and (
             before is None or not has_same_content(before, after)
         )

@@ -1,31 +1,31 @@
-"""Errors that say who must act.
+"""Errors, sorted by who must act.
 
     TallyardError
-    ├── TransientError       time may heal it: tried again, with backoff
-    │   ├── Timeout          a judge did not answer within its deadline
-    │   ├── RateLimited      a judge said 429
-    │   ├── JudgeUnavailable a judge could not be reached, or said 5xx
-    │   ├── SandboxLost      a sandbox died around what it ran
-    │   ├── InfraError       a sandbox could not be built
-    │   ├── NoWorker         no worker took a call that somebody waits for
-    │   ├── NotAnswered      a worker took such a call, and is not done in time
-    │   ├── StoreUnavailable PostgreSQL or Redis could not be reached
-    │   └── Contended        two transactions met, and PostgreSQL undid this one
-    │       └── StaleFence   what this worker held has been taken over by another
-    ├── PermanentError       the operator must act: a wrong key, a wrong URL, a full disk
-    │   ├── CallFailed       a call ended without an answer: it kills workers, or is a bug
-    │   ├── JudgeRefused     a judge said 401, 403, 404 or another 4xx
-    │   ├── SandboxUnavailable  nothing contains users' code on this machine
-    │   └── SetupError       Tallyard cannot start as it is set up
-    └── UserError            the caller, or the author of the rule or scorer, must act
-        ├── BadInput         a request that is not understood
-        ├── NotFound         no such thing, or not for this key
-        ├── Forbidden        this key's role does not allow it
-        ├── InvalidSource    a scorer's code that cannot be one: its author must act
-        ├── MissingArgument  a scorer needs a field that the span does not have
-        ├── TraceTooLarge    a scorer asks for its trace, and that is beyond the limits
-        ├── ScorerFailed     the scorer raised
-        └── BadResult        the scorer or judge answered with something that is no score
+    ├── TransientError          time may heal it: it is tried again, with backoff
+    │   ├── Timeout             a judge did not answer within its deadline
+    │   ├── RateLimited         a judge answered 429
+    │   ├── JudgeUnavailable    a judge could not be reached, or answered 5xx
+    │   ├── SandboxLost         a sandbox died while it ran code
+    │   ├── InfraError          a sandbox could not be built
+    │   ├── NoWorker            no worker took an invocation in time
+    │   ├── NotAnswered         a worker took an invocation, but was not done in time
+    │   ├── StoreUnavailable    PostgreSQL or Redis could not be reached
+    │   └── Contended           two transactions met, and PostgreSQL undid this one
+    │       └── StaleFence      another worker has taken over what this one held
+    ├── PermanentError          the operator must act: a wrong key, a wrong URL, a full disk
+    │   ├── CallFailed          an invocation killed its workers, or met a bug
+    │   ├── JudgeRefused        a judge answered 401, 403, 404 or another 4xx
+    │   ├── SandboxUnavailable  nothing on this machine can contain users' code
+    │   └── SetupError          Tallyard cannot start as it is set up
+    └── UserError               the caller, or the author of the rule or scorer, must act
+        ├── BadInput            a request has an error
+        ├── NotFound            there is no such thing, or not for this key
+        ├── Forbidden           the key's role does not allow it
+        ├── InvalidSource       code was pushed that cannot be a scorer
+        ├── MissingArgument     a scorer needs a field that the span does not have
+        ├── TraceTooLarge       a scorer asks for its trace, which is too large
+        ├── ScorerFailed        the scorer raised an exception
+        └── BadResult           the scorer or judge returned something that is no score
 
 The class name in snake case is the `error_class` of an outcome ("rate_limited").
 """
@@ -37,16 +37,16 @@ from typing import Self
 
 
 class TallyardError(Exception):
-    """The message names the thing, its id where it has one, and the next step."""
+    """Base of all errors. The message names the thing, its id if any, and the next step."""
 
     @classmethod
     def error_class(cls) -> str:
-        """The class as outcomes, metrics and `outcomes retry --class` write it."""
+        """The name of the class as outcomes, metrics and `outcomes retry --class` write it."""
         return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
 
 
 class TransientError(TallyardError):
-    """Time may heal it. `retry_after_s` is what the other side asked for, if it asked."""
+    """Time may heal it. `retry_after_s` is the wait that the other side asked for, if any."""
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -66,7 +66,7 @@ class JudgeUnavailable(TransientError):
 
 
 class SandboxLost(TransientError):
-    """A sandbox died around what it ran: killed from outside, or out of memory."""
+    """A sandbox died while it ran code: it was killed from outside, or ran out of memory."""
 
 
 class InfraError(TransientError):
@@ -74,11 +74,11 @@ class InfraError(TransientError):
 
 
 class NoWorker(TransientError):
-    """No worker took a call in the time that its caller waits (`TALLYARD_INVOKE_TIMEOUT_S`)."""
+    """No worker took an invocation while its client waited (`TALLYARD_INVOKE_TIMEOUT_S`)."""
 
 
 class NotAnswered(TransientError):
-    """A worker took a call, and was not done in the time that its caller waits."""
+    """A worker took an invocation, and was not done while its client waited."""
 
 
 class StoreUnavailable(TransientError):
@@ -86,27 +86,27 @@ class StoreUnavailable(TransientError):
 
 
 class Contended(TransientError):
-    """Two transactions met, and PostgreSQL undid this one: doing it again is all it takes."""
+    """Two transactions met, and PostgreSQL undid this one. Doing it again is enough."""
 
 
 class StaleFence(Contended):
-    """What this worker held has been taken over by another: its result does not count."""
+    """Another worker has taken over what this one held, so this one's result does not count."""
 
 
 class PermanentError(TallyardError):
-    """The operator must act; trying again changes nothing."""
+    """The operator must act. Trying again does not help."""
 
 
 class CallFailed(PermanentError):
-    """A call that somebody waits for ended without an answer; the workers' logs say more."""
+    """An invocation ended without an answer. The workers' logs say more."""
 
 
 class JudgeRefused(PermanentError):
-    """A judge answered with a 4xx that trying again will not change (key, model, URL)."""
+    """A judge answered 4xx, and would again: the key, the model or the URL is wrong."""
 
 
 class SandboxUnavailable(PermanentError):
-    """Code cannot be contained on this machine as it is set up, so none is run."""
+    """This machine, as it is set up, cannot contain users' code, so none is run."""
 
 
 class SetupError(PermanentError):
@@ -118,19 +118,19 @@ class UserError(TallyardError):
 
 
 class BadInput(UserError):
-    """A request that is not understood. `path` says where in it, as in `events[3].tags`."""
+    """A request has an error. `path` says where in it, as in `events[3].tags`."""
 
     def __init__(self, message: str, *, path: str | None = None) -> None:
         super().__init__(f"{path}: {message}" if path else message)
         self.path = path
 
     def within(self, path: str) -> Self:
-        """The same, of one of several things: `path` says which."""
+        """The same error, inside the part of the request that `path` names."""
         return type(self)(str(self), path=path)
 
 
 class NotFound(UserError):
-    """No such thing, or not for this key: the two are not told apart."""
+    """There is no such thing, or not for this key. The answer does not tell which."""
 
 
 class Forbidden(UserError):
@@ -138,7 +138,7 @@ class Forbidden(UserError):
 
 
 class InvalidSource(UserError):
-    """A scorer's code that cannot be one. `line` and `column` count from 1."""
+    """Code that cannot be a scorer. `line` and `column` count from 1."""
 
     def __init__(
         self, message: str, *, line: int | None = None, column: int | None = None
@@ -153,27 +153,27 @@ class InvalidSource(UserError):
 
 
 class MissingArgument(UserError):
-    """A scorer needs a field that the span does not have (or has as null)."""
+    """A scorer needs a field that the span does not have, or that is null in it."""
 
 
 class TraceTooLarge(UserError):
-    """A scorer asks for its trace, which has more spans or bytes than a scorer is given."""
+    """A scorer asks for its trace, which has more spans or bytes than a scorer may get."""
 
 
 class ScorerFailed(UserError):
-    """The scorer raised; the message carries its exception."""
+    """The scorer raised an exception, which the message repeats."""
 
 
 class BadResult(UserError):
-    """What came back is no score: NaN, outside 0..1, an unknown choice, not JSON."""
+    """The result is no score: NaN, outside 0..1, an unknown choice, or not JSON."""
 
 
 CATEGORIES = frozenset({TransientError, PermanentError, UserError})
-"""Classes that only say who must act; what is raised is one of their subclasses."""
+"""Classes that only say who must act. Code raises their subclasses."""
 
 
 def error_classes() -> frozenset[str]:
-    """The `error_class` of every error of this module, so that none can be forgotten."""
+    """The `error_class` of every error of this module, from the classes themselves."""
     return frozenset(kind.error_class() for kind in _subclasses(TallyardError) - CATEGORIES)
 
 

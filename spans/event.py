@@ -1,7 +1,7 @@
-"""From an event as a client sent it to a RowWrite: checked once, trusted ever after.
+"""Turns an event, as a client sent it, into a RowWrite. Nothing after this checks it again.
 
-PostgreSQL's jsonb stores values that Python cannot read back (numbers of 5 000 digits,
-nesting of 5 000 levels); such a row would crash each of its readers. They stop here.
+PostgreSQL's jsonb stores values that Python cannot read back (numbers of 5 000 digits, nesting
+of 5 000 levels). A row with such a value would crash every reader, so it is refused here.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ TAGS_MAX = 100
 TAG_CHARS_MAX = 128
 OLDEST = datetime(1970, 1, 1, tzinfo=UTC)
 NEWEST = datetime(2200, 1, 1, tzinfo=UTC)
-SECONDS_MAX = 7_258_118_400.0   # 2200-01-01; beyond it a client means milliseconds
-EXACT_FLOAT_MAX = 2.0**63       # the parser turns larger integers into floats silently
+SECONDS_MAX = 7_258_118_400.0   # 2200-01-01; a client that sends more means milliseconds
+EXACT_FLOAT_MAX = 2.0**63       # orjson turns integers that are larger into floats
 
 CONTROL_FIELDS = frozenset({
     "_is_merge", "_merge_paths", "_array_delete", "_object_delete", "_parent_id",
@@ -33,10 +33,10 @@ CONTROL_FIELDS = frozenset({
     "comment", "prompt_session_id",
     *(API_COLUMNS.keys() - {*EVENT_FIELDS, *IDENTITY_FIELDS}),
 })
-"""Not content: instructions to us, where the row lives, or what we ourselves show."""
+"""Fields that are not content: instructions, the row's place, and what Tallyard adds."""
 
 FEEDBACK_FIELDS = frozenset({"scores", "expected", "tags", "metadata", *IDENTITY_FIELDS})
-"""All that feedback speaks of, and what SDKs repeat beside it."""
+"""The fields that feedback may change, and those that SDKs repeat beside them."""
 
 OBJECT_FIELDS = tuple(column.name for column in API_COLUMNS.values() if column.is_object)
 CALLER_FIELDS = frozenset({"caller_filename", "caller_functionname", "caller_lineno"})
@@ -49,14 +49,14 @@ INTEGER_MIN, INTEGER_MAX = -(2**63), 2**64 - 1   # what the parser keeps as an i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventLimits:
-    """What one event may hold."""
+    """How deeply the values of one event may nest, and how many there may be."""
 
     depth_max: int
     nodes_max: int
 
 
 class BodyText:
-    """What only the text of a request still tells, once the parser is done with it."""
+    """What only the text of a request tells, because parsing loses it."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -64,7 +64,7 @@ class BodyText:
 
     @cached_property
     def has_large_integer(self) -> bool:
-        """Whether an integer beyond 64 bits was written: the parser made it a float."""
+        """Whether the text has an integer beyond 64 bits, which the parser made a float."""
         return any(
             len(digits) > 20 or not INTEGER_MIN <= int(digits) <= INTEGER_MAX
             for digits in LONG_INTEGER.findall(self._body)
@@ -75,12 +75,12 @@ def read_event(
     event: Json, where: ObjectRef, limits: EventLimits, *, new_id: Callable[[], str],
     body: BodyText,
 ) -> RowWrite:
-    """The write that `event` asks for; `new_id` names the row where the client did not.
+    """The write that `event` asks for. `new_id` gives the row an id if the client gave none.
 
-    Raises BadInput, which says what is wrong and with which field.
+    Raises BadInput, which names the field and what is wrong with it.
     """
     if not isinstance(event, dict):
-        raise BadInput("an event is an object")
+        raise BadInput("an event must be an object")
     row_id = new_id() if event.get("id") is None else _row_id(event["id"])
     _check_span_ids(event)
     check_values(event, limits, body)
@@ -94,7 +94,7 @@ def read_event(
 
 
 def check_values(values: JsonObject, limits: EventLimits, body: BodyText) -> None:
-    """Raises BadInput for more, deeper or larger values than are kept of one span."""
+    """Raises BadInput for more values, deeper nesting or larger numbers than are allowed."""
     nodes = 0
     for value in values.values():
         nodes += _count(value, limits.depth_max - 1, body)
@@ -120,8 +120,8 @@ def _with_controls(
         key=RowKey(where, row_id),
         fields=fields,
         is_merge=is_merge,
-        # A merge that names its source is a person's word on the row, sent by an SDK; unless
-        # the SDK has folded it into the end of the span, to send both as one.
+        # An SDK sends a person's feedback as a merge that names its source. If it has joined
+        # the feedback with the end of the span, the event is no feedback: other fields show it.
         is_feedback=(
             is_merge
             and event.get("_audit_source") is not None
@@ -141,14 +141,14 @@ def _with_controls(
 
 def _row_id(value: Json) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= ID_CHARS_MAX:
-        raise BadInput(f"a row's id is a text of 1 to {ID_CHARS_MAX} characters", path="id")
+        raise BadInput(f"must be a string of 1 to {ID_CHARS_MAX} characters", path="id")
     if CONTROL_CHARACTER.search(value):
-        raise BadInput("a row's id holds no control characters", path="id")
+        raise BadInput("must not hold control characters", path="id")
     return value
 
 
 def _count(value: Json, depth_left: int, body: BodyText) -> int:
-    """How many values `value` holds. Raises if it is nested too deep or a number too large."""
+    """How many values `value` holds. Raises BadInput for deep nesting and large numbers."""
     if isinstance(value, dict | list):
         if depth_left <= 0:
             raise BadInput("nested too deep (TALLYARD_DEPTH_MAX)")
@@ -157,16 +157,16 @@ def _count(value: Json, depth_left: int, body: BodyText) -> int:
             nodes += 1 if type(item) is str else _count(item, depth_left - 1, body)
         return nodes
     if type(value) is int and not INTEGER_MIN <= value <= INTEGER_MAX:
-        raise BadInput("an integer beyond 64 bits: send it as a text")
+        raise BadInput("an integer beyond 64 bits: send it as a string")
     if type(value) is float and not math.isfinite(value):
-        raise BadInput(f"{value} is no number that JSON has")
+        raise BadInput(f"{value} is not a number in JSON")
     if (
         type(value) is float
         and abs(value) >= EXACT_FLOAT_MAX
         and value.is_integer()
         and body.has_large_integer
     ):
-        raise BadInput(f"an integer beyond 64 bits, about {value:g}: send it as a text")
+        raise BadInput(f"an integer beyond 64 bits, about {value:g}: send it as a string")
     return 1
 
 
@@ -198,7 +198,7 @@ def _check_fields(fields: JsonObject) -> None:
     for name in OBJECT_FIELDS:
         value = fields.get(name)
         if value is not None and not isinstance(value, dict):
-            raise BadInput("an object, or null", path=name)
+            raise BadInput("must be an object or null", path=name)
     if (scores := fields.get("scores")) is not None:
         fields["scores"] = _checked_scores(scores)
     if (metrics := fields.get("metrics")) is not None:
@@ -209,7 +209,7 @@ def _check_fields(fields: JsonObject) -> None:
     if parents is not None and not (
         isinstance(parents, list) and all(isinstance(parent, str) for parent in parents)
     ):
-        raise BadInput("a list of span ids, or null", path="span_parents")
+        raise BadInput("must be a list of span ids or null", path="span_parents")
     if (created := fields.get("created")) is not None:
         fields["created"] = _checked_created(created)
 
@@ -220,37 +220,37 @@ def _check_span_ids(event: JsonObject) -> None:
         if value is not None and (
             not isinstance(value, str) or not 0 < len(value) <= ID_CHARS_MAX or "\0" in value
         ):
-            raise BadInput(f"a text of 1 to {ID_CHARS_MAX} characters", path=name)
+            raise BadInput(f"must be a string of 1 to {ID_CHARS_MAX} characters", path=name)
 
 
 def _checked_scores(scores: Json) -> JsonObject:
     if not isinstance(scores, dict):
-        raise BadInput("an object of name: number 0..1", path="scores")
+        raise BadInput("must be an object of names and numbers from 0 to 1", path="scores")
     checked: JsonObject = {}
     for name, value in scores.items():
         if not 0 < len(name) <= SCORE_NAME_CHARS_MAX or not name.isprintable():
             raise BadInput(
-                f"a score's name has 1 to {SCORE_NAME_CHARS_MAX} printable characters",
+                f"a score's name must have 1 to {SCORE_NAME_CHARS_MAX} printable characters",
                 path="scores",
             )
         if value is None or (isinstance(value, int | float) and 0 <= value <= 1):
             checked[name] = int(value) if isinstance(value, bool) else value
         else:
-            raise BadInput("a score is a number from 0 to 1, or null", path=f"scores.{name}")
+            raise BadInput("must be a number from 0 to 1 or null", path=f"scores.{name}")
     return checked
 
 
 def _check_metrics(metrics: Json) -> None:
     if not isinstance(metrics, dict):
-        raise BadInput("an object of name: number", path="metrics")
+        raise BadInput("must be an object of names and numbers", path="metrics")
     for name, value in metrics.items():
         if value is None or isinstance(value, dict) or name in CALLER_FIELDS:
-            continue   # some SDKs nest details here; older ones say who called
+            continue   # some SDKs nest details here; older ones name the caller
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise BadInput("a metric is a number, or null", path=f"metrics.{name}")
+            raise BadInput("must be a number or null", path=f"metrics.{name}")
         if name in {"start", "end"} and not 0 <= value <= SECONDS_MAX:
             raise BadInput(
-                "unix seconds; this looks like another unit", path=f"metrics.{name}"
+                "must be in unix seconds; this looks like another unit", path=f"metrics.{name}"
             )
 
 
@@ -261,14 +261,14 @@ def _check_tags(tags: Json) -> None:
         or not all(isinstance(tag, str) and len(tag) <= TAG_CHARS_MAX for tag in tags)
     ):
         raise BadInput(
-            f"a list of at most {TAGS_MAX} texts of at most {TAG_CHARS_MAX} characters",
+            f"must be a list of up to {TAGS_MAX} strings of up to {TAG_CHARS_MAX} characters",
             path="tags",
         )
 
 
 def _checked_created(created: Json) -> str:
     if not isinstance(created, str):
-        raise BadInput("an ISO 8601 text", path="created")
+        raise BadInput("must be a string, an ISO 8601 instant", path="created")
     try:
         at = datetime.fromisoformat(created)
     except ValueError as error:
@@ -282,27 +282,27 @@ def _optional_text(event: JsonObject, name: str) -> str | None:
     value = event.get(name)
     if value is None or (isinstance(value, str) and len(value) <= ID_CHARS_MAX):
         return value
-    raise BadInput(f"a text of at most {ID_CHARS_MAX} characters", path=name)
+    raise BadInput(f"must be a string of at most {ID_CHARS_MAX} characters", path=name)
 
 
 def _optional_object(event: JsonObject, name: str) -> JsonObject | None:
     value = event.get(name)
     if value is None or isinstance(value, dict):
         return value
-    raise BadInput("an object, or null", path=name)
+    raise BadInput("must be an object or null", path=name)
 
 
 def _paths(value: Json) -> tuple[tuple[str, ...], ...]:
     if value is None:
         return ()
     if not isinstance(value, list):
-        raise BadInput("a list of paths", path="_merge_paths")
+        raise BadInput("must be a list of paths", path="_merge_paths")
     return tuple(_path(path, "_merge_paths") for path in value)
 
 
 def _path(value: Json, name: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not value:
-        raise BadInput("a path is a list of field names", path=name)
+        raise BadInput("a path must be a list of field names", path=name)
     return tuple(str(part) for part in value)
 
 
@@ -310,11 +310,11 @@ def _array_deletes(value: Json) -> tuple[ArrayDelete, ...]:
     if value is None:
         return ()
     if not isinstance(value, list):
-        raise BadInput("a list of {path, delete}", path="_array_delete")
+        raise BadInput("must be a list of {path, delete}", path="_array_delete")
     deletes: list[ArrayDelete] = []
     for item in value:
         if not isinstance(item, dict) or not isinstance(item.get("delete"), list):
-            raise BadInput("a list of {path, delete: [values]}", path="_array_delete")
+            raise BadInput("must be a list of {path, delete: [values]}", path="_array_delete")
         values = item["delete"]
         deletes.append(
             ArrayDelete(
@@ -326,7 +326,7 @@ def _array_deletes(value: Json) -> tuple[ArrayDelete, ...]:
 
 
 def _scoring_control(value: Json) -> tuple[JsonObject | None, bool]:
-    """(new `_async_scoring_state`, whether to match again) that a control asks for."""
+    """(new `_async_scoring_state`, whether to match the row again), as a control asks."""
     if value is None:
         return None, False
     kind = value.get("kind") if isinstance(value, dict) else None
@@ -336,6 +336,6 @@ def _scoring_control(value: Json) -> tuple[JsonObject | None, bool]:
     if kind == "state_force_reselect":
         return None, True
     raise BadInput(
-        f"kind {kind!r}; known are state_override and state_force_reselect",
+        f"unknown kind {kind!r}; use state_override or state_force_reselect",
         path="_async_scoring_control",
     )

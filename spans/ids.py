@@ -1,4 +1,4 @@
-"""Identifiers, and how the derived ones are made."""
+"""The types of identifiers, and how an id is derived from what it identifies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Xact = NewType("Xact", int)                    # `_xact_id`: the version of one 
 
 
 def parse_uuid(text: str) -> uuid.UUID | None:
-    """The UUID that the text writes; None where it writes none, and so can name nothing."""
+    """The UUID that `text` holds, or None if it holds none."""
     try:
         return uuid.UUID(text)
     except ValueError:
@@ -25,9 +25,9 @@ def parse_uuid(text: str) -> uuid.UUID | None:
 
 
 def derived_id(*parts: str) -> uuid.UUID:
-    """A UUID that is a function of `parts`: the same work, done twice, writes the same row.
+    """A UUID computed from `parts` alone, so that work that is done twice writes one row.
 
-    128 bits of BLAKE2b over the parts, separated by NUL, which no id contains.
+    It is 128 bits of BLAKE2b over the parts, with NUL, which no id contains, between them.
     """
     text = "\0".join(parts)
     return uuid.UUID(bytes=hashlib.blake2b(text.encode(), digest_size=16).digest())

@@ -1,4 +1,4 @@
-"""What a JSON value is, once it has been parsed."""
+"""The types of parsed JSON."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from typing_extensions import TypeAliasType
 
-# Recursive, and known by its name to who reads dataclasses of it (`type`, from 3.12 on).
+# Recursive, so it needs a name of its own: pydantic finds it by that name. From Python 3.12 on
+# the statement `type` does the same.
 Json = TypeAliasType("Json", "bool | int | float | str | list[Json] | dict[str, Json] | None")
 JsonObject: TypeAlias = dict[str, Json]

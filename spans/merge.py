@@ -1,6 +1,6 @@
-"""How writes make a row: replace, merge, delete, in whatever order they come.
+"""How writes make a row: they replace, merge or delete, in whatever order they arrive.
 
-One pure function, `apply`; the store runs it under the row's lock.
+`apply` is a pure function, which the store calls while it holds the row's lock.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ NO_PATHS: frozenset[tuple[str, ...]] = frozenset()
 
 
 def apply(row: Row | None, write: RowWrite) -> Row:
-    """The row after `write`. `row` is None where there was none.
+    """The row after `write`. `row` is None if there was none before.
 
-    - A plain write replaces everything, `created` too, and brings a deleted row back clean.
-      The first plain write after nothing but merges goes beneath them: it is older than they
-      are, and was only slower to arrive.
+    - A plain write replaces everything, `created` too. It makes a deleted row anew.
+    - The first plain write to a row that has had only merges is laid under them: the client
+      wrote it before the merges, and it arrived later.
     - A merge descends into objects; scalars, arrays and null overwrite.
     - A merge into a deleted row leaves it deleted.
     """
@@ -43,10 +43,10 @@ def apply(row: Row | None, write: RowWrite) -> Row:
 
 
 def has_same_content(one: Row, other: Row) -> bool:
-    """Whether what scorers judge is the same, so that no new score is needed.
+    """Whether the content of both rows is the same, so that no new score is needed.
 
-    Compared as JSON: Python holds 1, 1.0 and True equal, and the order of keys, which some
-    scorers go by, for nothing.
+    It is compared as JSON text. To Python, 1, 1.0 and True are equal, and so are objects with
+    their keys in another order, which matters to some scorers.
     """
     if one.is_deleted != other.is_deleted:
         return False
@@ -56,10 +56,10 @@ def has_same_content(one: Row, other: Row) -> bool:
 
 
 def is_same(one: Row, other: Row) -> bool:
-    """Whether a row, written once more as `other`, is as it was in all that is stored.
+    """Whether everything that is stored of the row `one` is the same in `other`.
 
-    `other` may leave out who the span is, and when it was made: that was filled in for it
-    the first time too.
+    `other` may leave out the identity fields: the first write may have left them out too, and
+    they were filled in.
     """
     known: JsonObject = {name: one.fields.get(name) for name in IDENTITY_FIELDS}
     return (
@@ -74,7 +74,7 @@ def _text(value: Json) -> bytes:
 
 
 def _without_nulls(fields: JsonObject) -> bytes:
-    """Null and absent are one at the top; the order of keys is not kept where it is sorted."""
+    """The fields as text with sorted keys. A field that is null counts as absent."""
     present: JsonObject = {k: value for k, value in fields.items() if value is not None}
     return _sorted_text(present)
 
@@ -91,7 +91,7 @@ def _first(write: RowWrite) -> Row:
 
 
 def _beneath(base: JsonObject, merges: JsonObject) -> JsonObject:
-    """A base under what was merged before it came; who the span is, is the base's to say."""
+    """The base, and the earlier merges laid over it. Identity fields are the base's."""
     identity = {name: base[name] for name in IDENTITY_FIELDS if base.get(name) is not None}
     return {**deep_merge(base, merges), **identity}
 
@@ -111,7 +111,10 @@ def deep_merge(
     stop_at: frozenset[tuple[str, ...]] = NO_PATHS,
     path: tuple[str, ...] = (),
 ) -> JsonObject:
-    """`above` laid over `below`; neither is changed. At the paths in `stop_at` it replaces."""
+    """`above` merged into `below`, as a new object; neither is changed.
+
+    Objects at the paths in `stop_at` are replaced, not merged.
+    """
     merged = dict(below)
     for name, value in above.items():
         old = merged.get(name)

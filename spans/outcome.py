@@ -1,4 +1,4 @@
-"""An outcome: what became of one span, for one origin and one scorer.
+"""An outcome: what became of one span under one origin and one scorer.
 
     origin    who asked for it: a rule, a re-score job, or a person
     verdict   how the scorer's run ended: scored, declined or errored
@@ -23,7 +23,7 @@ POISONED = "poisoned"
 """The error class of a span that killed its worker each time it was tried."""
 
 BUG = "bug"
-"""The error class of a mistake of ours; the worker's log has its traceback."""
+"""The error class of a bug in Tallyard. The worker's log has its traceback."""
 
 
 class OriginKind(StrEnum):
@@ -54,7 +54,7 @@ class RescoreOrigin:
 
 @dataclass(frozen=True, slots=True)
 class ManualOrigin:
-    """Somebody asked for this one span to be scored; `id` is that request's."""
+    """A person asked for this one span to be scored. `id` is the request's."""
 
     kind: ClassVar[OriginKind] = OriginKind.MANUAL
     generation: ClassVar[int] = 0
@@ -68,7 +68,7 @@ ORIGIN_ID_NAMES = {
     OriginKind.RESCORE: "rescore_job_id",
     OriginKind.MANUAL: "request_id",
 }
-"""What the origin's id is called where an outcome is shown as JSON."""
+"""The name of the origin's id where an outcome is shown as JSON."""
 
 
 def origin_of(kind: OriginKind, origin_id: UUID) -> Origin:
@@ -84,9 +84,10 @@ def origin_of(kind: OriginKind, origin_id: UUID) -> Origin:
 
 @dataclass(frozen=True, kw_only=True)
 class OutcomeKey:
-    """What there is exactly one outcome of.
+    """The key of an outcome: for each key there is exactly one.
 
-    `subject_version` is the span's `content_xact`: other content is another subject.
+    `subject_version` is the span's `content_xact`, so a span whose content changes gets new
+    outcomes.
     """
 
     object: ObjectRef
@@ -98,7 +99,7 @@ class OutcomeKey:
 
     @cached_property
     def id(self) -> OutcomeId:
-        """The outcome's id: the key itself, hashed, so that a repetition meets itself."""
+        """The outcome's id, a hash of the key: asking again gives the same id."""
         return OutcomeId(
             derived_id(
                 self.object.object_id.hex, SPAN, self.subject_id,
@@ -109,7 +110,7 @@ class OutcomeKey:
 
     @cached_property
     def score_span_id(self) -> UUID:
-        """The id of the score span: without versions, so that a new outcome replaces it."""
+        """The id of the score span. It holds no version: a new outcome replaces the span."""
         return derived_id(
             self.object.object_id.hex, SPAN, self.subject_id, self.origin.kind,
             self.origin.id.hex, self.role, self.scorer.kind, self.scorer.name,
@@ -128,8 +129,8 @@ class Failure:
 class Scored:
     """The scorer gave at least one number.
 
-    `started_at` is in unix seconds, `run_ms` the scorer's own time in milliseconds, `log` what
-    it wrote to stdout and stderr, if anything. The same holds for Declined and Errored.
+    `started_at` is in unix seconds and `run_ms` is how long the scorer ran, in milliseconds.
+    `log` is what it wrote to stdout and stderr. Declined and Errored have the same fields.
     """
 
     result: ScoringResult
@@ -168,7 +169,7 @@ Verdict: TypeAlias = Scored | Declined | Errored
 def verdict_of(
     result: ScoringResult, *, started_at: float, run_ms: float, log: str | None = None
 ) -> Scored | Declined:
-    """The verdict that a result is: scored if any of its scores is a number."""
+    """The verdict of a result: Scored if any of its scores is a number, else Declined."""
     for score in result.scores:
         if score.value is not None:
             return Scored(result=result, started_at=started_at, run_ms=run_ms, log=log)
@@ -176,5 +177,5 @@ def verdict_of(
 
 
 def verdict_scores(verdict: Verdict) -> tuple[Score, ...]:
-    """The scores of a verdict, those without a value too; none of an errored one."""
+    """The scores of a verdict, those with value None too. An errored one has none."""
     return () if isinstance(verdict, Errored) else verdict.result.scores

@@ -1,4 +1,4 @@
-"""A row: what is stored of a span, and the writes that make it."""
+"""A row, which is a span as it is stored, and the writes that make it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from spans.ids import ObjectId, ProjectId
 from spans.json import Json, JsonObject
 
 CONTENT_FIELDS = tuple(column.name for column in COLUMNS if column.is_content)
-"""A change of one of these is a change of content: the row is matched again."""
+"""The fields that are judged. If one of them changes, the row is matched again."""
 
 IDENTITY_FIELDS = tuple(column.name for column in COLUMNS if column.is_identity)
-"""Set by a row's base; merges do not change them."""
+"""Fields that a row's base sets and merges do not change."""
 
 RowView = Mapping[str, Json]
-"""A row as the API shows it: what filters read."""
+"""A row as the API shows it, which is also how filters see it."""
 
 
 class ObjectType(StrEnum):
-    """What a row belongs to."""
+    """The type of the object that a row belongs to."""
 
     PROJECT_LOGS = "project_logs"
     EXPERIMENT = "experiment"
@@ -44,7 +44,7 @@ LOG_IDS: Mapping[str, str] = {
 
 
 class ObjectRef(NamedTuple):
-    """Where a row lives. For project logs `object_id` is the project's own id."""
+    """The object that a row belongs to. For project logs `object_id` is the project's id."""
 
     project_id: ProjectId
     object_type: ObjectType
@@ -69,7 +69,8 @@ class ArrayDelete(NamedTuple):
 class RowWrite:
     """One event of a client: a whole row, a merge into one, or its deletion.
 
-    `fields` holds what was sent, absent and null told apart: in a merge, null clears.
+    `fields` holds the fields that were sent. In a merge, null clears a field and an absent
+    field stays as it is.
     """
 
     key: RowKey
@@ -81,9 +82,9 @@ class RowWrite:
     array_deletes: tuple[ArrayDelete, ...] = ()
     parent_id: str | None = None          # row id of the parent (deprecated REST form)
     skip_scoring: bool = False            # `_skip_async_scoring`: for this write alone
-    scoring_state: JsonObject | None = None   # to be set; {} sets it free again
-    reselect: bool = False                # by `_async_scoring_control`: match it again
-    comment: JsonObject | None = None     # a comment on `key`, not a change of it
+    scoring_state: JsonObject | None = None   # the state to set; {} clears it
+    reselect: bool = False                # `_async_scoring_control`: match the row again
+    comment: JsonObject | None = None     # a comment on the row; it changes no field
     comment_id: str | None = None
     audit_source: str | None = None
     audit_metadata: JsonObject | None = None
@@ -93,8 +94,8 @@ class RowWrite:
 class Row:
     """A row as its writes made it.
 
-    `has_base` is False while only merges have come: a base that arrives late goes beneath
-    them. A deleted row keeps nothing but its name; merges leave it deleted.
+    `has_base` is False while the row has only had merges; a base that arrives later is laid
+    under them. A deleted row keeps only its key, and merges leave it deleted.
     """
 
     key: RowKey
@@ -111,7 +112,10 @@ def is_finished(fields: Mapping[str, Json]) -> bool:
 
 
 def is_root(fields: Mapping[str, Json]) -> bool:
-    """A root has no parents. (With hex ids its span id never equals its trace id.)"""
+    """Whether the span is its trace's root: it has no parents.
+
+    Comparing its span id with its trace id would not tell: with hex ids they never agree.
+    """
     return not fields.get("span_parents")
 
 
@@ -131,7 +135,7 @@ def visible_scores(
 
 
 def is_made_by_scorer(fields: Mapping[str, Json]) -> bool:
-    """Whether a scorer made this row: such rows are never scored, or scoring would loop."""
+    """Whether a scorer made this row. Such rows are never scored: that would never end."""
     attributes = fields.get("span_attributes")
     return isinstance(attributes, dict) and (
         attributes.get("purpose") == "scorer" or attributes.get("type") == "score"

@@ -1,4 +1,4 @@
-"""The span that a scorer's run leaves in the trace, beneath the span that it scored."""
+"""The score span, which a scorer's run leaves in the trace as a child of the scored span."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SPAN_ID_DIGITS = 16
 """Hex digits of a span id, as clients make them."""
 
 MESSAGE_CHARACTERS_MAX = 20_000
-"""Of each message of a judge's prompt: what was judged stands on the span itself."""
+"""Kept of each message of a judge's prompt. The scored span has the whole content anyway."""
 
 
 def score_span(execution: Execution, asked: OutcomeRequest) -> Row:
@@ -69,7 +69,7 @@ def _context(key: OutcomeKey, verdict: Verdict) -> JsonObject:
 
 
 def _shortened(message: JsonObject) -> JsonObject:
-    """A message of a prompt, the middle of a long one left out."""
+    """A message of a prompt. If it is long, its middle is left out."""
     content = str(message["content"])
     if len(content) > MESSAGE_CHARACTERS_MAX:
         half = MESSAGE_CHARACTERS_MAX // 2
@@ -79,7 +79,7 @@ def _shortened(message: JsonObject) -> JsonObject:
 
 
 def _output(scores: tuple[Score, ...]) -> tuple[Json, Json]:
-    """(output, metadata): of the one score, or keyed by name where there are several."""
+    """(output, metadata) of the score, or of each score by its name if there are several."""
     if len(scores) == 1:
         return {"score": scores[0].value}, scores[0].metadata or None
     return (

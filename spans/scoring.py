@@ -1,4 +1,4 @@
-"""Scores, scorers and outcomes: the words for what is done to a span."""
+"""Scores, scorers, and what became of a span under a rule."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class ScorerRef:
-    """A scorer's name and version: all that is needed to build it again.
+    """A scorer's name and version, by which it can be found again.
 
     `kind` is "global" (an autoevals scorer by name; its version is autoevals' own) or
     "function" (a scorer made by a user; its version is an `_xact_id`).
@@ -40,9 +40,9 @@ class ScorerRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What a scorer's LLM calls cost. Tokens as the judge counted them.
+    """What a scorer's LLM calls cost, in tokens as the judge counted them.
 
-    `is_cached`: the answer was kept from an identical call, and none was made.
+    `is_cached` means that no call was made: the answer to an identical earlier call was used.
     """
 
     calls: int = 0
@@ -54,12 +54,12 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoringResult:
-    """What one execution of a scorer gave.
+    """What one run of a scorer gave.
 
-    `arguments` are what the scorer was called with: the `input` of the score span.
-    `prompt` is what a judge was asked with them, {role, content} each, where the scorer has a
+    `scores` is never empty: a scorer that declines gives one Score with value None.
+    `arguments` are those that the scorer was called with; they become the score span's `input`.
+    `prompt` holds the messages {role, content} that a judge was sent, if the scorer has a
     prompt of its own.
-    An empty `scores` never occurs: a scorer that declines gives one Score with value None.
     """
 
     scores: tuple[Score, ...]
@@ -69,17 +69,17 @@ class ScoringResult:
 
 
 class OutcomeState(StrEnum):
-    """What became of one rule x one span x one scorer."""
+    """What became of one span under one rule and one scorer."""
 
     PENDING = "pending"          # not run yet, or to be tried again
     COMPLETED = "completed"      # has a score
-    SKIPPED = "skipped"          # the scorer declined (None)
-    ERRORED = "errored"          # see its error class; `poisoned` killed its worker
-    SUPERSEDED = "superseded"    # the content changed, or its rule went, before it ran
+    SKIPPED = "skipped"          # the scorer declined: its score is None
+    ERRORED = "errored"          # its error class says why
+    SUPERSEDED = "superseded"    # the content changed or the rule was deleted before it ran
 
 
 class Role(StrEnum):
-    """What an outcome is for; only a live one writes scores on the row."""
+    """What an outcome is for. Only a live one writes scores on the row."""
 
     LIVE = "live"
     SHADOW = "shadow"
@@ -87,7 +87,7 @@ class Role(StrEnum):
 
 
 class Reason(StrEnum):
-    """What matching said of one row and one rule; stored as one byte (`REASON_BYTES`)."""
+    """What matching decided on one row and one rule, stored as a byte (`REASON_BYTES`)."""
 
     SELECTED = "selected"
     SAMPLED_OUT = "sampled_out"
@@ -95,14 +95,14 @@ class Reason(StrEnum):
     FILTER_NULL = "filter_null"
     WRONG_TARGET = "wrong_target"
     PAUSED = "paused"
-    IS_SCORE_SPAN = "is_score_span"      # rows made by scorers never match: no loops
+    IS_SCORE_SPAN = "is_score_span"      # a scorer made the row: never scored again
     DISABLED = "scoring_disabled"        # `_async_scoring_state: {status: disabled}`
     SUPERSEDED = "superseded"            # a later write put the row up for matching again
-    NOT_FINISHED = "not_finished"        # `metrics.end` was taken away again
+    NOT_FINISHED = "not_finished"        # a later write removed `metrics.end`
     DELETED = "deleted"
     FILTER_ERROR = "filter_error"        # the filter no longer compiles: its author must act
     UNSUPPORTED_SCOPE = "unsupported_scope"
-    POISONED = "poisoned"                # deciding on it killed its worker, again and again
+    POISONED = "poisoned"                # matching it killed its worker too often
 
 
 REASON_BYTES: dict[Reason, bytes] = {

@@ -1,4 +1,4 @@
-"""What passes between deciding, scoring and recording."""
+"""What passes between matching, scoring and recording: requests, assignments and claims."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from spans.row import RowKey, RowView
 from spans.scoring import ScorerRef
 
 DEATHS_MAX = 3
-"""Workers that a claim may cost before it is poisoned."""
+"""How many workers may die while they hold a claim, before it is poisoned."""
 
 ColumnsOf = Callable[[ScorerRef], frozenset[str]]
 """The columns of a row that a scorer reads."""
@@ -23,9 +23,9 @@ ColumnsOf = Callable[[ScorerRef], frozenset[str]]
 class Subject:
     """A stored row as rules and scorers see it.
 
-    `view` has the API's columns, at least those that were asked for. `at_end` is how it was
-    when it was put up for matching, if it has changed since: that is what filters see.
-    `ended_at` is the client's `metrics.end`, unix seconds.
+    `view` has at least the columns that were asked for, in the API's form. `at_end` is the row
+    as it was when it was queued for matching, if it has changed since; filters see that one.
+    `ended_at` is the client's `metrics.end`, in unix seconds.
     """
 
     key: RowKey
@@ -40,7 +40,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutcomeRequest:
-    """One outcome that an execution answers."""
+    """One outcome that is asked for; an execution of its scorer settles it."""
 
     key: OutcomeKey
     rules_revision: int | None
@@ -49,9 +49,9 @@ class OutcomeRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """One scorer to be run once on one row, for every outcome that asks for just that.
+    """One scorer to be run once on one row, for every outcome that asks for that.
 
-    `label` is how the scorer is shown where its name is no word: a function's.
+    `label` is the name under which a function is shown; its name as a scorer is its id.
     """
 
     subject: Subject
@@ -61,7 +61,7 @@ class Assignment:
 
     @property
     def shown_as(self) -> str:
-        """The scorer, for people."""
+        """The scorer's name as people see it."""
         return self.label or self.scorer.name
 
 
@@ -77,7 +77,7 @@ class Execution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deferred:
-    """An assignment left for a queue: not run yet."""
+    """An assignment that is left for a queue and has not been run."""
 
     assignment: Assignment
     queue: str
@@ -85,11 +85,15 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnableClaim:
-    """A pending assignment that this worker holds, until its lease runs out.
+    """A pending assignment that this worker holds until its lease ends.
 
-    `fence` (by the lead outcome's id) guards the result: who claims later raises it, and
-    results under an older one are refused. `attempts` counts this one, `deaths` the workers
-    that the assignment has cost.
+    Outcomes that ask for the same scorer on the same content share one run. One of them is the
+    lead: it is claimed for all of them, and `lead` is its key.
+
+    Every claim of the lead raises its `fence`, and a result counts only under the newest fence.
+    So a worker that lost its lease, and finishes late, changes nothing: its result is dropped.
+
+    `attempts` counts this claim too. `deaths` counts the workers that died holding it.
     """
 
     lead: OutcomeKey
@@ -101,7 +105,7 @@ class RunnableClaim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StaleClaim:
-    """A claim with nothing to run: the row is gone, or has other content by now."""
+    """A claim with nothing to run: the row was deleted, or its content has changed."""
 
     lead: OutcomeKey
 
@@ -111,7 +115,7 @@ Claim: TypeAlias = RunnableClaim | StaleClaim
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """A claim to be tried again: its last error, and when."""
+    """A claim that is to be tried again after `wait_s` seconds, and its last error."""
 
     claim: RunnableClaim
     error_class: str
@@ -121,7 +125,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxEntry:
-    """A claimed outbox entry: the rows that one write put up for matching."""
+    """A claimed outbox entry: the rows that one write queued for matching."""
 
     seq: int
     fence: int
@@ -135,8 +139,8 @@ class OutboxEntry:
 def batch_size(full: int, deaths: int) -> int:
     """How many claims may run together with one that has cost `deaths` workers.
 
-    The batch shrinks to its square root, then to one: a poisonous row is alone at its third
-    and last try, whatever the size was at its first.
+    A full batch shrinks to its square root, then to one. So a row that kills workers runs alone
+    at its third and last try, and takes no other row with it.
     """
     share: float = float(full) ** (1 - deaths / (DEATHS_MAX - 1))
     return max(1, round(share))

@@ -1,7 +1,9 @@
-"""`python -m workers worker -Q match`: Celery's worker and beat, and no more than they need.
+"""The command `python -m workers`, which starts Celery's worker or beat and loads little else.
 
-Celery's own command works as well (`celery -A workers worker -Q match`). It loads the commands
-that other packages add to it, though, and Flower's are 12 MB in each process.
+    python -m workers worker -Q match
+
+Celery's own command does the same (`celery -A workers worker -Q match`), but it also loads the
+commands that other packages add to it, of which Flower's takes 12 MB in each process.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from workers.celery import app
 @click.group(commands={"worker": worker, "beat": beat})
 @click.pass_context
 def workers(context: click.Context) -> None:
-    """Start a worker, or beat."""
+    """Start a worker or beat."""
     context.obj = CLIContext(app=app, no_color=False, workdir=None)
 
 

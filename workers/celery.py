@@ -1,4 +1,4 @@
-"""The Celery application: `celery -A workers worker -Q match`."""
+"""The Celery application of workers, beat and Flower, made from the settings."""
 
 from __future__ import annotations
 

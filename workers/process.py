@@ -1,7 +1,8 @@
-"""What a worker process holds: its services, its drains, and the event loop of its judge.
+"""What a worker process holds: its services, drains, sandboxes and event loop.
 
-The only module-level state there is. A child inherits its parent's sockets, and two
-processes on one PostgreSQL connection garble each other: hence opened after the fork.
+This is the only state that lives in a module. Services are opened after the fork, because a
+child inherits its parent's sockets, and two processes that share one PostgreSQL connection mix
+up their conversations.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class WorkerProcess:
-    """This process's services; made at the first use after the fork."""
+    """What this process has opened so far. Each part is made at its first use."""
 
     services: Services | None = None
     drains: dict[str, Drain] = field(default_factory=dict)
@@ -38,16 +39,16 @@ PROCESS = WorkerProcess()
 
 
 def run(queue: str) -> str:
-    """What the queue's task does; gives what Flower shows of it."""
+    """Runs the queue's work, and returns the task's result, which Flower shows."""
     return EXECUTORS[queue]()
 
 
 def prove_sandbox() -> WorkerSandboxes:
-    """This process's sandboxes, proved at the first call."""
+    """This process's sandboxes. The first call proves that they contain code."""
     services = _services()
     with PROCESS.lock:
         if PROCESS.sandboxes is None:
-            # 5 MB that the other workers do without.
+            # Imported here because it takes 5 MB, which other workers do not need.
             from workers.sandboxes import WorkerSandboxes  # noqa: PLC0415
 
             PROCESS.sandboxes = WorkerSandboxes(services)
@@ -55,13 +56,13 @@ def prove_sandbox() -> WorkerSandboxes:
 
 
 def forget() -> None:
-    """Leave to the parent what is the parent's; called in each process as it begins."""
+    """Drops what was inherited from the parent. Each process calls it as it begins."""
     PROCESS.services = PROCESS.loop = PROCESS.sandboxes = None
     PROCESS.drains.clear()
 
 
 def stop_waiting() -> None:
-    """Give up calls and runs under way: their claims go back, and count no death."""
+    """Gives up the runs and invocations under way. Their claims go back, and count no death."""
     for drain in PROCESS.drains.values():
         drain.stopping.set()
     if PROCESS.sandboxes is not None:
@@ -69,7 +70,7 @@ def stop_waiting() -> None:
 
 
 def close() -> None:
-    """End the sandboxes and close the connections."""
+    """Ends the sandboxes and closes the connections."""
     if PROCESS.sandboxes is not None:
         PROCESS.sandboxes.close()
     if PROCESS.services is not None:
@@ -113,7 +114,7 @@ EXECUTORS: Mapping[str, Callable[[], str]] = {
 
 
 def _run_drain(queue: str, make: Callable[[Services], Drain]) -> str:
-    """Run the queue's drain, which is made at its first task."""
+    """Runs the queue's drain, which its first task makes."""
     services = _services()
     if queue not in PROCESS.drains:
         PROCESS.drains[queue] = make(services)
@@ -131,7 +132,7 @@ def _services() -> Services:
 
 
 def _loop() -> asyncio.AbstractEventLoop:
-    """This process's one event loop, which runs on a thread of its own."""
+    """This process's event loop, which runs on a thread of its own."""
     with PROCESS.lock:
         if PROCESS.loop is None:
             PROCESS.loop = asyncio.new_event_loop()

@@ -1,6 +1,6 @@
-"""The sandboxes of a worker: proved before the first is used, and let go when idle.
+"""A worker's sandboxes. A self-test proves them before the first use; idle ones are ended.
 
-A worker that cannot contain says why on `/health/ready` and in the metrics, and takes no code.
+A worker whose sandboxes do not contain code runs none. `/health/ready` and the metrics say why.
 """
 
 from __future__ import annotations
@@ -25,18 +25,23 @@ from wiring.workers import sandbox_drain, sandbox_place
 logger = logging.getLogger(__name__)
 
 DROP_S = 3600.0
-"""How often it looks for unpacked bundles that nobody uses."""
+"""How often a worker looks for unpacked bundles to remove, seconds."""
 
 DAY_S = 86400.0
 SEEN_S = 15.0
-"""How often a worker says that it is there, and looks for sandboxes that nobody uses."""
+"""How often a worker reports that it is alive, and ends idle sandboxes, seconds."""
 
 HAND_OVER_S = 3.0
-"""How long a worker that ends waits for its calls to be given back: some milliseconds each."""
+"""How long a worker that ends waits until its invocations are given back, seconds. One takes
+milliseconds."""
 
 
 class WorkerSandboxes:
-    """This process's sandboxes, if it can contain anything; `sentence` says why it cannot."""
+    """This process's sandboxes, their drain, and the server of interactive invocations.
+
+    `drain` is None if this machine cannot contain code; `sentence` then says why. A thread
+    reports this worker to the store, ends idle sandboxes and removes unused bundles.
+    """
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -48,33 +53,35 @@ class WorkerSandboxes:
         self._told = self._prove()
         self.sentence = self._told.sentence
         if self._told.is_ok:
-            logger.info("sandbox: %s contains what it should", self._told.tier)
+            logger.info("sandbox: the self-test of %s passed", self._told.tier)
         else:
             logger.error("%s", self.sentence)
         threading.Thread(target=self._keep, name="sandboxes", daemon=True).start()
 
     def stop(self) -> None:
-        """Give up what is under way, not wait for it: its claims go back. Returns at once, for
-        whoever handles a signal."""
+        """Gives up what is under way, so that its claims go back.
+
+        Returns at once, because a signal handler calls it.
+        """
         if self.drain is not None:
             self.drain.stopping.set()
         if self._sandboxes is not None:
             threading.Thread(target=self._sandboxes.close, name="stop sandboxes").start()
 
     def close(self) -> None:
-        """End every sandbox, and say that this worker is gone."""
+        """Ends every sandbox, and reports that this worker is gone."""
         self._stopped.set()
         if self._sandboxes is not None:
             self._sandboxes.close()
         if self._calls is not None:
             self._calls.finish(within_s=HAND_OVER_S)
-            # While this worker was ending, it may have been the one that heard the others ring.
+            # A ring may have reached this worker while it was ending. Another must hear it.
             self._services.bell.answer(SANDBOX)
             self._services.bell.ring_now(SANDBOX)
         try:
             self._services.sandbox_workers.gone()
         except TransientError as error:
-            logger.warning("sandbox: %s; the others will notice in a minute", error)
+            logger.warning("sandbox: %s; others notice in a minute that it is gone", error)
 
     def _prove(self) -> SandboxWorker:
         host = socket.gethostname()
@@ -101,7 +108,7 @@ class WorkerSandboxes:
             try:
                 self._services.sandbox_workers.seen(self._told)
             except TransientError as error:
-                logger.warning("sandbox: %s; told later that this worker is there", error)
+                logger.warning("sandbox: %s; this worker reports again in some seconds", error)
             if self._stopped.wait(SEEN_S):
                 return
             if self._sandboxes is not None:
@@ -113,4 +120,4 @@ class WorkerSandboxes:
             self._dropped_at = time.monotonic()
             unused_s = self._services.settings.bundle_unused_days * DAY_S
             if dropped := drop_unused(place, unused_s=unused_s):
-                logger.info("sandbox: %d unpacked bundles were not used any more", dropped)
+                logger.info("sandbox: removed %d unused bundles", dropped)

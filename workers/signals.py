@@ -1,7 +1,7 @@
-"""What Celery tells us of a process's life.
+"""Reacts to Celery's signals about the life of a process.
 
-Beat and Flower load this too, and are no workers: what a worker needs is imported when one
-begins, in the parent, so that its children share the memory.
+Beat and Flower load this module too. What only a worker needs is therefore imported when a
+worker begins. That happens in the parent, so that its children share the memory.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _begin(**_: object) -> None:
 
 @worker_ready.connect
 def _prove_sandbox(sender: Consumer, **_: object) -> None:
-    """One that cannot contain must not take a ring that another could answer."""
+    """Stops listening if this worker cannot contain code, so that rings reach one that can."""
     if SANDBOX in sender.app.amqp.queues.consume_from:
         sandboxes = import_module(PROCESS).prove_sandbox()
         if sandboxes.drain is None:

@@ -1,7 +1,7 @@
-"""How a worker spends the time between a ring and silence.
+"""A stint: the work of one task, from its ring until its queue is empty or its time is up.
 
-A stint ends after a while even if there is more to do, and rings for itself: only between
-tasks can a worker be stopped gently, replaced, or seen by Flower to be moving.
+A stint whose time is up rings its queue, so that a new task continues. Celery can stop a worker
+gently, or replace a process, only between tasks, and Flower shows progress only by tasks.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from wiring.services import Services
 logger = logging.getLogger(__name__)
 
 STINT_S = 20.0
-"""How long one task goes on."""
+"""How long one task works before it rings for the next, seconds."""
 
 
 def match_until_empty(services: Services) -> str:
-    """Match and score batch by batch; what is left for another queue rings there."""
+    """Matches and scores batch by batch, and rings the queues that got outcomes."""
     with _Stint(services, MATCH) as stint:
         _answer_bell(services, MATCH)
         _match_until_empty(services, stint)
@@ -32,9 +32,9 @@ def match_until_empty(services: Services) -> str:
 
 
 def drain_until_empty(services: Services, queue: str, run: Callable[[float], int]) -> str:
-    """Run what is due in a queue of outcomes.
+    """Runs what is due in a queue of outcomes.
 
-    `run` gets the seconds after which it claims nothing more, and gives how much it ran.
+    `run` takes the seconds after which it claims nothing more, and returns how many it ran.
     """
     with _Stint(services, queue) as stint:
         _answer_bell(services, queue)
@@ -46,7 +46,7 @@ def drain_until_empty(services: Services, queue: str, run: Callable[[float], int
 
 
 def tidy_up(services: Services) -> str:
-    """Drop what is past its retention time."""
+    """Removes what is past its retention time."""
     with _Stint(services, UPKEEP) as stint:
         services.bell.answer(UPKEEP)
         stint.done = services.upkeep.drop_expired()
@@ -54,11 +54,12 @@ def tidy_up(services: Services) -> str:
 
 
 class _Stint:
-    """What one task did.
+    """A context that counts what one task did, and decides what an exception means.
 
-    A database that is away ends it with one line in the log: beat rings again in seconds, and
-    the next task goes on. An error that nobody foresaw counts as a death of what is claimed,
-    so that it does not come back for ever.
+    A transient error, such as a database that is away, ends the task with one line in the log;
+    beat rings again within seconds and the next task continues. Any other exception is a bug:
+    it counts as a death of every claim held, so that a claim which causes it is poisoned in the
+    end and does not come back for ever.
     """
 
     def __init__(self, services: Services, queue: str) -> None:
@@ -84,13 +85,15 @@ class _Stint:
         return True
 
     def told(self, what: str) -> str:
-        """The task's result: what Flower shows of it."""
+        """The task's result, which Flower shows."""
         return f"{self.done} {what}{self._trouble}"
 
 
 def _answer_bell(services: Services, queue: str) -> None:
-    """Clear the bell first, so that whoever rings from now on is heard; release what this
-    process, or one that is gone, left claimed."""
+    """Answers the bell, and releases what this process or one that is gone left claimed.
+
+    The bell is answered before any work, so that a ring during the work makes a new task.
+    """
     services.bell.answer(queue)
     services.leases.release_own(queue)
     services.leases.release_abandoned()
@@ -104,8 +107,8 @@ def _match_until_empty(services: Services, stint: _Stint) -> None:
                 return
             stint.done += rows
         except Contended:
-            # Two workers met on the same rows, and PostgreSQL undid one of them. What this one
-            # held is simply claimed again, by whoever comes first.
+            # Another worker changed the same rows, and PostgreSQL undid this transaction. The
+            # entries are released, and the first worker to come claims them again.
             services.leases.release_own(MATCH)
         if time.monotonic() > until:
             services.bell.ring(MATCH)
@@ -115,7 +118,7 @@ def _match_until_empty(services: Services, stint: _Stint) -> None:
 def _match_some(services: Services) -> int:
     matched = services.matcher.match_some()
     for queue in matched.queues:
-        services.bell.ring(queue)   # now, since the end of a backlog may be far away
+        services.bell.ring(queue)   # now, since this backlog may take long
     if matched.rows >= ROWS_PER_CLAIM:
-        services.bell.ring(MATCH)   # there is more than one process can carry
+        services.bell.ring(MATCH)   # a full claim: other processes should help
     return matched.rows

@@ -1,8 +1,8 @@
-"""Claims of pending outcomes, and what scoring needs of the store that keeps them.
+"""Claims of pending outcomes, and what a drain needs of the store that keeps them.
 
-Attempts are counted, and committed, before the work starts. A claim whose worker died comes
-back in ever smaller batches, until the assignment that kills workers stands alone; at its third
-death it is marked `poisoned`, and its neighbours have long been scored.
+A claim's attempt is counted, and committed, before its run starts. When a worker dies, its
+claims come back in ever smaller batches, until the assignment that kills workers runs alone. At
+its third death it is recorded as `poisoned`; the claims that ran beside it are scored by then.
 """
 
 from __future__ import annotations
@@ -15,46 +15,46 @@ from spans.work import DEATHS_MAX, Claim, ColumnsOf, Execution, Retry, RunnableC
 
 
 class ClaimStore(Protocol):
-    """Where pending outcomes are claimed, and what became of the claims is written."""
+    """Where pending outcomes are claimed, and where the results of the claims are written."""
 
     def claim(
         self, queue: str, limit: int, columns: ColumnsOf | None = None
     ) -> list[Claim]:
-        """Due assignments of the queue that nobody holds, now held by this process.
+        """Claims due assignments of the queue that no process holds, at most `limit`.
 
-        Their rows carry the columns that `columns` names for the scorer, or without it all
-        that any scorer may take.
+        Their rows carry the columns that `columns` names for the scorer, or, if it is None, all
+        columns that any scorer may read.
         """
         ...
 
     def record(self, executions: Sequence[tuple[RunnableClaim, Execution]]) -> None:
-        """Write the verdicts whose claim still holds; the others are dropped."""
+        """Writes the verdicts whose claim still holds, and drops the others."""
         ...
 
     def postpone(self, retries: Sequence[Retry]) -> None:
-        """Give claims back, to be tried again later."""
+        """Gives claims back, to be tried again after their wait."""
         ...
 
     def give_back(self, claims: Sequence[RunnableClaim]) -> None:
-        """Let other workers have claims that were not begun."""
+        """Gives back claims that were not begun, for other workers to take at once."""
         ...
 
     def supersede(self, claims: Sequence[StaleClaim]) -> None:
-        """Close the outcomes of claims that have nothing to run."""
+        """Closes the outcomes of claims that have nothing to run."""
         ...
 
     def renew(self, queue: str) -> None:
-        """Keep what this process holds of the queue for another lease."""
+        """Extends the leases of all claims of the queue that this process holds."""
         ...
 
 
 def is_last_try(claim: RunnableClaim) -> bool:
-    """Whether one more death poisons the claim: nothing else is to run beside it."""
+    """Whether one more death poisons the claim. Such a claim must run alone."""
     return claim.deaths >= DEATHS_MAX - 1
 
 
 def execution_of(claim: RunnableClaim, verdict: Verdict, queue: str) -> Execution:
-    """The claim's assignment, with the verdict that it came to."""
+    """The execution of the claim's assignment, which ended with `verdict`."""
     return Execution(
         assignment=claim.assignment, verdict=verdict, queue=queue, attempts=claim.attempts
     )

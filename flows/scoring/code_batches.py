@@ -1,4 +1,4 @@
-"""Batches of claims that are code: what goes in, and what becomes of each claim."""
+"""Runs claims whose scorer is users' code, in batches, and tells how each claim ended."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from spans.scoring import ScorerRef
 from spans.work import RunnableClaim
 
 BATCH = 100
-"""Records that one child of a sandbox runs: a child costs some 5 ms, a record 0.05."""
+"""Records that one child of a sandbox runs. A child costs about 5 ms, a record 0.05 ms."""
 
 TRACED_BATCH = 8
-"""The same of code that takes the trace: each may be 16 MiB."""
+"""Records in a batch of code that takes the trace, of which each may have 16 MiB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeBatches:
-    """Runs batches of claims. Thread-safe."""
+    """Runs batches of claims. It may be called from several threads at once."""
 
     functions: FunctionSource
     traces: TraceStore
@@ -42,13 +42,13 @@ class CodeBatches:
         try:
             program = self.functions.function(scorer).program
         except TallyardError:
-            return frozenset()   # `run` meets the error again, and tells it
+            return frozenset()   # `run` meets the same error, and returns it
         if program is None:
             return frozenset()
         return frozenset(arguments_taken(program)) - {TRACE}
 
     def run(self, batch: Sequence[RunnableClaim]) -> list[RunEnd]:
-        """Run claims of one scorer. A TallyardError is part of how a claim ends."""
+        """Runs claims of one scorer. A TallyardError becomes the end of its claim."""
         begin = time.perf_counter()
         try:
             function = self.functions.function(batch[0].assignment.scorer)
@@ -82,7 +82,7 @@ class CodeBatches:
 
 
 def batches(claims: Iterable[RunnableClaim]) -> Iterator[list[RunnableClaim]]:
-    """The claims by project and scorer, at most BATCH in one."""
+    """The claims in batches of one project and one scorer, with at most BATCH in each."""
     def owner(claim: RunnableClaim) -> tuple[str, str, str]:
         lead = claim.lead
         return str(lead.object.project_id), lead.scorer.name, lead.scorer.version
@@ -94,7 +94,7 @@ def batches(claims: Iterable[RunnableClaim]) -> Iterator[list[RunnableClaim]]:
 
 
 def size_of(claims: Iterable[RunnableClaim]) -> int:
-    """About how many bytes of JSON the claims' rows are."""
+    """About how many bytes of JSON the rows of the claims have."""
     return sum(
         len(orjson.dumps(claim.assignment.subject.view, default=str))
         for claim in claims

@@ -1,14 +1,15 @@
-"""The drain of a queue: claim, run, record, until nothing is due.
+"""The drain of a queue: it claims, runs and records outcomes until none is due.
 
-One drain serves every queue of pending outcomes; what differs between queues is the executor
-that runs the claims, and the pace.
+Every queue of pending outcomes has a drain. The queues differ in the executor, which runs the
+claims, and in the pace.
 
     drain = Drain(store=ledger, queue=JUDGE, executor=JudgeExecutor(...), policy=..., pace=...)
     count = drain.run(stop_after_s=20.0)
 
-It claims as many assignments as the executor has room for, closes those that have nothing to
-run, and hands the others over. What ends is gathered for a moment and recorded in one
-transaction; a transient error is postponed by the retry policy. Leases are renewed on the way.
+The drain claims as many assignments as the executor has room for, closes those that have
+nothing to run, and passes the others on. Runs that end within a moment of each other are
+recorded in one transaction. The retry policy postpones claims that ended in a transient error.
+Leases are renewed meanwhile.
 """
 
 from __future__ import annotations
@@ -33,16 +34,16 @@ from spans.work import ColumnsOf, Execution, Retry, RunnableClaim, StaleClaim
 logger = logging.getLogger(__name__)
 
 LISTEN_S = 0.1
-"""How often a busy drain looks for interactive calls: 1 ms each time."""
+"""How often a busy drain looks for invocations that a client waits for, which takes 1 ms."""
 
 PATIENCE_S = 30.0
-"""How long results in hand wait for a store that is away, before they are given up."""
+"""How long a drain keeps results while the store is away, before it gives them up."""
 
 
 class RunEnd(NamedTuple):
-    """How the run of one claim ended: with a verdict, or an error that time may heal.
+    """How the run of one claim ended: with a verdict, or with an error that time may heal.
 
-    `started_at` (unix seconds) and `run_ms` are of the run; a verdict has its own.
+    `started_at` (unix seconds) and `run_ms` count for an error; a verdict has its own.
     """
 
     claim: RunnableClaim
@@ -52,49 +53,50 @@ class RunEnd(NamedTuple):
 
 
 class Executor(Protocol):
-    """Runs claims for a drain. Its methods are called from the drain's thread alone."""
+    """Runs claims for a drain. Only the drain's thread calls its methods."""
 
     @property
     def columns(self) -> ColumnsOf | None:
-        """The columns of a row that a scorer reads; None: all that any scorer may take."""
+        """The columns of a row that a scorer reads; None for all that any scorer may read."""
         ...
 
     def room(self, unrecorded: int) -> int:
-        """How many more claims it takes now, while `unrecorded` ends wait to be recorded."""
+        """How many more claims it accepts now, while `unrecorded` runs wait to be recorded."""
         ...
 
     def begin(self, claims: Sequence[RunnableClaim]) -> None:
-        """Take claims over, to be run as soon as there is a place for each."""
+        """Accepts claims, and runs each as soon as it has a free place."""
         ...
 
     def wait(self, timeout_s: float) -> list[RunEnd]:
-        """What ended since the last call; waits up to `timeout_s` for the first to end.
+        """The runs that ended since the last call. Waits up to `timeout_s` for the first.
 
-        A claim whose run raised something unforeseen ends with a verdict that says so: tried
-        again, it would only meet it again.
+        A run that raised an unexpected exception ends with an errored verdict. It is not tried
+        again, since it would most likely raise the same.
         """
         ...
 
     def under_way(self) -> int:
-        """Claims that were taken over and have not been given out by `wait`."""
+        """How many claims were accepted whose end `wait` has not returned yet."""
         ...
 
     def take_back(self) -> list[RunnableClaim]:
-        """Claims that were not begun, and now will not be."""
+        """Removes and returns the claims whose run has not begun."""
         ...
 
     def cancel(self) -> None:
-        """Give up what is under way: nobody waits for it any more."""
+        """Gives up every run under way. Their ends are not returned any more."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How a drain gathers and records what ended.
+    """How a drain gathers and records runs that ended.
 
-    One transaction records up to `gather` ends, and the first of them waits `gather_s` seconds
-    for others. `recorders` transactions run at once on threads of their own; with 0 the drain's
-    own thread records, and runs nothing meanwhile. Leases are renewed every `renew_s` seconds.
+    Runs are recorded together as soon as `gather` of them have ended, or `gather_s` seconds
+    after the first. Up to `recorders` transactions run at once, on threads of their own; with 0
+    the drain's own thread records, and does nothing else meanwhile. Leases are renewed every
+    `renew_s` seconds.
     """
 
     gather: int
@@ -107,9 +109,9 @@ class Pace:
 class Drain:
     """Empties one queue of pending outcomes.
 
-    `meanwhile` is called every LISTEN_S, for what must not wait for the end of a long backlog;
-    it returns how many calls it answered itself. `stopping` is set, from any thread, when the
-    worker is to stop: claims under way are then left to be given back.
+    `meanwhile` is called every LISTEN_S seconds, for work that cannot wait for the end of a
+    long backlog; it returns how many invocations it answered. Any thread may set `stopping`:
+    the drain then returns soon, and leaves its claims to be released by its caller.
     """
 
     store: ClaimStore
@@ -121,14 +123,14 @@ class Drain:
     stopping: threading.Event = field(default_factory=threading.Event)
     _renewed_at: float = 0.0     # by time.monotonic, as every `_at` here
     _gathered: list[RunEnd] = field(default_factory=list)
-    _gathered_at: float = 0.0    # since when the first of them waits
+    _gathered_at: float = 0.0    # when the first of them ended
     _recording: dict[Future[None], int] = field(default_factory=dict)
 
     def run(self, *, stop_after_s: float) -> int:
-        """Run what is due until nothing is; claim nothing more after `stop_after_s` seconds.
+        """Runs due outcomes until none is left, or claims no more after `stop_after_s` seconds.
 
-        Returns how many claims and calls there were. Safe to repeat: a verdict is recorded
-        only under its claim's own fence. Raises TransientError if the store stays away.
+        Returns the number of claims and invocations. Safe to repeat: a verdict is recorded only
+        under the fence of its claim. Raises TransientError if the store stays away.
         """
         with self._recorder() as submit:
             try:
@@ -156,7 +158,7 @@ class Drain:
                 if claims:
                     self._begin(claims, submit)
                 if claims and self.executor.room(self._unrecorded()):
-                    continue   # there may be more, and there is room for it
+                    continue   # there is room, and more may be due
             if now >= until and (claims := self.executor.take_back()):
                 self.store.give_back(claims)
             if self._in_hand():
@@ -166,13 +168,13 @@ class Drain:
         return count
 
     def _claim(self, room: int) -> tuple[list[RunnableClaim], int]:
-        """Claims to be run, and how many were found with those that have nothing to run."""
+        """The claims to run, and how many claims there were with the stale ones."""
         try:
             claims = self.store.claim(self.queue, room, self.executor.columns)
             stale = [claim for claim in claims if isinstance(claim, StaleClaim)]
             self.store.supersede(stale)
         except TransientError as error:
-            logger.warning("%s: %s; nothing new is begun meanwhile", self.queue, error)
+            logger.warning("%s: %s; it claims nothing until that is over", self.queue, error)
             return [], 0
         runnable = [claim for claim in claims if isinstance(claim, RunnableClaim)]
         return runnable, len(claims)
@@ -183,7 +185,7 @@ class Drain:
         if not any(map(is_last_try, claims)):
             self.executor.begin(claims)
             return
-        self._finish(submit)   # nothing else is to die of it
+        self._finish(submit)   # if the worker dies now, no other claim pays for it
         self.executor.begin(claims)
         self._finish(submit)
 
@@ -198,7 +200,7 @@ class Drain:
         return len(self._gathered) + sum(self._recording.values())
 
     def _go_on(self, submit: Callable[[list[RunEnd]], None]) -> None:
-        """Wait a moment for an end; record what is gathered; renew what is held."""
+        """Waits a moment for runs to end, records those that are due, and renews the leases."""
         ended = self.executor.wait(self.pace.gather_s if self._gathered else POLL_S)
         if ended and not self._gathered:
             self._gathered_at = time.monotonic()
@@ -214,7 +216,7 @@ class Drain:
             self._patiently(partial(self.store.renew, self.queue))
 
     def _is_gathered(self) -> bool:
-        """Whether to record what has ended now, or to wait for more to come with it."""
+        """Whether to record the runs that ended now, rather than wait for more."""
         if not self._gathered or len(self._recording) > max(0, self.pace.recorders - 1):
             return False
         return (
@@ -225,7 +227,7 @@ class Drain:
 
     @contextmanager
     def _recorder(self) -> Iterator[Callable[[list[RunEnd]], None]]:
-        """What records a batch of ends: at once, or on one of the recorders' threads."""
+        """The function that records runs: on this thread, or on one of the recorders'."""
         if not self.pace.recorders:
             yield self._record
             return
@@ -252,7 +254,7 @@ class Drain:
             self._patiently(partial(self.store.postpone, retries))
 
     def _became(self, ended: RunEnd) -> Execution | Retry:
-        """What becomes of a claim: recorded, or tried again."""
+        """What the end of a claim leads to: an execution to record, or a retry."""
         claim, end = ended.claim, ended.end
         if not isinstance(end, TransientError):
             return execution_of(claim, end, self.queue)
@@ -268,16 +270,16 @@ class Drain:
         return execution_of(claim, verdict, self.queue)
 
     def _patiently(self, work: Callable[[], None]) -> None:
-        """Do it, and again while the store is away: what ran need not run twice."""
+        """Does `work`, and repeats it while the store is away, so that no scorer runs twice."""
         patiently(work, patience_s=PATIENCE_S, stopping=self.stopping)
 
 
 def bug_end(claim: RunnableClaim, error: BaseException, queue: str) -> RunEnd:
-    """The end of a claim whose run raised what nobody foresaw, logged with its traceback."""
+    """The end of a claim whose run raised an unexpected exception, which is logged here."""
     logger.error("%s: running %s", queue, claim.lead.id, exc_info=error)
     failure = Failure(
         error_class=BUG,
-        message=f"{type(error).__name__}; the {queue} worker's log has it under "
+        message=f"{type(error).__name__}; the {queue} worker's log has its traceback under "
         f"{claim.lead.id}",
     )
     return RunEnd(claim, Errored(failure=failure, started_at=time.time(), run_ms=0.0))

@@ -1,4 +1,4 @@
-"""Runs scorers that compute, one after another, on the drain's own thread."""
+"""Runs in-process scorers, one after another, on the drain's own thread."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from spans.outcome import Verdict
 from spans.work import Assignment, ColumnsOf, RunnableClaim
 
 BATCH = 16
-"""Claims at once: each may take seconds, and other workers are to have their share."""
+"""Claims taken at once. Few: each may run for seconds, and other workers want some."""
 
 
 class InlineExecutor:
     """An executor for slow in-process scorers, which hold the interpreter while they run.
 
-    A batch is taken over when the one before it is recorded; `wait` runs one claim, however
-    long that takes. What a drain that ends has not begun is taken back, for whoever is free.
+    It accepts a batch once the batch before is recorded. `wait` runs one claim, however long
+    that takes. When the time of the drain is up, `take_back` gives up the claims that did not
+    run, so that other workers can have them.
     """
 
     columns: ColumnsOf | None = None
@@ -36,36 +37,36 @@ class InlineExecutor:
         self._waiting: deque[RunnableClaim] = deque()
 
     def room(self, unrecorded: int) -> int:
-        """A whole batch, or nothing."""
+        """A whole batch, or nothing while claims wait or are unrecorded."""
         return 0 if self._waiting or unrecorded else BATCH
 
     def begin(self, claims: Sequence[RunnableClaim]) -> None:
-        """Queue the claims: `wait` runs them."""
+        """Queues the claims, which `wait` runs."""
         self._waiting += claims
 
-    def wait(self, timeout_s: float) -> list[RunEnd]:  # noqa: ARG002 it never waits
-        """Run the oldest claim."""
+    def wait(self, timeout_s: float) -> list[RunEnd]:  # noqa: ARG002 - never waits
+        """Runs the oldest claim and returns its end."""
         if not self._waiting:
             return []
         claim = self._waiting.popleft()
         return [RunEnd(claim, self._run(claim.assignment))]
 
     def under_way(self) -> int:
-        """Claims that `wait` has yet to run."""
+        """How many claims `wait` has yet to run."""
         return len(self._waiting)
 
     def take_back(self) -> list[RunnableClaim]:
-        """Every claim that was not run."""
+        """Removes and returns every claim that has not run."""
         claims = list(self._waiting)
         self._waiting.clear()
         return claims
 
     def cancel(self) -> None:
-        """Forget the claims that were not run."""
+        """Forgets the claims that have not run."""
         self._waiting.clear()
 
     def _run(self, assignment: Assignment) -> Verdict | TransientError:
-        """The verdict of a scorer that computes: autoevals' own, or a function that is one."""
+        """The verdict of an autoevals scorer, or of a function that stands for one."""
         if assignment.scorer.kind != FUNCTION:
             return run_assignment(assignment)
         try:

@@ -1,4 +1,4 @@
-"""Runs scorers that ask a judge: many calls in flight on one event loop."""
+"""Runs scorers that ask a judge, with many calls in flight on one event loop."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from spans.queues import JUDGE
 from spans.work import ColumnsOf, RunnableClaim
 
 BATCH = 32
-"""Claims at once; many such batches are in flight together."""
+"""Claims taken at once. Many such batches are in flight together."""
 
 
 class JudgeExecutor:
     """An executor whose claims run as tasks of `loop`, the process's one event loop.
 
-    The loop runs on a thread of its own; the drain's thread hands claims over to it and waits
-    for ends. At most `in_flight_max` claims are under way.
+    The loop runs on a thread of its own. The drain's thread passes claims to it and waits for
+    their ends. At most `in_flight_max` claims are under way.
     """
 
     columns: ColumnsOf | None = None
@@ -36,19 +36,20 @@ class JudgeExecutor:
         self._in_flight_max = in_flight_max
         self._under_way = 0
         self._ended: queue.SimpleQueue[RunEnd] = queue.SimpleQueue()
-        self._tasks: dict[asyncio.Task[RunEnd], RunnableClaim] = {}   # the loop's thread's
+        # Used by the loop's thread alone.
+        self._tasks: dict[asyncio.Task[RunEnd], RunnableClaim] = {}
 
-    def room(self, unrecorded: int) -> int:  # noqa: ARG002 answers are small
-        """What may still be put in flight, a batch at most."""
+    def room(self, unrecorded: int) -> int:  # noqa: ARG002 - answers are small
+        """How many more claims may be put in flight, at most a batch."""
         return min(BATCH, self._in_flight_max - self._under_way)
 
     def begin(self, claims: Sequence[RunnableClaim]) -> None:
-        """Start a task for each claim."""
+        """Starts a task for each claim."""
         self._under_way += len(claims)
         self._loop.call_soon_threadsafe(self._start, claims)
 
     def wait(self, timeout_s: float) -> list[RunEnd]:
-        """The claims that ended, at least one unless the time runs out."""
+        """The runs that ended: at least one, or none once the time is up."""
         try:
             ended = [self._ended.get(timeout=timeout_s)]
         except queue.Empty:
@@ -59,15 +60,15 @@ class JudgeExecutor:
         return ended
 
     def under_way(self) -> int:
-        """Claims in flight, and ends that `wait` has not given out."""
+        """How many claims are in flight, or have an end that `wait` has not returned."""
         return self._under_way
 
     def take_back(self) -> list[RunnableClaim]:
-        """None: every claim is begun at once."""
+        """Nothing, since every claim is begun at once."""
         return []
 
     def cancel(self) -> None:
-        """Cancel every call in flight, and forget the ends that nobody waits for."""
+        """Cancels every call in flight, and forgets the ends that `wait` has not returned."""
         if not self._under_way:
             return
         cancelled = asyncio.run_coroutine_threadsafe(self._cancel(), self._loop)
@@ -96,7 +97,7 @@ class JudgeExecutor:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self, claim: RunnableClaim) -> RunEnd:
-        """Ask the judge about one claim. A TallyardError is part of the answer."""
+        """Asks the judge about one claim. A TallyardError becomes the claim's end."""
         started_at, begin = time.time(), time.perf_counter()
         try:
             result = await self._scorers.score(claim.assignment)

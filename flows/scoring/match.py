@@ -1,7 +1,8 @@
-"""Matching: outbox entries -> which rules select which rows -> outcomes.
+"""Matching: decides for each row of an outbox entry which rules select it, and makes outcomes.
 
-Cheap scorers run right here, and their scores are in the same transaction as the match
-record. What is judged by an LLM, or costs too much, becomes a pending outcome for its queue.
+Cheap scorers run right here, and their scores are stored in the same transaction as the match
+record. Scorers that ask a judge, run users' code or cost too much get a pending outcome, which
+waits in its queue.
 """
 
 from __future__ import annotations
@@ -28,18 +29,18 @@ from spans.scoring import REASON_BYTES, Reason, ScorerRef
 from spans.work import Assignment, Deferred, Execution, OutboxEntry, OutcomeRequest, Subject
 
 ROWS_PER_CLAIM = 500
-"""Rows that one transaction matches: enough to spread its fixed cost, few enough to repeat."""
+"""Rows that are claimed at once: enough to spread the fixed cost, few enough to repeat."""
 
 DEATHS_WHILE_MATCHING = 1
-"""Workers that an entry may cost while its cheap scorers are run right here."""
+"""How many workers may die of an entry before its cheap scorers move to the heavy queue."""
 
 DEATHS_MAX = 5
-"""Workers that an entry may cost at all: one whose rows kill whoever decides ends here."""
+"""How many workers may die of an entry before it is given up: deciding alone kills them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Claimed entries of one object."""
+    """Claimed outbox entries of one object, and the revision of the rules to match them by."""
 
     where: ObjectRef
     revision: int
@@ -48,9 +49,10 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatchDecision:
-    """What matching decided for one batch, ready to be written in one transaction.
+    """What matching decided for one batch, to be written in one transaction.
 
-    `reasons` holds, by entry, one byte for each row and rule, row by row.
+    `reasons` has one item for each entry, with a byte for each row and rule, row by row.
+    `rescored` are rows that may hold scores of old content.
     """
 
     batch: Batch
@@ -62,47 +64,52 @@ class MatchDecision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatchCount:
-    """How many rows were matched, and the queues that something was left for."""
+    """How many rows were matched, and which queues got something to do."""
 
     rows: int
     queues: frozenset[str]
 
 
 class MatchStore(Protocol):
-    """What matching needs of stored data."""
+    """Where matching gets entries, rules and rows, and records what it decided."""
 
     def claim_entries(self, rows_max: int) -> list[Batch]:
-        """Entries that nobody holds, oldest first, now held by this process.
+        """Claims entries that no process holds, oldest first.
 
-        One that has cost a worker comes alone.
+        An entry that has killed a worker comes alone.
         """
         ...
 
-    def rule_set(self, project_id: ProjectId, revision: int) -> RuleSet: ...
+    def rule_set(self, project_id: ProjectId, revision: int) -> RuleSet:
+        """The project's rules at that revision."""
+        ...
 
     def subjects(
         self, where: ObjectRef, row_ids: Sequence[str], columns: frozenset[str]
     ) -> Mapping[str, Subject]:
-        """The rows that are there and not deleted, by id."""
+        """The rows that exist and are not deleted, by id."""
         ...
 
     def record_match(self, matched: MatchDecision) -> None:
-        """Write it all, or nothing. Raises Contended if others hold some of it by now."""
+        """Writes all of it, or nothing. Raises Contended if others hold part of it by now."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matcher:
-    """Decides and runs; `cost_limit` is in the unit of `scorers.heuristics.in_process.cost`."""
+    """Matches outbox entries, and runs the scorers whose cost is at most `cost_limit`.
+
+    The unit is that of `scorers.heuristics.in_process.cost`.
+    """
 
     store: MatchStore
     cost_limit: float
 
     def match_some(self) -> MatchCount:
-        """Match what waits, up to about ROWS_PER_CLAIM rows.
+        """Matches waiting entries of up to about ROWS_PER_CLAIM rows.
 
-        Safe to repeat: outcomes are unique by their key, and the entries' fence refuses a
-        second record of the same match.
+        Safe to repeat: there is one outcome for each key, and the fence of the entries refuses
+        a second record of the same match.
         """
         rows = 0
         queues: set[str] = set()
@@ -114,7 +121,7 @@ class Matcher:
         return MatchCount(rows=rows, queues=frozenset(queues))
 
     def decide(self, batch: Batch) -> MatchDecision:
-        """Decide on every row of the batch, and run the cheap scorers."""
+        """Decides on every row of the batch, and runs the cheap scorers. Writes nothing."""
         rule_set = self.store.rule_set(batch.where.project_id, batch.revision)
         if any(entry.deaths >= DEATHS_MAX for entry in batch.entries):
             return _given_up(batch, rule_set)
@@ -152,8 +159,8 @@ class Matcher:
     ) -> tuple[tuple[Execution, ...], tuple[Deferred, ...]]:
         executions: list[Execution] = []
         deferred: list[Deferred] = []
-        # An entry that has cost a worker comes alone; should it cost another, its rows go to
-        # the heavy queue, which takes a suspicious batch apart, row by row.
+        # An entry that has killed a worker comes alone. If it kills another, its rows go to the
+        # heavy queue, which runs them in smaller batches until the one that kills is found.
         is_suspect = {
             row_id
             for entry in batch.entries if entry.deaths > DEATHS_WHILE_MATCHING
@@ -195,8 +202,10 @@ class Matcher:
 
 
 def _given_up(batch: Batch, rule_set: RuleSet) -> MatchDecision:
-    """A record that says of every row and rule that matching it kills. Such an entry comes
-    alone (see MatchStore.claim_entries)."""
+    """The decision POISONED for every row and rule of an entry that has killed its workers.
+
+    Such an entry comes alone (see MatchStore.claim_entries), so no other is given up with it.
+    """
     code = REASON_BYTES[Reason.POISONED]
     return MatchDecision(
         batch=batch,
@@ -206,7 +215,7 @@ def _given_up(batch: Batch, rule_set: RuleSet) -> MatchDecision:
 
 
 def _once_each(asked: Sequence[OutcomeRequest]) -> tuple[OutcomeRequest, ...]:
-    """A rule may name a scorer twice, and a row come up twice: one outcome all the same."""
+    """The requests without repetitions: a rule may name a scorer twice, a batch a row twice."""
     if len(asked) == 1:
         return tuple(asked)
     by_id: dict[OutcomeId, OutcomeRequest] = {one.key.id: one for one in asked}
@@ -217,7 +226,7 @@ def _reason(planned: PlannedRule, subject: Subject | None, entry: OutboxEntry) -
     if subject is None:
         return Reason.DELETED
     if subject.trigger_xact is not None and subject.trigger_xact > entry.xact:
-        return Reason.SUPERSEDED   # the entry of that later write decides
+        return Reason.SUPERSEDED   # the row is matched by the entry of that later write
     row = subject.at_end or subject.view
     if not is_finished(row):
         return Reason.NOT_FINISHED
@@ -225,7 +234,7 @@ def _reason(planned: PlannedRule, subject: Subject | None, entry: OutboxEntry) -
 
 
 def _rescored(batch: Batch, subjects: Mapping[str, Subject]) -> tuple[Subject, ...]:
-    """Rows that may hold scores, or wait for some, of other content than they have now."""
+    """Rows that may hold scores, or pending outcomes, of content that they no longer have."""
     return tuple(
         subjects[row_id]
         for entry in batch.entries if entry.rescored

@@ -1,4 +1,4 @@
-"""The one retry policy: what becomes of an error, as a pure function."""
+"""The retry policy of every queue: whether an error is final, or when to try again. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from spans.errors import TallyardError, TransientError
 from spans.outcome import Failure
 
 DOUBLINGS_MAX = 30
-"""2 ** 30 seconds are 34 years: `wait_max_s` has long taken over."""
+"""The backoff stops doubling here: 2 ** 30 seconds are 34 years, far above `wait_max_s`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,10 +21,10 @@ class RetryIn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How often a transient error is tried again, and after which pause.
+    """How often a transient error is tried again, and after how long.
 
-    `jitter` gives a factor of 0.5 to 1.5, so that a thousand failures do not come back at one
-    instant.
+    `jitter` returns a factor of 0.5 to 1.5, so that many claims that failed together are not
+    tried again at one instant.
     """
 
     attempts_max: int
@@ -32,11 +32,11 @@ class RetryPolicy:
     jitter: Callable[[], float]
 
     def decide(self, error: TallyardError, *, attempt: int) -> RetryIn | Failure:
-        """Whether attempt number `attempt` (from 1), which ended in `error`, was the last.
+        """When to try again after attempt number `attempt` (from 1), or the final failure.
 
-        A transient error is tried again after 2, 4, 8 ... seconds (times the jitter), or later
-        if the other side asked for that, but never later than `wait_max_s`. Every other error
-        is final, and so is the error of the last attempt.
+        A transient error is tried again after 2, 4, 8 ... seconds times the jitter, or later
+        if the other side asked for that, but within `wait_max_s`. Every other error is final,
+        and so is that of the last attempt.
         """
         if isinstance(error, TransientError) and attempt < self.attempts_max:
             backoff_s = 2.0 ** min(attempt, DOUBLINGS_MAX) * self.jitter()

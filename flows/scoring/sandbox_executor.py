@@ -1,7 +1,7 @@
-"""Runs users' code: batches of one scorer, each in a sandbox of its own.
+"""Runs users' code in batches. Each batch has one scorer and a sandbox of its own.
 
-The code runs in other processes; threads here only wait for it. What a scorer does wrong is its
-outcome; what goes wrong with a sandbox is tried again.
+The code runs in other processes; the threads here only wait for it. An error of the scorer
+becomes its outcome, and an error of the sandbox is tried again.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from spans.queues import SANDBOX
 from spans.work import ColumnsOf, RunnableClaim
 
 IN_HAND = 8
-"""Batches in hand for each that runs: some are ready to be run, some are being recorded. With
-fewer, what runs them waits for PostgreSQL."""
+"""Batches in hand for each one that runs: some wait to run, some are being recorded. With
+fewer, the threads would be idle while PostgreSQL answers."""
 
 CLAIM_BYTES = 32 * 2**20
-"""JSON that one claim should hold, of spans that may have 6 MiB each."""
+"""Bytes of JSON that the rows of one `claim` should have. A span may have 6 MiB."""
 
 FIRST_CLAIM = 32
-"""Claims to begin with, while it is not known how large the spans are."""
+"""How many claims to take at first, before the size of the spans is known."""
 
 
 class SandboxExecutor:
-    """An executor that runs `batches_max` batches at once, with a waiting thread for each."""
+    """An executor that runs up to `batches_max` batches at once, with a thread for each."""
 
     def __init__(self, batches: CodeBatches, *, batches_max: int) -> None:
         self._batches = batches
@@ -37,22 +37,22 @@ class SandboxExecutor:
 
     @property
     def columns(self) -> ColumnsOf:
-        """Only what the scorer's handler takes is read."""
+        """The columns that the scorer's handler takes; no others are read."""
         return self._batches.columns
 
     def room(self, unrecorded: int) -> int:
-        """What may still be taken in hand; nothing before a quarter of that is free."""
+        """How many more claims it accepts: none until a quarter of the places is free."""
         room = self._in_hand_max - self.under_way() - unrecorded
         return min(room, self._claim_max) if room >= self._in_hand_max // 4 else 0
 
     def begin(self, claims: Sequence[RunnableClaim]) -> None:
-        """Queue the claims as batches, and claim more next time, or fewer, by their size."""
+        """Queues the claims in batches, and sets by their size how many to claim next."""
         self._fit(claims)
         for batch in batches(claims):
             self._running[self._threads.submit(self._batches.run, batch)] = batch
 
     def wait(self, timeout_s: float) -> list[RunEnd]:
-        """The claims of the batches that ended, at least one batch unless the time runs out."""
+        """The runs of the batches that ended: at least one batch, or none when time is up."""
         wait(self._running, timeout=timeout_s, return_when=FIRST_COMPLETED)
         return [
             ended
@@ -61,15 +61,15 @@ class SandboxExecutor:
         ]
 
     def under_way(self) -> int:
-        """Claims of the batches that run or wait for a thread."""
+        """How many claims are in batches that run or wait for a thread."""
         return sum(map(len, self._running.values()))
 
     def take_back(self) -> list[RunnableClaim]:
-        """None: a batch that waits is run soon."""
+        """Nothing, since a batch that waits will run soon."""
         return []
 
     def cancel(self) -> None:
-        """Withdraw the batches that wait; those that run end with their sandboxes."""
+        """Withdraws the batches that wait. The others end with their sandboxes."""
         for batch in self._running:
             batch.cancel()
         wait(self._running)

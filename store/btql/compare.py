@@ -46,6 +46,7 @@ def comparison(op: Comparison, left: Sql, right: Sql) -> Sql:
 def json_comparison(
     op: Comparison, value: Sql, constant: Json, kind: LiteralKind
 ) -> Sql | None:
+    """A jsonb value against a constant of type `kind`; None where SQL has no such order."""
     bound = json_constant(constant)
     if op in (Comparison.EQ, Comparison.IS):
         return comparison(op, value, bound)
@@ -59,7 +60,11 @@ def json_comparison(
 
 
 def text_comparison(op: Comparison, name: str, shown: Sql, constant: str) -> Sql:
-    """A TEXT column against a string; by what is stored where that is what is shown."""
+    """The column `name`, whose text form is `shown`, against a string constant.
+
+    Where the stored form compares in the same way, it is compared instead, so that its index
+    serves.
+    """
     equal = op in (Comparison.EQ, Comparison.IS)
     if name == "_pagination_key" and (seq := _seq_of(constant)) is not None:
         return comparison(op, span.c.seq, literal(seq, BigInteger))
@@ -86,7 +91,10 @@ def _uuid_of(text: str) -> UUID | None:
 
 
 def created_comparison(op: Comparison, instant: datetime | None) -> Sql:
-    """`created`, as shown to the millisecond, against a constant: the column stays bare."""
+    """`created`, cut to the milliseconds that are shown, against a constant.
+
+    The constant is adapted and not the column, so that the column's index serves.
+    """
     if instant is None:
         return false() if op is Comparison.IS else cast(null(), Boolean)
     instant = instant.astimezone(UTC)

@@ -1,8 +1,8 @@
 """Compiles the filter tree to SQL over the table `span`, with the meaning of `btql.closure`.
 
 Every constant, key and pattern is a bound parameter. A value takes one of three forms: jsonb
-(SQL's null for JSON's), boolean, or a timestamp in UTC. Where plain SQL would raise an error for
-some rows, a function `btql_...` of the migrations gives null instead.
+(SQL's null for JSON's), boolean, or a timestamp in UTC. Where plain SQL would raise an error
+for some rows, a function `btql_...` of the migrations gives null instead.
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ class SqlCompiler:
         return comparison(op, self.time(left), self.time(right))
 
     def _compare_quickly(self, op: Comparison, left: Expr, right: Literal) -> Sql | None:
-        """The comparison with a constant in plain SQL, or None where that has another meaning."""
+        """The comparison with a constant in plain SQL; None where that means another thing."""
         if kind_of(left) is Kind.BOOLEAN and right.kind is LiteralKind.BOOLEAN:
             equal = op in (Comparison.EQ, Comparison.IS)
             # NOT binds looser than the comparison; the cast puts it in parentheses.
@@ -356,10 +356,7 @@ class SqlCompiler:
 
 
 def _includes_string(haystack: Sql, needle: Sql, text: str) -> Sql:
-    """INCLUDES of a string. The operator `?` finds it in an array, but among an object's keys.
-
-    So an object needs the function, which looks at its values.
-    """
+    """INCLUDES of a string. For an object the operator `?` would test keys, not values."""
     kind = func.jsonb_typeof(haystack)
     has_element = haystack.op("?", is_comparison=True)(literal(text, Text))
     has_value = func.btql_includes(haystack, needle, type_=Boolean)
@@ -371,7 +368,7 @@ def _includes_string(haystack: Sql, needle: Sql, text: str) -> Sql:
 
 
 def _function(name: str, *args: Sql, type_: type[TypeEngine[Any]]) -> Sql:
-    """A call of a function whose name comes from `btql.functions`, never from a user's text."""
+    """A call of the SQL function `name`, which never comes from a user's text."""
     call: Sql = getattr(func, name)(*args, type_=type_)
     return call
 

@@ -146,7 +146,8 @@ class _Statement:
         if self._pinned and "id" not in self._pinned:
             in_objects = cast(span.c.object_id, Text).in_([str(one) for one in ids])
             of_type = span.c.object_type + "" == literal(self._query.object_type)
-        in_pages = () if self._pinned else (span.c.seq > 0,)   # the condition of the index `span_page`
+        # The condition of the partial index `span_page`.
+        in_pages = () if self._pinned else (span.c.seq > 0,)
         return [
             *in_pages,
             _one_of(span.c.project_id, self._scope.project_ids),
@@ -157,7 +158,7 @@ class _Statement:
 
 
 def _columns_pinned(expr: Expr) -> frozenset[str]:
-    """The indexed columns that the filter pins: each row that passes has one of few values."""
+    """The indexed columns that the filter pins: those for which it lists the values."""
     match expr:
         case And(children=children):
             return frozenset().union(*map(_columns_pinned, children))

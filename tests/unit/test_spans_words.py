@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 import uuid
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from spans import errors
 from spans.errors import (
     BadInput,
     JudgeRefused,
@@ -182,3 +184,21 @@ def test_only_transient_errors_say_when_to_come_back() -> None:
         kind for kind in TallyardError.__subclasses__()
         if hasattr(kind("m"), "retry_after_s") and not issubclass(kind, TransientError)
     ]
+
+
+def test_the_tree_of_errors_that_is_drawn_is_that_of_the_classes() -> None:
+    drawn: dict[str, str] = {}
+    line: list[str] = []   # the class of each level, down to the one drawn last
+    for branch, name in re.findall(
+        r"^ {4}([│├└─ ]*)([A-Z]\w+)(?:$| {2})", errors.__doc__ or "", re.MULTILINE
+    ):
+        line[len(branch) // 4:] = [name]
+        if len(line) > 1:
+            drawn[name] = line[-2]
+
+    assert drawn == {
+        kind.__name__: kind.__bases__[0].__name__
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, TallyardError)
+        and kind is not TallyardError
+    }
