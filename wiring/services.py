@@ -15,7 +15,7 @@ from spans.queues import SANDBOX
 from store.access.keys import StoredKeys
 from store.access.projects import StoredProjects
 from store.functions.bundles import Bundles
-from store.functions.functions import Functions
+from store.functions.functions import StoredFunctions
 from store.functions.shadows import Shadows
 from store.invocations.answers import Answers
 from store.invocations.invocations import Invocations
@@ -24,12 +24,12 @@ from store.logs.fetch import SpanReader
 from store.logs.ingest import SpanWriter
 from store.logs.traces import Traces
 from store.outcomes.explain import ExplainRecords
-from store.outcomes.outcomes import Outcomes
+from store.outcomes.outcomes import StoredOutcomes
 from store.postgres.database import Database
 from store.postgres.leases import Leases
 from store.retention import Retention, Upkeep
 from store.rules.recent_rows import RecentRows
-from store.rules.rules import Rules
+from store.rules.rules import StoredRules
 from store.scoring.ledger import Ledger
 from store.scoring.match_records import MatchRecords
 from store.scoring.sandbox_workers import SandboxWorkers
@@ -51,15 +51,15 @@ class Services:
     reader: SpanReader
     projects: StoredProjects
     keys: StoredKeys
-    rules: Rules
-    functions: Functions
+    rules: StoredRules
+    functions: StoredFunctions
     shadows: Shadows
     bundles: Bundles
     match_records: MatchRecords
     matcher: Matcher
     ledger: Ledger
     leases: Leases
-    outcomes: Outcomes
+    outcomes: StoredOutcomes
     recent: RecentRows
     explain: ExplainRecords
     change_feed: ChangeFeed
@@ -99,14 +99,14 @@ def open_services(settings: Settings, *, clock: Clock = system_clock) -> Service
         reader=SpanReader(database, clock, query_timeout_s=settings.query_timeout_s),
         projects=StoredProjects(database),
         keys=StoredKeys(database),
-        rules=Rules(database),
-        functions=Functions(database),
+        rules=StoredRules(database),
+        functions=StoredFunctions(database),
         shadows=Shadows(database),
         bundles=Bundles(database),
         match_records=match_records,
         matcher=Matcher(store=match_records, cost_limit=settings.cost_limit),
         leases=Leases(database, lease_s=settings.lease_s),
-        outcomes=Outcomes(database),
+        outcomes=StoredOutcomes(database),
         recent=RecentRows(database, clock),
         ledger=Ledger(
             database, clock, lease_s=settings.lease_s, heavy_timeout_s=settings.heavy_timeout_s

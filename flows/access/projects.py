@@ -208,36 +208,6 @@ class Projects:
         return project
 
 
-def get_or_create(
-    store: ProjectStore,
-    principal: Principal,
-    *,
-    name: str,
-    new_id: ProjectId,
-    description: str | None = None,
-) -> tuple[Project, bool]:
-    """The project of this name; an existing one comes back as it is.
-
-    Raises Forbidden where the key is for another project alone.
-    """
-    checked = check_name(name)
-    if principal.project_id is not None:
-        own = get(store, principal, principal.project_id)
-        if own.name != checked:
-            raise Forbidden(f"this key is for the project {own.name!r} alone")
-        return own, True
-    return store.get_or_create_project(principal.org_id, new_id, checked, description)
-
-
-def get(store: ProjectStore, principal: Principal, project_id: ProjectId) -> Project:
-    """The project. Raises NotFound for another organisation's just as for none."""
-    principal.require_project(project_id)
-    project = store.find_project(principal.org_id, project_id)
-    if project is None:
-        raise NotFound("no such project")
-    return project
-
-
 def check_name(name: str) -> str:
     """The name, without the space around it. Raises BadInput."""
     stripped = name.strip()

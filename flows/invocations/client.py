@@ -11,14 +11,14 @@ from typing import Protocol
 
 from flows.invocations.messages import (
     Answer,
-    Check,
     CheckAnswer,
+    CheckRequest,
     FailureAnswer,
     InvocationStore,
     Request,
-    Run,
     RunAnswer,
-    Unpack,
+    RunRequest,
+    UnpackRequest,
 )
 from scorers.functions.body import BundledCode, InlineCode
 from scorers.functions.queue import queue_of_version
@@ -38,7 +38,7 @@ CALLS_AT_ONCE = 4
 """Calls that one caller has under way; each has its deadline from when it is left."""
 
 
-class Answers(Protocol):
+class AnswerStore(Protocol):
     """Where answers arrive."""
 
     def expect(self, invocation_id: InvocationId) -> Future[Answer]:
@@ -55,7 +55,7 @@ class Calls:
     none of them could answer, where that is known."""
 
     store: InvocationStore
-    answers: Answers
+    answers: AnswerStore
     ring: Callable[[str], None]
     refusal: Callable[[str], str | None] = lambda _: None
 
@@ -92,8 +92,8 @@ class Calls:
     async def check(self, org_id: OrgId, code: InlineCode | BundledCode) -> CodeCheck:
         """What the jail says of a scorer's code. Raises as `ask` does."""
         request = (
-            Check(runtime=code.runtime, code=code.code) if isinstance(code, InlineCode)
-            else Unpack(
+            CheckRequest(runtime=code.runtime, code=code.code) if isinstance(code, InlineCode)
+            else UnpackRequest(
                 bundle=code.bundle, runtime=code.runtime,
                 runtime_version=code.runtime_version, index=code.index,
             )
@@ -114,11 +114,11 @@ class Calls:
         """
         queue = queue_of_version(function)
         requests = [
-            Run(function=function, rows=tuple(rows[start : start + ROWS_PER_CALL]))
+            RunRequest(function=function, rows=tuple(rows[start : start + ROWS_PER_CALL]))
             for start in range(0, len(rows), ROWS_PER_CALL)
         ]
         if records:
-            requests.insert(0, Run(function=function, records=tuple(records)))
+            requests.insert(0, RunRequest(function=function, records=tuple(records)))
         room = asyncio.Semaphore(CALLS_AT_ONCE)
 
         async def verdicts_of(request: Request) -> tuple[Verdict, ...]:

@@ -25,7 +25,7 @@ ATTEMPTS_MAX = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
+class CheckRequest:
     """Look at a scorer's source without running it: can it run, and with which arguments."""
 
     runtime: Runtime
@@ -34,7 +34,7 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unpack:
+class UnpackRequest:
     """Make a pushed bundle ready, and find the function at `index` in it.
 
     `bundle` is the sha256 of its bytes, in hex; `runtime_version` what it was built for.
@@ -48,7 +48,7 @@ class Unpack:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class RunRequest:
     """Run a function on `records` (arguments by name), then on stored `rows`.
 
     The function is carried whole: it need not be kept anywhere. Nothing of what it says is
@@ -61,12 +61,12 @@ class Run:
     kind: Literal["run"] = "run"
 
 
-Request = Check | Unpack | Run
+Request = CheckRequest | UnpackRequest | RunRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckAnswer:
-    """What a jail made of code: the answer to Check and to Unpack."""
+    """What a jail made of code: the answer to CheckRequest and UnpackRequest."""
 
     checked: CodeCheck
     kind: Literal["checked"] = "checked"
@@ -74,7 +74,7 @@ class CheckAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunAnswer:
-    """One verdict for each record and row of a Run, in order, without the arguments."""
+    """One verdict for each record and row of a RunRequest, in order, without the arguments."""
 
     verdicts: tuple[Annotated[Verdict, Field(discriminator="state")], ...]
     kind: Literal["ran"] = "ran"

@@ -13,14 +13,14 @@ from typing import Protocol, TypeVar
 from flows.invocations.messages import (
     ATTEMPTS_MAX,
     Answer,
-    Check,
     CheckAnswer,
+    CheckRequest,
     FailureAnswer,
     Invocation,
     InvocationStore,
-    Run,
     RunAnswer,
-    Unpack,
+    RunRequest,
+    UnpackRequest,
 )
 from flows.patience import POLL_S, patiently
 from scorers.functions.body import BundledCode, InlineCode
@@ -193,7 +193,7 @@ class InvocationServer:
         is_last = invocation.attempts == ATTEMPTS_MAX
         request = invocation.request
         try:
-            if not isinstance(request, Run):
+            if not isinstance(request, RunRequest):
                 return CheckAnswer(checked=self._build(request))
             ends = self._run(request)
         except StoreUnavailable:
@@ -206,17 +206,17 @@ class InvocationServer:
             return None
         return RunAnswer(verdicts=tuple(map(told, ends)))
 
-    def _build(self, request: Check | Unpack) -> CodeCheck:
+    def _build(self, request: CheckRequest | UnpackRequest) -> CodeCheck:
         if self.builder is None:
             raise BadInput(f"workers of the queue {self.queue} build no scorers")
-        if isinstance(request, Check):
+        if isinstance(request, CheckRequest):
             return self.builder.build(InlineCode(runtime=request.runtime, code=request.code))
         return self.builder.build(BundledCode(
             runtime=request.runtime, runtime_version=request.runtime_version,
             bundle=request.bundle, index=request.index,
         ))
 
-    def _run(self, request: Run) -> list[Verdict | TallyardError]:
+    def _run(self, request: RunRequest) -> list[Verdict | TallyardError]:
         read = records_of(self.store, self.traces, request)
         records = [each for each in read if not isinstance(each, TallyardError)]
         ends = iter(self.runner.run(request.function, records) if records else ())
@@ -224,7 +224,7 @@ class InvocationServer:
 
 
 def records_of(
-    store: InvocationStore, traces: TraceStore, request: Run
+    store: InvocationStore, traces: TraceStore, request: RunRequest
 ) -> list[JsonObject | TallyardError]:
     """The arguments of each run, by name; an error where they cannot be read."""
     found = store.subjects(request.rows) if request.rows else []

@@ -49,7 +49,7 @@ AT_VERSION: LiteralString = "version = coalesce(%s::bigint, in_force)"
 VERSIONS_SHOWN = 1000
 
 
-class Functions:
+class StoredFunctions:
     """Implements flows.functions.lookup.FunctionStore."""
 
     def __init__(self, database: Database) -> None:

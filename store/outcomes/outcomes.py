@@ -13,7 +13,7 @@ from store.postgres.database import Database
 from store.postgres.leases import RELEASED
 
 
-class Outcomes:
+class StoredOutcomes:
     """Implements flows.outcomes.retry.OutcomeStore."""
 
     def __init__(self, database: Database) -> None:

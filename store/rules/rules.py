@@ -21,7 +21,7 @@ from store.scoring.supersede import SUPERSEDED
 COLUMNS = "id, project_id, name, description, score_type, categories, config, position, created"
 
 
-class Rules:
+class StoredRules:
     """Implements flows.rules.rules.RuleStore."""
 
     def __init__(self, database: Database) -> None:

@@ -16,10 +16,10 @@ from spans.errors import BadInput, Contended
 from spans.ids import FunctionId, OrgId, ProjectId, RuleId
 from store.access.projects import StoredProjects
 from store.functions.bundles import Bundles
-from store.functions.functions import Functions
+from store.functions.functions import StoredFunctions
 from store.postgres.database import Database
 from store.retention import Retention, Upkeep
-from store.rules.rules import Rules
+from store.rules.rules import StoredRules
 
 _numbers = itertools.count(1)
 
@@ -36,8 +36,8 @@ class World:
 
     def __init__(self, url: str) -> None:
         self.database = Database(url)
-        self.functions = Functions(self.database)
-        self.rules = Rules(self.database)
+        self.functions = StoredFunctions(self.database)
+        self.rules = StoredRules(self.database)
         self.org = StoredProjects(self.database).ensure_organization(
             OrgId(uuid.uuid4()), f"org {uuid.uuid4()}"
         )

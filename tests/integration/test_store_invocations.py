@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from flows.invocations.client import Calls, finished
-from flows.invocations.messages import ATTEMPTS_MAX, Check, CheckAnswer, Run
+from flows.invocations.messages import ATTEMPTS_MAX, CheckAnswer, CheckRequest, RunRequest
 from flows.invocations.server import InvocationServer
 from ops.servers.children import wait_until
 from scorers.functions.body import InlineCode
@@ -40,7 +40,7 @@ from store.postgres.database import Database
 from store.postgres.leases import Leases
 
 PATIENCE_S = 20.0
-CHECK = Check(runtime=Runtime.PYTHON, code="def handler(): return 1")
+CHECK = CheckRequest(runtime=Runtime.PYTHON, code="def handler(): return 1")
 LOST = SandboxLost("it went away")
 CHECKED = CodeCheck(program=Program(runtime=Runtime.PYTHON, code="x", parameters=()))
 
@@ -142,7 +142,7 @@ def test_an_answer_wakes_who_waits(database, calls, org_id, queue):
 
 
 def test_records_and_verdicts_arrive_as_they_were(database, calls, org_id, queue):
-    run = Run(
+    run = RunRequest(
         function=function(),
         records=({"input": {"z": 1, "a": "\u2028", "m": None}}, {"input": {}}),
         rows=(RowKey(
@@ -249,7 +249,7 @@ def test_an_error_that_nobody_foresaw_is_answered_without_its_text(
     database, calls, org_id, queue, caplog
 ):
     future = calls.begin(
-        org_id, queue, Run(function=function("unforeseen"), records=({"input": {}},))
+        org_id, queue, RunRequest(function=function("unforeseen"), records=({"input": {}},))
     )
     answering(database, queue).serve_some()
     with pytest.raises(CallFailed, match="ZeroDivisionError; the worker's log") as caught:
@@ -259,7 +259,8 @@ def test_an_error_that_nobody_foresaw_is_answered_without_its_text(
 
 
 REQUESTS = pytest.mark.parametrize(
-    "request_", [CHECK, Run(function=function(), records=({"input": {}}, {"input": {}}))],
+    "request_",
+    [CHECK, RunRequest(function=function(), records=({"input": {}}, {"input": {}}))],
     ids=["check", "run"],
 )
 

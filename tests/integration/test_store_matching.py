@@ -25,9 +25,9 @@ from spans.row import ObjectRef, ObjectType
 from spans.work import RunnableClaim
 from store.access.projects import StoredProjects
 from store.logs.ingest import SpanWriter
-from store.outcomes.outcomes import Outcomes
+from store.outcomes.outcomes import StoredOutcomes
 from store.postgres.database import Database
-from store.rules.rules import Rules
+from store.rules.rules import StoredRules
 from store.scoring.ledger import Ledger
 from store.scoring.match_records import MatchRecords
 
@@ -42,7 +42,7 @@ class World:
     where: ObjectRef
 
     def __post_init__(self) -> None:
-        self.rules = Rules(self.database)
+        self.rules = StoredRules(self.database)
         self.records = MatchRecords(self.database, system_clock, lease_s=60)
         self.matcher = Matcher(store=self.records, cost_limit=1e7)
         self.ledger = Ledger(self.database, system_clock, lease_s=60, heavy_timeout_s=60)
@@ -249,7 +249,7 @@ def test_errors_of_a_deleted_rule_are_not_run_again(world: World) -> None:
     world.match()
     assert world.states() == ["errored", "pending"]
     world.rules.delete_rule(rule)
-    outcomes = Outcomes(world.database)
+    outcomes = StoredOutcomes(world.database)
 
     retried = outcomes.retry(world.where.project_id, RetryRequest())
 

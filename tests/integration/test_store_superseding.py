@@ -29,14 +29,14 @@ from spans.row import ObjectRef, ObjectType
 from spans.scoring import Score, ScoringResult
 from spans.work import Retry, RunnableClaim
 from store.access.projects import StoredProjects
-from store.functions.functions import Functions
+from store.functions.functions import StoredFunctions
 from store.logs.ingest import SpanWriter
 from store.outcomes.explain import ExplainRecords
-from store.outcomes.outcomes import Outcomes
+from store.outcomes.outcomes import StoredOutcomes
 from store.postgres.counters import samples
 from store.postgres.database import Database
 from store.rules.recent_rows import RecentRows
-from store.rules.rules import Rules
+from store.rules.rules import StoredRules
 from store.scoring.ledger import Ledger
 from store.scoring.match_records import MatchRecords
 
@@ -52,12 +52,12 @@ class World:
     def __init__(self, url: str) -> None:
         self.database = Database(url)
         self.projects = StoredProjects(self.database)
-        self.functions = Functions(self.database)
-        self.rules = Rules(self.database)
+        self.functions = StoredFunctions(self.database)
+        self.rules = StoredRules(self.database)
         self.recent = RecentRows(self.database, system_clock)
         self.records = MatchRecords(self.database, system_clock, lease_s=60)
         self.ledger = Ledger(self.database, system_clock, lease_s=60, heavy_timeout_s=60)
-        self.outcomes = Outcomes(self.database)
+        self.outcomes = StoredOutcomes(self.database)
         self.org = self.projects.ensure_organization(OrgId(uuid.uuid4()), "acme")
         self.home, self.shared = self.project("app"), self.project("shared")
         self.where = ObjectRef(self.home, ObjectType.PROJECT_LOGS, ObjectId(self.home))
