@@ -29,7 +29,7 @@ def main() -> int:
     set_up_logging(settings.log_level)
     set_up_collecting()
     uvicorn.run(
-        make_app(lambda: services),
+        make_app(services),
         host=settings.host,
         port=settings.api_port,
         loop="uvloop",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pydantic import BaseModel, Field, JsonValue
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -17,12 +18,35 @@ from api.endpoint import (
 )
 from flows.access.principal import Principal
 from flows.access.projects import Project, Projects
-from spans.errors import BadInput, NotFound
+from spans.errors import NotFound
 from spans.ids import ProjectId, parse_uuid
-from spans.json import Json, JsonObject
+from spans.json import JsonObject
+from spans.validation import read_model
 
-CHANGEABLE = {"name", "description", "settings"}
 FOUND_EXISTING = "x-bt-found-existing"
+A_TEXT = "a text"
+
+
+class ProjectBody(BaseModel):
+    """A project to get or make. `org_name` may only repeat whose key it is."""
+
+    name: str = Field(description=A_TEXT)
+    description: str | None = Field(None, description=A_TEXT)
+    org_name: JsonValue = None
+
+
+class RegisterBody(BaseModel):
+    """The same in the older SDKs' words."""
+
+    project_name: str = Field(description=A_TEXT)
+
+
+class ProjectChanges(BaseModel):
+    """What is to be changed of a project: the fields that are given."""
+
+    name: str = Field("", description=A_TEXT)
+    description: str | None = Field(None, description=A_TEXT)
+    settings: dict[str, object] | None = Field(None, description="an object")
 
 
 def shown(project: Project) -> JsonObject:
@@ -41,14 +65,13 @@ def shown(project: Project) -> JsonObject:
 
 async def create(request: Request, context: Context, principal: Principal) -> Response:
     """Get or create by name; an existing project comes back as it is."""
-    body = await json_body(request, context)
-    if body.get("org_name") not in (None, "", principal.org_name):   # a set would hash it
+    body = read_model(ProjectBody, await json_body(request, context))
+    # A tuple, because a list or an object that was sent cannot be looked up in a set.
+    if body.org_name not in (None, "", principal.org_name):
         raise NotFound(f"this key is for the organisation {principal.org_name!r}")
-    name, about = _text(body.get("name"), "name"), body.get("description")
-    description = None if about is None else _text(about, "description")
     projects = context.tallyard.projects
     project, existed = await in_thread(
-        lambda: projects.get_or_create(principal, name, description)
+        lambda: projects.get_or_create(principal, body.name, body.description)
     )
     headers = {FOUND_EXISTING: "true"} if existed else {}
     return Json200(shown(project), headers=headers)
@@ -56,8 +79,7 @@ async def create(request: Request, context: Context, principal: Principal) -> Re
 
 async def register(request: Request, context: Context, principal: Principal) -> Response:
     """The same in the older SDKs' words."""
-    body = await json_body(request, context)
-    name = _text(body.get("project_name"), "name")
+    name = read_model(RegisterBody, await json_body(request, context)).project_name
     projects = context.tallyard.projects
     project, existed = await in_thread(lambda: projects.get_or_create(principal, name))
     return Json200({"project": shown(project), "found_existing": existed})
@@ -88,14 +110,9 @@ async def one(request: Request, context: Context, principal: Principal) -> Respo
 
 async def change(request: Request, context: Context, principal: Principal) -> Response:
     """Change a project's name, description or settings."""
-    project_id, body = _project_id(request), await json_body(request, context)
-    changes = {name: value for name, value in body.items() if name in CHANGEABLE}
-    if "name" in changes:
-        changes["name"] = _text(changes["name"], "name")
-    if changes.get("description") is not None:
-        changes["description"] = _text(changes["description"], "description")
-    if changes.get("settings") is not None and not isinstance(changes["settings"], dict):
-        raise BadInput("an object", path="settings")
+    project_id = _project_id(request)
+    body = read_model(ProjectChanges, await json_body(request, context))
+    changes: JsonObject = body.model_dump(exclude_unset=True)
     projects = context.tallyard.projects
     return Json200(
         shown(await in_thread(lambda: projects.change(principal, project_id, changes)))
@@ -115,12 +132,6 @@ async def _one(project_id: ProjectId, context: Context, principal: Principal) ->
 
 def _project_id(request: Request) -> ProjectId:
     return ProjectId(path_uuid(request, "project_id", "project"))
-
-
-def _text(value: Json, name: str) -> str:
-    if not isinstance(value, str):
-        raise BadInput("a text", path=name)
-    return value
 
 
 ROUTES = [

@@ -1,10 +1,10 @@
-"""The ASGI application: every route, and what becomes of an error that nobody foresaw."""
+"""The ASGI application: every route, and the answer to an error that is a bug."""
 
 from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio.to_thread
@@ -15,26 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import (
-    access as projects,
-)
-from api import (
-    functions,
-    logs,
-    rules,
-)
-from api import (
-    health as meta,
-)
-from api import (
-    invocations as invoke,
-)
-from api import (
-    outcomes as questions,
-)
-from api import (
-    query as btql,
-)
+from api import access, functions, health, invocations, logs, outcomes, query, rules
 from api.endpoint import Context
 from wiring.services import Services
 from wiring.tallyard import make_tallyard
@@ -42,11 +23,16 @@ from wiring.tallyard import make_tallyard
 logger = logging.getLogger(__name__)
 
 THREADS = 12
-"""Of requests that wait for the database: fewer than its pool has connections."""
+"""Threads for requests that wait for the database: fewer than its pool has connections."""
+
+ROUTES = [
+    *logs.ROUTES, *access.ROUTES, *rules.ROUTES, *functions.ROUTES,
+    *invocations.ROUTES, *outcomes.ROUTES, *query.ROUTES, *health.ROUTES,
+]
 
 
 class UnforeseenErrors:
-    """Answers 500 with an id, and logs the traceback under that id."""
+    """Answers 500 with an id to an error that is a bug, and logs the traceback under it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -72,24 +58,20 @@ class UnforeseenErrors:
             await JSONResponse(body, status_code=500)(scope, receive, send)
 
 
-def make_app(open_services: Callable[[], Services]) -> Starlette:
-    """The application; its services open when the server starts and close when it stops."""
+def make_app(services: Services) -> Starlette:
+    """The application over these services, which it closes when the server stops."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        services = open_services()
         tallyard = make_tallyard(services, ring=services.bell.ring)
-        app.state.context = Context(services=services, tallyard=tallyard)
+        app.state.context = Context(settings=services.settings, tallyard=tallyard)
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         yield
         tallyard.close()
         services.close()
 
     return Starlette(
-        routes=[
-            *logs.ROUTES, *projects.ROUTES, *rules.ROUTES, *functions.ROUTES, *invoke.ROUTES,
-            *questions.ROUTES, *btql.ROUTES, *meta.ROUTES,
-        ],
+        routes=ROUTES,
         middleware=[Middleware(UnforeseenErrors)],
         exception_handlers={HTTPException: _http_error},
         lifespan=lifespan,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
@@ -32,7 +32,7 @@ from spans.errors import (
 )
 from spans.ids import ProjectId, parse_uuid
 from spans.json import Json, JsonObject
-from wiring.services import Services
+from wiring.settings import Settings
 from wiring.tallyard import Tallyard
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Json200(Response):
 class Context:
     """What the endpoints of one API process share."""
 
-    services: Services
+    settings: Settings
     tallyard: Tallyard
 
 
@@ -64,22 +64,28 @@ Handler = Callable[[Request, Context, Principal], Awaitable[Response]]
 
 
 def endpoint(
-    handler: Handler, *allowed: Callable[..., Any] | KeyRole
+    handler: Handler, use_case: Callable[..., Any]
 ) -> Callable[[Request], Awaitable[Response]]:
-    """Starlette's endpoint for `handler`, open to the keys that may call its use case.
+    """Starlette's endpoint for `handler`, open to the keys that may call `use_case`.
 
     A key of another role is refused before the request's body is read.
     """
-    roles = tuple(
-        role for one in allowed
-        for role in ((one,) if isinstance(one, KeyRole) else roles_of(one))
-    )
+    return _endpoint(handler, roles_of(use_case))
 
+
+def endpoint_for_any_key(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    """Starlette's endpoint for `handler`, open to every valid key."""
+    return _endpoint(handler, tuple(KeyRole))
+
+
+def _endpoint(
+    handler: Handler, roles: Sequence[KeyRole]
+) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
         context: Context = request.app.state.context
         try:
             if b"%00" in request.scope["query_string"] or "\0" in request.url.path:
-                raise NotFound("no such thing: NUL names nothing")
+                raise NotFound("not found: the URL contains a NUL character")
             principal = await principal_of(request, context)
             principal.require(*roles)
             return await handler(request, context, principal)
@@ -106,7 +112,7 @@ async def in_thread(work: Callable[[], T]) -> T:
 
 async def json_body(request: Request, context: Context) -> JsonObject:
     """The request's JSON object."""
-    settings = context.services.settings
+    settings = context.settings
     body = await read_body(
         request, sent_max=settings.body_bytes_max, inflated_max=settings.inflated_bytes_max
     )

@@ -277,7 +277,7 @@ async def take_upload(request: Request) -> Response:
     """Take a bundle's bytes. No key: the secret in the URL is what allows it."""
     context: Context = request.app.state.context
     uploads = context.tallyard.uploads
-    most = context.services.settings.bundle_bytes_max
+    most = context.settings.bundle_bytes_max
     try:
         upload = BundleUpload(
             id=path_uuid(request, "bundle_id", "upload"), secret=request.path_params["secret"]
@@ -293,7 +293,7 @@ async def take_upload(request: Request) -> Response:
 
 async def _body(request: Request, context: Context) -> JsonObject:
     """A function as it was sent. A NUL in its code is for `read_function` to find."""
-    settings = context.services.settings
+    settings = context.settings
     return parse_object(await read_body(
         request, sent_max=settings.body_bytes_max, inflated_max=settings.inflated_bytes_max
     ))

@@ -63,7 +63,7 @@ def _project_id(request: Request) -> ProjectId:
 
 
 async def _body(request: Request, context: Context) -> bytes:
-    settings = context.services.settings
+    settings = context.settings
     return await read_body(
         request, sent_max=settings.body_bytes_max, inflated_max=settings.inflated_bytes_max
     )

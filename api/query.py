@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import orjson
+from pydantic import BaseModel, Field, JsonValue
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -11,40 +14,36 @@ from api.endpoint import Context, Json200, endpoint, in_thread, json_body
 from btql.query import read_query
 from flows.access.principal import Principal
 from flows.logs.logs import Logs
-from spans.errors import BadInput
-from spans.json import Json
+from spans.validation import read_model
 
 TZ_OFFSET_MAX_MINUTES = 24 * 60
 CURSOR_HEADER = "x-bt-cursor"
 
 
+class QueryBody(BaseModel):
+    """A query, the form of its answer, and how far its local times are ahead of UTC."""
+
+    query: JsonValue = None
+    fmt: Literal["json", "jsonl", ""] | None = Field(None, description="json or jsonl")
+    tz_offset: int | None = Field(
+        None, strict=True, ge=-TZ_OFFSET_MAX_MINUTES, le=TZ_OFFSET_MAX_MINUTES,
+        description="a number of minutes, at most a day",
+    )
+
+
 async def query_rows(request: Request, context: Context, principal: Principal) -> Response:
     """One page of a query's rows."""
-    body = await json_body(request, context)
-    query = read_query(body.get("query"))
-    fmt = body.get("fmt") or "json"
-    if fmt not in {"json", "jsonl"}:
-        raise BadInput("json or jsonl", path="fmt")
-    tz_offset = _minutes(body.get("tz_offset"))
+    body = read_model(QueryBody, await json_body(request, context))
+    query, minutes = read_query(body.query), body.tz_offset or 0
     logs = context.tallyard.logs
     page = await in_thread(
-        lambda: logs.query(principal, query, tz_offset_minutes=tz_offset)
+        lambda: logs.query(principal, query, tz_offset_minutes=minutes)
     )
-    if fmt == "jsonl":
+    if body.fmt == "jsonl":
         lines = b"".join(orjson.dumps(row) + b"\n" for row in page.rows)
         headers = {CURSOR_HEADER: page.cursor} if page.cursor else {}
         return Response(lines, media_type="application/x-ndjson", headers=headers)
     return Json200({"data": page.rows, "schema": page.schema, "cursor": page.cursor})
-
-
-def _minutes(value: Json) -> int:
-    if value is None:
-        return 0
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise BadInput("a number of minutes", path="tz_offset")
-    if abs(value) > TZ_OFFSET_MAX_MINUTES:
-        raise BadInput("at most a day", path="tz_offset")
-    return value
 
 
 ROUTES = [Route("/btql", endpoint(query_rows, Logs.query), methods=["POST"])]

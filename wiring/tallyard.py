@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from flows.access.keys import Keys
@@ -20,7 +21,8 @@ from flows.rules.rules import Rules
 from spans.event import EventLimits
 from store.postgres.counters import samples
 from store.scoring.queue_depth import read_queue_depths
-from wiring.services import Services
+from wiring.services import Services, open_services
+from wiring.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,21 @@ class Tallyard:
     def close(self) -> None:
         """Finish what was begun: the services under it may be closed then."""
         self.logs.close()
+
+
+@contextmanager
+def tallyard_for_command(settings: Settings) -> Iterator[Tallyard]:
+    """The use cases for a process that ends soon: each ring is waited for.
+
+    Raises SetupError if the URL of the database or of Redis is not set.
+    """
+    services = open_services(settings)
+    tallyard = make_tallyard(services, ring=services.bell.ring_now)
+    try:
+        yield tallyard
+    finally:
+        tallyard.close()
+        services.close()
 
 
 def make_tallyard(services: Services, *, ring: Callable[[str], None]) -> Tallyard:

@@ -3,17 +3,46 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
+
+from pydantic import BaseModel, Field, JsonValue
 
 from btql.query import Query
 from btql.tree import Expr
 from btql.wire import read_filter
-from spans.errors import BadInput
 from spans.ids import OrgId, ProjectId
 from spans.json import Json, JsonObject
 from spans.row import ObjectRef
+from spans.validation import read_model
 
 FILTERS_MAX = 50
+
+
+class PathLookup(BaseModel):
+    """A filter: the field at `path` has this value."""
+
+    type: Literal["path_lookup"]
+    path: list[JsonValue] = Field(min_length=1)
+    value: JsonValue = None
+
+
+class FetchBody(BaseModel):
+    """A request to fetch rows, as clients send it."""
+
+    limit: int | None = Field(None, strict=True, ge=0, description="a number, 0 or more")
+    cursor: str | None = Field(None, description="the text that the last page gave")
+    version: Literal[""] | None = Field(
+        None, description="project logs keep the latest version only"
+    )
+    filters: list[PathLookup] | None = Field(
+        None, max_length=FILTERS_MAX,
+        description=f"a list of at most {FILTERS_MAX} "
+        '{"type": "path_lookup", "path": [field names], "value": ...}',
+    )
+    max_xact_id: str | None = Field(
+        None, pattern="^[0-9]+$", description="an _xact_id, as a text of digits"
+    )
+    max_root_span_id: JsonValue = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,19 +56,13 @@ class FetchRequest:
     @classmethod
     def read(cls, body: JsonObject) -> FetchRequest:
         """What a client asked for. Raises BadInput, with the field that is wrong."""
-        limit = body.get("limit")
-        if limit is not None and (
-            isinstance(limit, bool) or not isinstance(limit, int) or limit < 0
-        ):
-            raise BadInput("a number, 0 or more", path="limit")
-        cursor = body.get("cursor")
-        if cursor is not None and not isinstance(cursor, str):
-            raise BadInput("the text that the last page gave", path="cursor")
-        if body.get("version") not in (None, ""):   # a set would hash what was sent
-            raise BadInput("project logs keep the latest version only", path="version")
-        conditions = [*_path_filters(body.get("filters")), *_older_than(body)]
+        asked = read_model(FetchBody, body)
+        conditions = [
+            *(_has_value(lookup) for lookup in asked.filters or ()),
+            *_older_than(asked.max_xact_id, asked.max_root_span_id),
+        ]
         return cls(
-            limit=limit, cursor=cursor or None,
+            limit=asked.limit, cursor=asked.cursor or None,
             filter=read_filter({"op": "and", "children": conditions} if conditions else None),
         )
 
@@ -92,36 +115,18 @@ class RowReader(QueryReader, Protocol):
         ...
 
 
-def _path_filters(filters: Json) -> list[Json]:
-    """`[{type: "path_lookup", path: [...], value}]` as conditions: each path has its value."""
-    if filters is None:
-        return []
-    if not isinstance(filters, list) or len(filters) > FILTERS_MAX:
-        raise BadInput(f"a list of at most {FILTERS_MAX}", path="filters")
-    conditions: list[Json] = []
-    for index, item in enumerate(filters):
-        if not isinstance(item, dict) or item.get("type") != "path_lookup":
-            raise BadInput(
-                '{"type": "path_lookup", "path": [...], "value": ...}', path=f"filters[{index}]"
-            )
-        path = item.get("path")
-        if not isinstance(path, list) or not path:
-            raise BadInput("a list of field names", path=f"filters[{index}].path")
-        conditions.append({
-            "op": "is",
-            "left": {"op": "ident", "name": path},
-            "right": {"op": "literal", "value": item.get("value")},
-        })
-    return conditions
+def _has_value(lookup: PathLookup) -> Json:
+    return {
+        "op": "is",
+        "left": {"op": "ident", "name": lookup.path},
+        "right": {"op": "literal", "value": lookup.value},
+    }
 
 
-def _older_than(body: JsonObject) -> list[Json]:
+def _older_than(xact: str | None, root: Json) -> list[Json]:
     """The older way to page: rows before (`max_xact_id`, `max_root_span_id`)."""
-    xact, root = body.get("max_xact_id"), body.get("max_root_span_id")
     if xact is None:
         return []
-    if not isinstance(xact, str) or not (xact.isascii() and xact.isdigit()):
-        raise BadInput("an _xact_id, as a text of digits", path="max_xact_id")
     version: Json = {"op": "ident", "name": ["_xact_id"]}
     limit: Json = {"op": "literal", "value": xact}
     if root is None:

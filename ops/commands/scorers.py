@@ -152,7 +152,7 @@ def diff(
             RowSelection(last=last, filter=condition),
             before=None if before is None else read_version(before),
         ))
-        url = here.services.settings.public_url or ""
+        url = here.settings.public_url or ""
     if not compared.difference.rows:
         raise _no_rows(found)
     if wants_json:
@@ -177,7 +177,7 @@ def shadow(*, slug: str, project: str | None, last: int, wants_json: bool) -> No
         compared = here.tallyard.functions.compare_shadow(
             here.principal, _by_slug(here.project(project), slug), last
         )
-        url = here.services.settings.public_url or ""
+        url = here.settings.public_url or ""
     shown = shown_shadow(compared, url)
     if wants_json:
         _print(shown)

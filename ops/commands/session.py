@@ -11,8 +11,8 @@ from flows.access.projects import ListPage, Project
 from ops.commands.instance import running_settings
 from spans.errors import NotFound
 from spans.ids import OrgId
-from wiring.services import Services, open_services
-from wiring.tallyard import Tallyard, make_tallyard
+from wiring.settings import Settings
+from wiring.tallyard import Tallyard, tallyard_for_command
 
 NAMES_SHOWN = 20
 
@@ -21,7 +21,7 @@ NAMES_SHOWN = 20
 class Opened:
     """The use cases, and the administrator of this machine's organisation, who calls them."""
 
-    services: Services
+    settings: Settings
     tallyard: Tallyard
     principal: Principal
 
@@ -44,16 +44,10 @@ class Opened:
 
 @contextmanager
 def opened() -> Iterator[Opened]:
-    """Open the services; close them at the end. Raises SetupError where nothing runs."""
+    """Opens the use cases; closes them at the end. Raises SetupError where nothing runs."""
     settings = running_settings()
-    services = open_services(settings)
-    # The process ends soon, so that each ring is waited for.
-    tallyard = make_tallyard(services, ring=services.bell.ring_now)
-    try:
+    with tallyard_for_command(settings) as tallyard:
         yield Opened(
-            services=services, tallyard=tallyard,
+            settings=settings, tallyard=tallyard,
             principal=tallyard.organizations.administrator(settings.org_name),
         )
-    finally:
-        tallyard.close()
-        services.close()

@@ -12,9 +12,8 @@ from ops.data_dir import DataDir
 from ops.setup.first_start import ensure_local_key
 from spans.errors import TallyardError
 from wiring.migrations import migrate_database
-from wiring.services import open_services
 from wiring.settings import Settings, read_settings
-from wiring.tallyard import make_tallyard
+from wiring.tallyard import tallyard_for_command
 
 
 def prepare(settings: Settings) -> None:
@@ -23,13 +22,11 @@ def prepare(settings: Settings) -> None:
     Safe to repeat. Raises SetupError with the next step.
     """
     migrate_database(settings)
-    services = open_services(settings)
-    tallyard = make_tallyard(services, ring=services.bell.ring_now)
-    ensure_local_key(
-        tallyard.keys, tallyard.organizations,
-        path=DataDir(settings.data_dir).api_key, org_name=settings.org_name,
-    )
-    services.close()
+    with tallyard_for_command(settings) as tallyard:
+        ensure_local_key(
+            tallyard.keys, tallyard.organizations,
+            path=DataDir(settings.data_dir).api_key, org_name=settings.org_name,
+        )
 
 
 if __name__ == "__main__":
