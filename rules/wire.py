@@ -52,7 +52,8 @@ class GlobalScorer(BaseModel):
     @classmethod
     def _is_installed(cls, version: str | None) -> str | None:
         if version not in {None, catalog.installed_version()}:
-            raise ValueError(f"must be {catalog.installed_version()}, which is installed")
+            installed = catalog.installed_version()
+            raise ValueError(f"must be {installed}, the version of autoevals that is installed")
         return version
 
 
