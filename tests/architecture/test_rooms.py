@@ -216,3 +216,17 @@ def settings_table() -> list[str]:
             shown = str(int(value)) if value.is_integer() else str(value)
         rows.append(f"| `TALLYARD_{name.upper()}` | {shown} | {field.description} |")
     return rows
+
+
+def test_paths_that_the_documents_name_exist():
+    documents = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]
+    top = "|".join((*ROOMS, "benchmarks", "docs", "tests"))
+    named = re.compile(rf"`((?:{top})/[\w./-]*)`|\]\(((?!https?:)[\w./-]+)[)#]")
+    missing = [
+        f"{document.relative_to(ROOT)}: {path}"
+        for document in documents
+        for in_code, linked in named.findall(document.read_text())
+        for path in [ROOT / in_code if in_code else document.parent / linked]
+        if not path.exists()
+    ]
+    assert missing == []
