@@ -1,11 +1,11 @@
-# The image that every service of compose.yaml runs; no compiler and no root in it.
+# The image of every service of Tallyard in compose.yaml. It has no compiler and does not run as root.
 FROM python:3.11-slim AS build
 WORKDIR /source
 RUN python -m venv /opt/tallyard
 ENV PATH=/opt/tallyard/bin:$PATH
 COPY requirements.txt .
 RUN pip install --no-cache-dir --require-hashes -r requirements.txt
-# What users' own scorers import: apart, for only this is bound into their sandbox.
+# The packages that users' scorers may import. Their sandbox sees only this environment.
 COPY requirements-scorers.txt .
 RUN python -m venv /opt/tallyard-scorers \
     && /opt/tallyard-scorers/bin/pip install --no-cache-dir --require-hashes \
@@ -14,7 +14,7 @@ COPY . .
 RUN pip install --no-cache-dir --no-deps --no-build-isolation .
 
 FROM python:3.11-slim
-# For the sandbox of users' own scorers. Of Debian's node only releases >= 13 are new enough.
+# For the sandbox of users' scorers. Debian 13 is the first whose node is new enough.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends bubblewrap nodejs esbuild \
     && rm -rf /var/lib/apt/lists/* \

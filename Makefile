@@ -1,4 +1,4 @@
-# Tallyard's commands. `make help` lists them; each does its own set-up.
+# Tallyard's commands. `make help` lists them. Each installs what it needs.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-# Version managers leave launchers for Pythons that are not there: each is asked whether it runs.
+# Version managers install launchers for Pythons that are missing, so each is tried first.
 ifndef PYTHON
 PYTHON := $(shell for each in python3.11 python3.12 python3.13 python3.14 python3 python; do \
 	"$$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
@@ -16,7 +16,7 @@ endif
 VENV := .venv
 BIN := $(VENV)/bin
 CLIENTS := sdk-0.47 sdk-0.3 api-0.6 openai-2
-# `braintrust push`. What it bundles is fetched beforehand: its test reaches loopback alone.
+# `braintrust push`. Its test has no network, so what it bundles is downloaded here.
 PUSHER := push-0.47
 JS_CLIENT := .cache/clients/push-js
 
@@ -25,7 +25,7 @@ help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: system environment ## Set up, then start everything and show its URLs (Ctrl-C stops it)
+run: system environment ## Install what is missing, start everything and show its URLs (Ctrl-C stops it)
 	@exec $(BIN)/tallyard up
 
 .PHONY: check
@@ -36,30 +36,30 @@ check: environment-dev ## Lint, types, import contracts, unit and property tests
 	@$(BIN)/python -m pytest -q tests/unit tests/properties tests/architecture
 
 .PHONY: test
-test: system-required environment-dev clients ## What check does, and all other tests, on real servers
+test: system-required environment-dev clients ## Run check and all other tests, on real servers
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m pytest
 
 .PHONY: bench
-bench: environment-dev ## Measure against the baselines (table and JSON)
+bench: environment-dev ## Measure speed beside the baselines (table and JSON)
 	@$(BIN)/python -m benchmarks
 
 .PHONY: clean
-clean: ## Forget all data, and everything that set-up made
+clean: ## Delete all data and everything that was installed
 	@if [ -e "$${TALLYARD_DATA_DIR:-.tallyard}" ]; then \
 		$(MAKE) environment && $(BIN)/tallyard clean --yes; fi
 	@rm -rf $(VENV) $(VENV)-scorers .cache .mypy_cache .pytest_cache .ruff_cache \
 		.import_linter_cache .hypothesis dist *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The locks hold hashes and no download addresses, so that any index or mirror serves them.
+# The locks hold hashes but no addresses, so any index or mirror can serve them.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock"
 
 .PHONY: lock
-lock: environment-dev ## Compile the locks anew from pyproject.toml (keeps what still fits)
+lock: environment-dev ## Compile the lock files again from pyproject.toml (keeps versions that still fit)
 	@$(COMPILE) pyproject.toml --group build -o requirements.txt
 	@$(COMPILE) pyproject.toml --group build --group dev -c requirements.txt -o requirements-dev.txt
 	@$(COMPILE) --group scorers -c requirements.txt -o requirements-scorers.txt
@@ -74,7 +74,7 @@ environment-dev: scorers
 	@$(PYTHON) ops/setup/environment.py --venv $(VENV) --lock requirements.txt \
 		--lock requirements-dev.txt --project .
 
-# What users' own scorers import: apart, for only this is bound into their sandbox.
+# The packages that users' scorers may import. Their sandbox sees only this environment.
 .PHONY: scorers
 scorers: python
 	@$(PYTHON) ops/setup/environment.py --venv $(VENV)-scorers --lock requirements-scorers.txt
@@ -87,7 +87,7 @@ system: python
 system-required: python
 	@$(PYTHON) ops/setup/system.py --required
 
-# The real clients, each in an environment of its own: their dependencies contradict each other.
+# The real clients. Each has its own environment, because their dependencies conflict.
 .PHONY: clients
 clients: python $(JS_CLIENT)/node_modules/.package-lock.json
 	@for each in $(CLIENTS); do $(PYTHON) ops/setup/environment.py --venv .cache/clients/$$each \
@@ -104,6 +104,6 @@ $(JS_CLIENT)/node_modules/.package-lock.json: $(wildcard tests/clients/push-js/*
 .PHONY: python
 python:
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-		echo "Tallyard needs Python 3.11 or newer, and none was found: install one" \
+		echo "Tallyard needs Python 3.11 or newer, and there is none: install it" \
 		"(on Debian and Ubuntu: apt install python3 python3-venv)," \
 		"or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }

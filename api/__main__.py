@@ -8,7 +8,7 @@ import uvicorn
 
 from api.asgi import make_app
 from spans.errors import SetupError
-from wiring.gc_tuning import set_up_collecting
+from wiring.gc_tuning import tune_gc
 from wiring.logs import set_up_logging
 from wiring.services import open_services
 from wiring.settings import read_settings
@@ -27,7 +27,7 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     set_up_logging(settings.log_level)
-    set_up_collecting()
+    tune_gc()
     uvicorn.run(
         make_app(services),
         host=settings.host,

@@ -1,3 +1,3 @@
-"""The command line, the embedded servers and the supervisor."""
+"""The command `tallyard`, the embedded servers, the supervisor, and set-up."""
 
 from __future__ import annotations

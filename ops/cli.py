@@ -1,5 +1,7 @@
-"""The command `tallyard`. Each subject has its own module, imported when it is asked for: what
-`tallyard up` imports stays in memory as long as it supervises.
+"""The command `tallyard`, with one module for each subcommand.
+
+A module is imported only when its command is used, because everything that `tallyard up`
+imports stays in memory as long as it runs.
 """
 
 from __future__ import annotations
@@ -11,32 +13,30 @@ import click
 
 from spans.errors import TallyardError
 
-# The command, where it is below `ops.commands`, and its line in `tallyard --help`.
+# By name: where the command is below `ops.commands`, and its line in `tallyard --help`.
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("up:up", "Start everything, and keep it running until Ctrl-C."),
-    "status": ("status:status", "Show where everything is and whether it is ready."),
-    "explain": ("explain:explain_command", "Tell why a span has the scores it has."),
+    "status": ("status:status", "Show the URLs, and whether each process is ready."),
+    "explain": ("explain:explain_command", "Say why a span has its scores."),
     "tail": ("tail:tail", "Show scores as they arrive."),
-    "rules": ("rules:rules", "Rules as code, and a rule run on rows that are there."),
-    "scorers": (
-        "scorers:scorers", "Scorers of your own: pushed, tried on stored rows, compared.",
-    ),
-    "outcomes": ("outcomes:outcomes", "What errored, and running it again."),
-    "keys": ("keys:keys", "Make, list and revoke API keys."),
-    "migrate": ("migrate:migrate", "Bring the database to the newest schema."),
-    "clean": ("clean:clean", "Stop what runs and forget all its data."),
+    "rules": ("rules:rules", "Apply, export, list and try rules."),
+    "scorers": ("scorers:scorers", "Push, test and compare scorers of your own."),
+    "outcomes": ("outcomes:outcomes", "List errored outcomes, and run them again."),
+    "keys": ("keys:keys", "Create, list and revoke API keys."),
+    "migrate": ("migrate:migrate", "Upgrade the database to the newest schema."),
+    "clean": ("clean:clean", "Stop everything and delete all data."),
 }
 
 
 class Subjects(click.Group):
-    """The commands of COMMANDS."""
+    """The commands that COMMANDS lists, each imported when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 click's signature
-        """In the order of COMMANDS."""
+        """Names of the commands, in the order of COMMANDS."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """The command, imported now; None if there is none of this name."""
+        """The command of this name, imported now; None if there is none."""
         if cmd_name not in COMMANDS:
             return None
         module, _, name = COMMANDS[cmd_name][0].partition(":")
@@ -44,18 +44,18 @@ class Subjects(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """The list in `--help`, without importing any of them."""
+        """Write the list of commands for `--help` without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
 @click.group(cls=Subjects, context_settings={"help_option_names": ["-h", "--help"]})
 def tallyard() -> None:
-    """Background scoring for LLM traces, on this machine."""
+    """Score LLM traces in the background, on this machine."""
 
 
 def main() -> None:
-    """Entry of the console script: what cannot be done is one sentence and exit code 1."""
+    """Run the command. An expected error prints one sentence and exits with code 1."""
     try:
         tallyard()
     except TallyardError as error:

@@ -1,4 +1,4 @@
-"""What lies in the data directory, and who may use it now."""
+"""The files in the data directory, and the lock that gives one supervisor its use."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from ops.folders import closed_folder
+from ops.folders import private_folder
 from spans.errors import SetupError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessState:
-    """One process as the supervisor last saw it."""
+    """One process as the supervisor last saw it. `pid` is 0 while it is not running."""
 
     name: str
     pid: int
@@ -26,7 +26,7 @@ class ProcessState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunState:
-    """What a running supervisor tells `tallyard status`."""
+    """What a running supervisor writes for `tallyard status` and the other commands."""
 
     pid: int
     api_url: str
@@ -39,38 +39,38 @@ class RunState:
 
 @dataclass(frozen=True, slots=True)
 class DataDir:
-    """The names in the data directory. Only one supervisor uses it at a time."""
+    """The paths in the data directory, which one supervisor at a time may use."""
 
     path: Path
 
     @property
     def logs(self) -> Path:
-        """One file per process."""
+        """Folder of the logs, one file for each process."""
         return self.path / "logs"
 
     @property
     def postgres(self) -> Path:
-        """The embedded PostgreSQL's data."""
+        """Folder of the embedded PostgreSQL's data."""
         return self.path / "postgres"
 
     @property
     def valkey(self) -> Path:
-        """The embedded Valkey's socket."""
+        """Folder of the embedded Valkey's socket."""
         return self.path / "valkey"
 
     @property
     def api_key(self) -> Path:
-        """The local administrator's API key (0600)."""
+        """File with the local administrator's API key (mode 0600)."""
         return self.path / "api_key"
 
     @property
     def flower_password(self) -> Path:
-        """Flower's password where none was set (0600)."""
+        """File with Flower's password, if no setting gives one (mode 0600)."""
         return self.path / "flower_password"
 
     @property
     def flower_database(self) -> Path:
-        """What Flower remembers between starts."""
+        """File in which Flower keeps its state between starts."""
         return self.path / "flower"
 
     @property
@@ -82,27 +82,28 @@ class DataDir:
         return self.path / "state.json"
 
     def is_ours(self) -> bool:
-        """Whether a supervisor ever used it. Raises SetupError if we may not look."""
+        """Whether a supervisor ever used it. Raises SetupError if it cannot be read."""
         try:
             return self._lock.exists()
         except OSError as error:
             raise SetupError(
-                f"{self.path} cannot be looked into ({error.strerror}): give yourself the "
-                "permission, or set TALLYARD_DATA_DIR to a folder of yours."
+                f"{self.path} cannot be read ({error.strerror}): give yourself the permission, "
+                "or set TALLYARD_DATA_DIR to a folder of your own."
             ) from error
 
     def claim(self) -> IO[str]:
-        """Make the directory, and hold it until the returned file is closed or we die.
+        """Create the directory and lock it. Gives the lock file.
 
-        Raises SetupError with the next step if another supervisor holds it.
+        The lock lasts until that file is closed or this process dies. Raises SetupError with
+        the next step if another supervisor has the lock.
         """
         if not self.is_ours() and self.path.is_dir() and any(self.path.iterdir()):
             raise SetupError(
                 f"{self.path} holds files that are not Tallyard's: set TALLYARD_DATA_DIR to a "
-                "folder of its own, new or empty."
+                "new or empty folder."
             )
-        closed_folder(self.path)
-        closed_folder(self.logs)
+        private_folder(self.path)
+        private_folder(self.logs)
         lock = self._open_lock()
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -111,8 +112,8 @@ class DataDir:
             holder = lock.read().strip() or "unknown"
             lock.close()
             raise SetupError(
-                f"Tallyard already runs on {self.path} (process {holder}): `tallyard status` "
-                "shows it; stop it, or set TALLYARD_DATA_DIR to another folder."
+                f"Tallyard already runs on {self.path} (process {holder}): stop it, or set "
+                "TALLYARD_DATA_DIR to another folder; `tallyard status` shows what runs."
             ) from error
         lock.truncate(0)
         lock.write(str(os.getpid()))
@@ -120,7 +121,7 @@ class DataDir:
         return lock
 
     def holder(self) -> int | None:
-        """Process id of the supervisor that uses it now; None if nobody does."""
+        """Process id of the supervisor that uses the directory now; None if none does."""
         if not self.is_ours():
             return None
         with self._open_lock() as lock:
@@ -132,11 +133,11 @@ class DataDir:
         return None
 
     def write_state(self, state: RunState) -> None:
-        """Replace what `status` reads, in one step."""
+        """Replace the state that `tallyard status` reads, in one step."""
         write_private(self._state, json.dumps(asdict(state), indent=2) + "\n")
 
     def read_state(self) -> RunState | None:
-        """What the supervisor wrote last; None if it has not come so far."""
+        """The state that the supervisor wrote last; None if it has written none yet."""
         if not self._state.exists():
             return None
         read = json.loads(self._state.read_text())
@@ -144,17 +145,17 @@ class DataDir:
         return RunState(**read)
 
     def forget_state(self) -> None:
-        """To be called where nothing runs any more."""
+        """Delete the state. Call it when nothing runs any more."""
         self._state.unlink(missing_ok=True)
 
     def secret(self, path: Path) -> str:
-        """The secret kept in `path`, made at the first call."""
+        """The secret in the file `path`, which the first call creates."""
         if not path.exists():
             write_private(path, secrets.token_urlsafe(18) + "\n")
         return path.read_text().strip()
 
     def remove(self) -> None:
-        """Delete what is ours in it, and itself if nothing else is left."""
+        """Delete Tallyard's files in the directory, and the directory if it is empty then."""
         for folder in (self.postgres, self.path / "postgres.new", self.valkey, self.logs):
             shutil.rmtree(folder, ignore_errors=True)
         for file in (self.api_key, self.flower_password, self._state, self._lock):
@@ -170,12 +171,15 @@ class DataDir:
         except OSError as error:
             raise SetupError(
                 f"{self._lock} cannot be opened ({error.strerror}): give yourself the "
-                "permission, or set TALLYARD_DATA_DIR to a folder of yours."
+                "permission, or set TALLYARD_DATA_DIR to a folder of your own."
             ) from error
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace `path` by a file that only its owner reads (0600), whole or not at all."""
+    """Replace the file `path` in one step by one that only its owner can read (mode 0600).
+
+    A crash leaves the old file or the new one, never a part.
+    """
     new = path.with_name(f"{path.name}.new")
     new.unlink(missing_ok=True)
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

@@ -1,4 +1,4 @@
-"""Closed folders for data, and short ones for sockets."""
+"""Private folders for data, and short paths for sockets."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from pathlib import Path
 
 from spans.errors import SetupError
 
-# sun_path holds 108 bytes with its final zero on Linux, 104 on macOS; the longest name that
-# is put in such a folder is PostgreSQL's ".s.PGSQL.5432".
+# A socket's path has at most 108 bytes with its final zero on Linux, and 104 on macOS. The
+# longest file name in such a folder is PostgreSQL's ".s.PGSQL.5432".
 SOCKET_FOLDER_BYTES_MAX = 103 - len("/.s.PGSQL.5432")
-# A comma parts PostgreSQL's socket folders and "@" means the abstract namespace to libpq.
+# PostgreSQL reads a comma as the end of a socket folder, and libpq reads "@" as the abstract
+# namespace, so only plain paths are used.
 PLAIN_PATH = re.compile(r"[A-Za-z0-9._/-]+")
 
 
-def closed_folder(path: Path) -> Path:
-    """`path` as a folder that only its owner enters (0700), made if missing.
+def private_folder(path: Path) -> Path:
+    """Create the folder `path` if it is missing, for its owner alone (mode 0700). Gives `path`.
 
     Raises SetupError with the next step.
     """
@@ -29,26 +30,28 @@ def closed_folder(path: Path) -> Path:
             path.chmod(0o700)
     except FileExistsError as error:
         raise SetupError(
-            f"{path} is a file where a folder is needed: remove it, or set TALLYARD_DATA_DIR."
+            f"{path} is a file, and must be a folder: remove it, or set TALLYARD_DATA_DIR to "
+            "another folder."
         ) from error
     except OSError as error:
         raise SetupError(
-            f"{path} cannot be made or closed to others ({error.strerror}): give yourself "
-            "the permission, or set TALLYARD_DATA_DIR to a folder of yours."
+            f"{path} cannot be created with mode 0700 ({error.strerror}): give yourself the "
+            "permission, or set TALLYARD_DATA_DIR to a folder of your own."
         ) from error
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise SetupError(
             f"{path} cannot be written: give yourself the permission, or set "
-            "TALLYARD_DATA_DIR to a folder of yours."
+            "TALLYARD_DATA_DIR to a folder of your own."
         )
     return path
 
 
 def socket_folder(wanted: Path) -> Path:
-    """`wanted` if sockets in it can be addressed, else a short closed folder for it.
+    """`wanted`, or a private folder with a short path if sockets in `wanted` would not work.
 
-    The short one lies in the system's folder for temporary files, named after the user and
-    `wanted`, so that the next start finds the same one. Raises SetupError if it is another's.
+    The short folder is in the system's folder for temporary files. Its name is derived from the
+    user and `wanted`, so the next start finds it again. Raises SetupError if it belongs to
+    another user.
     """
     text = str(wanted)
     if len(os.fsencode(text)) <= SOCKET_FOLDER_BYTES_MAX and PLAIN_PATH.fullmatch(text):
@@ -57,9 +60,9 @@ def socket_folder(wanted: Path) -> Path:
     short = Path(tempfile.gettempdir()) / f"tallyard-{os.getuid()}-{digest}"
     short.mkdir(mode=0o700, exist_ok=True)
     found = short.lstat()
-    # Anyone may write to the folder for temporary files: what lies there already may be a trap.
+    # Any user can write to that folder, so what is already there may be a trap.
     ours = {os.getuid(), wanted.stat().st_uid if wanted.exists() else os.getuid()}
     if not stat.S_ISDIR(found.st_mode) or found.st_uid not in ours:
-        raise SetupError(f"{short} belongs to someone else: remove it, or use a shorter path.")
+        raise SetupError(f"{short} belongs to another user: remove it, or use a shorter path.")
     short.chmod(0o700)
     return short

@@ -35,7 +35,7 @@ from flows.access.principal import KeyRole, Principal
 from flows.access.projects import ListPage
 from ops.servers import readiness
 from ops.servers.children import Child, start, wait_until
-from ops.servers.processes import Process, processes
+from ops.servers.processes import ProcessSpec, processes
 from spans.clock import system_clock
 from spans.ids import OrgId, ProjectId
 from spans.queues import worker_names
@@ -155,7 +155,7 @@ class Stack:
 
     def pids(self, name: str) -> list[int]:
         """The process and what it started (a worker's pool), the first the process itself."""
-        own = psutil.Process(self.children[name].process.pid)
+        own = psutil.ProcessSpec(self.children[name].process.pid)
         return [own.pid, *(each.pid for each in own.children(recursive=True))]
 
     def kill(self, name: str, how: signal.Signals = signal.SIGKILL) -> None:
@@ -407,6 +407,6 @@ class Stack:
         return [project.name for project in found]
 
 
-def _python_argv(process: Process) -> list[str]:
+def _python_argv(process: ProcessSpec) -> list[str]:
     module = [] if process.argv[0] == "python" else ["-m", process.argv[0]]
     return [sys.executable, *module, *process.argv[1:]]

@@ -1,3 +1,3 @@
-"""Settings -> services; the only reader of the environment."""
+"""Builds services and use cases from settings. Nothing else reads the environment."""
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The bell: tells a queue's workers that there is work, and carries nothing else.
+"""The bell: tells a queue's workers that there may be work. A ring carries no data.
 
-A ring that is lost costs seconds (beat rings too), one that is doubled costs nothing: what
-there is to do stands in PostgreSQL. One flag in Redis keeps a thousand requests from ringing
-a thousand times; the worker clears it before it looks for work.
+The work itself is in PostgreSQL. So a lost ring only delays work until beat rings, within
+seconds, and a doubled ring does no harm. A flag in Redis for each queue keeps a thousand
+requests from ringing a thousand times; the worker clears the flag before it looks for work.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from spans.queues import QUEUES, Queue
 logger = logging.getLogger(__name__)
 
 FLAG_LIFE_MS = 5000
-"""A flag that outlives its ring (a lost message) silences a queue no longer than this."""
+"""How long a flag lasts. If its ring was lost, the queue cannot be rung for this long."""
 
 REDIS_TIMEOUT_S = 2.0
 
 
 class Bell:
-    """Rings from a thread of its own, so that a slow Redis never delays an answer."""
+    """Rings queues. It uses a thread of its own, so a slow Redis never delays a request."""
 
     def __init__(
         self, celery: Celery, redis_url: str, queues: tuple[Queue, ...] = QUEUES
@@ -41,7 +41,7 @@ class Bell:
         self._thread: threading.Thread | None = None
 
     def ring(self, queue: str) -> None:
-        """Have the queue rung soon; returns at once and never fails."""
+        """Ring the queue soon, from the bell's thread. Returns at once and never raises."""
         with self._lock:
             self._wanted.add(queue)
             if self._thread is None:
@@ -52,7 +52,7 @@ class Bell:
         self._is_wanted.set()
 
     def answer(self, queue: str) -> None:
-        """Clear the flag: whoever rings from now on is heard. To be called before looking."""
+        """Clear the queue's flag, so that later rings arrive. Call before looking for work."""
         try:
             self._redis.delete(_flag(queue))
         except redis.RedisError as error:
@@ -75,7 +75,7 @@ class Bell:
                 self.ring_now(queue)
 
     def ring_now(self, queue: str) -> None:
-        """Ring and wait until that is done: for a process that is about to end."""
+        """Ring the queue and wait until that is done, for a process that is about to end."""
         try:
             if self._redis.set(_flag(queue), 1, nx=True, px=FLAG_LIFE_MS):
                 self._celery.send_task(self._tasks[queue], retry=False)

@@ -1,8 +1,8 @@
-"""Garbage collection, set for processes that handle rows by the thousand.
+"""Tunes the garbage collector for processes that handle thousands of rows.
 
-Batches of JSON are allocated and dropped whole, with few cycles among them. The default has
-the collector walk the young objects every 700 allocations, and everything that was ever
-imported now and then: a fifth of a match worker's time, measured.
+Such processes allocate and drop JSON in batches, with few reference cycles. By default the
+collector scans young objects every 700 allocations, and sometimes everything that was ever
+imported. Measured, that took a fifth of a match worker's time.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import gc
 
 YOUNG_OBJECTS = 30_000
+"""Allocations between two scans of the young objects."""
 
 
-def set_up_collecting() -> None:
-    """Leave what is imported alone from now on, and look at the rest seldom."""
+def tune_gc() -> None:
+    """Exclude what is imported by now from collection, and scan the rest less often."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, 50, 100)

@@ -1,4 +1,4 @@
-"""Logs: a line each, never what spans or keys contain."""
+"""Sets up logging: one line for each message, and no content of spans or keys."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 class _OneLine(logging.Formatter):
-    """Keeps a message on its line: a text from outside must not forge a second one."""
+    """Keeps each message on one line, so that text from outside cannot forge log lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 logging's name
         text = super().formatMessage(record)
@@ -16,11 +16,11 @@ class _OneLine(logging.Formatter):
 
 
 def set_up_logging(level: str) -> None:
-    """Log to standard error."""
+    """Log messages of at least this level to standard error."""
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine(FORMAT))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # Each ring of the bell would be three lines; Flower shows them better.
+    # Each ring would write three lines, and Flower shows the same better.
     for name in ("celery.app.trace", "celery.worker.strategy"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("celery.beat").addFilter(

@@ -1,4 +1,4 @@
-"""Settings -> services: everything that a process needs, built once, in one place."""
+"""Builds, from settings, the services that a process needs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from wiring.settings import Settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """A process's collaborators. Share between threads; build anew after a fork."""
+    """All services of one process. Threads may share them; build them anew after a fork."""
 
     settings: Settings
     clock: Clock
@@ -71,13 +71,13 @@ class Services:
     upkeep: Upkeep
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close all connections."""
         self.answers.close()
         self.database.close()
 
 
 def open_services(settings: Settings, *, clock: Clock = system_clock) -> Services:
-    """Build every service. Connects to nothing yet; raises SetupError if a URL is missing."""
+    """All services, connected to nothing yet. Raises SetupError if a URL is not set."""
     database = Database(_given(settings.database_url, "TALLYARD_DATABASE_URL"))
     redis_url = _given(settings.redis_url, "TALLYARD_REDIS_URL")
     celery = make_celery(redis_url)
@@ -137,6 +137,6 @@ def open_services(settings: Settings, *, clock: Clock = system_clock) -> Service
 def _given(secret: SecretStr | None, name: str) -> str:
     if secret is None:
         raise SetupError(
-            f"{name} is not set: run `make run`, which starts a server and sets it, or set it"
+            f"{name} is not set: set it, or use `make run`, which starts a server and sets it"
         )
     return secret.get_secret_value()

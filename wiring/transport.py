@@ -1,9 +1,9 @@
-"""Kombu's Redis transport, which must not stumble over a connection that is gone.
+"""Kombu's Redis transport, changed so that a worker survives a lost connection.
 
-What is under way while the broker's connection is lost is acknowledged, or given back, over a
-channel that is closed. Kombu 5.7 then raises (`'NoneType' object has no attribute 'hostname'`),
-and the worker ends, or is connected and alive and takes nothing any more. Here that is dropped:
-a ring that is lost, or heard twice, does no harm.
+If the connection to the broker is lost while a task runs, Celery later acknowledges the task's
+message over a closed channel. Kombu 5.7 then raises `'NoneType' object has no attribute
+'hostname'`. The worker then ends, or stays connected and takes no more work. Here such
+acknowledgements are dropped, because a ring that is lost or arrives twice does no harm.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from typing import TextIO
 from kombu.transport import redis
 
 
-class QoS(redis.QoS):
-    """What is delivered and not yet acknowledged. Signatures are kombu's."""
+class RedisQoS(redis.QoS):
+    """The messages that are delivered and not yet acknowledged. Signatures are kombu's."""
 
     def ack(self, delivery_tag: str) -> None:
-        """Acknowledge, unless the channel that it came over is closed."""
+        """Acknowledge the message, unless its channel is closed."""
         if not self.channel.closed and not self._has_lost_connection():
             super().ack(delivery_tag)  # type: ignore[no-untyped-call]  # kombu has no types
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: FBT001, FBT002
-        """Reject, unless the channel that it came over is closed."""
+        """Reject the message, unless its channel is closed."""
         if not self.channel.closed and not self._has_lost_connection():
             super().reject(delivery_tag, requeue=requeue)  # type: ignore[no-untyped-call]
 
     def restore_unacked_once(self, stderr: TextIO | None = None) -> None:
-        """Give back what is not acknowledged as the channel closes, if there is where to."""
+        """Return unacknowledged messages when the channel closes, if still connected."""
         if not self._has_lost_connection():
             super().restore_unacked_once(stderr=stderr)  # type: ignore[no-untyped-call]
 
@@ -36,13 +36,13 @@ class QoS(redis.QoS):
         return connection is None or connection.client is None
 
 
-class Channel(redis.Channel):
-    """A channel with that."""
+class RedisChannel(redis.Channel):
+    """A channel that uses `RedisQoS`."""
 
-    QoS = QoS
+    QoS = RedisQoS
 
 
-class Transport(redis.Transport):
-    """A transport with those channels."""
+class RedisTransport(redis.Transport):
+    """A transport that uses `RedisChannel`."""
 
-    Channel = Channel
+    Channel = RedisChannel

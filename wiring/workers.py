@@ -1,6 +1,6 @@
-"""What workers are given: a drain for each queue of outcomes, and servers of interactive calls.
+"""Builds what workers run: a drain for each queue of outcomes, with its server of invocations.
 
-Each function builds anew; a worker process keeps what it was given (`workers.process`).
+Each call builds a new one. A worker process keeps it (`workers.process`).
 """
 
 from __future__ import annotations
@@ -33,33 +33,35 @@ from wiring.services import Services
 from wiring.settings import Settings
 
 JUDGED_CALLS = 32
-"""Interactive calls that one judge worker serves at once, each on a thread that waits."""
+"""Invocations that one judge worker serves at once, each on a thread that waits."""
 
 CALL_ATTEMPTS = 3
 CALL_WAIT_MAX_S = 5.0
-"""How often, and after which longest pause, a judge is asked again while a client waits."""
+"""Most attempts, and longest pause between two, of a judge call that a client waits for."""
 
 LEASE_RENEWALS = 4
-"""How many times a lease is renewed before it would run out."""
+"""How many times a lease is renewed within its duration."""
 
 HEAVY_GATHER_S = 0.2
-"""Results of slow scorers wait no longer than this for others to be recorded with."""
+"""Longest time that a slow scorer's result waits to be recorded together with others."""
 
 JUDGE_GATHER_S = 0.02
-"""The same of judges' answers, which come by the hundred a second."""
+"""The same for answers of judges, of which hundreds arrive in a second."""
 
 SANDBOX_GATHER, SANDBOX_GATHER_S = 300, 0.05
-"""Ends of code that one transaction should record: it costs 4 ms, and 0.2 more for each."""
+"""How many results of code one transaction should record, and how long they wait for that.
+
+A transaction costs 4 ms, and 0.2 ms more for each result."""
 
 RECORDERS = 3
-"""Transactions that record ends of code at once; with fewer, all the others wait for them."""
+"""Transactions that record results of code at once; with fewer, everything else waits."""
 
 NO_LIMIT = 1_000_000
-"""Ends in one transaction where no more are in hand than one transaction holds well."""
+"""For queues that never have more results at once than one transaction can record."""
 
 
 def heavy_drain(services: Services) -> Drain:
-    """The drain of slow in-process scorers; it serves interactive calls between them."""
+    """The drain of slow in-process scorers. It serves invocations between them."""
     calls = _server(services, HEAVY, InProcess(), at_once=1)
     return Drain(
         store=services.ledger, queue=HEAVY, policy=_retry_policy(services.settings),
@@ -72,7 +74,7 @@ def heavy_drain(services: Services) -> Drain:
 
 
 def judge_drain(services: Services, loop: asyncio.AbstractEventLoop) -> Drain:
-    """The drain of judges; their calls run on `loop`, which must be running."""
+    """The drain of judged scorers. Judge calls run on `loop`, which must be running."""
     settings = services.settings
     key = settings.judge_api_key
     scorers = JudgedScorers(
@@ -109,7 +111,7 @@ def judge_drain(services: Services, loop: asyncio.AbstractEventLoop) -> Drain:
 def sandbox_drain(
     services: Services, sandboxes: Sandboxes
 ) -> tuple[Drain, InvocationServer]:
-    """The drain of users' code, and what serves calls of it beside the drain."""
+    """The drain of users' code, and the server of its invocations, which runs beside it."""
     settings = services.settings
     builder = CodeBuilder(sandboxes=sandboxes, bundles=services.bundles)
     scorers = CodeScorers(
@@ -138,7 +140,7 @@ def sandbox_drain(
 
 
 def sandbox_place(settings: Settings) -> Place:
-    """Where users' code is contained. Raises SandboxUnavailable where nothing contains it."""
+    """The kind of sandbox for users' code. Raises SandboxUnavailable if there is none."""
     if settings.sandbox == "off":
         raise unavailable("TALLYARD_SANDBOX is off (unset it, or set it to auto)")
     packages = settings.scorer_packages_dir
@@ -164,7 +166,7 @@ def _server(
 
 
 def _lending(services: Services) -> Broker | None:
-    """What lends code a model; None where the operator names none."""
+    """The broker that calls models for users' code; None if the operator allows no models."""
     settings = services.settings
     named = (settings.sandbox_models or "").split(",")
     models = frozenset(filter(None, map(str.strip, named)))

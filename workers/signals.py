@@ -20,7 +20,7 @@ from celery.signals import (
 )
 
 from spans.queues import SANDBOX
-from wiring.gc_tuning import set_up_collecting
+from wiring.gc_tuning import tune_gc
 from wiring.logs import set_up_logging
 from wiring.settings import read_settings
 
@@ -39,7 +39,7 @@ def _set_up_logging(**_: object) -> None:
 def _import_what_workers_need(**_: object) -> None:
     import_module(PROCESS)
     import_module("autoevals")
-    set_up_collecting()
+    tune_gc()
 
 
 @worker_process_init.connect

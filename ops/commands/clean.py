@@ -1,4 +1,4 @@
-"""`tallyard clean`: forget all data of this machine."""
+"""`tallyard clean`: deletes all data on this machine."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ STOP_S = 10.0
 
 
 @click.command()
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def clean(*, yes: bool) -> None:
-    """Stop what runs and delete the data directory's contents.
+    """Stop Tallyard and delete everything in its data directory.
 
-    A database given by TALLYARD_DATABASE_URL is left as it is.
+    A database at TALLYARD_DATABASE_URL is not changed.
     """
     settings = read_settings()
     data = DataDir(settings.data_dir)
     if not data.is_ours():
-        click.echo(f"Nothing to forget: Tallyard keeps no data in {data.path}.")
+        click.echo(f"Nothing to delete: Tallyard keeps no data in {data.path}.")
         return
     if not yes:
         click.confirm(f"Delete all spans, scores and keys in {data.path}?", abort=True)
     _stop_running(data)
     data.remove()
-    click.echo(f"Forgot all data in {data.path}.")
+    click.echo(f"Deleted all data in {data.path}.")
     if settings.database_url:
-        click.echo("The database at TALLYARD_DATABASE_URL is as it was.")
+        click.echo("The database at TALLYARD_DATABASE_URL was not changed.")
 
 
 def _stop_running(data: DataDir) -> None:
@@ -47,4 +47,6 @@ def _stop_running(data: DataDir) -> None:
             f"Tallyard runs on {data.path} as another user (process {holder}): stop it first."
         ) from error
     if not wait_until(lambda: data.holder() is None, deadline_s=STOP_S, every_s=0.1):
-        raise SetupError(f"Process {holder} does not stop: end it, then clean again.")
+        raise SetupError(
+            f"Process {holder} does not stop: kill it, then run `tallyard clean` again."
+        )

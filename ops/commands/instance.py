@@ -1,4 +1,4 @@
-"""The settings of what runs now: how every command but `up` finds the embedded servers."""
+"""Finds the servers of the running `tallyard up`, for all other commands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wiring.settings import Settings, read_settings
 
 
 def running_settings() -> Settings:
-    """The settings, with both stores' URLs: as set, else those of the running `tallyard up`.
+    """The settings with the URLs of both stores: as set, or those of the running `tallyard up`.
 
     Raises SetupError with the next step if a URL is neither set nor known.
     """
@@ -22,8 +22,8 @@ def running_settings() -> Settings:
     if state is None:
         raise SetupError(
             f"Nothing runs on {data.path}: start it with `tallyard up` (or `make run`). If it "
-            "runs on other data, go to its folder or set TALLYARD_DATA_DIR; for servers of "
-            "your own set TALLYARD_DATABASE_URL and TALLYARD_REDIS_URL."
+            "runs in another folder, go there or set TALLYARD_DATA_DIR. For servers of your "
+            "own, set TALLYARD_DATABASE_URL and TALLYARD_REDIS_URL."
         )
     return settings.model_copy(
         update={

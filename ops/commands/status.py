@@ -1,4 +1,4 @@
-"""`tallyard status`: where everything is, and whether it is ready."""
+"""`tallyard status`: shows the URLs, and whether each process is ready."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from wiring.settings import read_settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """What a script asks for. `processes` tells of each whether it answers; `sandbox`, of each
-    worker that runs users' code whether it contains it, without which all else is ready."""
+    """The state that is shown, and printed by `--json`.
+
+    `processes` says of each process whether it answers. `sandbox` says of each sandbox worker
+    whether its sandbox works; `ready` does not depend on that.
+    """
 
     ready: bool
     api_url: str | None
@@ -30,7 +33,7 @@ class Status:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status(*, as_json: bool) -> None:
-    """Show where everything is and whether it is ready (exit code 0, else 1)."""
+    """Show the URLs and whether each process is ready. Exit code 0 if all are, else 1."""
     data = DataDir(read_settings().data_dir)
     found = ask(data)
     click.echo(_json(found) if as_json else shown(found, data))
@@ -38,7 +41,7 @@ def status(*, as_json: bool) -> None:
 
 
 def ask(data: DataDir) -> Status:
-    """The state of what runs on `data`, asked live. Takes a second or two."""
+    """The current state of what runs on `data`. Asks each process; takes a second or two."""
     state = data.read_state() if data.holder() is not None else None
     answers = _answers(state) if state else {}
     return Status(
@@ -52,7 +55,7 @@ def ask(data: DataDir) -> Status:
 
 
 def _answers(state: RunState) -> dict[str, bool]:
-    """By process; one that cannot be asked counts as answering while it is there."""
+    """Whether each process answers. One that cannot be asked answers if it runs."""
     connections = {
         "TALLYARD_DATABASE_URL": state.database_url,
         "TALLYARD_REDIS_URL": state.redis_url,
@@ -83,7 +86,7 @@ def _json(found: Status) -> str:
 
 
 def shown(found: Status, data: DataDir) -> str:
-    """The lines for people."""
+    """The lines that are printed without `--json`."""
     if found.api_url is None:
         return f"Nothing runs on {data.path}: `tallyard up` (or `make run`) starts it."
     lines = [

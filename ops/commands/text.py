@@ -1,4 +1,4 @@
-"""How commands print numbers of things, and texts of several lines."""
+"""Formats counts, and texts of several lines, for the commands."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ def counted(count: int, noun: str) -> str:
 
 
 def indented(text: str, by: int) -> str:
-    """The text with the lines after its first one `by` spaces to the right."""
+    """The text with every line but the first moved `by` spaces to the right."""
     return text.rstrip().replace("\n", "\n" + " " * by)

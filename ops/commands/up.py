@@ -1,4 +1,4 @@
-"""`tallyard up`: everything on this machine, under one supervisor."""
+"""`tallyard up`: starts everything on this machine, under one supervisor."""
 
 from __future__ import annotations
 
@@ -19,8 +19,13 @@ from ops.servers import readiness
 from ops.servers.children import Child, start, wait_until
 from ops.servers.log_files import LogFile
 from ops.servers.postgres import start_postgres
-from ops.servers.processes import Process, processes
-from ops.servers.supervisor import StopRequested, Supervisor, Unit, raise_on_stop_signals
+from ops.servers.processes import ProcessSpec, processes
+from ops.servers.supervisor import (
+    KeptProcess,
+    ProcessSupervisor,
+    StopRequested,
+    raise_on_stop_signals,
+)
 from ops.servers.valkey import start_valkey
 from ops.setup.example import Api, show_example
 from spans.errors import SetupError
@@ -32,12 +37,12 @@ READY_S = 60.0
 
 @click.command()
 def up() -> None:
-    """Start everything, show where it is, and keep it running until Ctrl-C."""
+    """Start everything, show its URLs, and keep it running until Ctrl-C."""
     settings = read_settings()
     raise_on_stop_signals()
     data = DataDir(settings.data_dir)
     with data.claim():
-        run = Run(settings=_with_ports(settings), data=data)
+        run = MachineRun(settings=_with_ports(settings), data=data)
         try:
             run.start()
             run.supervisor.watch()
@@ -48,26 +53,26 @@ def up() -> None:
             data.forget_state()
 
 
-class Run:
-    """One run of the supervisor, from the stores up."""
+class MachineRun:
+    """All that `tallyard up` starts on this machine, and the supervisor that keeps it up."""
 
     def __init__(self, *, settings: Settings, data: DataDir) -> None:
         self.settings = settings
         self.data = data
-        self.supervisor = Supervisor(say=self.say, changed=self._write_state)
-        self.api_url = readiness.shown_url(settings.host, settings.api_port)
-        self.flower_url = readiness.shown_url(settings.host, settings.flower_port)
+        self.supervisor = ProcessSupervisor(say=self.say, changed=self._write_state)
+        self.api_url = readiness.local_url(settings.host, settings.api_port)
+        self.flower_url = readiness.local_url(settings.host, settings.flower_port)
         self.environment: dict[str, str] = {}
 
     def say(self, line: str) -> None:
-        """Show one line at once, also where the output is a pipe."""
-        # A closed terminal or pipe is no reason to stop: `tallyard status` still tells.
+        """Print one line at once, even if the output is a pipe."""
+        # Go on if the terminal or pipe is closed: `tallyard status` shows the state.
         with suppress(OSError):
             click.echo(line)
             sys.stdout.flush()
 
     def start(self) -> None:
-        """Bring everything up and tell where it is. Raises SetupError with the next step."""
+        """Start everything and print its URLs. Raises SetupError with the next step."""
         began_s = time.monotonic()
         database_url, redis_url = self._stores()
         self.environment = {
@@ -76,7 +81,7 @@ class Run:
             "TALLYARD_DATA_DIR": str(self.data.path),
             "TALLYARD_API_PORT": str(self.settings.api_port),
             "TALLYARD_FLOWER_PORT": str(self.settings.flower_port),
-            # Else a child's lines reach its log only when its buffer is full.
+            # Otherwise a child's lines reach its log only when its buffer is full.
             "PYTHONUNBUFFERED": "1",
         }
         readiness.check_redis(redis_url)
@@ -91,7 +96,7 @@ class Run:
             show_example(Api(url=self.api_url, key=key), say=self.say)
 
     def _stores(self) -> tuple[str, str]:
-        """URLs of PostgreSQL and Redis; what has no URL in the settings is started here."""
+        """URLs of PostgreSQL and Redis. A server without a URL in the settings is started."""
         database, redis = self.settings.database_url, self.settings.redis_url
         urls = {
             "postgres": database.get_secret_value() if database else "",
@@ -123,14 +128,14 @@ class Run:
             log = self.data.logs / "prepare.log"
             log.write_text(done.stderr)
             lines = done.stderr.strip().splitlines() or ["no reason given"]
-            # A sentence stands alone; a bug brings its traceback, which belongs in a file.
-            hint = "" if len(lines) == 1 else f" (all of it in {log})"
+            # An expected error is one line. A bug's traceback stays in the file.
+            hint = "" if len(lines) == 1 else f" (the traceback is in {log})"
             raise SetupError(f"{lines[-1]}{hint}")
 
     def _child_environment(self) -> dict[str, str]:
         return {**os.environ, **self.environment}  # noqa: TID251 handed on, not read
 
-    def _processes(self) -> list[Process]:
+    def _processes(self) -> list[ProcessSpec]:
         given = self.settings.flower_password
         return processes(
             self.settings,
@@ -142,9 +147,11 @@ class Run:
 
     def _keep(self, name: str, launch: Callable[[], Child], stop_order: int) -> None:
         log = LogFile(self.data.logs / f"{name}.log")
-        self.supervisor.add(Unit(name=name, launch=launch, log=log, stop_order=stop_order))
+        self.supervisor.add(
+            KeptProcess(name=name, launch=launch, log=log, stop_order=stop_order)
+        )
 
-    def _launch(self, process: Process) -> Child:
+    def _launch(self, process: ProcessSpec) -> Child:
         module = [] if process.argv[0] == "python" else ["-m", process.argv[0]]
         return start(
             process.name,
@@ -155,19 +162,19 @@ class Run:
 
     def _await_ready(self) -> None:
         until_s = time.monotonic() + READY_S
-        waiting = Waiting(api=True, flower=True, workers=frozenset(worker_names()))
+        waiting = NotReady(api=True, flower=True, workers=frozenset(worker_names()))
         while waiting.names and time.monotonic() < until_s:
             self.supervisor.check()
             waiting = waiting.after_asking(self)
             wait_until(lambda: False, deadline_s=0.2)
         if waiting.names:
             self.say(
-                f"Not ready after {READY_S:g} s: {', '.join(waiting.names)}. Their logs are in "
-                f"{self.data.logs}; they are kept running."
+                f"Not ready after {READY_S:g} s: {', '.join(waiting.names)}. They keep "
+                f"running, and their logs are in {self.data.logs}."
             )
 
     def _tell(self, took_s: float) -> None:
-        self.say(f"\nTallyard is up ({took_s:.1f} s), its data in {self.data.path}")
+        self.say(f"\nTallyard is up ({took_s:.1f} s). Its data are in {self.data.path}")
         self.say(f"  API       {self.api_url}")
         where = (
             "set by TALLYARD_FLOWER_PASSWORD"
@@ -196,19 +203,19 @@ class Run:
                 redis_url=self.environment["TALLYARD_REDIS_URL"],
                 processes=tuple(
                     ProcessState(
-                        name=unit.name,
-                        pid=unit.child.process.pid if unit.child else 0,
-                        restarts=unit.restarts,
+                        name=process.name,
+                        pid=process.child.process.pid if process.child else 0,
+                        restarts=process.restarts,
                     )
-                    for unit in self.supervisor.units
+                    for process in self.supervisor.processes
                 ),
             )
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
-    """What has not answered yet."""
+class NotReady:
+    """The processes that have not answered yet."""
 
     api: bool
     flower: bool
@@ -216,21 +223,21 @@ class Waiting:
 
     @property
     def names(self) -> list[str]:
-        """The processes concerned."""
+        """Names of these processes."""
         return [*["api"] * self.api, *["flower"] * self.flower, *sorted(self.workers)]
 
-    def after_asking(self, run: Run) -> Waiting:
-        """What has not answered after another round; workers last, as asking them is dear."""
+    def after_asking(self, run: MachineRun) -> NotReady:
+        """The same after asking again. Workers are asked last, because that costs most."""
         api = self.api and not readiness.api_is_ready(run.api_url)
         flower = self.flower and not readiness.flower_answers(run.flower_url)
         if api or flower or not self.workers:
-            return Waiting(api=api, flower=flower, workers=self.workers)
+            return NotReady(api=api, flower=flower, workers=self.workers)
         answering = readiness.workers_answering(run.environment)
-        return Waiting(api=api, flower=flower, workers=self.workers - answering)
+        return NotReady(api=api, flower=flower, workers=self.workers - answering)
 
 
 def _with_ports(settings: Settings) -> Settings:
-    """The same, with ports that are free now. Raises SetupError if one is taken."""
+    """The settings with ports that are free now. Raises SetupError if a port is taken."""
     check: Mapping[str, tuple[int, str]] = {
         "api_port": (settings.api_port, "The API"),
         "flower_port": (settings.flower_port, "Flower"),

@@ -1,3 +1,3 @@
-"""The processes of one machine: started, watched, stopped."""
+"""The servers and processes of one machine: start them, watch them, stop them."""
 
 from __future__ import annotations

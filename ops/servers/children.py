@@ -1,8 +1,8 @@
-"""Starts processes that never outlive this one, and stops them.
+"""Starts child processes that do not outlive this process, and stops them.
 
-Each child leads a session of its own, so that Ctrl-C in the terminal reaches the supervisor
-alone. On Linux the kernel sends it a signal when the supervisor dies, however it dies; where
-there is no such call (macOS) a killed supervisor leaves its children to be found by the next.
+Each child leads a session of its own, so Ctrl-C in the terminal reaches only the supervisor. On
+Linux the kernel signals the child when the supervisor dies, in whatever way it dies. macOS has
+no such call: there, the next supervisor finds the children that a killed one left behind.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 
 from spans.errors import SetupError
 
-# linux/prctl.h and linux/capability.h
+# From linux/prctl.h and linux/capability.h.
 PR_SET_PDEATHSIG = 1
 PR_SET_KEEPCAPS = 8
 PR_SET_SECUREBITS = 28
@@ -38,7 +38,7 @@ POLL_S = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Child:
-    """A running process. `stop_signals` ask it to end, politest first."""
+    """A started process. `stop_signals` ask it to end, the gentlest first."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -46,15 +46,15 @@ class Child:
 
     @property
     def is_running(self) -> bool:
-        """Whether it has not ended; collects its exit code if it has."""
+        """Whether the process has not ended. Collects its exit code once it has."""
         return self.process.poll() is None
 
     def ask_to_stop(self) -> None:
-        """Send the politest signal; harmless if it has ended."""
+        """Send the gentlest signal. Does nothing if the process has ended."""
         self.process.send_signal(self.stop_signals[0])
 
     def stop(self, *, patience_s: float) -> None:
-        """End it, with `patience_s` for each signal; at last the whole group is killed."""
+        """Send each signal and wait `patience_s` after it; then kill the process group."""
         for each in self.stop_signals:
             self.process.send_signal(each)
             try:
@@ -65,7 +65,7 @@ class Child:
         self.kill()
 
     def kill(self) -> None:
-        """SIGKILL to it and to what it started that is still in its group."""
+        """Send SIGKILL to the process and to all processes that are still in its group."""
         # An empty group is an error, which macOS calls EPERM.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
@@ -82,20 +82,21 @@ def start(
     stop_signals: tuple[signal.Signals, ...] = (signal.SIGTERM,),
     orphan_signal: signal.Signals = signal.SIGKILL,
 ) -> Child:
-    """Start `argv`, writing to the end of `log`. To be called from the main thread only.
+    """Start `argv` and append its output to `log`. Call it from the main thread only.
 
-    `uid` is who it runs as when we are root. `orphan_signal` is what the kernel sends it when
-    we die. Raises SetupError if it cannot be started.
+    `uid` is the user that the child runs as if this process is root. `orphan_signal` is what
+    the kernel sends the child when this process dies. Raises SetupError if the child cannot be
+    started.
     """
     parent = os.getpid()
 
     def become_child() -> None:
-        # The supervisor may hold signals back while it starts its children.
+        # The supervisor may block signals while it starts children; the child must get them.
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         if uid is not None:
             drop_root(uid)
         if sys.platform == "linux":
-            # After the change of user, which clears it.
+            # Set after the change of user, because that change clears it.
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, orphan_signal, 0, 0, 0)
             if os.getppid() != parent:
                 os._exit(1)
@@ -109,7 +110,7 @@ def start(
                 stderr=subprocess.STDOUT,
                 env=environment,
                 start_new_session=True,
-                preexec_fn=become_child,  # noqa: PLW1509 one thread, and nothing else can do it
+                preexec_fn=become_child,  # noqa: PLW1509 safe with one thread; no other way
             )
     except (OSError, subprocess.SubprocessError) as error:
         raise SetupError(f"{name} cannot be started ({error}): see {log}.") from error
@@ -117,17 +118,18 @@ def start(
 
 
 def drop_root(uid: int) -> None:
-    """Become `uid`, keeping of root's powers only that of reading below closed folders.
+    """Become the user `uid`, and keep one of root's powers: reading in private folders.
 
-    PostgreSQL refuses to run as root, and as anyone else it could neither reach its program in
-    a checkout below /root nor its data in our closed folder. Opening those folders to all, as
-    the wheel's own start does, would be worse. Containers often grant CAP_DAC_OVERRIDE only.
+    PostgreSQL refuses to run as root. As another user it could reach neither its program in a
+    checkout below /root nor its data in our private folder. The wheel's own start opens those
+    folders to everybody, which would be worse. Containers often grant only CAP_DAC_OVERRIDE, so
+    that is kept if CAP_DAC_READ_SEARCH is not to be had.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     on_linux = sys.platform == "linux"
     if on_linux:
         libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)
-        # Else access(2), by which initdb looks for its programs, asks as if without the power.
+        # Otherwise access(2), by which initdb finds its programs, ignores the kept power.
         libc.prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0)
     os.setgroups([])
     os.setgid(uid)
@@ -147,7 +149,7 @@ def drop_root(uid: int) -> None:
 def wait_until(
     state: Callable[[], bool], *, deadline_s: float, every_s: float = POLL_S
 ) -> bool:
-    """Whether `state` became true in `deadline_s`. A signal handler may end it by raising."""
+    """Whether `state` became true within `deadline_s`. A signal handler may raise out of it."""
     until = time.monotonic() + deadline_s
     pause = threading.Event()
     while not state():

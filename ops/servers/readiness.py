@@ -1,4 +1,4 @@
-"""Whether what was started answers."""
+"""Checks whether the started processes answer, and whether ports are free."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ PING_DEADLINE_S = 20.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxState:
-    """Whether one worker contains users' code. `sentence` is the next step if it does not."""
+    """Whether one worker can run users' code in a sandbox.
+
+    `tier` is the kind of sandbox. If `is_ok` is false, `sentence` says why, and the next step.
+    """
 
     host: str
     tier: str | None
@@ -32,13 +35,15 @@ class SandboxState:
 
 
 def api_is_ready(url: str) -> bool:
-    """Whether the API says that it and its stores are ready."""
+    """Whether the API answers that it and its stores are ready."""
     return _status(url, "/health/ready") == http.client.OK
 
 
 def sandbox_workers(url: str) -> tuple[SandboxState, ...]:
-    """What each worker that runs users' code says of its sandbox; nothing if the API does not
-    tell."""
+    """The sandbox's state on each worker that runs users' code, as the API tells it.
+
+    Empty if the API does not answer or knows no such worker.
+    """
     try:
         told = json.loads(_get(url, "/health/ready")[1])
     except ValueError:
@@ -51,7 +56,7 @@ def sandbox_workers(url: str) -> tuple[SandboxState, ...]:
 
 
 def flower_answers(url: str) -> bool:
-    """Whether Flower answers at all; 401 is its right answer to one without the password."""
+    """Whether Flower answers at all. Without its password, 401 is the right answer."""
     return _status(url, "/") is not None
 
 
@@ -64,7 +69,7 @@ def workers_answering(
         done = subprocess.run(  # noqa: S603 our own interpreter
             [
                 *(sys.executable, "-m", "celery", "-A", "workers", "inspect", "ping", "--json"),
-                # Asked by name, it returns with the last answer instead of at the timeout.
+                # With names, the command returns at the last answer instead of at the timeout.
                 *("--timeout", str(PING_S), "--destination", ",".join(node_names.values())),
             ],
             env={**os.environ, **environment},  # noqa: TID251 handed on, not read
@@ -76,7 +81,7 @@ def workers_answering(
         )
     except subprocess.TimeoutExpired:
         return frozenset()
-    # No worker at all is a sentence instead of JSON.
+    # If no worker answers, Celery prints a sentence instead of JSON.
     try:
         answered = json.loads(done.stdout)
     except ValueError:
@@ -96,12 +101,12 @@ def check_redis(url: str) -> None:
             socket.create_connection(address, timeout=HTTP_TIMEOUT_S).close()
     except (OSError, ValueError) as error:
         raise SetupError(
-            f"Redis does not answer ({error}): check TALLYARD_REDIS_URL, and that it runs."
+            f"Redis does not answer ({error}): check TALLYARD_REDIS_URL, and that Redis runs."
         ) from error
 
 
 def free_port(host: str, port: int, *, what: str, setting: str) -> int:
-    """`port`, or one that the system picked if it is 0.
+    """`port`, or a port that the system chooses if `port` is 0.
 
     Raises SetupError with the next step if nothing can listen there.
     """
@@ -112,7 +117,7 @@ def free_port(host: str, port: int, *, what: str, setting: str) -> int:
             probe.bind((host, port))
         except PermissionError as error:
             raise SetupError(
-                f"Port {port} is not yours to open: set {setting} to one above 1023."
+                f"{what} may not listen on port {port}: set {setting} to a port above 1023."
             ) from error
         except (OSError, OverflowError) as error:
             raise SetupError(
@@ -123,20 +128,20 @@ def free_port(host: str, port: int, *, what: str, setting: str) -> int:
     return found
 
 
-def shown_url(host: str, port: int) -> str:
-    """A URL that works on this machine also where the server listens on every address."""
+def local_url(host: str, port: int) -> str:
+    """A URL that works on this machine, even if the server listens on every address."""
     reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 compared
     bracketed = f"[{reachable}]" if ":" in reachable and "[" not in reachable else reachable
     return f"http://{bracketed}:{port}"
 
 
 def _status(url: str, path: str) -> int | None:
-    """The HTTP status that `url` gives for `path`; None if nothing answers."""
+    """HTTP status of GET `path` at `url`; None if nothing answers."""
     return _get(url, path)[0]
 
 
 def _get(url: str, path: str) -> tuple[int | None, bytes]:
-    """The HTTP status and body that `url` gives for `path`; None if nothing answers."""
+    """HTTP status and body of GET `path` at `url`; None and no body if nothing answers."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(
         parts.hostname or "", parts.port, timeout=HTTP_TIMEOUT_S

@@ -1,7 +1,8 @@
-"""Keeps the processes running, and ends them in order.
+"""Keeps this machine's processes running, and stops them in order.
 
-One thread and no handlers that do work: SIGINT and SIGTERM raise StopRequested wherever the
-supervisor is, once. What it had started by then is known to it or dies with it.
+The supervisor has one thread. The first SIGINT, SIGTERM or SIGHUP raises StopRequested wherever
+that thread is; the signal handlers do nothing else. No process is left behind, even if the
+signal arrives while one is being started: the kernel ends a child when its supervisor dies.
 """
 
 from __future__ import annotations
@@ -16,20 +17,26 @@ from ops.servers.log_files import LogFile
 from spans.errors import SetupError
 
 WATCH_S = 0.5
-# A process that ran so long before it ended is started again at once.
+# Seconds. A process that ran longer than this before it ended is started again at once.
 STEADY_S = 60.0
+# Seconds to wait before the next start, after one, two, ... quick ends in a row.
 BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-# The whole stop takes at most 5 s: see STOP_S. PostgreSQL is asked twice (fast, immediate).
+# Seconds that processes get to stop, by their stop order. Together with the second, harder
+# signal for PostgreSQL (0.2 s) they stay below 5 s.
 STOP_S = {0: 1.0, 1: 1.8, 2: 0.4, 3: 0.8}
 
 
 class StopRequested(BaseException):
-    """The operator pressed Ctrl-C, or the system asks us to end."""
+    """The operator pressed Ctrl-C, or the system asked this process to end."""
 
 
 @dataclass(slots=True, kw_only=True)
-class Unit:
-    """A process to be kept running. `launch` starts it, or raises SetupError."""
+class KeptProcess:
+    """A process that the supervisor keeps running, and how often it had to start it.
+
+    `launch` starts it, or raises SetupError. `child` is None while the process waits for its
+    next start, at `due_at_s` (monotonic seconds). `failures` counts quick ends in a row.
+    """
 
     name: str
     launch: Callable[[], Child]
@@ -43,43 +50,46 @@ class Unit:
 
 
 @dataclass(slots=True)
-class Supervisor:
-    """The units, oldest first. `say` shows a line to the operator."""
+class ProcessSupervisor:
+    """Starts processes again when they end, and stops all of them in order.
+
+    `processes` are in the order of their start. `say` shows a line to the operator. `changed`
+    is called whenever a process ended or was started again.
+    """
 
     say: Callable[[str], None]
     changed: Callable[[], None]
-    units: list[Unit] = field(default_factory=list)
+    processes: list[KeptProcess] = field(default_factory=list)
 
-    def add(self, unit: Unit) -> None:
-        """Start `unit` and keep it running from now on. Raises SetupError if it will not."""
-        self.units.append(unit)
-        _start(unit)
+    def add(self, process: KeptProcess) -> None:
+        """Start `process` and keep it running. Raises SetupError if it does not start."""
+        self.processes.append(process)
+        _start(process)
 
     def watch(self) -> None:
-        """Start again what ends, until StopRequested."""
+        """Start processes again when they end. Ends only by StopRequested."""
         while True:
             wait_until(self._any_ended, deadline_s=WATCH_S, every_s=0.1)
             self.check()
 
     def check(self) -> None:
-        """One look at everything: telling log lines, ended processes, starts that are due."""
-        for unit in self.units:
-            for line in unit.log.telling_lines():
-                self.say(f"{unit.name}: {line}")
-            unit.log.bound()
-            if unit.child and not unit.child.is_running:
-                self._note_end(unit, unit.child)
-            if unit.child is None and time.monotonic() >= unit.due_at_s:
-                self._restart(unit)
-
-    def ended(self) -> list[Unit]:
-        """Units that are not running at this moment."""
-        return [unit for unit in self.units if not (unit.child and unit.child.is_running)]
+        """Show new warnings of the logs, note which processes ended, start those due."""
+        for process in self.processes:
+            for line in process.log.new_warnings():
+                self.say(f"{process.name}: {line}")
+            process.log.rotate()
+            if process.child and not process.child.is_running:
+                self._note_end(process, process.child)
+            if process.child is None and time.monotonic() >= process.due_at_s:
+                self._restart(process)
 
     def stop(self) -> None:
-        """End all, in order, within 5 s; what does not end by itself is killed."""
+        """Stop all processes in order, within 5 s; kill those that do not stop."""
         for order, patience_s in sorted(STOP_S.items()):
-            together = [u.child for u in self.units if u.child and u.stop_order == order]
+            together = [
+                process.child for process in self.processes
+                if process.child and process.stop_order == order
+            ]
             for child in together:
                 child.ask_to_stop()
             wait_until(
@@ -92,42 +102,42 @@ class Supervisor:
                 child.kill()
 
     def _any_ended(self) -> bool:
-        return any(unit.child and not unit.child.is_running for unit in self.units)
+        return any(process.child and not process.child.is_running for process in self.processes)
 
-    def _note_end(self, unit: Unit, child: Child) -> None:
+    def _note_end(self, process: KeptProcess, child: Child) -> None:
         child.kill()
         now = time.monotonic()
-        unit.failures = 0 if now - unit.started_at_s > STEADY_S else unit.failures + 1
-        delay_s = restart_delay_s(unit.failures)
-        unit.child, unit.due_at_s = None, now + delay_s
+        process.failures = 0 if now - process.started_at_s > STEADY_S else process.failures + 1
+        delay_s = restart_delay_s(process.failures)
+        process.child, process.due_at_s = None, now + delay_s
         self.say(
-            f"{unit.name} ended ({_how(child.process.returncode)}), and is started again in "
-            f"{delay_s:g} s; its log is {unit.log.path}: {unit.log.last_line()}"
+            f"{process.name} ended ({_how(child.process.returncode)}) and starts again in "
+            f"{delay_s:g} s; its log, {process.log.path}, ends with: {process.log.last_line()}"
         )
         self.changed()
 
-    def _restart(self, unit: Unit) -> None:
-        unit.restarts += 1
+    def _restart(self, process: KeptProcess) -> None:
+        process.restarts += 1
         try:
-            _start(unit)
+            _start(process)
         except SetupError as error:
-            unit.failures += 1
-            unit.due_at_s = time.monotonic() + restart_delay_s(unit.failures)
+            process.failures += 1
+            process.due_at_s = time.monotonic() + restart_delay_s(process.failures)
             self.say(str(error))
         self.changed()
 
 
 def restart_delay_s(failures: int) -> float:
-    """Wait before the next start after so many quick ends in a row; none for a steady one."""
+    """Seconds to wait before the next start, after this many quick ends in a row."""
     return 0.0 if failures == 0 else BACKOFF_S[min(failures, len(BACKOFF_S)) - 1]
 
 
 def raise_on_stop_signals() -> None:
-    """From now on SIGINT and SIGTERM raise StopRequested, the first time."""
+    """Have the first SIGINT, SIGTERM or SIGHUP raise StopRequested; ignore later ones."""
 
     def stop(*_: object) -> None:
         for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            # The stop is under way and has its own deadline: a second Ctrl-C changes nothing.
+            # The stop has its own deadline, so a second Ctrl-C must not interrupt it.
             signal.signal(each, signal.SIG_IGN)
         raise StopRequested
 
@@ -135,9 +145,9 @@ def raise_on_stop_signals() -> None:
         signal.signal(each, stop)
 
 
-def _start(unit: Unit) -> None:
-    unit.started_at_s = time.monotonic()
-    unit.child = unit.launch()
+def _start(process: KeptProcess) -> None:
+    process.started_at_s = time.monotonic()
+    process.child = process.launch()
 
 
 def _how(code: int) -> str:

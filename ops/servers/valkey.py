@@ -1,6 +1,6 @@
-"""The embedded Valkey: the real server, from a wheel, on a unix socket and no port.
+"""Starts the embedded Valkey: the real server, from a wheel, on a unix socket without a port.
 
-It keeps nothing on disk: all work is rows in PostgreSQL, and Redis only rings the bell.
+It keeps nothing on disk: all work is rows in PostgreSQL, and Valkey only passes on rings.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import socket
 import subprocess
 from pathlib import Path
 
-from ops.folders import closed_folder, socket_folder
+from ops.folders import private_folder, socket_folder
 from ops.servers.children import Child, start, wait_until
 from spans.errors import SetupError
 
@@ -23,7 +23,7 @@ SETTINGS = {
     "save": "",
     "appendonly": "no",
     "databases": "1",
-    # Full means an error to whoever rings, never a message silently dropped.
+    # When memory is full, a ring must fail visibly and not push out another message.
     "maxmemory": "256mb",
     "maxmemory-policy": "noeviction",
     "unixsocketperm": "700",
@@ -31,11 +31,12 @@ SETTINGS = {
 
 
 def start_valkey(folder: Path, *, log: Path) -> tuple[Child, str]:
-    """The server with its socket in `folder` (made if missing), ready, and its URL.
+    """The ready server with its socket in `folder`, and its URL.
 
-    A socket that a killed server left is replaced. Raises SetupError with the next step.
+    The folder is created if it is missing, and a socket that a killed server left is replaced.
+    Raises SetupError with the next step.
     """
-    path = socket_folder(closed_folder(folder)) / "valkey.sock"
+    path = socket_folder(private_folder(folder)) / "valkey.sock"
     path.unlink(missing_ok=True)
     options = {**SETTINGS, "unixsocket": str(path), "dir": str(folder)}
     child = start(
@@ -66,7 +67,8 @@ def _program() -> Path:
     ]
     if not found:
         raise SetupError(
-            "No embedded Valkey for this machine: set TALLYARD_REDIS_URL to a Redis server."
+            "There is no embedded Valkey for this machine: set TALLYARD_REDIS_URL to a server "
+            "of your own."
         )
     return found[0]
 

@@ -1,3 +1,3 @@
-"""What is made once: environments, system packages, the schema, the first key."""
+"""Set-up: environments, system packages, the schema, the first API key, the example."""
 
 from __future__ import annotations

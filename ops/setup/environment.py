@@ -1,9 +1,9 @@
-"""Makes a virtual environment from a hashed lock; what `make` runs before anything else.
+"""Creates a virtual environment from a lock file with hashes. `make` runs this first.
 
-Runs under the bare Python that `make` found, hence the standard library alone. Repeating it
-costs some 40 ms: a stamp, written last, tells whether the environment is whole and fits the
-lock, this interpreter and this folder (a moved checkout breaks a virtual environment).
-An environment without its stamp was interrupted half way and is made anew.
+It runs under the Python that `make` found, before any package is installed, so it uses only the
+standard library. A repetition takes about 40 ms: a stamp, which is written last, says for which
+lock, interpreter and folder the environment is complete (a moved checkout breaks it). An
+environment without a stamp was interrupted, and is created again.
 """
 
 from __future__ import annotations
@@ -25,24 +25,25 @@ QUIETLY = ("--quiet", "--no-input", "--disable-pip-version-check")
 
 
 class SetupFailed(Exception):
-    """The message names the next step."""
+    """Set-up failed. The message names the next step."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code 0, or 1 with a sentence on standard error."""
+    """Run the program. Gives the exit code: 0, 1 after an error, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--venv", type=Path, required=True, help="folder of the environment")
+    parser.add_argument("--venv", type=Path, required=True, help="the environment's folder")
     parser.add_argument(
         "--lock",
         type=Path,
         action="append",
         required=True,
-        help="lock to install; given twice, the second contains the first",
+        help="lock file to install; if given twice, the second must contain the first",
     )
     parser.add_argument(
-        "--wheels", type=Path, help="folder in it for the lock's wheels, to be installed from"
+        "--wheels", type=Path,
+        help="folder in the environment into which the lock's wheels are downloaded too",
     )
-    parser.add_argument("--project", type=Path, help="project to install beside it, editable")
+    parser.add_argument("--project", type=Path, help="project to install as well, editable")
     given = parser.parse_args(arguments)
     try:
         ensure(
@@ -53,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"{failure}\n")
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write("Stopped; run the command again to go on.\n")
+        sys.stderr.write("Stopped; run the command again to continue.\n")
         return 130
     return 0
 
@@ -61,9 +62,10 @@ def main(arguments: list[str] | None = None) -> int:
 def ensure(
     *, venv: Path, locks: list[Path], project: Path | None, wheels: Path | None = None
 ) -> None:
-    """Bring `venv` to the last of `locks`, or do nothing if it is there already.
+    """Install the last of `locks` into `venv`, or do nothing if that is done already.
 
-    A second caller waits for the first. Raises SetupFailed with the next step.
+    Two processes may call this at once: the second waits for the first. Raises SetupFailed with
+    the next step.
     """
     wanted = [_fingerprint(venv, lock, project) for lock in locks]
     try:
@@ -83,7 +85,7 @@ def ensure(
         for position, lock in enumerate(locks[len(present) :], start=len(present)):
             sys.stdout.write(f"Installing {lock} into {venv.name} (half a minute, once) ...\n")
             sys.stdout.flush()
-            # The stamp is away while the contents change: an interruption starts anew.
+            # Without the stamp, an environment that is interrupted here is created again.
             (venv / STAMP).unlink(missing_ok=True)
             _pip(venv, "install", "--require-hashes", "--requirement", str(lock))
             if wheels:
@@ -98,7 +100,7 @@ def ensure(
 def _fingerprint(venv: Path, lock: Path, project: Path | None) -> str:
     digest = hashlib.sha256(lock.read_bytes())
     if project:
-        # Of the project only what the installation holds; the rest is read where it lies.
+        # Only what the editable installation copies; the rest is read from the checkout.
         about = tomllib.loads((project / "pyproject.toml").read_text())["project"]
         digest.update(json.dumps([about["version"], about["scripts"]]).encode())
     digest.update(f"\0{venv}\0{sys.version}\0{Path(sys.executable).resolve()}".encode())
@@ -106,7 +108,7 @@ def _fingerprint(venv: Path, lock: Path, project: Path | None) -> str:
 
 
 def _installed(venv: Path) -> list[str]:
-    """Fingerprints of the locks that are wholly installed; empty if it is not usable."""
+    """Fingerprints of the completely installed locks; empty if `venv` cannot be used."""
     try:
         stamped: list[str] = json.loads((venv / STAMP).read_text())
     except (OSError, ValueError):
@@ -123,7 +125,7 @@ def _create(venv: Path) -> None:
         detail = (made.stdout + made.stderr).strip().splitlines()
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
         raise SetupFailed(
-            f"{sys.executable} cannot make a virtual environment "
+            f"{sys.executable} cannot create a virtual environment "
             f"({detail[0] if detail else 'no reason given'}). On Debian and Ubuntu: "
             f"`apt install {version}-venv`; then run the command again."
         )
@@ -140,8 +142,8 @@ def _pip(venv: Path, command: str, *arguments: str) -> None:
     if done.returncode != 0:
         tail = "\n".join(done.stdout.strip().splitlines()[-LOG_TAIL_LINES:])
         raise SetupFailed(
-            f"{tail}\nInstalling into {venv} failed, see above. If the package index could not "
-            "be reached, check the network or pip's settings; then run the command again."
+            f"{tail}\nInstalling into {venv} failed: the reason is above. If pip could not "
+            "reach its index, check the network and pip's settings; then run the command again."
         )
 
 

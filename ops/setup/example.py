@@ -1,7 +1,7 @@
-"""The worked example: questions and answers logged over HTTP, and their scores as they come.
+"""The example that the first start shows: logs questions and answers, and prints their scores.
 
-It uses the API as any client would, so that what it shows is what a user gets. The questions
-and answers are our own; some answers are wrong, and some right in other words.
+It uses the HTTP API as any client does, so it shows what a user gets. The questions and answers
+are our own. Some answers are wrong, and some are right in other words.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ BATCH_ROWS = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExampleRule:
-    """A rule on root spans; without a topic, on all of them."""
+    """A rule on root spans with this topic, or on all root spans if `topic` is None."""
 
     name: str
     scorer: str
     topic: str | None = None
 
-    def selects(self, answered: Answered) -> bool:
-        """Whether it scores this answer."""
+    def selects(self, answered: Example) -> bool:
+        """Whether the rule scores this answer."""
         return self.topic in {None, answered.topic}
 
 
@@ -44,8 +44,8 @@ RULES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """One question, what the application said, and what it should have said."""
+class Example:
+    """A question, the application's answer, and the expected answer."""
 
     topic: str
     question: str
@@ -54,30 +54,30 @@ class Answered:
 
 
 ANSWERS = (
-    Answered("geography", "Which river runs through Vienna?", "the Danube", "the Danube"),
-    Answered("geography", "What is the capital of Australia?", "Sydney", "Canberra"),
-    Answered("geography", "Which sea lies east of Ancona?", "Adriatic", "the Adriatic"),
-    Answered("geography", "On which continent is Suriname?", "South America", "South America"),
-    Answered("geography", "What is Africa's highest mountain?", "Mount Kenya", "Kilimanjaro"),
-    Answered("geography", "Which country is Tartu in?", "Estonia", "Estonia"),
-    Answered("geography", "What is the longest river of France?", "the Loire", "the Loire"),
-    Answered("geography", "Which strait parts Sicily from Calabria?", "Messina", "of Messina"),
-    Answered("arithmetic", "17 + 25", "42", "42"),
-    Answered("arithmetic", "9 * 13", "117", "117"),
-    Answered("arithmetic", "144 / 12", "12.0", "12"),
-    Answered("arithmetic", "1001 - 77", "934", "924"),
-    Answered("arithmetic", "2 to the power of 10", "1024", "1024"),
-    Answered("arithmetic", "15 % of 80", "12", "12"),
-    Answered("arithmetic", "the square root of 169", "13", "13"),
-    Answered("arithmetic", "7 * 8", "54", "56"),
-    Answered("cooking", "What makes sourdough rise?", "wild yeast", "wild yeast"),
-    Answered("cooking", "Which grain is polenta made of?", "maize", "maize"),
-    Answered("cooking", "What thickens a roux?", "starch of the flour", "the flour's starch"),
-    Answered("cooking", "At how many degrees Celsius does water boil?", "100", "100"),
-    Answered("cooking", "Which spice colours paella yellow?", "turmeric", "saffron"),
-    Answered("cooking", "What is tahini made of?", "sesame seeds", "sesame"),
-    Answered("cooking", "Which acid is in vinegar?", "acetic acid", "acetic acid"),
-    Answered("cooking", "What is drained off to make ricotta?", "whey", "nothing: it is whey"),
+    Example("geography", "Which river runs through Vienna?", "the Danube", "the Danube"),
+    Example("geography", "What is the capital of Australia?", "Sydney", "Canberra"),
+    Example("geography", "Which sea lies east of Ancona?", "Adriatic", "the Adriatic"),
+    Example("geography", "On which continent is Suriname?", "South America", "South America"),
+    Example("geography", "What is Africa's highest mountain?", "Mount Kenya", "Kilimanjaro"),
+    Example("geography", "Which country is Tartu in?", "Estonia", "Estonia"),
+    Example("geography", "What is the longest river of France?", "the Loire", "the Loire"),
+    Example("geography", "Which strait parts Sicily from Calabria?", "Messina", "of Messina"),
+    Example("arithmetic", "17 + 25", "42", "42"),
+    Example("arithmetic", "9 * 13", "117", "117"),
+    Example("arithmetic", "144 / 12", "12.0", "12"),
+    Example("arithmetic", "1001 - 77", "934", "924"),
+    Example("arithmetic", "2 to the power of 10", "1024", "1024"),
+    Example("arithmetic", "15 % of 80", "12", "12"),
+    Example("arithmetic", "the square root of 169", "13", "13"),
+    Example("arithmetic", "7 * 8", "54", "56"),
+    Example("cooking", "What makes sourdough rise?", "wild yeast", "wild yeast"),
+    Example("cooking", "Which grain is polenta made of?", "maize", "maize"),
+    Example("cooking", "What thickens a roux?", "starch of the flour", "the flour's starch"),
+    Example("cooking", "At how many degrees Celsius does water boil?", "100", "100"),
+    Example("cooking", "Which spice colours paella yellow?", "turmeric", "saffron"),
+    Example("cooking", "What is tahini made of?", "sesame seeds", "sesame"),
+    Example("cooking", "Which acid is in vinegar?", "acetic acid", "acetic acid"),
+    Example("cooking", "What is drained off to make ricotta?", "whey", "nothing: it is whey"),
 )
 
 
@@ -100,13 +100,13 @@ class _Page(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Api:
-    """Tallyard's API, as its first client."""
+    """A client of Tallyard's HTTP API."""
 
     url: str
     key: str
 
     def call(self, method: str, path: str, body: object = None) -> bytes:
-        """The body of the answer. Raises OSError or HTTPException if there is none of 2xx."""
+        """Body of the answer. Raises OSError or HTTPException unless the status is 2xx."""
         parts = urlsplit(self.url)
         connection = http.client.HTTPConnection(
             parts.hostname or "", parts.port, timeout=HTTP_TIMEOUT_S
@@ -132,9 +132,9 @@ class Api:
 
 
 def show_example(api: Api, *, say: Callable[[str], None]) -> None:
-    """Load the example into a store without projects, and say each score as it arrives.
+    """Load the example and print each score as it arrives; do nothing if a project exists.
 
-    What goes wrong is said, too: it is no reason to stop what runs.
+    Errors are printed and not raised, because the example must not stop the servers.
     """
     try:
         if _Things.model_validate_json(api.call("GET", "/v1/project?limit=1")).objects:
@@ -148,13 +148,13 @@ def show_example(api: Api, *, say: Callable[[str], None]) -> None:
         answers_by_id = _log_answers(api, project.id)
         missing = _show_scores(api, project.id, answers_by_id, say=say)
     except (OSError, http.client.HTTPException, ValidationError) as error:
-        say(f"The example could not be shown ({error}); all else runs.")
+        say(f"The example failed ({error}); everything else runs.")
         return
     if missing:
-        say(f"After {WAIT_S:g} s {missing} answers have no score yet: see the workers' logs.")
+        say(f"After {WAIT_S:g} s, {missing} answers have no score yet: see the workers' logs.")
     else:
-        say(f"All answers were scored {time.monotonic() - began_s:.1f} s after the first.")
-        say(f"Ask why: . .venv/bin/activate; tallyard explain {next(iter(answers_by_id))}\n")
+        say(f"All answers were scored in {time.monotonic() - began_s:.1f} s.")
+        say(f"To ask why: . .venv/bin/activate; tallyard explain {next(iter(answers_by_id))}\n")
 
 
 def _make_rules(api: Api, project_id: str) -> None:
@@ -174,8 +174,8 @@ def _make_rules(api: Api, project_id: str) -> None:
         api.call("POST", "/v1/project_score", body)
 
 
-def _log_answers(api: Api, project_id: str) -> dict[str, Answered]:
-    """Log them as finished root spans, some at a time as an application would; by row id."""
+def _log_answers(api: Api, project_id: str) -> dict[str, Example]:
+    """Log the answers as finished root spans, in small batches; gives them by row id."""
     answers_by_id = {f"example-{number}": each for number, each in enumerate(ANSWERS, start=1)}
     rows = list(answers_by_id.items())
     for first in range(0, len(rows), BATCH_ROWS):
@@ -184,7 +184,7 @@ def _log_answers(api: Api, project_id: str) -> dict[str, Answered]:
     return answers_by_id
 
 
-def _event(row_id: str, answered: Answered) -> dict[str, object]:
+def _event(row_id: str, answered: Example) -> dict[str, object]:
     now_s = time.time()
     return {
         "id": row_id,
@@ -199,9 +199,9 @@ def _event(row_id: str, answered: Answered) -> dict[str, object]:
 
 
 def _show_scores(
-    api: Api, project_id: str, answers_by_id: dict[str, Answered], *, say: Callable[[str], None]
+    api: Api, project_id: str, answers_by_id: dict[str, Example], *, say: Callable[[str], None]
 ) -> int:
-    """Say each new score until every answer has all of its own; the number still without."""
+    """Print each new score until all are there. Gives how many answers still lack one."""
     shown: set[tuple[str, str]] = set()
     awaited = {
         (row_id, rule.scorer)
@@ -225,6 +225,6 @@ def _show_scores(
     return len({row_id for row_id, _ in awaited - shown})
 
 
-def _line(name: str, value: float, answered: Answered) -> str:
+def _line(name: str, value: float, answered: Example) -> str:
     wanted = "" if value == 1 else f"  (expected: {answered.expected})"
     return f"  {value:4.2f}  {name:<11}  {answered.question}  {answered.answer}{wanted}"

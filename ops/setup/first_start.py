@@ -1,4 +1,4 @@
-"""Makes, once, the organisation and the key with which its operator begins."""
+"""Creates the organisation and its first API key, once."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ KEY_NAME = "local administrator"
 def ensure_local_key(
     keys: Keys, organizations: Organizations, *, path: Path, org_name: str
 ) -> str:
-    """The administrator's key that the file `path` holds.
+    """The administrator's key in the file `path`.
 
-    A new key is made and written there if there is no file, or the store does not know its
-    key. Safe to repeat: a key that is still valid stays.
+    If there is no file, or its key is not valid, a new key is created and written there. Safe
+    to repeat: a valid key stays.
     """
     kept = path.read_text().strip() if path.exists() else ""
     try:

@@ -1,7 +1,7 @@
-"""What is done before the processes start: the schema, the organisation and the first key.
+"""Prepares the database before the processes start: schema, organisation and first API key.
 
-Run by `tallyard up` in a process of its own, since what it needs of the store and the scorers
-would stay in the supervisor's memory ever after.
+`tallyard up` runs this in a process of its own, because what it imports would otherwise stay in
+the supervisor's memory.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from wiring.tallyard import tallyard_for_command
 
 
 def prepare(settings: Settings) -> None:
-    """Bring the database to the newest schema and keep its administrator's key in a file.
+    """Upgrade the database to the newest schema, and keep the administrator's key in a file.
 
     Safe to repeat. Raises SetupError with the next step.
     """

@@ -1,8 +1,9 @@
-"""Installs what scorers' sandboxes need of the system: bubblewrap, node and esbuild.
+"""Installs the programs that sandboxes need: bubblewrap, node and esbuild.
 
-Runs under the bare Python that `make` found, hence the standard library alone. It installs only
-as root on Debian and Ubuntu; elsewhere it prints the command. With `--required`, as the tests
-ask it, what is missing is a failure; without, all but users' own code scorers works.
+It runs under the Python that `make` found, before any package is installed, so it uses only the
+standard library. It installs only as root on Debian and Ubuntu; elsewhere it prints the
+command. Without these programs everything but code scorers works, so a missing one is an error
+only with `--required`, which the tests use.
 """
 
 from __future__ import annotations
@@ -22,59 +23,59 @@ LOG_TAIL_LINES = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """A program, the Debian package that brings it, and what is not there without it."""
+class SystemProgram:
+    """A program, the Debian package that has it, and what does not work without it."""
 
     command: str
     package: str
     without: str
 
 
-PIECES = (
-    Piece("bwrap", "bubblewrap", "no code scorer runs"),
-    Piece("node", "nodejs", "no TypeScript scorer runs"),
-    Piece("esbuild", "esbuild", "no TypeScript scorer can be uploaded"),
+PROGRAMS = (
+    SystemProgram("bwrap", "bubblewrap", "no code scorer runs"),
+    SystemProgram("node", "nodejs", "no TypeScript scorer runs"),
+    SystemProgram("esbuild", "esbuild", "no TypeScript scorer can be uploaded"),
 )
-OF_TESTS = (Piece("npm", "npm", "the JavaScript client cannot be tested"),)
+TEST_PROGRAMS = (SystemProgram("npm", "npm", "the JavaScript client cannot be tested"),)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code 0; or 1 if pieces are missing that are required."""
+    """Run the program. Gives the exit code: 1 if a required program is missing, else 0."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--required", action="store_true", help="fail if a piece is missing")
+    parser.add_argument("--required", action="store_true", help="fail if a program is missing")
     given = parser.parse_args(arguments)
     try:
-        wanted = (*PIECES, *OF_TESTS) if given.required else PIECES
+        wanted = (*PROGRAMS, *TEST_PROGRAMS) if given.required else PROGRAMS
         lacking = missing(wanted)
         if lacking and may_install():
             install(lacking)
             lacking = missing(wanted)
         told = [*map(_advice, lacking), *_old_node()]
     except KeyboardInterrupt:
-        sys.stderr.write("Stopped; run the command again to go on.\n")
+        sys.stderr.write("Stopped; run the command again to continue.\n")
         return 130
     for line in told:
         sys.stderr.write(f"{line}\n")
     return 1 if told and given.required else 0
 
 
-def missing(wanted: tuple[Piece, ...]) -> list[Piece]:
-    """Those that PATH does not have."""
+def missing(wanted: tuple[SystemProgram, ...]) -> list[SystemProgram]:
+    """The wanted programs that are not on PATH."""
     return [piece for piece in wanted if not shutil.which(piece.command)]
 
 
 def may_install() -> bool:
-    """As root, where there is apt-get."""
+    """Whether this process is root and apt-get exists."""
     return os.geteuid() == 0 and shutil.which("apt-get") is not None
 
 
-def install(pieces: list[Piece]) -> None:
-    """Ask apt-get for each; what it cannot bring stays missing, and its words are shown."""
+def install(pieces: list[SystemProgram]) -> None:
+    """Install the programs with apt-get; print its errors, and skip what it cannot install."""
     sys.stdout.write(f"Installing {_packages(pieces)} (once) ...\n")
     sys.stdout.flush()
     if _apt("install", *(piece.package for piece in pieces)) is None:
         return
-    # Fresh images have no lists of packages, or old ones.
+    # Fresh images have no package lists, or old ones.
     _apt("update")
     for piece in pieces:
         if failure := _apt("install", piece.package):
@@ -82,7 +83,7 @@ def install(pieces: list[Piece]) -> None:
 
 
 def _apt(*arguments: str) -> str | None:
-    """None, or the last lines of what it said when it failed."""
+    """None, or the last lines of apt-get's output if it failed."""
     done = subprocess.run(  # noqa: S603 names of packages that stand above
         ["apt-get", "--quiet", "--yes", "--no-install-recommends", *arguments],  # noqa: S607
         stdin=subprocess.DEVNULL,
@@ -98,7 +99,7 @@ def _apt(*arguments: str) -> str | None:
     return "\n".join(done.stdout.strip().splitlines()[-LOG_TAIL_LINES:])
 
 
-def _advice(piece: Piece) -> str:
+def _advice(piece: SystemProgram) -> str:
     if shutil.which("apt-get"):
         step = f"sudo apt-get install {piece.package}"
     else:
@@ -107,7 +108,7 @@ def _advice(piece: Piece) -> str:
 
 
 def _old_node() -> list[str]:
-    """A sentence if node is there and too old."""
+    """One sentence if node is installed but too old, else none."""
     node = shutil.which("node")
     if not node:
         return []
@@ -123,7 +124,7 @@ def _old_node() -> list[str]:
     ]
 
 
-def _packages(pieces: list[Piece]) -> str:
+def _packages(pieces: list[SystemProgram]) -> str:
     return ", ".join(piece.package for piece in pieces)
 
 

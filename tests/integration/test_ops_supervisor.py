@@ -14,7 +14,7 @@ import pytest
 
 from ops.servers.children import start, wait_until
 from ops.servers.log_files import LogFile
-from ops.servers.supervisor import Supervisor, Unit
+from ops.servers.supervisor import KeptProcess, ProcessSupervisor
 
 # Starts two processes that ignore SIGTERM, prints their ids, and watches them.
 PROGRAM = """
@@ -23,19 +23,23 @@ from functools import partial
 from pathlib import Path
 from ops.servers.children import start
 from ops.servers.log_files import LogFile
-from ops.servers.supervisor import StopRequested, Supervisor, Unit, raise_on_stop_signals
+from ops.servers.supervisor import (
+    KeptProcess, ProcessSupervisor, StopRequested, raise_on_stop_signals,
+)
 
 STUBBORN = "import signal, time; signal.signal(15, signal.SIG_IGN); print('on', flush=True)" + (
     "; time.sleep(600)"
 )
 raise_on_stop_signals()
-supervisor = Supervisor(say=print, changed=lambda: None)
+supervisor = ProcessSupervisor(say=print, changed=lambda: None)
 try:
     for order, name in enumerate(("first", "second")):
         log = Path(sys.argv[1]) / name
         launch = partial(start, name, [sys.executable, "-c", STUBBORN], log=log)
-        supervisor.add(Unit(name=name, launch=launch, log=LogFile(log), stop_order=order))
-    print(*(unit.child.process.pid for unit in supervisor.units), flush=True)
+        supervisor.add(
+            KeptProcess(name=name, launch=launch, log=LogFile(log), stop_order=order)
+        )
+    print(*(kept.child.process.pid for kept in supervisor.processes), flush=True)
     supervisor.watch()
 except StopRequested:
     supervisor.stop()
@@ -96,26 +100,26 @@ def test_a_killed_supervisor_takes_its_children_with_it(supervised):
 def test_a_process_that_ends_is_started_again_and_the_operator_is_told(tmp_path):
     said: list[str] = []
     log = tmp_path / "log"
-    supervisor = Supervisor(say=said.append, changed=lambda: None)
+    supervisor = ProcessSupervisor(say=said.append, changed=lambda: None)
     sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
-    unit = Unit(
+    kept = KeptProcess(
         name="sleeper",
         launch=lambda: start("sleeper", sleep, log=log),
         log=LogFile(log),
         stop_order=0,
     )
-    supervisor.add(unit)
-    first = unit.child.process.pid
+    supervisor.add(kept)
+    first = kept.child.process.pid
     os.kill(first, signal.SIGKILL)
 
     def is_back() -> bool:
         supervisor.check()
-        return unit.child is not None and unit.child.process.pid != first
+        return kept.child is not None and kept.child.process.pid != first
 
     try:
         assert wait_until(is_back, deadline_s=5)
-        assert unit.restarts == 1
-        assert "sleeper ended (SIGKILL), and is started again in 0.5 s" in said[0]
+        assert kept.restarts == 1
+        assert "sleeper ended (SIGKILL) and starts again in 0.5 s" in said[0]
     finally:
         supervisor.stop()
 

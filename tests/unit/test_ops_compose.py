@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ops.commands.yaml_files import read_yaml_file
-from ops.servers.processes import Process, processes
+from ops.servers.processes import ProcessSpec, processes
 from spans.queues import QUEUES, Holds, Queue, Worker
 from wiring.settings import Settings, read_settings
 
@@ -37,7 +37,7 @@ def table():
     }
 
 
-def differences(services: dict[str, dict], table: Iterable[Process]) -> list[str]:
+def differences(services: dict[str, dict], table: Iterable[ProcessSpec]) -> list[str]:
     """What compose.yaml must change to start the same processes; each a sentence."""
     argv = {process.name: process.argv for process in table}
     missing = [

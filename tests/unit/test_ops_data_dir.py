@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from ops.data_dir import DataDir, ProcessState, RunState
-from ops.folders import closed_folder, socket_folder
+from ops.folders import private_folder, socket_folder
 from spans.errors import SetupError
 
 
@@ -85,14 +85,14 @@ def test_the_state_is_read_as_it_was_written(tmp_path):
 
 def test_a_folder_that_cannot_be_looked_into_is_a_sentence(tmp_path):
     # As root nothing is forbidden; a name too long is refused in the same way.
-    with pytest.raises(SetupError, match=r"cannot be looked into .* set TALLYARD_DATA_DIR"):
+    with pytest.raises(SetupError, match=r"cannot be read .* set TALLYARD_DATA_DIR"):
         DataDir(tmp_path / ("x" * 300)).claim()
 
 
 def test_a_file_in_the_place_of_a_folder_is_a_sentence(tmp_path):
     (tmp_path / "data").write_text("")
-    with pytest.raises(SetupError, match="is a file where a folder is needed"):
-        closed_folder(tmp_path / "data")
+    with pytest.raises(SetupError, match="is a file, and must be a folder"):
+        private_folder(tmp_path / "data")
 
 
 @pytest.mark.parametrize("name", ["x" * 100, "with space", "comma,comma", "at@sign"])
@@ -111,7 +111,7 @@ def test_anothers_link_in_the_place_of_the_short_folder_is_refused(tmp_path):
     short.rmdir()
     short.symlink_to(tmp_path)
     try:
-        with pytest.raises(SetupError, match="belongs to someone else"):
+        with pytest.raises(SetupError, match="belongs to another user"):
             socket_folder(tmp_path / "a b")
     finally:
         short.unlink()

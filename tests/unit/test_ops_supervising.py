@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from ops.servers.log_files import SIZE_BYTES_MAX, LogFile
-from ops.servers.readiness import free_port, shown_url
+from ops.servers.readiness import free_port, local_url
 from ops.servers.supervisor import STOP_S, restart_delay_s
 from spans.errors import SetupError
 
@@ -33,14 +33,14 @@ def test_only_warnings_and_errors_are_shown_and_each_once(tmp_path):
     with path.open("a") as file:
         file.write("2026-11-20 08:00:01,000 INFO x fine\n12:M # WARNING of the kernel\n")
         file.write("2026-11-20 08:00:02,000 WARNING x disk is filling\n")
-    assert log.telling_lines() == ["2026-11-20 08:00:02,000 WARNING x disk is filling"]
-    assert log.telling_lines() == []
+    assert log.new_warnings() == ["2026-11-20 08:00:02,000 WARNING x disk is filling"]
+    assert log.new_warnings() == []
 
 
 def test_a_flood_of_errors_is_counted_not_shown(tmp_path):
     log = LogFile(tmp_path / "x.log")
     log.path.write_text("2026-11-20 08:00:00,000 ERROR x again\n" * 100)
-    assert log.telling_lines()[-1] == "... and 95 more"
+    assert log.new_warnings()[-1] == "... and 95 more"
 
 
 def test_a_log_above_its_bound_starts_anew_and_keeps_the_last(tmp_path):
@@ -48,7 +48,7 @@ def test_a_log_above_its_bound_starts_anew_and_keeps_the_last(tmp_path):
     with log.path.open("ab") as child:
         child.write(b"x" * (SIZE_BYTES_MAX + 1))
         child.flush()
-        log.bound()
+        log.rotate()
         child.write(b"after\n")
     assert log.path.read_bytes() == b"after\n"
     assert (tmp_path / "x.log.1").stat().st_size == SIZE_BYTES_MAX + 1
@@ -77,5 +77,5 @@ def test_an_address_that_is_not_ours_is_a_sentence():
         ("::1", "http://[::1]:8000"),
     ],
 )
-def test_the_shown_url_works_on_this_machine(host, url):
-    assert shown_url(host, 8000) == url
+def test_the_local_url_works_on_this_machine(host, url):
+    assert local_url(host, 8000) == url
