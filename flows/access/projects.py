@@ -1,4 +1,4 @@
-"""Projects: found or made by name, within one organisation."""
+"""Projects of an organisation, and which of them a key reaches."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from spans.row import ObjectRef, ObjectType
 NAME_CHARS_MAX = 256
 
 TRUSTED_S = 3.0
-"""How long it is taken as known that a key reaches a project: a deleted one still takes rows
-for no longer than this."""
+"""How long `logs_of` trusts that a key reaches a project, seconds. A deleted project takes
+rows no longer than this."""
 
 TRUSTED_MAX = 10_000
-"""Pairs of key and project that are kept so."""
+"""Pairs of key and project that are trusted at once, which bounds their memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +81,8 @@ class ProjectStore(Protocol):
 class Projects:
     """The projects of an organisation: the one place that decides what a key reaches.
 
-    Another organisation's project, a deleted one, and one that the key is not for are told
-    apart by nobody: each is NotFound. Thread-safe.
+    Another organisation's project, a deleted one and one that the key is not for all raise the
+    same NotFound, so that nobody can tell them apart. Thread-safe.
     """
 
     def __init__(

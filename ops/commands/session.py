@@ -10,7 +10,6 @@ from flows.access.principal import Principal
 from flows.access.projects import ListPage, Project
 from ops.commands.instance import running_settings
 from spans.errors import NotFound
-from spans.ids import OrgId
 from wiring.settings import Settings
 from wiring.tallyard import Tallyard, tallyard_for_command
 
@@ -24,11 +23,6 @@ class Opened:
     settings: Settings
     tallyard: Tallyard
     principal: Principal
-
-    @property
-    def org_id(self) -> OrgId:
-        """The organisation that this machine serves."""
-        return self.principal.org_id
 
     def project(self, name: str | None) -> Project:
         """The project of this name, or the only one there is. Raises NotFound."""

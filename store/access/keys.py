@@ -15,7 +15,6 @@ class StoredKeys:
         self._database = database
 
     def add_key(self, key: ApiKey, secret_sha256: bytes) -> None:
-        """See KeyStore."""
         with self._database.cursor() as cursor:
             cursor.execute(
                 """insert into api_key (id, org_id, project_id, name, role, secret_sha256,
@@ -28,7 +27,6 @@ class StoredKeys:
             )
 
     def find_key(self, key_id: str) -> tuple[Principal, bytes] | None:
-        """See KeyStore."""
         with self._database.cursor() as cursor:
             cursor.execute(
                 """select api_key.org_id, organization.name, project_id, role, secret_sha256
@@ -48,7 +46,7 @@ class StoredKeys:
         return principal, bytes(secret)
 
     def list_keys(self, org_id: OrgId) -> list[ApiKey]:
-        """See KeyStore. Newest first."""
+        """The organisation's keys, newest first, revoked ones too."""
         with self._database.cursor() as cursor:
             cursor.execute(
                 """select id, project_id, name, role, created, last_used_at, revoked_at
@@ -66,7 +64,7 @@ class StoredKeys:
         ]
 
     def revoke_key(self, org_id: OrgId, key_id: str) -> bool:
-        """See KeyStore. Safe to repeat; False if there is no such key."""
+        """Make the key invalid; False if there is none. Safe to repeat."""
         with self._database.cursor() as cursor:
             cursor.execute(
                 """update api_key set revoked_at = coalesce(revoked_at, now())
@@ -76,7 +74,6 @@ class StoredKeys:
             return cursor.rowcount == 1
 
     def touch_key(self, key_id: str) -> None:
-        """See KeyStore."""
         with self._database.cursor() as cursor:
             cursor.execute(
                 """update api_key set last_used_at = now()

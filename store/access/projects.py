@@ -37,7 +37,10 @@ class StoredProjects:
     def get_or_create_project(
         self, org_id: OrgId, new_id: ProjectId, name: str, description: str | None
     ) -> tuple[Project, bool]:
-        """See ProjectStore. Safe to repeat and to race: the name is unique."""
+        """The project of this name, and whether it was there before.
+
+        Safe to repeat, and for two callers at once: the name is unique.
+        """
         with self._database.cursor() as cursor:
             cursor.execute(
                 """insert into project (id, org_id, name, description) values (%s, %s, %s, %s)
@@ -53,7 +56,6 @@ class StoredProjects:
             return _project(_one(cursor)), existed
 
     def find_project(self, org_id: OrgId, project_id: ProjectId) -> Project | None:
-        """See ProjectStore."""
         with self._database.cursor() as cursor:
             cursor.execute(
                 f"""select {COLUMNS} from project
@@ -64,7 +66,6 @@ class StoredProjects:
         return _project(row) if row else None
 
     def project_named(self, org_id: OrgId, name: str) -> Project | None:
-        """See ProjectStore."""
         with self._database.cursor() as cursor:
             cursor.execute(
                 f"""select {COLUMNS} from project
@@ -77,7 +78,6 @@ class StoredProjects:
     def list_projects(
         self, org_id: OrgId, page: ListPage, only: ProjectId | None
     ) -> list[Project]:
-        """See ProjectStore."""
         with self._database.cursor() as cursor:
             rows = paged(
                 cursor,
@@ -90,7 +90,7 @@ class StoredProjects:
         return [_project(row) for row in rows]
 
     def change_project(self, project_id: ProjectId, changes: JsonObject) -> Project:
-        """See ProjectStore. Known changes: name, description, settings (merged)."""
+        """The project with its name, description or settings (merged) changed."""
         settings = changes.get("settings")
         with self._database.cursor() as cursor:
             if "name" in changes:
@@ -115,8 +115,11 @@ class StoredProjects:
             return _project(_one(cursor))
 
     def delete_project(self, project_id: ProjectId) -> Project:
-        """See ProjectStore. What waits to be matched or scored is dropped at once; rules of
-        other projects that name its functions are told that those are gone."""
+        """Hide the project, and drop what waits to be matched or scored.
+
+        Rules of other projects that name its functions get a new revision, in which those
+        functions are gone.
+        """
         with self._database.cursor() as cursor:
             cursor.execute("select org_id from project where id = %s", (project_id,))
             org_id = OrgId(_one(cursor)[0])

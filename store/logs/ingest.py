@@ -103,7 +103,10 @@ class SpanWriter:
         self._resend_minutes = resend_minutes
 
     def write(self, requests: Sequence[IngestRequest]) -> list[IngestAnswer | TallyardError]:
-        """See IngestStore. Safe to repeat: rows are keyed, and a resent body is known."""
+        """Store a group of requests in one transaction, each with a version of its own.
+
+        Safe to repeat: rows are keyed, and a request that is sent again is recognised.
+        """
         try:
             return list(self._write_group(requests))
         except (psycopg.Error, TallyardError) as error:
