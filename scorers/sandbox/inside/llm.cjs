@@ -12,6 +12,7 @@ const DESCRIPTOR = 4;
 const REQUEST_BYTES_MAX = 2 ** 20;
 const CHUNK = 65536;
 const END_OF_HEAD = '\r\n\r\n';
+const HOST = 'host: llm.internal';   // which HTTP/1.1 demands
 
 class LlmError extends Error {
   constructor(status, code, message) {
@@ -42,7 +43,7 @@ function call(path, request) {
       413, 'request_too_large', `a request has at most ${REQUEST_BYTES_MAX} bytes`,
     );
   }
-  const head = `POST ${path} HTTP/1.1\r\ncontent-length: ${body.length}${END_OF_HEAD}`;
+  const head = `POST ${path} HTTP/1.1\r\n${HOST}\r\ncontent-length: ${body.length}${END_OF_HEAD}`;
   let status, answer;
   try {
     write(Buffer.concat([Buffer.from(head), body]));

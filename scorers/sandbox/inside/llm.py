@@ -21,6 +21,7 @@ _DESCRIPTOR = 4
 _REQUEST_BYTES_MAX = 2**20
 _CHUNK = 65536
 _BASE_URL = "http://llm.internal/v1"      # never looked up: the transport has one way to go
+_HOST = "host: llm.internal"              # which HTTP/1.1 demands
 _turn = threading.Lock()
 _this = sys.modules[__name__]             # which forgets it before a scorer is read
 
@@ -67,7 +68,7 @@ def exchange(method: str, path: str, body: bytes) -> tuple[int, bytes]:
         raise LlmError(
             413, "request_too_large", f"a request has at most {_REQUEST_BYTES_MAX} bytes"
         )
-    head = f"{method} {path} HTTP/1.1\r\ncontent-length: {len(body)}\r\n\r\n"
+    head = f"{method} {path} HTTP/1.1\r\n{_HOST}\r\ncontent-length: {len(body)}\r\n\r\n"
     with _turn:
         try:
             _write(head.encode() + body)

@@ -18,6 +18,12 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from scorers.judge.call_costs import CallCosts
+from scorers.sandbox.lending.conversation import (
+    HEAD_BYTES_MAX,
+    Conversation,
+    HttpRequest,
+    error_body,
+)
 from scorers.sandbox.lending.llm_calls import CHAT, EMBEDDINGS, RESPONSES, Refused, admitted
 from spans.clock import Clock, system_clock
 from spans.errors import (
@@ -36,28 +42,8 @@ from spans.scoring import Usage
 if TYPE_CHECKING:
     from scorers.judge.http import JudgeEndpoint
 
-HEAD_BYTES_MAX = 16 * 1024
-BODY_BYTES_MAX = 2**20
-LENGTH_DIGITS_MAX = 9
-
-REQUEST_S = 3.0
-"""From a request's first byte to its last; it is written by a process on this machine."""
-
-ANSWER_S = 3.0
-"""How long a scorer may take to read an answer."""
-
-LINGER_S = 1.0
-
-REQUESTS_MAX = 1000
-"""Of one run of a batch, refused ones included: ten for each of a hundred records."""
-
 PATHS = {f"/v1{path}": path for path in (CHAT, EMBEDDINGS, RESPONSES)}
 
-_REASONS = {200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found",
-            405: "Method Not Allowed", 411: "Length Required",
-            413: "Content Too Large", 429: "Too Many Requests",
-            431: "Request Header Fields Too Large", 502: "Bad Gateway",
-            503: "Service Unavailable", 504: "Gateway Timeout"}
 _STATUS_OF: dict[type[TallyardError], int] = {
     RateLimited: 429, Timeout: 504, JudgeUnavailable: 502, JudgeRefused: 502, BadResult: 502,
     StoreUnavailable: 503,
@@ -115,7 +101,7 @@ class Broker:
         reader, writer = await asyncio.open_connection(sock=end, limit=HEAD_BYTES_MAX)
         writer.transport.set_write_buffer_limits(0)   # an answer is written when it is read
         try:
-            await _converse(reader, writer, lending)
+            await Conversation(reader, writer, lending.answer).hold()
         except (ConnectionError, TimeoutError):
             pass   # it went away, or does not read its answer: nobody is left to be told
         finally:
@@ -134,11 +120,22 @@ class _Lending:
     models: frozenset[str]
     execution: CallCosts
 
-    async def answer(self, request: _Request) -> JsonObject:
+    async def answer(self, request: HttpRequest) -> tuple[int, JsonObject]:
+        """Status and body: the model's answer, or an error as OpenAI words it."""
+        try:
+            return 200, await self._call(*_path_and_body(request))
+        except Refused as error:
+            return error.status, error_body(error.code, str(error))
+        except RecursionError:
+            return 400, error_body("invalid_request_error", "the body is nested too deeply")
+        except TallyardError as error:
+            told = _told(error, self.broker.base_url)
+            return _STATUS_OF.get(type(error), 502), error_body(error.error_class(), told)
+
+    async def _call(self, path: str, body: JsonObject) -> JsonObject:
         """The model's answer. Raises Refused, or what the endpoint raises."""
         call = admitted(
-            request.path, request.body, models=self.models,
-            tokens_max=self.broker.tokens_per_call,
+            path, body, models=self.models, tokens_max=self.broker.tokens_per_call
         )
         # No token is shorter than a byte, so this is the most that the call can cost.
         reserved = len(json.dumps(call.body)) + call.completion_tokens_max
@@ -169,98 +166,6 @@ class _Lending:
         return self.execution.prompt_tokens + self.execution.completion_tokens
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Request:
-    path: str
-    body: JsonObject
-
-
-class _Unreadable(Refused):
-    """After this there is no telling where the next request would begin."""
-
-
-async def _converse(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lending: _Lending
-) -> None:
-    """One request after another. A peer that goes away ends the call under way for it."""
-    first = asyncio.ensure_future(reader.read(1))
-    try:
-        for _ in range(REQUESTS_MAX):
-            if not await first:
-                return
-            try:
-                async with asyncio.timeout(REQUEST_S):
-                    raw = await _read(reader, first.result())
-            except _Unreadable as error:
-                await _write(writer, error.status, _error(error.code, str(error)), close=True)
-                await _hang_up(reader, writer)
-                return
-            first = asyncio.ensure_future(reader.read(1))
-            answering = asyncio.ensure_future(_answer(raw, lending))
-            try:
-                await asyncio.wait({answering, first}, return_when=asyncio.FIRST_COMPLETED)
-                if first.done() and not first.result():
-                    return
-                status, body = await answering
-            finally:
-                answering.cancel()
-            await _write(writer, status, body)
-        if await first:
-            message = f"more than {REQUESTS_MAX} requests in one run"
-            await _write(writer, 429, _error("too_many_requests", message), close=True)
-            await _hang_up(reader, writer)
-    finally:
-        first.cancel()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Raw:
-    method: str
-    target: str
-    body: bytes
-
-
-async def _read(reader: asyncio.StreamReader, first: bytes) -> _Raw:
-    """One request. Raises _Unreadable."""
-    try:
-        head = first + await reader.readuntil(b"\r\n\r\n")
-    except asyncio.LimitOverrunError as error:
-        raise _Unreadable(431, "invalid_request_error", "the header is too long") from error
-    except asyncio.IncompleteReadError as error:
-        raise ConnectionResetError from error
-    start, *lines = head.decode("latin-1").rstrip("\r\n").split("\r\n")
-    words = start.split(" ")
-    if len(words) != 3 or words[2] != "HTTP/1.1":
-        raise _Unreadable(400, "invalid_request_error", "this is not HTTP/1.1")
-    headers = {name.strip().lower(): value.strip() for name, _, value in
-               (line.partition(":") for line in lines)}
-    length = headers.get("content-length", "" if words[0] == "POST" else "0")
-    if "transfer-encoding" in headers or not (length.isascii() and length.isdecimal()):
-        raise _Unreadable(411, "invalid_request_error", "a body needs its Content-Length")
-    if len(length) > LENGTH_DIGITS_MAX or int(length) > BODY_BYTES_MAX:
-        raise _Unreadable(
-            413, "request_too_large", f"a request has at most {BODY_BYTES_MAX} bytes"
-        )
-    try:
-        body = await reader.readexactly(int(length))
-    except asyncio.IncompleteReadError as error:
-        raise ConnectionResetError from error
-    return _Raw(method=words[0], target=words[1], body=body)
-
-
-async def _answer(raw: _Raw, lending: _Lending) -> tuple[int, JsonObject]:
-    """Status and body."""
-    try:
-        return 200, await lending.answer(_parsed(raw))
-    except Refused as error:
-        return error.status, _error(error.code, str(error))
-    except RecursionError:
-        return 400, _error("invalid_request_error", "the body is nested too deeply")
-    except TallyardError as error:
-        told = _told(error, lending.broker.base_url)
-        return _STATUS_OF.get(type(error), 502), _error(error.error_class(), told)
-
-
 def _told(error: TallyardError, base_url: str) -> str:
     """What the model's server said is a scorer's business; where that stands is not."""
     if not isinstance(error, RateLimited | JudgeRefused | BadResult):
@@ -269,48 +174,17 @@ def _told(error: TallyardError, base_url: str) -> str:
     return str(error).replace(base_url.rstrip("/"), "").replace(host, "the endpoint")
 
 
-def _parsed(raw: _Raw) -> _Request:
-    path = PATHS.get(raw.target)
+def _path_and_body(request: HttpRequest) -> tuple[str, JsonObject]:
+    """Raises Refused if there is no such call."""
+    path = PATHS.get(request.target)
     if path is None:
         raise Refused(404, "not_found", f"there are only {', '.join(PATHS)}")
-    if raw.method != "POST":
+    if request.method != "POST":
         raise Refused(405, "invalid_request_error", "only POST")
     try:
-        body = json.loads(raw.body)
+        body = json.loads(request.body)
     except (ValueError, RecursionError) as error:
         raise Refused(400, "invalid_request_error", "the body is no JSON") from error
     if not isinstance(body, dict):
         raise Refused(400, "invalid_request_error", "the body is no JSON object")
-    return _Request(path=path, body=body)
-
-
-async def _write(
-    writer: asyncio.StreamWriter, status: int, body: JsonObject, *, close: bool = False
-) -> None:
-    """Raises TimeoutError if the other end does not read."""
-    payload = json.dumps(body).encode()
-    lines = [
-        f"HTTP/1.1 {status} {_REASONS[status]}",
-        "content-type: application/json",
-        f"content-length: {len(payload)}",
-        # Clients that try again by themselves would spend the scorer's time in vain.
-        *(["x-should-retry: false"] if status != 200 else []),
-        *(["connection: close"] if close else []),
-    ]
-    writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + payload)
-    async with asyncio.timeout(ANSWER_S):
-        await writer.drain()
-
-
-async def _hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """For a moment, read and forget what is on its way: who still writes to a closed socket
-    loses the last answer, and is killed by a signal."""
-    writer.write_eof()
-    async with asyncio.timeout(LINGER_S):
-        while await reader.read(HEAD_BYTES_MAX):
-            pass
-
-
-def _error(code: str, message: str) -> JsonObject:
-    """An error as OpenAI words it."""
-    return {"error": {"message": message, "type": code, "code": code}}
+    return path, body
