@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from threading import Lock
 from typing import Protocol
+
+from cachetools import LRUCache
 
 from scorers.functions.version import FunctionKind, FunctionVersion
 from spans.errors import BadInput
@@ -36,11 +38,14 @@ class KeptFunctions:
 
     def __init__(self, store: FunctionVersions) -> None:
         self._store = store
-        self._kept: OrderedDict[ScorerRef, FunctionVersion] = OrderedDict()
+        self._kept: LRUCache[ScorerRef, FunctionVersion] = LRUCache(KEPT)
+        self._lock = Lock()   # cachetools' caches are not thread-safe
 
     def function(self, scorer: ScorerRef) -> FunctionVersion:
         """See FunctionSource."""
-        if (known := self._kept.get(scorer)) is not None:
+        with self._lock:
+            known = self._kept.get(scorer)
+        if known is not None:
             return known
         function_id = parse_uuid(scorer.name)
         if function_id is None or not scorer.version.isdecimal():
@@ -53,7 +58,6 @@ class KeptFunctions:
             )
         # Code whose bundle has not come yet is the one thing that is still to be filled in.
         if found.kind is not FunctionKind.CODE or found.program is not None:
-            self._kept[scorer] = found
-            while len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
+            with self._lock:
+                self._kept[scorer] = found
         return found

@@ -11,6 +11,8 @@ from socket import socket
 from threading import Lock
 from typing import Protocol
 
+from cachetools import LRUCache
+
 from scorers.functions.body import BundledCode, InlineCode
 from scorers.functions.bundle import BundleStore
 from scorers.functions.version import FunctionVersion
@@ -42,6 +44,9 @@ from spans.errors import (
 from spans.json import JsonObject
 from spans.outcome import Errored, Failure, Verdict
 from spans.scoring import ScoringResult, Usage
+
+BUNDLES_KEPT = 1024
+"""Functions of bundles of which a process keeps what it found out; one is about 1 kB."""
 
 PROBLEM_S = 60.0
 """How long a bundle that cannot be loaded is not tried again."""
@@ -122,7 +127,7 @@ class CodeScorers:
         self._builder = builder
         self._most = most
         self._lending = lending
-        self._known: dict[BundledCode, _Known] = {}
+        self._known: LRUCache[BundledCode, _Known] = LRUCache(BUNDLES_KEPT)
         self._lock = Lock()
 
     def ready(self, function: FunctionVersion) -> Program:

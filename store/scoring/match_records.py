@@ -7,7 +7,9 @@ from dataclasses import replace
 from itertools import groupby
 from math import ceil
 from operator import itemgetter
+from threading import Lock
 
+from cachetools import LRUCache
 from psycopg.errors import UniqueViolation
 
 from flows.scoring.match import Batch, MatchDecision
@@ -70,7 +72,8 @@ class MatchRecords:
         self._clock = clock
         self._lease_s = lease_s
         self._entries = ENTRIES_MIN
-        self._rule_sets: dict[tuple[ProjectId, int], RuleSet] = {}
+        self._rule_sets: LRUCache[tuple[ProjectId, int], RuleSet] = LRUCache(RULE_SETS_KEPT)
+        self._lock = Lock()   # cachetools' caches are not thread-safe
 
     def claim_entries(self, rows_max: int) -> list[Batch]:
         """See MatchStore. The attempt is committed before anything else is done."""
@@ -108,7 +111,9 @@ class MatchRecords:
     def rule_set(self, project_id: ProjectId, revision: int) -> RuleSet:
         """See MatchStore. A revision never changes, so it is compiled once a process."""
         key = (project_id, revision)
-        if (known := self._rule_sets.get(key)) is not None:
+        with self._lock:
+            known = self._rule_sets.get(key)
+        if known is not None:
             return known
         with self._database.cursor() as cursor:
             cursor.execute(
@@ -122,9 +127,8 @@ class MatchRecords:
             rules=plan(map(rule_from_json, rules), clock=self._clock),
             functions=NamedFunctions([function_from_json(item) for item in functions]),
         )
-        while len(self._rule_sets) >= RULE_SETS_KEPT:
-            self._rule_sets.pop(next(iter(self._rule_sets)))
-        self._rule_sets[key] = rule_set
+        with self._lock:
+            self._rule_sets[key] = rule_set
         return rule_set
 
     def subjects(
