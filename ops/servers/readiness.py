@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import socket
@@ -10,8 +9,10 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
+from ops.servers.http_client import HttpError, request
 from spans.errors import SetupError
 from spans.queues import QUEUES, Queue, worker_names
 
@@ -36,7 +37,7 @@ class SandboxState:
 
 def api_is_ready(url: str) -> bool:
     """Whether the API answers that it and its stores are ready."""
-    return _status(url, "/health/ready") == http.client.OK
+    return _status(url, "/health/ready") == HTTPStatus.OK
 
 
 def sandbox_workers(url: str) -> tuple[SandboxState, ...]:
@@ -142,15 +143,7 @@ def _status(url: str, path: str) -> int | None:
 
 def _get(url: str, path: str) -> tuple[int | None, bytes]:
     """HTTP status and body of GET `path` at `url`; None and no body if nothing answers."""
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(
-        parts.hostname or "", parts.port, timeout=HTTP_TIMEOUT_S
-    )
     try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    except (OSError, http.client.HTTPException):
+        return request("GET", url, path, timeout_s=HTTP_TIMEOUT_S)
+    except (OSError, HttpError):
         return None, b""
-    finally:
-        connection.close()

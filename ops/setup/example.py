@@ -6,16 +6,16 @@ are our own. Some answers are wrong, and some are right in other words.
 
 from __future__ import annotations
 
-import http.client
 import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from http import HTTPStatus
 
 from pydantic import BaseModel, ValidationError
 
 from ops.servers.children import wait_until
+from ops.servers.http_client import HttpError, request
 
 PROJECT = "example"
 HTTP_TIMEOUT_S = 10.0
@@ -106,28 +106,17 @@ class Api:
     key: str
 
     def call(self, method: str, path: str, body: object = None) -> bytes:
-        """Body of the answer. Raises OSError or HTTPException unless the status is 2xx."""
-        parts = urlsplit(self.url)
-        connection = http.client.HTTPConnection(
-            parts.hostname or "", parts.port, timeout=HTTP_TIMEOUT_S
+        """Body of the answer. Raises OSError or HttpError unless the status is 2xx."""
+        status, content = request(
+            method, self.url, path, timeout_s=HTTP_TIMEOUT_S,
+            body=None if body is None else json.dumps(body),
+            headers={
+                "Authorization": f"Bearer {self.key}", "Content-Type": "application/json",
+            },
         )
-        try:
-            connection.request(
-                method,
-                path,
-                body=None if body is None else json.dumps(body),
-                headers={
-                    "Authorization": f"Bearer {self.key}",
-                    "Content-Type": "application/json",
-                },
-            )
-            answer = connection.getresponse()
-            content = answer.read()
-        finally:
-            connection.close()
-        if answer.status >= http.client.MULTIPLE_CHOICES:
+        if status >= HTTPStatus.MULTIPLE_CHOICES:
             text = content.decode(errors="replace")[:200]
-            raise http.client.HTTPException(f"{method} {path} gave {answer.status}: {text}")
+            raise HttpError(f"{method} {path} gave {status}: {text}")
         return content
 
 
@@ -147,8 +136,8 @@ def show_example(api: Api, *, say: Callable[[str], None]) -> None:
         began_s = time.monotonic()
         answers_by_id = _log_answers(api, project.id)
         missing = _show_scores(api, project.id, answers_by_id, say=say)
-    except (OSError, http.client.HTTPException, ValidationError) as error:
-        say(f"The example failed ({error}); everything else runs.")
+    except (OSError, HttpError, ValidationError) as error:
+        say(f"The example could not be shown ({error}); all else runs.")
         return
     if missing:
         say(f"After {WAIT_S:g} s, {missing} answers have no score yet: see the workers' logs.")
