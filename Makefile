@@ -29,10 +29,11 @@ run: system environment ## Install what is missing, start everything and show it
 	@exec $(BIN)/tallyard up
 
 .PHONY: check
-check: environment-dev ## Lint, types, import contracts, unit and property tests (under a minute)
+check: environment-dev ## Lint, types, imports, unit and property tests (under a minute)
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/deptry --no-ansi .
 	@$(BIN)/python -m pytest -q tests/unit tests/properties tests/architecture
 
 .PHONY: test
@@ -40,6 +41,7 @@ test: system-required environment-dev clients ## Run check and all other tests, 
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/deptry --no-ansi .
 	@$(BIN)/python -m pytest
 
 .PHONY: bench
