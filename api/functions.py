@@ -31,7 +31,7 @@ from api.health import own_url
 from flows.access.principal import Principal
 from flows.functions.functions import Functions
 from flows.functions.lookup import FunctionById
-from flows.functions.shadows import PAIRS_DEFAULT, PAIRS_MAX, shown_shadow
+from flows.functions.shadows import PAIRS_DEFAULT, PAIRS_MAX, shadow_json
 from flows.functions.uploads import BundleUpload, BundleUploads, read_encoding
 from scorers.functions.body import read_function
 from scorers.functions.function import (
@@ -252,7 +252,7 @@ async def show_shadow(request: Request, context: Context, principal: Principal) 
     last = query_int(request, "last", PAIRS_DEFAULT, least=1, most=PAIRS_MAX)
     functions = context.tallyard.functions
     compared = await in_thread(lambda: functions.compare_shadow(principal, which, last))
-    return Json200(shown_shadow(compared, own_url(request, context)))
+    return Json200(shadow_json(compared, own_url(request, context)))
 
 
 async def promote(request: Request, context: Context, principal: Principal) -> Response:

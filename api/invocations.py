@@ -20,8 +20,8 @@ from flows.access.principal import Principal
 from flows.functions.comparison import (
     DIFF_ROWS_MAX,
     TEST_ROWS_MAX,
-    shown_difference,
-    shown_test,
+    difference_json,
+    test_json,
 )
 from flows.functions.invocations import FunctionInvocations, read_record, result_of
 from flows.functions.lookup import FunctionById, read_which
@@ -138,7 +138,7 @@ async def test(request: Request, context: Context, principal: Principal) -> Resp
     run = await context.tallyard.invocations.test(
         principal, project_id, read_which(body), asked.selection()
     )
-    return Json200(shown_test(run.rows, run.verdicts))
+    return Json200(test_json(run.rows, run.verdicts))
 
 
 async def diff(request: Request, context: Context, principal: Principal) -> Response:
@@ -152,7 +152,7 @@ async def diff(request: Request, context: Context, principal: Principal) -> Resp
     )
     return Json200({
         "role": Role.PREVIEW.value, "from": str(compared.before), "to": str(compared.after),
-        **shown_difference(compared.difference, own_url(request, context)),
+        **difference_json(compared.difference, own_url(request, context)),
     })
 
 

@@ -12,7 +12,7 @@ from starlette.routing import Route
 from api.endpoint import Context, Json200, endpoint, in_thread, json_body, path_uuid, query_int
 from flows.access.principal import Principal
 from flows.logs.logs import Logs
-from flows.outcomes.explain import as_json
+from flows.outcomes.explain import explanation_json
 from flows.outcomes.outcomes import Outcomes
 from flows.outcomes.retry import read_retry
 from rules.wire import rule_id_of
@@ -38,7 +38,7 @@ async def explain_span(request: Request, context: Context, principal: Principal)
         raise BadInput("the row id or span id of the span", path="id")
     outcomes = context.tallyard.outcomes
     told = await in_thread(lambda: outcomes.explain(principal, project_id, text))
-    return Json200(as_json(told))
+    return Json200(explanation_json(told))
 
 
 async def errors(request: Request, context: Context, principal: Principal) -> Response:

@@ -111,7 +111,7 @@ def passes(verdict: Verdict) -> dict[str, bool]:
     return {name: value >= PASS for name, value in values_of(verdict).items()}
 
 
-def shown_verdict(verdict: Verdict) -> JsonObject:
+def verdict_json(verdict: Verdict) -> JsonObject:
     """What a run gave, as tests and differences show it."""
     scores = verdict_scores(verdict)
     shown: JsonObject = {
@@ -132,18 +132,18 @@ def shown_verdict(verdict: Verdict) -> JsonObject:
     return shown
 
 
-def shown_test(rows: Sequence[RowKey], verdicts: Sequence[Verdict]) -> JsonObject:
+def test_json(rows: Sequence[RowKey], verdicts: Sequence[Verdict]) -> JsonObject:
     """A test, as the API and the command give it."""
     return {
         "role": Role.PREVIEW.value,
         "rows": [
-            {"id": row.id, **shown_verdict(verdict)}
+            {"id": row.id, **verdict_json(verdict)}
             for row, verdict in zip(rows, verdicts, strict=True)
         ],
     }
 
 
-def shown_difference(difference: Difference, url: str) -> JsonObject:
+def difference_json(difference: Difference, url: str) -> JsonObject:
     """A difference; `url` is where the API is. At most FLIPS_SHOWN of the flips."""
     return {
         "rows": difference.rows,
@@ -153,13 +153,13 @@ def shown_difference(difference: Difference, url: str) -> JsonObject:
         "flips": [
             {
                 "id": flip.row.id,
-                "from": shown_verdict(flip.before),
-                "to": shown_verdict(flip.after),
+                "from": verdict_json(flip.before),
+                "to": verdict_json(flip.after),
                 "link": _explanation(flip.row, url),
             }
             for flip in difference.flips[:FLIPS_SHOWN]
         ],
-        "cost": {"from": _shown_cost(difference.before), "to": _shown_cost(difference.after)},
+        "cost": {"from": _cost_json(difference.before), "to": _cost_json(difference.after)},
     }
 
 
@@ -169,7 +169,7 @@ def _explanation(row: RowKey, url: str) -> str:
     return f"{url.rstrip('/')}{path}?id={quote(row.id, safe='')}"
 
 
-def _shown_cost(cost: Cost) -> JsonObject:
+def _cost_json(cost: Cost) -> JsonObject:
     return {
         "run_ms": round(cost.run_ms, 3), "calls": cost.calls,
         "prompt_tokens": cost.prompt_tokens, "completion_tokens": cost.completion_tokens,

@@ -155,11 +155,11 @@ def result_of(verdict: Verdict) -> Json:
     scores = verdict_scores(verdict)
     if all(score.value is None for score in scores):
         return None
-    shown: list[Json] = [shown_score(score) for score in scores]
+    shown: list[Json] = [score_json(score) for score in scores]
     return shown[0] if len(shown) == 1 else shown
 
 
-def shown_score(score: Score) -> JsonObject:
+def score_json(score: Score) -> JsonObject:
     """A score, as scorers themselves write one."""
     shown: JsonObject = {"name": score.name, "score": score.value}
     return {**shown, "metadata": score.metadata} if score.metadata else shown

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from flows.functions.comparison import Difference, compare, shown_difference
+from flows.functions.comparison import Difference, compare, difference_json
 from scorers.functions.function import Function, Shadow
 from spans.errors import NotFound
 from spans.ids import ProjectId, Xact
@@ -73,10 +73,10 @@ def compare_shadow(
     return ShadowComparison(function=function, shadow=function.shadow, difference=difference)
 
 
-def shown_shadow(compared: ShadowComparison, url: str) -> JsonObject:
+def shadow_json(compared: ShadowComparison, url: str) -> JsonObject:
     """That, as the API and the command give it; `url` is where the API is."""
     return {
         "role": Role.SHADOW.value, "from": str(compared.function.in_force),
         "to": str(compared.shadow.version), "rate": compared.shadow.rate,
-        **shown_difference(compared.difference, url),
+        **difference_json(compared.difference, url),
     }

@@ -115,7 +115,7 @@ class RuleAnswer:
     """What one rule did with the span. `status` is a Reason's, an outcome's state, `poisoned`,
     or one of `waiting`, `skip_requested`, `rule_made_later`, `rule_deleted`, `not_matched`.
 
-    `told` are those of `outcomes` that `text` tells of; the others are history."""
+    `described` are those of `outcomes` that `text` tells of; the others are history."""
 
     rule_id: str
     rule_name: str
@@ -123,12 +123,12 @@ class RuleAnswer:
     text: str
     detail: JsonObject = field(default_factory=dict)
     outcomes: tuple[OutcomeView, ...] = ()
-    told: tuple[OutcomeView, ...] = ()
+    described: tuple[OutcomeView, ...] = ()
 
     @property
     def states(self) -> dict[str, int]:
         """How many of the outcomes that count ended how, the worst first."""
-        return dict(Counter(_status(one) for one in _counted(self.told)))
+        return dict(Counter(_status(one) for one in _counted(self.described)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,15 +174,15 @@ def explain(
     )
 
 
-def as_json(told: Explanation | tuple[Candidate, ...]) -> dict[str, Any]:
+def explanation_json(found: Explanation | tuple[Candidate, ...]) -> dict[str, Any]:
     """An explanation, or the candidates of an ambiguous id, for JSON."""
-    if isinstance(told, Explanation):
-        shown = asdict(told)
-        for answer, rule in zip(told.rules, shown["rules"], strict=True):
-            del rule["told"]               # `text` has them in words, `outcomes` in full
+    if isinstance(found, Explanation):
+        content = asdict(found)
+        for answer, rule in zip(found.rules, content["rules"], strict=True):
+            del rule["described"]               # `text` has them in words, `outcomes` in full
             rule["outcomes"] = [_outcome_json(one) for one in answer.outcomes]
-        return shown
-    return {"ambiguous": True, "candidates": [asdict(one) for one in told]}
+        return content
+    return {"ambiguous": True, "candidates": [asdict(candidate) for candidate in found]}
 
 
 def _outcome_json(outcome: OutcomeView) -> dict[str, Any]:
@@ -237,7 +237,7 @@ def _of_other_origin(origin: Origin, outcomes: tuple[OutcomeView, ...]) -> RuleA
     return RuleAnswer(
         rule_id=str(origin.id), rule_name=name, status=status,
         text="; ".join(outcome_text(one) for one in outcomes),
-        outcomes=outcomes, told=outcomes,
+        outcomes=outcomes, described=outcomes,
     )
 
 
@@ -248,7 +248,7 @@ def _of_outcomes(
     return RuleAnswer(
         rule_id=str(rule.id), rule_name=rule.name, status=_status(_counted(current)[0]),
         text="; ".join(outcome_text(one) for one in current),
-        outcomes=history, told=current,
+        outcomes=history, described=current,
     )
 
 

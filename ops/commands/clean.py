@@ -13,6 +13,7 @@ from spans.errors import SetupError
 from wiring.settings import read_settings
 
 STOP_S = 10.0
+"""How long a running `tallyard up` may take to stop. Its supervisor needs about 4 s."""
 
 
 @click.command()
@@ -44,7 +45,7 @@ def _stop_running(data: DataDir) -> None:
         os.kill(holder, signal.SIGTERM)
     except PermissionError as error:
         raise SetupError(
-            f"Tallyard runs on {data.path} as another user (process {holder}): stop it first."
+            f"Another user runs Tallyard on {data.path} (process {holder}): stop it first."
         ) from error
     if not wait_until(lambda: data.holder() is None, deadline_s=STOP_S, every_s=0.1):
         raise SetupError(

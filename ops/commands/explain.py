@@ -11,65 +11,72 @@ from flows.outcomes.explain import (
     Explanation,
     OutcomeView,
     RuleAnswer,
-    as_json,
+    explanation_json,
     outcome_text,
 )
-from ops.commands.session import opened
+from ops.commands.session import open_session
 
 LOG_LINES_MAX = 20
-"""Of one outcome's log: enough to recognise a run by; `--json` has all that is kept."""
+"""Lines printed of one outcome's log: enough to recognise a run. `--json` gives all of it."""
 
 
 @click.command(name="explain")
 @click.argument("span_id")
-@click.option("--project", help="Its name, where the id occurs in several.")
+@click.option("--project", help="Name of the span's project (default: look in all of them).")
 @click.option("--json", "wants_json", is_flag=True, help="Print one JSON object.")
 def explain_command(span_id: str, *, project: str | None, wants_json: bool) -> None:
-    """Say of each rule what it did with the span (SPAN_ID is its row id or span id)."""
-    with opened() as here:
-        only = here.project(project).id if project else None
-        told = here.tallyard.outcomes.explain(here.principal, only, span_id)
+    """Show what each rule did with the span SPAN_ID (its row id or span id)."""
+    with open_session() as session:
+        only = session.project(project).id if project else None
+        found = session.tallyard.outcomes.explain(session.principal, only, span_id)
     if wants_json:
-        click.echo(json.dumps(as_json(told), indent=2, default=str))
-    elif isinstance(told, Explanation):
-        click.echo("\n".join(shown(told)))
+        click.echo(json.dumps(explanation_json(found), indent=2, default=str))
+    elif isinstance(found, Explanation):
+        click.echo("\n".join(explanation_lines(found)))
     else:
-        click.echo(f"{span_id!r} could be any of these; ask by the row id, with --project:")
-        for one in told:
+        click.echo(f"{span_id!r} names several spans; give a row id, and --project:")
+        for candidate in found:
             click.echo(
-                f"  row {one.id}  span {one.span_id}  {one.name or ''}  "
-                f"(project {one.project_name})"
+                f"  row {candidate.id}  span {candidate.span_id}  {candidate.name or ''}  "
+                f"(project {candidate.project_name})"
             )
 
 
-def shown(told: Explanation) -> Iterator[str]:
-    """The lines for people: each rule, beneath it its scorers, beneath each what it printed."""
-    yield f"row {told.id}  span {told.span_id}  trace {told.root_span_id}"
-    finished = "yes" if told.is_finished else "no"
-    yield f"finished: {finished}   scores: {told.scores or '-'}"
-    if not told.rules:
+def explanation_lines(explanation: Explanation) -> Iterator[str]:
+    """The lines to print: each rule, below it its scorers, below each scorer its log."""
+    yield (
+        f"row {explanation.id}  span {explanation.span_id}  "
+        f"trace {explanation.root_span_id}"
+    )
+    finished = "yes" if explanation.is_finished else "no"
+    yield f"finished: {finished}   scores: {explanation.scores or '-'}"
+    if not explanation.rules:
         yield "the project has no rules: make one with `tallyard rules apply`"
-    for rule in told.rules:
+    for rule in explanation.rules:
         yield ""
         yield rule.rule_name
         yield from _rule(rule)
 
 
 def _rule(rule: RuleAnswer) -> Iterator[str]:
-    if not rule.told:
+    if not rule.described:
         yield f"  {rule.status}: {rule.text}"
         return
     states = [f"{count} {state}" for state, count in rule.states.items()]
     yield f"  {', '.join(states) if len(states) > 1 else rule.status}"
-    for one in sorted(rule.told, key=lambda one: (one.label or one.scorer, one.scorer_version)):
-        first, *more = outcome_text(one).splitlines()
+    for outcome in sorted(rule.described, key=_scorer_of):
+        first, *more = outcome_text(outcome).splitlines()
         yield f"    {first}"
         yield from (f"      {line}" for line in more)
-        yield from (f"      {line}" for line in _log(one))
+        yield from (f"      {line}" for line in _log(outcome))
 
 
-def _log(one: OutcomeView) -> Iterator[str]:
-    lines = (one.log or "").splitlines()
+def _scorer_of(outcome: OutcomeView) -> tuple[str, str]:
+    return outcome.label or outcome.scorer, outcome.scorer_version
+
+
+def _log(outcome: OutcomeView) -> Iterator[str]:
+    lines = (outcome.log or "").splitlines()
     yield from (f"| {line}" for line in lines[:LOG_LINES_MAX])
     if len(lines) > LOG_LINES_MAX:
         yield f"... {len(lines) - LOG_LINES_MAX} more lines"

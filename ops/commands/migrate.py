@@ -1,4 +1,4 @@
-"""`tallyard migrate`: the newest schema for a given database (`up` sees to its own)."""
+"""`tallyard migrate`: brings a database to the newest schema. `up` does so by itself."""
 
 from __future__ import annotations
 

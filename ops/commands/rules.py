@@ -1,4 +1,4 @@
-"""`tallyard rules`: rules as code, and a rule run on rows that are there."""
+"""`tallyard rules`: keeps rules in a file, and runs a rule on stored rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flows.access.projects import ListPage
 from flows.rules.rules import RULES_MAX
 from flows.rules.rules_file import FilePlan
 from flows.rules.score_recent import RECENT_MAX
-from ops.commands.session import Opened, opened
+from ops.commands.session import Session, open_session
 from ops.commands.yaml_files import read_yaml_file, write_yaml
 from rules.file import ChangeKind
 from rules.wire import ONLINE
@@ -29,7 +29,7 @@ NOTES = {
 
 @click.group()
 def rules() -> None:
-    """Apply, export and try rules."""
+    """Apply, export and list rules, and run one on stored rows."""
 
 
 @rules.command()
@@ -37,31 +37,31 @@ def rules() -> None:
 @click.option("--dry-run", is_flag=True, help="Only show the difference.")
 @click.option("--prune", is_flag=True, help="Delete rules that are not in the file.")
 def apply(file: Path, *, dry_run: bool, prune: bool) -> None:
-    """Make the project's rules what FILE says; shows the difference first."""
-    with opened() as here:
-        plan = _plan(file, here, prune=prune)
+    """Show how FILE differs from the project's rules, then apply it."""
+    with open_session() as session:
+        plan = _plan(file, session, prune=prune)
         _show(plan)
         if not dry_run:
-            here.tallyard.rules.apply(here.principal, plan)
+            session.tallyard.rules.apply(session.principal, plan)
 
 
 @rules.command()
-@click.option("--project", help="Its name; not needed where there is only one.")
+@click.option("--project", help="Project name (not needed if there is only one).")
 def export(*, project: str | None) -> None:
-    """Write the project's rules as a file for `rules apply`."""
-    with opened() as here:
-        content = here.tallyard.rules.export(here.principal, here.project(project).id)
+    """Print the project's rules as a file for `rules apply`."""
+    with open_session() as session:
+        content = session.tallyard.rules.export(session.principal, session.project(project).id)
     click.echo(write_yaml(content), nl=False)
 
 
 @rules.command(name="list")
-@click.option("--project", help="Its name; not needed where there is only one.")
+@click.option("--project", help="Project name (not needed if there is only one).")
 def list_rules(*, project: str | None) -> None:
     """List the project's rules."""
-    with opened() as here:
-        found = here.tallyard.rules.list(
-            here.principal, ListPage(limit=RULES_MAX), project_id=here.project(project).id,
-            score_type=ONLINE,
+    with open_session() as session:
+        found = session.tallyard.rules.list(
+            session.principal, ListPage(limit=RULES_MAX),
+            project_id=session.project(project).id, score_type=ONLINE,
         )
     for rule in found:
         click.echo(f"{rule.id}  {rule.name}")
@@ -71,25 +71,28 @@ def list_rules(*, project: str | None) -> None:
 @click.argument("rule")
 @click.option(
     "--last", type=click.IntRange(1, RECENT_MAX), default=50, show_default=True,
-    help="How many rows that the rule selects.",
+    help="Number of rows to score: the latest that the rule selects.",
 )
-@click.option("--project", help="Its name; not needed where there is only one.")
+@click.option("--project", help="Project name (not needed if there is only one).")
 def recent(rule: str, *, last: int, project: str | None) -> None:
-    """Run RULE (its name or id) on the latest rows that it selects."""
-    with opened() as here:
-        rules, principal = here.tallyard.rules, here.principal
-        found = rules.named(principal, here.project(project).id, rule)
+    """Run RULE (its name or id) on the latest rows that it selects.
+
+    The rule's target and filter count; its sampling rate does not.
+    """
+    with open_session() as session:
+        rules, principal = session.tallyard.rules, session.principal
+        found = rules.named(principal, session.project(project).id, rule)
         done = rules.score_recent(principal, found.id, last)
     click.echo(
-        f"{done.selected} rows selected among the latest {done.examined}; "
-        f"{done.started} outcomes started, {done.outcomes - done.started} were there."
+        f"{done.selected} rows selected among the latest {done.examined}; {done.started} "
+        f"outcomes started, {done.outcomes - done.started} existed already."
     )
 
 
-def _plan(file: Path, here: Opened, *, prune: bool) -> FilePlan:
+def _plan(file: Path, session: Session, *, prune: bool) -> FilePlan:
     content = read_yaml_file(file)
     try:
-        return here.tallyard.rules.plan_file(here.principal, content, prune=prune)
+        return session.tallyard.rules.plan_file(session.principal, content, prune=prune)
     except BadInput as error:
         raise BadInput(f"{file}: {error}") from error
 

@@ -1,4 +1,4 @@
-"""`tallyard scorers`: scorers of one's own, pushed, tried on stored rows, and compared."""
+"""`tallyard scorers`: pushes your own scorers, tests them on stored rows, compares versions."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from flows.functions.comparison import (
     TEST_ROWS_MAX,
     Cost,
     Difference,
-    shown_difference,
-    shown_test,
+    difference_json,
+    test_json,
     values_of,
 )
 from flows.functions.invocations import TestRun
 from flows.functions.lookup import FunctionBySlug, NamedOrGiven
-from flows.functions.shadows import PAIRS_DEFAULT, PAIRS_MAX, shown_shadow
+from flows.functions.shadows import PAIRS_DEFAULT, PAIRS_MAX, shadow_json
 from flows.logs.row_selection import LAST_DEFAULT, RowSelection
-from ops.commands.session import Opened, opened
+from ops.commands.session import Session, open_session
 from ops.commands.text import counted
 from ops.commands.yaml_files import read_yaml, read_yaml_file
 from scorers.functions.body import FunctionBody, read_function
@@ -43,11 +43,13 @@ from spans.outcome import Errored, Verdict
 from spans.scoring import Role
 
 SCORERS_MAX = 1000
+"""Scorers that `list` shows, the newest first."""
+
 FLIPS_PRINTED = 10
-"""The first ones, on one screen; `--json` gives the rest."""
+"""Flips that are printed: as many as fit on a screen. `--json` gives the others too."""
 
 a_file = click.Path(exists=True, dir_okay=False, path_type=Path)
-of_project = click.option("--project", help="Its name; not needed where there is only one.")
+of_project = click.option("--project", help="Project name (not needed if there is only one).")
 as_json = click.option("--json", "wants_json", is_flag=True, help="Print one JSON object.")
 
 
@@ -59,25 +61,29 @@ def scorers() -> None:
 @scorers.command()
 @click.argument("file", type=a_file)
 @of_project
-@click.option("--name", help="How its score is called; default: the file's name.")
-@click.option("--slug", help="What names it for good; default: made of the name.")
+@click.option("--name", help="Score name (default: the file's name).")
+@click.option("--slug", help="Permanent identifier (default: derived from the name).")
 @click.option(
     "--shadow", type=click.FloatRange(0, 1),
-    help="Run it beside the version in force, on this share of traces, and show no scores.",
+    help="Run the new version as a shadow beside the one in force, on this share of traces; "
+    "its scores are not shown.",
 )
 @click.option(
     "--sandbox", "sandbox_settings", multiple=True, metavar="KEY=VALUE",
-    help="A setting of its sandbox: isolation=record, time_s=2, memory_mb=256, ...",
+    help="A sandbox setting, such as isolation=record, time_s=2 or memory_mb=256; repeatable.",
 )
 @as_json
 def push(
     *, file: Path, project: str | None, name: str | None, slug: str | None,
     shadow: float | None, sandbox_settings: tuple[str, ...], wants_json: bool,
 ) -> None:
-    """Make FILE the scorer of its slug: code (.py, .ts, .js), or an LLM judge (.yaml)."""
+    """Create a scorer from FILE, or a new version of the scorer with the same slug.
+
+    FILE is code (.py, .ts, .js), or an LLM judge (.yaml).
+    """
     body = _read(file, Naming(name=name, slug=slug), sandbox_settings)
-    with opened() as here:
-        written = _push(here, here.project(project), file, body, shadow)
+    with open_session() as session:
+        written = _push(session, session.project(project), file, body, shadow)
     before, after = written.before, written.function
     newest = after.shadow.version if after.shadow and shadow is not None else after.version
     is_new = before is None or newest not in {
@@ -97,28 +103,28 @@ def push(
 @scorers.command()
 @click.argument("scorer")
 @of_project
-@click.option("--version", help="One of its versions; default: the one in force.")
-@click.option("--span", "ids", multiple=True, help="A row id or span id; any number of them.")
+@click.option("--version", help="Version to test (default: the one in force).")
+@click.option("--span", "ids", multiple=True, help="Row id or span id to test on; repeatable.")
 @click.option(
     "--last", type=click.IntRange(1, TEST_ROWS_MAX), default=LAST_DEFAULT, show_default=True,
-    help="How many of the latest rows.",
+    help="Number of rows: the latest finished ones.",
 )
-@click.option("--filter", "condition", help="Only rows that pass it, as a rule's filter.")
+@click.option("--filter", "condition", help="Only rows that pass this filter, as in a rule.")
 @as_json
 def test(
     *, scorer: str, project: str | None, version: str | None, ids: tuple[str, ...], last: int,
     condition: str | None, wants_json: bool,
 ) -> None:
-    """Run SCORER (a file, or a slug) on stored rows, and save nothing."""
+    """Run SCORER (a file or a slug) on stored rows, and save nothing."""
     selection = RowSelection(ids=ids[:TEST_ROWS_MAX], last=last, filter=condition)
-    with opened() as here:
-        run = _test(here, here.project(project), scorer, version, selection)
+    with open_session() as session:
+        run = _test(session, session.project(project), scorer, version, selection)
     rows, verdicts = run.rows, run.verdicts
     if wants_json:
-        _print(shown_test(rows, verdicts))
+        _print(test_json(rows, verdicts))
         return
     for row, verdict in zip(rows, verdicts, strict=True):
-        first, *rest = _said(verdict).splitlines()
+        first, *rest = _verdict_text(verdict).splitlines()
         click.echo(f"{row.id}  {first}  {verdict.run_ms:.1f} ms")
         for line in rest:
             click.echo(f"    {line}")
@@ -130,35 +136,35 @@ def test(
 @scorers.command()
 @click.argument("slug")
 @click.option(
-    "--from", "before", help="The version to compare with; default: the one before the other."
+    "--from", "before", help="Old version (default: the one before the new version)."
 )
-@click.option("--to", "after", help="The other version; default: the one in force.")
+@click.option("--to", "after", help="New version (default: the one in force).")
 @of_project
 @click.option(
     "--last", type=click.IntRange(1, DIFF_ROWS_MAX), default=200, show_default=True,
-    help="How many of the latest rows.",
+    help="Number of rows: the latest finished ones.",
 )
-@click.option("--filter", "condition", help="Only rows that pass it, as a rule's filter.")
+@click.option("--filter", "condition", help="Only rows that pass this filter, as in a rule.")
 @as_json
 def diff(
     *, slug: str, before: str | None, after: str | None, project: str | None, last: int,
     condition: str | None, wants_json: bool,
 ) -> None:
     """Run two versions of the scorer SLUG on the same rows, and save nothing."""
-    with opened() as here:
-        found = here.project(project)
-        compared = asyncio.run(here.tallyard.invocations.diff(
-            here.principal, _by_slug(found, slug, after),
+    with open_session() as session:
+        found = session.project(project)
+        compared = asyncio.run(session.tallyard.invocations.diff(
+            session.principal, _by_slug(found, slug, after),
             RowSelection(last=last, filter=condition),
             before=None if before is None else read_version(before),
         ))
-        url = here.settings.public_url or ""
+        url = session.settings.public_url or ""
     if not compared.difference.rows:
         raise _no_rows(found)
     if wants_json:
         old, new = str(compared.before), str(compared.after)
-        shown = shown_difference(compared.difference, url)
-        _print({"role": Role.PREVIEW.value, "from": old, "to": new, **shown})
+        difference = difference_json(compared.difference, url)
+        _print({"role": Role.PREVIEW.value, "from": old, "to": new, **difference})
         return
     _show_difference(compared.difference)
 
@@ -168,21 +174,24 @@ def diff(
 @of_project
 @click.option(
     "--last", type=click.IntRange(1, PAIRS_MAX), default=PAIRS_DEFAULT, show_default=True,
-    help="How many of the latest outcomes.",
+    help="Number of outcomes: the shadow's latest.",
 )
 @as_json
 def shadow(*, slug: str, project: str | None, last: int, wants_json: bool) -> None:
-    """Compare what the shadow of SLUG said with what the version in force did."""
-    with opened() as here:
-        compared = here.tallyard.functions.compare_shadow(
-            here.principal, _by_slug(here.project(project), slug), last
+    """Compare the scores of SLUG's shadow with those of the version in force."""
+    with open_session() as session:
+        compared = session.tallyard.functions.compare_shadow(
+            session.principal, _by_slug(session.project(project), slug), last
         )
-        url = here.settings.public_url or ""
-    shown = shown_shadow(compared, url)
+        url = session.settings.public_url or ""
     if wants_json:
-        _print(shown)
+        _print(shadow_json(compared, url))
         return
-    click.echo(f"{shown['from']} in force, {shown['to']} its shadow (rate {shown['rate']:g})")
+    shadow = compared.shadow
+    click.echo(
+        f"{compared.function.in_force} in force, {shadow.version} its shadow "
+        f"(rate {shadow.rate:g})"
+    )
     if not compared.difference.rows:
         click.echo("nothing to compare yet")
         return
@@ -194,22 +203,22 @@ def shadow(*, slug: str, project: str | None, last: int, wants_json: bool) -> No
 @of_project
 @as_json
 def versions(*, slug: str, project: str | None, wants_json: bool) -> None:
-    """List the versions of the scorer SLUG, the newest first."""
-    with opened() as here:
-        which = _by_slug(here.project(project), slug)
-        found = here.tallyard.functions.versions(here.principal, which)
+    """List the versions of the scorer SLUG, newest first."""
+    with open_session() as session:
+        which = _by_slug(session.project(project), slug)
+        found = session.tallyard.functions.versions(session.principal, which)
     if wants_json:
         _print({"versions": [
             {
-                "_xact_id": str(each.version), "name": each.body.name,
-                "kind": each.body.kind.value, "state": _state(each),
+                "_xact_id": str(function.version), "name": function.body.name,
+                "kind": function.body.kind.value, "state": _state(function),
             }
-            for each in found
+            for function in found
         ]})
         return
-    for each in found:
-        state = _state(each)
-        click.echo(f"{each.version}  {each.body.name}{f'  ({state})' if state else ''}")
+    for function in found:
+        state = f"  ({_state(function)})" if _state(function) else ""
+        click.echo(f"{function.version}  {function.body.name}{state}")
 
 
 @scorers.command(name="list")
@@ -217,28 +226,26 @@ def versions(*, slug: str, project: str | None, wants_json: bool) -> None:
 @as_json
 def list_scorers(*, project: str | None, wants_json: bool) -> None:
     """List the project's scorers."""
-    with opened() as here:
-        found = here.project(project)
-        functions = here.tallyard.functions.list(
-            here.principal, ListPage(limit=SCORERS_MAX), FunctionFilter(project_id=found.id)
+    with open_session() as session:
+        found = session.project(project)
+        functions = session.tallyard.functions.list(
+            session.principal, ListPage(limit=SCORERS_MAX), FunctionFilter(project_id=found.id)
         )
-    kept = [each for each in functions if each.body.queue is not None]
+    scorers = [function for function in functions if function.body.queue is not None]
     if wants_json:
-        _print({"scorers": [_listed(each) for each in kept]})
+        _print({"scorers": [_scorer_json(scorer) for scorer in scorers]})
         return
-    for each in kept:
-        problem = each.as_version().problem
-        click.echo(
-            f"{each.body.slug:<24} {each.body.kind.value:<11} {each.version}  {each.body.name}"
-        )
-        if each.shadow is not None:
-            click.echo(f"    shadow: {each.shadow.version}, rate {each.shadow.rate:g}")
+    for scorer in scorers:
+        body, problem = scorer.body, scorer.as_version().problem
+        click.echo(f"{body.slug:<24} {body.kind.value:<11} {scorer.version}  {body.name}")
+        if scorer.shadow is not None:
+            click.echo(f"    shadow: {scorer.shadow.version}, rate {scorer.shadow.rate:g}")
         if problem is not None:
             click.echo(f"    cannot run: {problem}")
 
 
 def _read(file: Path, naming: Naming, settings: Sequence[str] = ()) -> JsonObject:
-    """The body of the function that the file holds. Raises BadInput that names the file."""
+    """The file's function, as a request body. Raises BadInput, which names the file."""
     content = read_yaml_file(file) if file.suffix in YAML else None
     try:
         if file.suffix in YAML:
@@ -254,20 +261,20 @@ def _read(file: Path, naming: Naming, settings: Sequence[str] = ()) -> JsonObjec
 def _setting(text: str) -> tuple[str, Any]:
     key, separator, value = text.partition("=")
     if not separator:
-        raise BadInput(f"--sandbox {text}: KEY=VALUE")
+        raise BadInput(f"--sandbox {text}: write KEY=VALUE")
     return key, read_yaml(value, source=f"--sandbox {key}")
 
 
 def _push(
-    here: Opened, project: Project, file: Path, body: JsonObject, shadow: float | None
+    session: Session, project: Project, file: Path, body: JsonObject, shadow: float | None
 ) -> Written:
-    """Push what the file holds. What is wrong with it is said with its place in the file."""
+    """Push the file's function. Raises BadInput, with the line, for what is wrong in it."""
     function = _checked(file, body)
     definition = Definition(
         project_id=project.id, body=function, if_exists=IfExists.REPLACE, shadow_rate=shadow
     )
     try:
-        return asyncio.run(here.tallyard.functions.push(here.principal, definition))
+        return asyncio.run(session.tallyard.functions.push(session.principal, definition))
     except InvalidSource as error:
         raise BadInput(f"{_place(file, error)}: {error}") from error
 
@@ -280,15 +287,19 @@ def _checked(file: Path, body: JsonObject) -> FunctionBody:
 
 
 def _place(file: Path, error: Exception) -> str:
-    """Where in the file, as compilers write it."""
+    """FILE:LINE:COLUMN, as compilers write it, as far as the error knows the place."""
     line, column = getattr(error, "line", None), getattr(error, "column", None)
     return ":".join(str(part) for part in (file, line, column) if part is not None)
 
 
 def _test(
-    here: Opened, project: Project, scorer: str, version: str | None, selection: RowSelection
+    session: Session, project: Project, scorer: str, version: str | None,
+    selection: RowSelection,
 ) -> TestRun:
-    """Run a file's function, or the one of this slug. Raises NotFound if no row was chosen."""
+    """Run the function of a file, or of a slug, on the selected rows.
+
+    Raises NotFound if the selection has no rows.
+    """
     file = Path(scorer)
     is_file = bool(file.suffix) and file.is_file()   # slugs have no suffix
     if not is_file and file.suffix in {*RUNTIMES, *YAML}:
@@ -299,7 +310,7 @@ def _test(
     )
     try:
         run = asyncio.run(
-            here.tallyard.invocations.test(here.principal, project.id, which, selection)
+            session.tallyard.invocations.test(session.principal, project.id, which, selection)
         )
     except InvalidSource as error:
         raise BadInput(f"{_place(file, error)}: {error}") from error
@@ -316,18 +327,20 @@ def _by_slug(project: Project, slug: str, version: str | None = None) -> Functio
 
 
 def _no_rows(project: Project) -> NotFound:
-    return NotFound(f"the project {project.name!r} has no finished span that passes")
+    return NotFound(
+        f"the project {project.name!r} has no finished span that passes the filter"
+    )
 
 
 def _state(function: Function) -> str | None:
-    """What the function's version is to rules, None for nothing."""
+    """Whether rules run this version: "in force", "shadow", or None if they do not."""
     if function.version == function.in_force:
         return "in force"
     shadow = function.shadow
     return "shadow" if shadow and function.version == shadow.version else None
 
 
-def _said(verdict: Verdict) -> str:
+def _verdict_text(verdict: Verdict) -> str:
     if isinstance(verdict, Errored):
         return f"{verdict.failure.error_class}: {verdict.failure.message}"
     scores = values_of(verdict)
@@ -360,15 +373,17 @@ def _show_difference(difference: Difference) -> None:
     click.echo(f"old: {_cost(difference.before)}\nnew: {_cost(difference.after)}")
     click.echo(counted(len(difference.flips), "flip"))
     for flip in difference.flips[:FLIPS_PRINTED]:
-        old, new = (_said(each).splitlines()[0] for each in (flip.before, flip.after))
+        old, new = (
+            _verdict_text(verdict).splitlines()[0] for verdict in (flip.before, flip.after)
+        )
         click.echo(f"  {flip.row.id}  {old}  ->  {new}")
     if (left := len(difference.flips) - FLIPS_PRINTED) > 0:
         click.echo(f"  and {left} more")
     if difference.flips:
-        click.echo("`tallyard explain ID` tells more of one, --json of all")
+        click.echo("`tallyard explain ID` shows more of one flip, --json of all of them")
 
 
-def _listed(function: Function) -> JsonObject:
+def _scorer_json(function: Function) -> JsonObject:
     shadow = function.shadow
     return {
         "id": str(function.id), "slug": function.body.slug, "name": function.body.name,
@@ -380,5 +395,5 @@ def _listed(function: Function) -> JsonObject:
     }
 
 
-def _print(shown: JsonObject) -> None:
-    click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+def _print(content: JsonObject) -> None:
+    click.echo(json.dumps(content, indent=2, ensure_ascii=False))

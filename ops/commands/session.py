@@ -1,4 +1,4 @@
-"""What a command works with: the use cases, called as this machine's administrator."""
+"""The session of a command: the use cases, called as this machine's administrator."""
 
 from __future__ import annotations
 
@@ -14,34 +14,41 @@ from wiring.settings import Settings
 from wiring.tallyard import Tallyard, tallyard_for_command
 
 NAMES_SHOWN = 20
+"""Projects that an error message lists."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opened:
-    """The use cases, and the administrator of this machine's organisation, who calls them."""
+class Session:
+    """The use cases, and the administrator of this machine's organisation as their caller."""
 
     settings: Settings
     tallyard: Tallyard
     principal: Principal
 
     def project(self, name: str | None) -> Project:
-        """The project of this name, or the only one there is. Raises NotFound."""
+        """The project of this name, or without a name the only project.
+
+        Raises NotFound if there is no such project, or none or several to choose from.
+        """
         projects = self.tallyard.projects
         if name is not None:
             return projects.named(self.principal, name)
         every = projects.list(self.principal, ListPage(limit=NAMES_SHOWN))
         if len(every) != 1:
             names = ", ".join(sorted(project.name for project in every)) or "none yet"
-            raise NotFound(f"name the project: --project NAME (there are: {names})")
+            raise NotFound(f"name a project with --project NAME (there are: {names})")
         return every[0]
 
 
 @contextmanager
-def opened() -> Iterator[Opened]:
-    """Opens the use cases; closes them at the end. Raises SetupError where nothing runs."""
+def open_session() -> Iterator[Session]:
+    """Opens a session for a `with` block, and closes it at the end.
+
+    Raises SetupError if Tallyard does not run.
+    """
     settings = running_settings()
     with tallyard_for_command(settings) as tallyard:
-        yield Opened(
+        yield Session(
             settings=settings, tallyard=tallyard,
             principal=tallyard.organizations.administrator(settings.org_name),
         )

@@ -35,12 +35,12 @@ class Status:
 def status(*, as_json: bool) -> None:
     """Show the URLs and whether each process is ready. Exit code 0 if all are, else 1."""
     data = DataDir(read_settings().data_dir)
-    found = ask(data)
-    click.echo(_json(found) if as_json else shown(found, data))
+    found = current_status(data)
+    click.echo(_json(found) if as_json else status_text(found, data))
     sys.exit(0 if found.ready else 1)
 
 
-def ask(data: DataDir) -> Status:
+def current_status(data: DataDir) -> Status:
     """The current state of what runs on `data`. Asks each process; takes a second or two."""
     state = data.read_state() if data.holder() is not None else None
     answers = _answers(state) if state else {}
@@ -61,13 +61,13 @@ def _answers(state: RunState) -> dict[str, bool]:
         "TALLYARD_REDIS_URL": state.redis_url,
     }
     answering = readiness.workers_answering(connections)
-    told = {
+    answers = {
         "api": readiness.api_is_ready(state.api_url),
         "flower": readiness.flower_answers(state.flower_url),
         **{worker: worker in answering for worker in worker_names()},
     }
     return {
-        process.name: process.pid > 0 and told.get(process.name, True)
+        process.name: process.pid > 0 and answers.get(process.name, True)
         for process in state.processes
     }
 
@@ -85,7 +85,7 @@ def _json(found: Status) -> str:
     )
 
 
-def shown(found: Status, data: DataDir) -> str:
+def status_text(found: Status, data: DataDir) -> str:
     """The lines that are printed without `--json`."""
     if found.api_url is None:
         return f"Nothing runs on {data.path}: `tallyard up` (or `make run`) starts it."
@@ -97,12 +97,12 @@ def shown(found: Status, data: DataDir) -> str:
             f"  {name:<9} {'answers' if answers else 'does not answer'}"
             for name, answers in found.processes.items()
         ),
-        *(f"  {_contained(worker)}" for worker in found.sandbox),
+        *(f"  {_sandbox_text(worker)}" for worker in found.sandbox),
     ]
     return "\n".join(lines)
 
 
-def _contained(worker: readiness.SandboxState) -> str:
+def _sandbox_text(worker: readiness.SandboxState) -> str:
     if worker.is_ok:
         return f"users' code runs in {worker.tier} on {worker.host}"
     return f"users' code waits on {worker.host}: {worker.sentence}"

@@ -1,4 +1,4 @@
-"""`tallyard tail`: scores as they arrive."""
+"""`tallyard tail`: prints scores as they arrive."""
 
 from __future__ import annotations
 
@@ -7,38 +7,41 @@ from contextlib import suppress
 
 import click
 
-from ops.commands.session import Opened, opened
+from ops.commands.session import Session, open_session
 from spans.ids import ProjectId
 from spans.json import JsonObject
 
 POLL_S = 0.5
+"""The pause between two looks for changed rows, once all were printed."""
+
 ROWS_PER_POLL = 500
+"""Changed rows that are read at once."""
 
 
 @click.command()
-@click.option("--project", help="Its name; not needed where there is only one.")
+@click.option("--project", help="Project name (not needed if there is only one).")
 def tail(*, project: str | None) -> None:
-    """Show the scores of rows as they are written, until Ctrl-C."""
-    with opened() as here, suppress(KeyboardInterrupt):
-        found = here.project(project)
-        click.echo(f"Waiting for scores in {found.name}; Ctrl-C ends this.")
-        _follow(here, found.id)
+    """Print the scores of rows as they are stored, until Ctrl-C."""
+    with open_session() as session, suppress(KeyboardInterrupt):
+        found = session.project(project)
+        click.echo(f"Waiting for scores in {found.name}; press Ctrl-C to stop.")
+        _follow(session, found.id)
 
 
-def _follow(here: Opened, project_id: ProjectId) -> None:
-    silence = threading.Event()
-    logs, seen = here.tallyard.logs, None
+def _follow(session: Session, project_id: ProjectId) -> None:
+    pause = threading.Event()   # is never set: its `wait` only sleeps
+    logs, seen = session.tallyard.logs, None
     while True:
-        changes = logs.changes(here.principal, project_id, after=seen, limit=ROWS_PER_POLL)
+        changes = logs.changes(session.principal, project_id, after=seen, limit=ROWS_PER_POLL)
         for row in changes.rows:
             if row.scores and not row.is_score_span:
-                click.echo(f"{row.id}  {row.name or ''}  {_shown(row.scores)}")
+                click.echo(f"{row.id}  {row.name or ''}  {_scores_text(row.scores)}")
         seen = changes.upto
         if len(changes.rows) < ROWS_PER_POLL:
-            silence.wait(POLL_S)
+            pause.wait(POLL_S)
 
 
-def _shown(scores: JsonObject) -> str:
+def _scores_text(scores: JsonObject) -> str:
     return "  ".join(
         f"{name} {value:.2f}" for name, value in scores.items()
         if isinstance(value, int | float)

@@ -33,6 +33,8 @@ from spans.queues import worker_names
 from wiring.settings import Settings, read_settings
 
 READY_S = 60.0
+"""How long `up` waits until every process answers. A slow machine needs long to import Celery
+and autoevals in all workers at once."""
 
 
 @click.command()
@@ -133,7 +135,7 @@ class MachineRun:
             raise SetupError(f"{lines[-1]}{hint}")
 
     def _child_environment(self) -> dict[str, str]:
-        return {**os.environ, **self.environment}  # noqa: TID251 handed on, not read
+        return {**os.environ, **self.environment}  # noqa: TID251 passed on, not read
 
     def _processes(self) -> list[ProcessSpec]:
         given = self.settings.flower_password

@@ -1,7 +1,7 @@
 """Reads and writes the YAML of rule files, scorer files and settings given to commands.
 
-It is YAML 1.2, in which `on`, `no` and `12:30` are texts, reduced to JSON's kinds of value:
-every key is the text that stands there, and so is a date.
+The language is YAML 1.2, in which `on`, `no` and `12:30` are strings. Values are reduced to
+those of JSON: keys and dates are strings, as they are written in the file.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _COLLECTIONS = frozenset(f"{_TAG}{kind}" for kind in ("seq", "map"))
 
 
 def read_yaml_file(file: Path) -> Json:
-    """What the file holds; None if nothing. Raises BadInput that names file and line."""
+    """The file's content; None if it is empty. Raises BadInput, which names file and line."""
     try:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise BadInput(f"{file}: this is no UTF-8: {error}") from error
+        raise BadInput(f"{file}: the file is not UTF-8: {error}") from error
     return read_yaml(text, source=str(file))
 
 
 def read_yaml(text: str, *, source: str) -> Json:
-    """What the text says; None if nothing. Raises BadInput that names source and line."""
+    """The text's content; None if it is empty. Raises BadInput, which names source and line."""
     yaml = YAML(typ="safe", pure=True)
     try:
         node = yaml.compose(text)
@@ -48,14 +48,14 @@ def read_yaml(text: str, *, source: str) -> Json:
         problem = f"the character U+{error.character:04X} is not allowed"
     except RecursionError:
         line, problem = 1, "it is nested too deeply"
-    raise BadInput(f"{source}:{line}: this is no YAML: {problem}")
+    raise BadInput(f"{source}:{line}: not valid YAML: {problem}")
 
 
 def write_yaml(content: JsonObject) -> str:
-    """The content as a file, in its order, that `read_yaml` reads as the same."""
+    """The content as YAML text, its keys in their order. `read_yaml` gives the same content."""
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
-    # The library declares this one as None alone.
+    # The library declares the type of this attribute as None only.
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     written = io.StringIO()
     yaml.dump(content, written)
@@ -63,7 +63,7 @@ def write_yaml(content: JsonObject) -> str:
 
 
 class _Document:
-    """Makes values of the nodes that the library composed of one document."""
+    """Turns the nodes of one YAML document, which the library parsed, into JSON values."""
 
     def __init__(self, yaml: YAML, source: str) -> None:
         self._yaml = yaml
@@ -71,9 +71,9 @@ class _Document:
         self._within: list[Node] = []
 
     def value(self, node: Node) -> Json:
-        """Raises BadInput for what JSON cannot hold."""
+        """The node's value. Raises BadInput for a value that JSON cannot hold."""
         if node in self._within:
-            raise self._refused(node, "an alias stands within what it names")
+            raise self._refused(node, "an alias refers to a value that contains it")
         if node.tag not in _SCALARS | _TEXTS | _COLLECTIONS:
             raise self._refused(node, f"the tag {node.tag} is not known")
         self._within.append(node)
@@ -91,23 +91,23 @@ class _Document:
             return str(node.value)
         try:
             value: Json = self._yaml.constructor.construct_object(node)
-        except (ValueError, KeyError) as error:   # of a tag that stands there: `!!int x`
+        except (ValueError, KeyError) as error:   # the file gives a tag: `!!int x`
             kind = str(node.tag).removeprefix(_TAG)
-            raise self._refused(node, f"{node.value!r} is no {kind}") from error
+            raise self._refused(node, f"{node.value!r} is not of the type {kind}") from error
         return value
 
     def _mapping(self, node: MappingNode) -> JsonObject:
-        """Its own keys, each once, and beside them those that `<<` merges."""
+        """The mapping's own keys, each once, over the keys that `<<` merges in."""
         own: JsonObject = {}
         merged: JsonObject = {}
         lines: dict[str, int] = {}
         for key, value in node.value:
             if not isinstance(key, ScalarNode):
-                raise self._refused(key, "a key must be a text")
+                raise self._refused(key, "a key must be a string")
             name = str(key.value)
             if name in lines:
                 raise self._refused(
-                    key, f"the key {name!r} is given twice, first in line {lines[name]}"
+                    key, f"the key {name!r} is given twice, first on line {lines[name]}"
                 )
             lines[name] = _line(key)
             if key.tag == _MERGE:
@@ -117,12 +117,12 @@ class _Document:
         return {**merged, **own}
 
     def _merged(self, node: Node) -> JsonObject:
-        """The mapping that `<<` names, or the mappings, of which the first has precedence."""
+        """The keys that `<<` merges in. Of several mappings, the first has precedence."""
         merged: JsonObject = {}
-        for each in node.value if isinstance(node, SequenceNode) else [node]:
-            content = self.value(each)
+        for item in node.value if isinstance(node, SequenceNode) else [node]:
+            content = self.value(item)
             if not isinstance(content, dict):
-                raise self._refused(each, "`<<` merges mappings alone")
+                raise self._refused(item, "`<<` can only merge mappings")
             merged = {**content, **merged}
         return merged
 
@@ -131,6 +131,6 @@ class _Document:
 
 
 def _line(node: Node) -> int:
-    """Counted from 1."""
+    """The line of the node, from 1."""
     line: int = node.start_mark.line
     return line + 1

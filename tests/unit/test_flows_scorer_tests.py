@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from flows.functions.comparison import compare, shown_difference
+from flows.functions.comparison import compare, difference_json
 from flows.functions.invocations import read_record, result_of
 from scorers.functions.file import Naming, code_function, judge_function, slug_of
 from spans.errors import BadInput
@@ -76,7 +76,7 @@ def test_no_rows_are_no_division():
 
 
 def test_links_name_the_row_safely():
-    (flip,) = shown_difference(difference((gave(0), gave(1))), "http://x/")["flips"]
+    (flip,) = difference_json(difference((gave(0), gave(1))), "http://x/")["flips"]
     assert flip["link"] == f"http://x/v1/project_logs/{PROJECT}/explain?id=row%2F0"
 
 

@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from flows.outcomes.explain import Explanation, OutcomeView, RuleAnswer, as_json
-from ops.commands.explain import LOG_LINES_MAX, shown
+from flows.outcomes.explain import Explanation, OutcomeView, RuleAnswer, explanation_json
+from ops.commands.explain import LOG_LINES_MAX, explanation_lines
 from spans.ids import RuleId
 from spans.outcome import RuleOrigin
 from spans.scoring import OutcomeState, Role
@@ -39,7 +39,8 @@ COMPLETED = outcome("c", OutcomeState.COMPLETED)
 
 def explanation(*told: OutcomeView, status: str = "errored", text: str = "all") -> Explanation:
     rule = RuleAnswer(
-        rule_id="r", rule_name="my rule", status=status, text=text, outcomes=told, told=told
+        rule_id="r", rule_name="my rule", status=status, text=text, outcomes=told,
+        described=told
     )
     return Explanation(
         project_id="p", id="row", span_id="s", root_span_id="t", is_finished=True, scores=None,
@@ -48,7 +49,7 @@ def explanation(*told: OutcomeView, status: str = "errored", text: str = "all") 
 
 
 def of_the_rule(told: Explanation) -> list[str]:
-    lines = [*shown(told)]
+    lines = [*explanation_lines(told)]
     return lines[lines.index("my rule") + 1 :]
 
 
@@ -99,5 +100,5 @@ def test_a_rule_that_ran_nothing_gives_its_reason():
 
 
 def test_what_is_told_stands_once_in_json():
-    (rule,) = as_json(explanation(ERRORED))["rules"]
+    (rule,) = explanation_json(explanation(ERRORED))["rules"]
     assert set(rule) == {"rule_id", "rule_name", "status", "text", "detail", "outcomes"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.commands.status import Status, shown
+from ops.commands.status import Status, status_text
 from ops.data_dir import DataDir
 from ops.servers.readiness import SandboxState, sandbox_workers
 
@@ -28,7 +28,7 @@ def test_a_worker_that_answers_says_whether_it_runs_code(worker, line):
         ready=True, api_url="http://127.0.0.1:1", flower_url=None, api_key_file="key",
         processes={"sandbox": True}, sandbox=(worker,),
     )
-    first, *_, answers, last = shown(found, DataDir(Path("data"))).splitlines()
+    first, *_, answers, last = status_text(found, DataDir(Path("data"))).splitlines()
     assert (first, answers, last) == ("Ready.", "  sandbox   answers", line)
 
 

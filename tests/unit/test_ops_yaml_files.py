@@ -38,19 +38,19 @@ def test_keys_are_text_as_written_and_values_are_those_of_yaml_1_2(text, read):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a: [", "f.yaml:1: this is no YAML: while parsing a flow node"),
-        ("a: 1\nb: x: y\n", "f.yaml:2: this is no YAML: mapping values are not allowed here"),
-        ("a: 1\n---\nb: 2\n", "f.yaml:2: this is no YAML: expected a single document"),
-        ("a: 1\n\nb: \0", "f.yaml:3: this is no YAML: the character U+0000 is not allowed"),
-        ("[" * 5000, "f.yaml:1: this is no YAML: it is nested too deeply"),
-        ("a: 1\nb: 2\na: 3\n", "f.yaml:3: the key 'a' is given twice, first in line 1"),
+        ("a: [", "f.yaml:1: not valid YAML: while parsing a flow node"),
+        ("a: 1\nb: x: y\n", "f.yaml:2: not valid YAML: mapping values are not allowed here"),
+        ("a: 1\n---\nb: 2\n", "f.yaml:2: not valid YAML: expected a single document"),
+        ("a: 1\n\nb: \0", "f.yaml:3: not valid YAML: the character U+0000 is not allowed"),
+        ("[" * 5000, "f.yaml:1: not valid YAML: it is nested too deeply"),
+        ("a: 1\nb: 2\na: 3\n", "f.yaml:3: the key 'a' is given twice, first on line 1"),
         ("a: &a {x: 1}\nb:\n  <<: *a\n  y: 1\n  y: 2\n",
-         "f.yaml:5: the key 'y' is given twice, first in line 4"),
-        ("a: 1\nb: {<<: 1}\n", "f.yaml:2: `<<` merges mappings alone"),
-        ("a:\n  ? [b]\n  : 1\n", "f.yaml:2: a key must be a text"),
-        ("a: 1\nb: &b [*b]\n", "f.yaml:2: an alias stands within what it names"),
-        ("a: !!int x\n", "f.yaml:1: 'x' is no int"),
-        ("a: !!bool x\n", "f.yaml:1: 'x' is no bool"),
+         "f.yaml:5: the key 'y' is given twice, first on line 4"),
+        ("a: 1\nb: {<<: 1}\n", "f.yaml:2: `<<` can only merge mappings"),
+        ("a:\n  ? [b]\n  : 1\n", "f.yaml:2: a key must be a string"),
+        ("a: 1\nb: &b [*b]\n", "f.yaml:2: an alias refers to a value that contains it"),
+        ("a: !!int x\n", "f.yaml:1: 'x' is not of the type int"),
+        ("a: !!bool x\n", "f.yaml:1: 'x' is not of the type bool"),
         ("a: !!set {x}\n", "f.yaml:1: the tag tag:yaml.org,2002:set is not known"),
         ("a: !!python/name:os.system x\n", "is not known"),
     ],
@@ -67,7 +67,7 @@ def test_a_file_is_utf_8(tmp_path):
     file.write_bytes("name: Größe\n".encode())
     assert read_yaml_file(file) == {"name": "Größe"}
     file.write_bytes("name: Größe\n".encode("latin-1"))
-    with pytest.raises(BadInput, match="this is no UTF-8"):
+    with pytest.raises(BadInput, match="the file is not UTF-8"):
         read_yaml_file(file)
 
 
