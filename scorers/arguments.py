@@ -1,4 +1,4 @@
-"""What a scorer is called with, taken from a span."""
+"""Takes the arguments of an autoevals scorer from a span."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from spans.json import Json, JsonObject
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoringFields:
-    """The fields of a span that a scorer may ask for. None: missing, or JSON null.
+    """The fields of a span that a scorer may ask for. None means missing, or JSON null.
 
-    `trace` is read only for scorers that want it: {spans, thread, configuration}, see
-    `scorers.running.trace`.
+    `trace` is {spans, thread, configuration} (`scorers.running.trace`). It is costly to read,
+    so it is set only for scorers that use it.
     """
 
     input: Json = None
@@ -29,12 +29,12 @@ class ScoringFields:
 
 
 def arguments(spec: ScorerSpec, fields: ScoringFields) -> JsonObject:
-    """The scorer's arguments by name, as stored: nothing is copied or reordered.
+    """The scorer's arguments by name, with the values as they are stored (not copied).
 
-    `input`, `output`, `expected`, `metadata` and `tags` are the span's own fields; any other
-    name (context, criteria, language, instructions, schema, threshold) is a key of its
-    metadata. null is missing; false, 0, "" and [] are values. Optional ones that are missing
-    are left out. Raises MissingArgument.
+    `input`, `output`, `expected`, `metadata` and `tags` are fields of the span. Any other name
+    (context, criteria, language, instructions, schema, threshold) is a key of its metadata.
+    null counts as missing; false, 0, "" and [] are values. A missing optional argument is left
+    out. Raises MissingArgument if a required one is missing.
     """
     given: JsonObject = {}
     for name in spec.required:
@@ -42,7 +42,7 @@ def arguments(spec: ScorerSpec, fields: ScoringFields) -> JsonObject:
         if value is None:
             place = name if name in SCORER_ARGUMENTS else f"metadata.{name}"
             raise MissingArgument(
-                f"{spec.name} needs {name!r}, and the span's {place} is missing or null"
+                f"{spec.name} needs {name!r}, but the span's {place} is missing or null"
             )
         given[name] = value
     for name in spec.optional:
@@ -53,15 +53,15 @@ def arguments(spec: ScorerSpec, fields: ScoringFields) -> JsonObject:
 
 
 def columns_of(spec: ScorerSpec) -> frozenset[str]:
-    """The columns of a row that the scorer's arguments are taken from."""
+    """The columns of a row that hold the scorer's arguments."""
     names = (*spec.required, *spec.optional)
     return frozenset(name if name in SCORER_ARGUMENTS else "metadata" for name in names)
 
 
 def as_text(value: Json) -> str:
-    """The value as a prompt shows it: a string as it is, anything else as JSON.
+    """The value as a prompt shows it: a string unchanged, anything else as JSON.
 
-    autoevals' templates would show Python's own notation: {'a': None} for {"a": null}.
+    autoevals' templates would show Python's notation instead: {'a': None} for {"a": null}.
     """
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 

@@ -1,7 +1,7 @@
-"""The scorers of the autoevals library, by name: what each needs, and how it runs.
+"""Lists the scorers of the autoevals library: the arguments that each needs, and how it runs.
 
-Importing this module does not import autoevals (0.13 s, 15 MB): a process that only checks
-names in a rule never pays for it.
+This module does not import autoevals, which takes 0.13 s and 15 MB. A process that only checks
+the scorers' names in a rule need not load it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ GLOBAL = "global"
 class ScorerKind(StrEnum):
     """How a scorer runs."""
 
-    IN_PROCESS = "in_process"  # computes, microseconds
-    JUDGED = "judged"          # calls a model over HTTP, seconds
+    IN_PROCESS = "in_process"  # computes its score within microseconds
+    JUDGED = "judged"          # calls a model over HTTP, which takes seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScorerSpec:
-    """A scorer's needs. An argument is a field of the span or a key of its metadata."""
+    """A scorer and its arguments: each is a field of the span or a key of its metadata."""
 
     name: str
     kind: ScorerKind
@@ -36,19 +36,19 @@ class ScorerSpec:
 
 
 def is_known(name: str) -> bool:
-    """Whether there is a scorer of exactly this name."""
+    """Whether there is a scorer of exactly this name; case matters."""
     return name in _SPECS
 
 
 def names() -> tuple[str, ...]:
-    """Every scorer's name, in order."""
+    """Every scorer's name, in alphabetical order."""
     return tuple(sorted(_SPECS))
 
 
 def resolve(name: str) -> ScorerSpec:
-    """The scorer of this name.
+    """The scorer of exactly this name; case matters.
 
-    Raises BadInput for an unknown name, with the nearest ones: `factuality` is not known.
+    Raises BadInput for an unknown name, and suggests the nearest known ones.
     """
     spec = _SPECS.get(name)
     if spec is None:
@@ -57,24 +57,31 @@ def resolve(name: str) -> ScorerSpec:
 
 
 def ref(name: str) -> ScorerRef:
-    """The serialisable name and version; a new autoevals is a new version. Raises BadInput."""
+    """The scorer's name with the installed version of autoevals, as an outcome stores them.
+
+    A new autoevals release is a new version of every scorer. Raises BadInput for an unknown
+    name.
+    """
     return ScorerRef(kind=GLOBAL, name=resolve(name).name, version=installed_version())
 
 
 def at_version(wanted: ScorerRef) -> ScorerSpec:
-    """The scorer, at just the version wanted. Raises BadInput if another is installed."""
+    """The scorer at exactly the wanted version.
+
+    Raises BadInput for an unknown name, or if another version of autoevals is installed.
+    """
     spec = resolve(wanted.name)
     if wanted.version != installed_version():
         raise BadInput(
-            f"{wanted.name} is asked for at version {wanted.version}, and autoevals "
-            f"{installed_version()} is installed: unpin it in the rule"
+            f"the rule wants {wanted.name} at version {wanted.version}, but autoevals "
+            f"{installed_version()} is installed: remove the version from the rule"
         )
     return spec
 
 
 @cache
 def installed_version() -> str:
-    """The release of autoevals that is installed: the version of all of its scorers."""
+    """The installed release of autoevals, which is the version of all its scorers."""
     return version("autoevals")
 
 
@@ -96,10 +103,10 @@ def _judged(name: str, *required: str, optional: tuple[str, ...] = ()) -> Scorer
     return ScorerSpec(name=name, kind=ScorerKind.JUDGED, required=required, optional=optional)
 
 
-# The Context* scorers judge the retrieved context, not the answer: `output` may be missing.
-# ExactMatch and JSONDiff accept a missing `expected` in autoevals, and would then say 0 of
-# every span; here it is an error that names the field. LLMClassifier is not in the list: it
-# is nothing without its template.
+# The Context* scorers judge the retrieved context, not the answer, so `output` may be missing.
+# autoevals' ExactMatch and JSONDiff accept a missing `expected` and then score every span 0.
+# Here a missing `expected` is an error that names the field. LLMClassifier is left out because
+# it cannot run without a template; users write their own classifiers as functions.
 _SPECS: dict[str, ScorerSpec] = {
     spec.name: spec
     for spec in (

@@ -1,4 +1,4 @@
-"""From what autoevals returns or raises to what Tallyard keeps."""
+"""Turns what an autoevals scorer returns or raises into what Tallyard stores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NO_USAGE = Usage()
 
 
 class AutoevalsScore(Protocol):
-    """An autoevals Score."""
+    """The parts of an `autoevals.Score` that are read here. autoevals ships no types."""
 
     @property
     def score(self) -> object: ...
@@ -28,24 +28,32 @@ class AutoevalsScore(Protocol):
 
 
 def result(
-    spec: ScorerSpec, given: JsonObject, verdict: AutoevalsScore, usage: Usage = NO_USAGE
+    spec: ScorerSpec, given: JsonObject, returned: AutoevalsScore, usage: Usage = NO_USAGE
 ) -> ScoringResult:
-    """The verdict under the scorer's own name. Raises BadResult if it is no score."""
-    metadata = _metadata(verdict.metadata) if verdict.metadata else {}
-    score = Score(name=spec.name, value=_value(spec, verdict.score), metadata=metadata)
+    """The result to store, with one score that bears the scorer's own name.
+
+    `given` are the arguments that the scorer was called with. Raises BadResult if the value
+    is neither None nor a number in 0..1.
+    """
+    metadata = _metadata(returned.metadata) if returned.metadata else {}
+    score = Score(name=spec.name, value=_value(spec, returned.score), metadata=metadata)
     return ScoringResult(scores=(score,), arguments=given, usage=usage)
 
 
 def failure(spec: ScorerSpec, error: BaseException) -> ScorerFailed:
-    """The scorer's own exception, as its author reads it: class and message, at most 2 kB."""
+    """The error to store for an exception that the scorer raised.
+
+    Its message names the exception's class and text, cut to MESSAGE_CHARACTERS_MAX.
+    """
     message = f"{spec.name} raised {type(error).__name__}: {error}"
     return ScorerFailed(storable(message[:MESSAGE_CHARACTERS_MAX]))
 
 
 def storable(text: str) -> str:
-    """The text with U+FFFD for what PostgreSQL cannot hold: NUL and halves of surrogate pairs.
+    """The text with U+FFFD in place of NUL and of lone surrogates.
 
-    Scorers and judges may send either, and one would fail the whole batch when it is written.
+    PostgreSQL can store neither. Scorers and judges may send both, and a single one would make
+    the write of the whole batch fail.
     """
     if "\0" not in text and not _SURROGATE.search(text):
         return text
@@ -56,7 +64,7 @@ def _value(spec: ScorerSpec, value: object) -> float | None:
     if value is None:
         return None
     if not isinstance(value, int | float) or not 0 <= value <= 1:  # NaN fails this too
-        raise BadResult(f"{spec.name} gave {value!r:.99}, and a score is a number in 0..1")
+        raise BadResult(f"{spec.name} returned {value!r:.99}: a score is a number in 0..1")
     return float(value)
 
 
@@ -65,7 +73,11 @@ def _metadata(metadata: dict[str, object]) -> JsonObject:
 
 
 def _json(value: object, depth: int) -> Json:
-    """The value as JSON: scores inside metadata as objects, NaN as null, the rest as text."""
+    """The value as JSON, nested at most `depth` deep.
+
+    A score inside the metadata becomes an object and NaN becomes null. Anything else that JSON
+    has no form for, or that is nested deeper, becomes text.
+    """
     match value:
         case None | bool():
             return value

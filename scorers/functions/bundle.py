@@ -11,30 +11,37 @@ from spans.ids import OrgId
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """A bundle's bytes, as they came. What they are run with is for the function to say: the
-    same bytes may be those of many."""
+    """A bundle's bytes as they were uploaded, with their Content-Encoding.
+
+    Several functions may share one bundle, so each function says which runtime it needs.
+    """
 
     content: bytes
     encoding: str | None
 
 
 class BundleStore(Protocol):
-    """Where bundles are kept."""
+    """Stores bundles."""
 
-    def add_bundle(self, org_id: OrgId, bundle_id: UUID, secret_sha256: bytes) -> None: ...
+    def add_bundle(self, org_id: OrgId, bundle_id: UUID, secret_sha256: bytes) -> None:
+        """Announce a bundle. Its bytes may be uploaded by whoever knows the secret."""
+        ...
 
     def secret_of(self, bundle_id: UUID) -> bytes | None:
-        """The hash of its upload's secret."""
+        """The hash of the secret that the upload must show."""
         ...
 
     def digest_of(self, org_id: OrgId, bundle_id: UUID) -> str | None:
-        """The sha256 of its bytes, in hex; None while they are not there."""
+        """The sha256 of the bundle's bytes, in hex; None until they have been uploaded."""
         ...
 
     def fill(self, bundle_id: UUID, content: bytes, encoding: str | None) -> bool:
-        """Keep the bytes. False if others are there; the same may come again."""
+        """Store the bytes. Storing the same bytes again changes nothing.
+
+        Returns False, and stores nothing, if the bundle has other bytes already.
+        """
         ...
 
     def bundle_content(self, sha256: str) -> Bundle | None:
-        """The bundle whose bytes have this hash, in hex."""
+        """The bundle whose bytes have this hash, in hex; None if there is none."""
         ...

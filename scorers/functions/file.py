@@ -1,4 +1,4 @@
-"""A scorer as a file: Python, TypeScript or JavaScript, or YAML that describes an LLM judge."""
+"""Makes a function of a file of Python, TypeScript, JavaScript, or YAML (an LLM judge)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RUNTIMES: Mapping[str, tuple[str, str]] = {
     ".py": ("python", "3"), ".ts": ("node", "20"), ".mts": ("node", "20"),
     ".js": ("node", "20"), ".mjs": ("node", "20"),
 }
-"""What runs a file, by its suffix. The version is what the code asks for at least."""
+"""The runtime of a file and its least version, by the file's suffix."""
 
 YAML = (".yaml", ".yml")
 JUDGE_KEYS = frozenset({
@@ -26,17 +26,17 @@ _NOT_IN_SLUGS = re.compile(r"[^a-z0-9]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Naming:
-    """How a scorer is called, where that is not left to its file."""
+    """The name and slug of a scorer, if its file is not to decide them."""
 
     name: str | None = None
     slug: str | None = None
 
 
 def code_function(stem: str, suffix: str, code: str, naming: Naming) -> JsonObject:
-    """The body of a function that is a file of code, `stem` + `suffix`. Raises BadInput."""
+    """The body of a function whose code is in the file `stem` + `suffix`. Raises BadInput."""
     if suffix not in RUNTIMES:
         known = ", ".join((*RUNTIMES, *YAML))
-        raise BadInput(f"a scorer is a file that ends in one of {known}, not in {suffix!r}")
+        raise BadInput(f"a scorer's file must end in one of {known}, not in {suffix!r}")
     if not code.strip():
         raise BadInput(EMPTY)
     runtime, version = RUNTIMES[suffix]
@@ -55,18 +55,23 @@ def judge_function(stem: str, content: Json, naming: Naming) -> JsonObject:
     """The body of an LLM judge, from its parsed YAML: {name?, slug?, description?, model?,
     params?, prompt | messages, choice_scores, use_cot?, allow_skip?, metadata?}.
 
-    Raises BadInput for another key; whether the values are right, `read_function` says.
+    Raises BadInput for an unknown key. The values are checked later, by `read_function`.
     """
     if content is None:
         raise BadInput(EMPTY)
     if not isinstance(content, dict):
-        raise BadInput("the file holds an object: prompt or messages, and choice_scores")
+        raise BadInput(
+            "the file must hold an object with prompt or messages, and choice_scores"
+        )
     if unknown := content.keys() - JUDGE_KEYS:
         raise BadInput(
-            f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(sorted(JUDGE_KEYS))}"
+            f"unknown keys: {', '.join(sorted(unknown))}; "
+            f"the known ones are {', '.join(sorted(JUDGE_KEYS))}"
         )
     if ("prompt" in content) == ("messages" in content):
-        raise BadInput("either prompt, a text, or messages, each with role and content")
+        raise BadInput(
+            "set either prompt (a text) or messages (a list, each with role and content)"
+        )
     prompt: Json = (
         {"type": "completion", "content": content["prompt"]} if "prompt" in content
         else {"type": "chat", "messages": content["messages"]}
@@ -88,5 +93,5 @@ def judge_function(stem: str, content: Json, naming: Naming) -> JsonObject:
 
 
 def slug_of(name: str) -> str:
-    """The name in lower case, with a hyphen for whatever is no letter or digit."""
+    """The name in lower case, with one hyphen for each run of characters but a-z and 0-9."""
     return _NOT_IN_SLUGS.sub("-", name.lower()).strip("-") or "scorer"

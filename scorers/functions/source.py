@@ -1,4 +1,4 @@
-"""Where workers get users' functions from."""
+"""Gives workers the functions that outcomes name, and caches them."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from spans.ids import FunctionId, Xact, parse_uuid
 from spans.scoring import ScorerRef
 
 KEPT = 1024
-"""Versions that a process keeps; one is a few kB."""
+"""Most versions that a process caches. One takes a few kB."""
 
 
 class FunctionSource(Protocol):
-    """Functions by the ScorerRef that an outcome names."""
+    """Finds functions by the ScorerRef that an outcome names."""
 
     def function(self, scorer: ScorerRef) -> FunctionVersion:
-        """The function at just that version. Raises BadInput if there is none."""
+        """The function at exactly that version. Raises BadInput if there is none."""
         ...
 
 
 class FunctionVersions(Protocol):
-    """What this needs of stored data."""
+    """Reads versions of functions from the store."""
 
     def version(self, function_id: FunctionId, version: Xact) -> FunctionVersion | None: ...
 
 
 class KeptFunctions:
-    """A FunctionSource that asks the store once: a version, once made, never changes.
+    """A FunctionSource that reads each version from the store once, since it never changes.
 
-    Safe to share between threads.
+    Threads may share it.
     """
 
     def __init__(self, store: FunctionVersions) -> None:

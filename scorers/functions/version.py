@@ -1,6 +1,6 @@
-"""A scorer of the user's own, at one version: what it is and what runs it.
+"""A user's function at one version, in the form in which workers run it.
 
-A version, once made, never changes, so that whoever has read one may keep it.
+A version never changes once it is made, so it can be cached for ever.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from scorers.sandbox.model import Program
 from spans.ids import FunctionId, ProjectId, Xact
 
 FUNCTION = "function"
-"""The kind of a ScorerRef whose name is a function's id, and whose version is an `_xact_id`."""
+"""The `kind` of a ScorerRef that names a function: its id, and its version's `_xact_id`."""
 
 
 class FunctionKind(StrEnum):
     """What a function consists of."""
 
-    CODE = "code"              # inline, or a pushed bundle: run in a sandbox
-    CLASSIFIER = "classifier"  # a prompt whose answer is one of some choices: asked of a judge
+    CODE = "code"              # inline source or a pushed bundle; runs in a sandbox
+    CLASSIFIER = "classifier"  # a prompt with choices; a judge answers it
     GLOBAL = "global"          # an autoevals scorer under a name of the user's own
-    PROMPT = "prompt"          # a prompt without a parser: kept and given back, no scorer
-    OTHER = "other"            # a kind that Tallyard keeps and does not run (graph, facet, ...)
+    PROMPT = "prompt"          # a prompt without a parser; stored, but not a scorer
+    OTHER = "other"            # stored, but never run (graph, facet, ...)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionVersion:
-    """One version of a function, ready to run, or with the `problem` that keeps it from it.
+    """One version of a function, ready to run, or with the `problem` that prevents it.
 
-    Of `program`, `classifier` and `global_name` the one that fits `kind` is set; `program` may
-    be missing while its bundle has not been uploaded. `name` is how it is shown, and the name
-    of a score that brings none of its own.
+    `kind` says which of `program`, `classifier` and `global_name` is set. `program` is missing
+    until its bundle has been uploaded. `name` is shown to users, and names a score that brings
+    no name of its own.
     """
 
     id: FunctionId

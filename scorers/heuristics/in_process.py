@@ -1,4 +1,7 @@
-"""Scorers that compute their score here: no network, microseconds to seconds."""
+"""Runs the scorers that compute their score in this process, and estimates what a run costs.
+
+They need no network. Most take microseconds, but on large values some take seconds.
+"""
 
 from __future__ import annotations
 
@@ -18,50 +21,49 @@ _OWN_MODULES = {
     "ListContains": "scorers.heuristics.list_contains",
     "ValidJSON": "scorers.heuristics.valid_json",
 }
-"""Scorers of autoevals that are run in a changed form; each module says what and why."""
+"""Scorers that replace autoevals' own; each module says what it changes and why."""
 
-# Units of cost (see `cost`), each measured: one character that is turned to or from JSON, one
-# JSON value that JSONDiff visits, one pair of elements that ListContains compares, one step
-# of pairing them, one schema that is itself checked, one keyword of it against one value.
-_CHARACTER = 100.0
-_JSON_VALUE = 15_000.0
-_PAIR = 10_000.0
-_PAIRING_STEP = 450.0
-_SCHEMA = 1_500_000.0
-_KEYWORD = 7_000.0
+# Measured costs, in the units of `cost`.
+_CHARACTER = 100.0        # read or write one character of JSON
+_JSON_VALUE = 15_000.0    # visit one JSON value in JSONDiff
+_PAIR = 10_000.0          # compare one pair of elements in ListContains
+_PAIRING_STEP = 450.0     # one step of the search for ListContains' best pairs
+_SCHEMA = 1_500_000.0     # check one JSON schema itself
+_KEYWORD = 7_000.0        # check one value against one keyword of a schema
 
-# With one of these in a schema, checking a value has no bound that the sizes tell: a pattern
-# may backtrack, references may multiply, and uniqueItems compares every pair.
+# If a schema holds one of these, the sizes of schema and value do not bound the time of a
+# check: a pattern may backtrack, references may multiply, and uniqueItems compares every pair.
 _UNBOUNDED_KEYWORDS = frozenset(
     {"pattern", "patternProperties", "$ref", "$dynamicRef", "$recursiveRef", "uniqueItems"}
 )
 
 
 def score_in_process(spec: ScorerSpec, fields: ScoringFields) -> ScoringResult:
-    """Run the scorer now, on this thread; it cannot be interrupted (see `cost`).
+    """Run the scorer on this thread and return its result.
 
-    Raises MissingArgument, ScorerFailed if the scorer raised, and BadResult if its score is no
-    number in 0..1.
+    The run cannot be interrupted, so check its `cost` first. Raises MissingArgument,
+    ScorerFailed if the scorer raised, and BadResult if its score is not a number in 0..1.
     """
     given = arguments(spec, fields)
     scorer = _scorer(spec)
     try:
-        verdict = scorer.eval(**given)
-    # A scorer is foreign code over foreign data and may raise anything: whatever it is must
-    # become this span's error, and must not take the spans of the same batch with it.
+        returned = scorer.eval(**given)
+    # The scorer is foreign code that runs on foreign data, so it may raise anything. Whatever
+    # it raises must become this span's error alone: the batch's other spans must go on.
     except Exception as error:
         raise failure(spec, error) from error
-    return result(spec, given, verdict)
+    return result(spec, given, returned)
 
 
 def cost(spec: ScorerSpec, fields: ScoringFields) -> float:
-    """About how much work the scorer would have; an upper estimate, within a small factor.
+    """An upper estimate of the scorer's work on these fields, right within a small factor.
 
-    The unit is one character of `output` against one of `expected` in Levenshtein, some
-    0.15 ns: 1e6 takes 0.16 ms, 1e7 1.6 ms, 1e8 15 ms, 1e9 0.15 s, 9e10 (300,000 characters
-    each) 13 s. Measured on one 2020s server core with autoevals' polyleven; below 1e5 the
-    fixed cost of some 3 µs governs. The other scorers are scaled to the same time. infinity:
-    no bound is known (a ValidJSON schema with a pattern or a reference).
+    One unit takes about 0.15 ns. It is what Levenshtein takes to compare one character of
+    `output` with one of `expected`: 1e6 units take 0.16 ms, 1e7 1.6 ms, 1e8 15 ms, 1e9 0.15 s,
+    and 9e10 (300,000 characters each) 13 s. Measured with autoevals' polyleven on a server core
+    of the 2020s; below 1e5 units a fixed cost of about 3 µs dominates. The constants of the
+    other scorers are scaled to the same time. Infinity means that no bound is known, as for a
+    ValidJSON schema with a pattern or a reference.
     """
     match spec.name:
         case "Levenshtein":
@@ -90,8 +92,8 @@ class _InProcessScorer(Protocol):
 
 @cache
 def _scorer(spec: ScorerSpec) -> _InProcessScorer:
-    """One instance per scorer; they keep no state between evaluations."""
-    # Imported here and not above: 0.13 s and 15 MB that a process without scorers saves.
+    """The one instance of the scorer. It keeps no state between runs, so it can be shared."""
+    # Imported here because autoevals takes 0.13 s and 15 MB, and not every process needs it.
     home = _OWN_MODULES.get(spec.name, "autoevals")
     scorer: _InProcessScorer = getattr(import_module(home), spec.name)()
     return scorer

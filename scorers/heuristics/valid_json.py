@@ -1,4 +1,4 @@
-"""ValidJSON with a schema, without letting the schema reach for the network."""
+"""ValidJSON whose schema cannot make the worker open a URL or a file."""
 
 from __future__ import annotations
 
@@ -17,18 +17,22 @@ from spans.json import Json
 
 
 class ValidJSON:
-    """autoevals' scorer of this name; only the handling of `$ref` differs.
+    """autoevals' ValidJSON with another handling of `$ref`.
 
     The schema comes from the span's metadata. autoevals calls jsonschema.validate, which opens
-    whatever URL or file a `$ref` names: whoever may log a span could make the worker ask an
-    address inside the network. Here a reference out of the schema is an error of the span.
+    any URL or file that a `$ref` names. So anyone who may log a span could make the worker send
+    a request to an address inside its network. Here a reference that leads out of the schema is
+    an error of the span.
     """
 
     def __init__(self) -> None:
         self._syntax = autoevals.ValidJSON()
 
     def eval(self, *, output: Json, schema: Json = None) -> Any:  # noqa: ANN401 autoevals' Score
-        """1 if `output` is JSON and fits the schema, else 0. Raises what jsonschema raises."""
+        """Score 1 if `output` is JSON and fits the schema, else 0.
+
+        Raises jsonschema's errors if the schema itself is invalid or a `$ref` leads out of it.
+        """
         if schema is None:
             return self._syntax.eval(output)
         try:

@@ -1,8 +1,8 @@
-"""Asking a classifier of the user's own about one record.
+"""Scores one record by a user's own classifier.
 
-The call is the one that autoevals' classifiers make: a single forced tool whose argument is
-the choice, after the reasons if those are wanted. An identical call may be answered from
-what is kept of an earlier one.
+The request is built as autoevals' classifiers build theirs: the model must call one tool, with
+its choice as an argument, after its reasons if those are wanted. An identical request may be
+answered from a cache of earlier answers.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ logger = logging.getLogger(__name__)
 
 TOOL = "select_choice"
 RATIONALE_CHARACTERS_MAX = 20_000
-"""Of what a judge wrote before its choice; a page is 3 000."""
+"""Most characters that are stored of a judge's reasons. A printed page has 3 000."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What the judge answered."""
+    """The judge's answer: one of the classifier's choices, and its reasons if it gave any."""
 
     choice: str
     rationale: str | None = None
 
 
 class AnswerCache(Protocol):
-    """Answers to earlier calls, by a hash of all that was asked."""
+    """Answers to earlier requests, under a hash of the whole request."""
 
     async def find(self, key: bytes) -> Choice | None:
-        """What was answered, if it is kept and still counts."""
+        """The stored answer; None if there is none or it has expired."""
         ...
 
     async def keep(self, key: bytes, chosen: Choice) -> None:
-        """Keep an answer."""
+        """Store an answer."""
         ...
 
 
@@ -58,14 +58,15 @@ async def score_classified(
     version: str,
     cache: AnswerCache | None = None,
 ) -> ScoringResult:
-    """Ask once, or answer from the cache. The score is called `name`, and its metadata is
-    {choice, rationale}; None if the judge declined.
+    """Ask the judge once, or take the answer from the cache, and return the score.
 
-    `record` holds what the templates may use (`scorers.judge.prompt.FIELDS`, and `trace`).
-    `version` says which version of which function this is.
-    Raises ScorerFailed for a prompt that is too
-    long; RateLimited, Timeout, JudgeUnavailable, JudgeRefused; BadResult for an answer that is
-    none of the choices.
+    The score is called `name`, and its metadata is {choice, rationale}. Its value is None if
+    the judge declined. `record` holds what the templates may use
+    (`scorers.judge.prompt.FIELDS`, and `trace`). `version` names the function and its version;
+    it is part of the cache's key.
+
+    Raises ScorerFailed for a prompt that is too long; RateLimited, Timeout, JudgeUnavailable or
+    JudgeRefused if the call fails; BadResult for an answer that is none of the choices.
     """
     judge.require_key()
     messages = prompt_messages(classifier, record, version=version)
@@ -109,7 +110,7 @@ def _score(classifier: Classifier, chosen: Choice, name: str) -> Score:
 def _request(classifier: Classifier, messages: list[Json], model: str) -> JsonObject:
     properties: JsonObject = {}
     if classifier.use_cot:
-        # First, so that the model has written its reasons when it comes to the choice.
+        # The reasons come first, so that the model has written them before it chooses.
         properties["reasons"] = {
             "type": "string",
             "description": "The reasoning that leads to the choice, step by step",
@@ -138,8 +139,11 @@ def _request(classifier: Classifier, messages: list[Json], model: str) -> JsonOb
 
 
 def _read(answer: JsonObject, classifier: Classifier) -> Choice:
-    """The choice in a chat completion. Raises LookupError, TypeError, ValueError, or
-    RecursionError for arguments nested too deeply."""
+    """The choice in a chat completion.
+
+    Raises LookupError, TypeError or ValueError if there is none, and RecursionError if the
+    tool's arguments are nested too deeply.
+    """
     match answer:
         case {
             "choices": [
@@ -158,7 +162,7 @@ def _read(answer: JsonObject, classifier: Classifier) -> Choice:
 
 
 def _rationale(reasons: Json) -> str | None:
-    """Some models write a list of reasons where a text is asked for."""
+    """The reasons as text. Some models write a list where the schema asks for a string."""
     if reasons is None:
         return None
     lines = reasons if isinstance(reasons, list) else [reasons]
@@ -171,11 +175,11 @@ def _key(version: str, request: JsonObject, params: JsonObject) -> bytes:
 
 
 async def _found(cache: AnswerCache, key: bytes) -> Choice | None:
-    """A cache that is away costs a call, never an outcome."""
+    """The cached answer. If the cache cannot be reached, the judge is asked instead."""
     try:
         return await cache.find(key)
     except TransientError as error:
-        logger.warning("judge: the cache of answers is away: %s", error)
+        logger.warning("judge: the cache of answers cannot be read: %s", error)
         return None
 
 
@@ -183,4 +187,4 @@ async def _kept(cache: AnswerCache, key: bytes, chosen: Choice) -> None:
     try:
         await cache.keep(key, chosen)
     except TransientError as error:
-        logger.warning("judge: an answer could not be kept for the next time: %s", error)
+        logger.warning("judge: an answer could not be stored in the cache: %s", error)

@@ -1,4 +1,4 @@
-"""What one execution of a judged scorer costs, over however many calls it makes."""
+"""Counts the calls and tokens of one run of a judged scorer, which may make several calls."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ from spans.json import JsonObject
 from spans.scoring import Usage
 
 TOKENS_MAX = 2**31 - 1
-"""Of one call. A judge that counts more is wrong, and the column is a bigint."""
+"""Most tokens that are counted of one call. A judge that reports more is wrong, and the sum of
+a run's calls must fit the table's bigint."""
 
 
 @dataclass(slots=True)
 class CallCosts:
-    """What the calls of one execution cost, and the last answer (for messages)."""
+    """The calls of one run and their tokens.
+
+    `answer` is the last answer, for error messages. `embeddings` holds the run's embeddings by
+    their text, so that none is asked for twice.
+    """
 
     calls: int = 0
     prompt_tokens: int = 0
@@ -26,7 +31,11 @@ class CallCosts:
     embeddings: dict[str, JsonObject] = field(default_factory=dict)
 
     def count(self, answer: JsonObject, model: str | None) -> None:
-        """Add one answer. /responses says input and output where the others say prompt."""
+        """Add the tokens of one answer.
+
+        /responses reports input and output tokens; the other endpoints report prompt and
+        completion tokens.
+        """
         self.answer = answer
         self.model = self.model or model
         usage = answer.get("usage")
@@ -35,7 +44,7 @@ class CallCosts:
             self.completion_tokens += _tokens(usage, "completion_tokens", "output_tokens")
 
     def usage(self) -> Usage:
-        """The sums, as they are stored."""
+        """The sums, in the form in which a result holds them."""
         return Usage(
             calls=self.calls,
             prompt_tokens=self.prompt_tokens,
@@ -44,14 +53,15 @@ class CallCosts:
         )
 
 
-# A context variable, not an argument: between score_judged and the call stands autoevals,
-# whose scorers are shared by all executions. Tasks it starts inherit it.
+# This is a context variable and not an argument because autoevals' code runs between
+# `score_judged` and the HTTP call, and its scorer objects are shared by all runs. The tasks
+# that autoevals starts inherit the variable.
 current: ContextVar[CallCosts] = ContextVar("judged_execution")
 
 
 @contextmanager
 def counting_calls() -> Iterator[CallCosts]:
-    """A new execution, current for this task and those that it starts."""
+    """Count the calls that this task, and the tasks that it starts, make within the block."""
     execution = CallCosts()
     token = current.set(execution)
     try:

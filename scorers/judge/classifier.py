@@ -1,4 +1,4 @@
-"""An LLM judge of the user's own: a prompt, and what each choice of its answer is worth."""
+"""Reads a user's own LLM judge: a prompt, and the score of each choice of its answer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHOICE_CHARACTERS_MAX = 200
 PARAMS_CHARACTERS_MAX = 4096
 
 SKIP = "Skip"
-"""The choice of a judge that declines, where it may."""
+"""The choice by which a judge declines, if the classifier allows that."""
 
 ROLES = frozenset({"system", "developer", "user", "assistant"})
 
@@ -24,7 +24,8 @@ THREAD_VARIABLES = frozenset({
     "user_messages", "assistant_messages", "human_ai_pairs",
 })
 
-# What our own part of the request says, and what would change the form of the answer.
+# Parameters that an author may not set: our own part of the request sets them, or they would
+# change the form of the answer.
 _OURS = frozenset({
     "model", "messages", "input", "instructions", "tools", "tool_choice", "functions",
     "function_call", "parallel_tool_calls", "response_format", "text", "stream",
@@ -32,17 +33,18 @@ _OURS = frozenset({
     "conversation", "prompt",
 })
 _IGNORED = frozenset({"use_cache"})
-"""Parameters of the proxy that Braintrust puts before a model; no endpoint knows them."""
+"""Parameters of Braintrust's proxy before a model. No model's endpoint knows them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classifier:
-    """A `prompt` with an `llm_classifier` parser, read and checked.
+    """A checked `prompt` function with an `llm_classifier` parser.
 
-    `messages` are (role, text); the text is a mustache template, or, without `is_template`,
-    stands as it is. `choice_scores` maps each choice to 0..1. With `allow_skip` the judge may
-    decline, which gives no score. `model` None: the judge's own. `params` go into the request
-    as they are (temperature, max_tokens, ...).
+    `messages` are (role, text) pairs. Each text is a mustache template; without `is_template`
+    it is sent unchanged. `choice_scores` maps each choice to its score, 0..1. With `use_cot`
+    the judge writes its reasons before it chooses. With `allow_skip` the judge may decline,
+    and then there is no score. A `model` of None means the judge's default. `params`
+    (temperature, max_tokens, ...) go into the request unchanged.
     """
 
     messages: tuple[tuple[str, str], ...]
@@ -55,31 +57,32 @@ class Classifier:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """What the judge may answer."""
+        """The choices that the judge may answer with."""
         return (*self.choice_scores, SKIP) if self.allow_skip else (*self.choice_scores,)
 
     @property
     def templates(self) -> tuple[Template, ...]:
-        """The messages' templates."""
+        """The parsed template of each message."""
         if self.is_template:
             return tuple(parse(text) for _, text in self.messages)
         return tuple((Words(text),) for _, text in self.messages)
 
     @property
     def variables(self) -> frozenset[str]:
-        """The names that its templates use."""
+        """The names that the templates use."""
         return frozenset().union(*map(names, self.templates))
 
     @property
     def needs_thread(self) -> bool:
-        """Whether the templates use the conversation of the trace."""
+        """Whether the templates use the trace's conversation, which then has to be read."""
         return not self.variables.isdisjoint(THREAD_VARIABLES)
 
 
 def read_classifier(prompt_data: JsonObject, *, where: str = "prompt_data") -> Classifier:
     """The classifier that a function's `prompt_data` describes.
 
-    Raises BadInput, at its place below `where`, for what it lacks or what is not done here.
+    Raises BadInput if something is missing, wrong or not supported. The error's path names the
+    field, below `where`.
     """
     _refuse_what_is_not_done(prompt_data, where)
     parser = _object(prompt_data.get("parser"), f"{where}.parser")
@@ -108,15 +111,15 @@ def read_classifier(prompt_data: JsonObject, *, where: str = "prompt_data") -> C
 
 
 def _refuse_what_is_not_done(prompt_data: JsonObject, where: str) -> None:
-    """What Braintrust knows and a judge here cannot do, refused with a sentence each."""
+    """Raise BadInput for features of Braintrust's prompts that a judge here lacks."""
     parser = prompt_data.get("parser")
     if isinstance(parser, dict):
         if parser.get("type") != "llm_classifier":
             raise BadInput("must be llm_classifier", path=f"{where}.parser.type")
         if parser.get("choice") is not None or parser.get("allow_no_match"):
             raise BadInput(
-                "a classifier that gives labels is not a scorer: give each choice a number "
-                "in choice_scores",
+                "a classifier that only gives labels is not a scorer: give each choice a "
+                "number in choice_scores",
                 path=f"{where}.parser",
             )
     prompt = prompt_data.get("prompt")
@@ -126,9 +129,11 @@ def _refuse_what_is_not_done(prompt_data: JsonObject, where: str) -> None:
         ("mcp", prompt_data.get("mcp")),
     ):
         if value not in (None, "", "[]", [], {}):
-            raise BadInput("a judge calls no tools", path=f"{where}.{name}")
+            raise BadInput("a judge calls no tools: remove it", path=f"{where}.{name}")
     if prompt_data.get("preprocessor") is not None:
-        raise BadInput("preprocessors are not run here", path=f"{where}.preprocessor")
+        raise BadInput(
+            "preprocessors are not run here: remove it", path=f"{where}.preprocessor"
+        )
 
 
 def _messages(
@@ -161,7 +166,7 @@ def _message(given: Json, where: str, *, is_template: bool) -> tuple[str, str]:
 
 
 def _template(content: Json, where: str, *, is_template: bool) -> str:
-    """The text of a message, known to be a template if it has to be one."""
+    """The text of a message. Raises BadInput if it should be a template and is not valid."""
     text = _text(content, where)
     if is_template:
         parse(text, where=where)
@@ -169,7 +174,7 @@ def _template(content: Json, where: str, *, is_template: bool) -> str:
 
 
 def _text(content: Json, where: str) -> str:
-    """A message's content: a string, or parts that are text."""
+    """The text of a message's content, which is a string or a list of text parts."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
@@ -193,8 +198,8 @@ def _choice_scores(parser: JsonObject, where: str, *, allow_skip: bool) -> dict[
     for choice, score in given.items():
         if choice != choice.strip() or not 1 <= len(choice) <= CHOICE_CHARACTERS_MAX:
             raise BadInput(
-                f"{choice!r:.99}: a choice has 1 to {CHOICE_CHARACTERS_MAX} characters, and no "
-                "blanks around them",
+                f"{choice!r:.99}: a choice must have 1 to {CHOICE_CHARACTERS_MAX} characters "
+                "and no blanks around them",
                 path=path,
             )
         if allow_skip and choice == SKIP:
@@ -212,9 +217,13 @@ def _params(given: Json, where: str) -> JsonObject:
         if value is not None and name not in _IGNORED
     }
     if ours := sorted(_OURS.intersection(params)):
-        raise BadInput("the judge's call says that itself", path=f"{where}.{ours[0]}")
+        raise BadInput(
+            "Tallyard sets this parameter itself: remove it", path=f"{where}.{ours[0]}"
+        )
     if len(json.dumps(params)) > PARAMS_CHARACTERS_MAX:
-        raise BadInput(f"longer than {PARAMS_CHARACTERS_MAX} characters of JSON", path=where)
+        raise BadInput(
+            f"must be at most {PARAMS_CHARACTERS_MAX} characters of JSON", path=where
+        )
     return params
 
 

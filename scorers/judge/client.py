@@ -1,8 +1,9 @@
-"""Scorers that ask a model: autoevals' prompts and arithmetic over our own calls.
+"""Runs autoevals' judged scorers: its prompts and arithmetic, over our own HTTP calls.
 
-autoevals is given a client of ours, so that its own way of making one never runs: it would
-read OPENAI_* and BRAINTRUST_* variables, trace to another host, and sleep through up to 100
-tries on a rate limit. Importing this module imports neither autoevals nor aiohttp.
+autoevals gets a client of ours, so that it never makes one of its own. Its own client would
+read OPENAI_* and BRAINTRUST_* variables, send traces to another host, and sleep through up to
+100 retries when the rate is limited. Importing this module imports neither autoevals nor
+aiohttp.
 """
 
 from __future__ import annotations
@@ -28,20 +29,21 @@ if TYPE_CHECKING:
 IN_FLIGHT_MAX = 256
 SCORERS_KEPT = 256
 CALLS_MAX = 256
-"""Calls of one execution. ContextEntityRecall makes one for each entity that it is told."""
+"""Most calls of one run. ContextEntityRecall makes one call for each entity that it finds."""
 
 OPENAI_HOST = "api.openai.com"
 
-# Models that are asked over /responses (autoevals' own rule), and models that refuse the
-# temperature that AnswerRelevancy would send.
+# Models with the first prefix are asked over /responses, as autoevals does. Models with one of
+# the second refuse the temperature that AnswerRelevancy would send.
 _RESPONSES_PREFIX = "gpt-5"
 _REASONING_PREFIXES = ("gpt-5", "o1", "o3", "o4")
 _RESPONSES_WORDS = {
     "max_tokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens",
 }
 
-# What autoevals raises over an answer that it cannot read: an unknown choice is a KeyError, a
-# missing tool call a ValueError, no statements at all a ZeroDivisionError.
+# The errors that autoevals raises for an answer that it cannot read. For example, an unknown
+# choice is a KeyError, a missing tool call a ValueError, and no statements at all a
+# ZeroDivisionError.
 _READING_ERRORS = (
     ArithmeticError,
     AssertionError,
@@ -54,11 +56,14 @@ _READING_ERRORS = (
 
 
 class Judge:
-    """The model that judges. One per process and event loop; made from values, no environment.
+    """Calls the model that judges, for autoevals' scorers and for users' classifiers.
 
-    `base_url` is an OpenAI-compatible endpoint, `timeout_s` the deadline of one HTTP call
-    (some scorers make several), `in_flight` the most calls at once; more wait within their
-    deadline. Raises SetupError for a URL or key that cannot be used.
+    Make one for each process and event loop. It reads nothing from the environment.
+
+    `base_url` is an OpenAI-compatible endpoint. `timeout_s` is the deadline of one HTTP call;
+    some scorers make several. At most `in_flight` calls are under way at once; a call above
+    that waits, and its wait counts towards its deadline. Raises SetupError for a URL or key
+    that cannot be used.
     """
 
     def __init__(
@@ -85,11 +90,11 @@ class Judge:
         self.scorer = lru_cache(maxsize=SCORERS_KEPT)(self._scorer)
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections to the endpoint."""
         await self._endpoint.close()
 
     def require_key(self) -> None:
-        """Raises JudgeRefused if the endpoint is OpenAI's and there is no key."""
+        """Raise JudgeRefused if the endpoint is OpenAI's and there is no key."""
         if not self._is_set_up:
             raise JudgeRefused(
                 "no judge is set up: set TALLYARD_JUDGE_API_KEY, or TALLYARD_JUDGE_BASE_URL "
@@ -97,11 +102,14 @@ class Judge:
             )
 
     def excerpt(self, value: Json) -> str:
-        """The start of `value`, as JSON if it is no text; without the key."""
+        """The start of `value` as text, for a message. The API key is taken out of it."""
         return self._endpoint.excerpt(as_text(value))
 
     def _scorer(self, name: str, model: str, threshold: float | None) -> _JudgedScorer:
-        """autoevals' scorer, on this judge. Kept: reading its template takes 0.5 ms."""
+        """autoevals' scorer object, with this judge as its client.
+
+        `self.scorer` caches it, because reading its template takes 0.5 ms.
+        """
         options: dict[str, Any] = {"client": self._client()}
         if name == "Moderation":
             options["threshold"] = threshold
@@ -120,10 +128,15 @@ class Judge:
         return judged
 
     def _client(self) -> object:
-        """autoevals' own kind of client, made without its constructor (see the module)."""
+        """A client of autoevals' own class that calls this judge.
+
+        It is made without the constructor, which would do all that the module's docstring
+        lists.
+        """
         library = import_module("autoevals.oai")
-        # A class-wide cache without bound, keyed by text. An execution keeps its own.
-        import_module("autoevals.string").EmbeddingSimilarity._CACHE = _KeepsNothing()  # noqa: SLF001
+        # autoevals caches embeddings by text in a class attribute that grows without bound.
+        # Each run has a cache of its own here instead (`CallCosts.embeddings`).
+        import_module("autoevals.string").EmbeddingSimilarity._CACHE = _EmptyCache()  # noqa: SLF001
         client = object.__new__(library.LLMClient)
         client.complete = self._complete
         client.embed = self._embed
@@ -132,8 +145,11 @@ class Judge:
         return client
 
     async def complete(self, request: JsonObject, params: JsonObject) -> JsonObject:
-        """The answer to a chat completion request, as a chat completion, whichever endpoint
-        its model is asked over. `params` go beside it as the model's endpoint names them."""
+        """The answer to a chat completion request, as a chat completion.
+
+        A model that is asked over /responses gets the request and `params` translated, and its
+        answer is translated back.
+        """
         model = str(request["model"])
         if not model.startswith(_RESPONSES_PREFIX):
             return await self._post("/chat/completions", {**params, **request}, model)
@@ -144,11 +160,12 @@ class Judge:
         return await self.complete(request, {})
 
     async def _embed(self, *, input: str, **_: object) -> JsonObject:  # noqa: A002 the API's word
-        # autoevals hands no embedding model to the scorers inside its scorers: ours always.
+        # The model is always our own setting, because autoevals does not pass one on to the
+        # scorers that its scorers use.
         known = current.get().embeddings
         if input in known:
-            # ContextEntityRecall compares every pair of entities, 0.3 ms each, without ever
-            # waiting: other executions get their turn here.
+            # ContextEntityRecall compares every pair of entities, 0.3 ms each, and otherwise
+            # never waits. This lets other runs on the loop have their turn.
             await asyncio.sleep(0)
         else:
             body: JsonObject = {"model": self._embedding_model, "input": input}
@@ -161,7 +178,7 @@ class Judge:
     async def _post(self, path: str, body: JsonObject, model: str | None) -> JsonObject:
         execution = current.get()
         if execution.calls == CALLS_MAX:
-            raise BadResult(f"the scorer wanted more than {CALLS_MAX} calls for one span")
+            raise BadResult(f"the scorer needs more than {CALLS_MAX} calls for one span")
         execution.calls += 1
         answer = await self._endpoint.post(path, body)
         execution.count(answer, model)
@@ -171,19 +188,21 @@ class Judge:
 async def score_judged(
     judge: Judge, spec: ScorerSpec, fields: ScoringFields, *, model: str | None = None
 ) -> ScoringResult:
-    """Run the scorer once; each HTTP call it needs is made once. `model` overrides the judge's.
+    """Run autoevals' scorer once and return its result. No HTTP call is repeated.
 
-    Any number may run at once on the judge's loop. The score's metadata is the scorer's own,
-    {choice, rationale} for a classifier. Raises MissingArgument before any call; RateLimited,
-    Timeout, JudgeUnavailable, JudgeRefused; BadResult for an answer that gives no score;
-    ScorerFailed for arguments that the scorer cannot use.
+    `model` replaces the judge's default. Any number of runs may be under way on the judge's
+    loop. The score's metadata is what autoevals gives: {choice, rationale} for a classifier.
+
+    Raises MissingArgument before any call; ScorerFailed for arguments that the scorer cannot
+    use; RateLimited, Timeout, JudgeUnavailable or JudgeRefused if a call fails; BadResult for
+    an answer that gives no score.
     """
     given = arguments(spec, fields)
     judge.require_key()
     scorer = judge.scorer(spec.name, model or judge.model, _threshold(spec, given))
     with counting_calls() as execution:
         try:
-            verdict = await scorer.eval_async(**_rendered(given))
+            returned = await scorer.eval_async(**_rendered(given))
         except _READING_ERRORS as error:
             if execution.answer is None:
                 raise failure(spec, error) from error
@@ -192,7 +211,7 @@ async def score_judged(
             raise BadResult(
                 f"{spec.name} found no score in the judge's answer ({reason}): {answer}"
             ) from error
-    return result(spec, given, verdict, execution.usage())
+    return result(spec, given, returned, execution.usage())
 
 
 class _JudgedScorer(Protocol):
@@ -200,12 +219,12 @@ class _JudgedScorer(Protocol):
 
 
 class _NeverRaised(Exception):
-    """Stands where autoevals looks for a rate limit, so that its own retries never begin."""
+    """The exception that autoevals retries on. Nothing raises it, so it never retries."""
 
 
-class _KeepsNothing(dict[object, object]):
+class _EmptyCache(dict[object, object]):
     def __setitem__(self, key: object, value: object) -> None:
-        """Forget at once."""
+        """Store nothing."""
 
 
 def _threshold(spec: ScorerSpec, given: JsonObject) -> float | None:
@@ -216,7 +235,7 @@ def _threshold(spec: ScorerSpec, given: JsonObject) -> float | None:
 
 
 def _rendered(given: JsonObject) -> JsonObject:
-    """The arguments as text for a prompt; several contexts one below the other."""
+    """The arguments as text for a prompt. A list of contexts becomes one line each."""
     texts: JsonObject = {name: as_text(value) for name, value in given.items()}
     context = given.get("context")
     if isinstance(context, list):
@@ -225,7 +244,7 @@ def _rendered(given: JsonObject) -> JsonObject:
 
 
 def _as_responses(request: dict[str, Any]) -> JsonObject:
-    """A chat completion request with one forced tool, in the words of /responses."""
+    """A chat completion request with one forced tool, translated for /responses."""
     return {
         "model": request["model"],
         "input": request["messages"],
@@ -235,7 +254,7 @@ def _as_responses(request: dict[str, Any]) -> JsonObject:
 
 
 def _params_of_responses(params: JsonObject) -> JsonObject:
-    """A chat completion's parameters, in the words of /responses."""
+    """A chat completion's parameters, translated for /responses."""
     renamed = {_RESPONSES_WORDS.get(name, name): value for name, value in params.items()}
     if "reasoning_effort" in renamed:
         renamed["reasoning"] = {"effort": renamed.pop("reasoning_effort")}
@@ -243,7 +262,7 @@ def _params_of_responses(params: JsonObject) -> JsonObject:
 
 
 def _from_responses(answer: JsonObject) -> JsonObject:
-    """The tool calls of a /responses answer as a chat completion; none if it has none."""
+    """A chat completion with the tool calls of a /responses answer, if it has any."""
     output = answer.get("output")
     calls: list[Json] = [
         {"function": {"name": item.get("name"), "arguments": item.get("arguments")}}
@@ -257,7 +276,7 @@ def _from_responses(answer: JsonObject) -> JsonObject:
 
 
 def gist(answer: JsonObject) -> Json:
-    """The part of an answer that says something: its message, its output, else all of it."""
+    """The part of an answer that an error message quotes: its message or output, else all."""
     match answer:
         case {"choices": [{"message": message}, *_]}:
             return message

@@ -1,9 +1,9 @@
-"""Mustache templates over JSON: values and sections, and nothing that could run.
+"""Parses and renders mustache templates over JSON: values and sections, and no code.
 
-Read by ourselves, because the library that autoevals brings does things that a template of a
-stranger must not: it loads partials from files, reaches Python attributes by a dotted name,
-and renders without a bound. There are no partials, no lambdas and no other delimiters here,
-no HTML escaping, and what comes from the data stays told apart from the template's own words.
+We parse them ourselves because the library that comes with autoevals does things that a
+stranger's template must not do: it loads partials from files, reaches Python attributes by a
+dotted name, and renders without a limit. Here are no partials, lambdas, other delimiters or
+HTML escaping. Rendering keeps the template's own text apart from the values of the data.
 """
 
 from __future__ import annotations
@@ -22,34 +22,36 @@ NESTING_MAX = 16
 TEMPLATES_KEPT = 256
 
 STEPS_MAX = 100_000
-"""Nodes that one rendering visits: sections in sections over long lists multiply."""
+"""Most nodes that one rendering visits. Nested sections over long lists multiply them."""
 
 INDEX_DIGITS_MAX = 9
 
 _OPENING, _CLOSING = "{{", "}}"
 _SIGILS = frozenset("#^/!>=&{")
 _ALONE = frozenset("#^/!")
-"""Tags that show nothing: on a line of their own, they take the line with them."""
+"""Tags that show nothing. If one stands alone on a line, the whole line is left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """The template's own text."""
+    """A stretch of the template's own text."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """Where a value of the data goes. An empty `path` is the current item, `{{.}}`."""
+    """A tag that a value of the data replaces. An empty `path` is the current item, `{{.}}`."""
 
     path: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """What stands once for a value that is there, and for each item of a list; inverted, what
-    stands where there is none."""
+    """A part that is shown once if the value is there, and once for each item of a list.
+
+    An inverted section is shown if the value is not there.
+    """
 
     path: tuple[str, ...]
     is_inverted: bool
@@ -62,7 +64,7 @@ Template: TypeAlias = tuple[Node, ...]
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """A value that a rendering put in, still as JSON."""
+    """A value that a rendering puts in a tag's place, still as JSON."""
 
     value: Json
 
@@ -76,14 +78,17 @@ class TooManySteps(Exception):
 
 @lru_cache(maxsize=TEMPLATES_KEPT)
 def parse(text: str, *, where: str | None = None) -> Template:
-    """The template. Raises BadInput at `where`, with line and column, for what is none."""
+    """The template that the text holds.
+
+    Raises BadInput, with the path `where` and the line and column, if the text is not valid.
+    """
     if len(text) > TEMPLATE_CHARACTERS_MAX:
-        raise BadInput(f"longer than {TEMPLATE_CHARACTERS_MAX} characters", path=where)
-    return _Reading(text, where).template()
+        raise BadInput(f"must be at most {TEMPLATE_CHARACTERS_MAX} characters", path=where)
+    return _Parser(text, where).template()
 
 
 def names(template: Template) -> frozenset[str]:
-    """The first part of every name in the template: what it may ask of the data."""
+    """The first part of each name in the template: the keys of the data that it may use."""
     found: set[str] = set()
     for node in template:
         match node:
@@ -95,16 +100,17 @@ def names(template: Template) -> frozenset[str]:
 
 
 def render(template: Template, data: dict[str, Json]) -> Iterator[Piece]:
-    """The template's words and the data's values, in order; what is missing or null is left
-    out. A section's condition sees the value itself: null, false, 0, "", [] and {} are none.
+    """The template's words and the data's values, in order.
 
-    A name is looked up in the innermost section first. Raises TooManySteps.
+    A value that is missing or null is left out. For a section, null, false, 0, "", [] and {}
+    count as not there. A name is looked up in the innermost section first, then outwards.
+    Raises TooManySteps while iterating.
     """
-    return _Rendering().pieces(template, (data,))
+    return _Renderer().pieces(template, (data,))
 
 
 @dataclass(slots=True)
-class _Rendering:
+class _Renderer:
     steps: int = 0
 
     def pieces(self, template: Template, scopes: tuple[Json, ...]) -> Iterator[Piece]:
@@ -127,7 +133,7 @@ class _Rendering:
 def _scopes_of(
     section: Section, scopes: tuple[Json, ...]
 ) -> Iterator[tuple[Json, ...]]:
-    """What the section's body is rendered with, once for each time that it is shown."""
+    """The scopes to render the section's body with: one for each time that it is shown."""
     value = _lookup(section.path, scopes)
     if section.is_inverted:
         if not value:
@@ -161,7 +167,7 @@ def _within(value: Json, path: tuple[str, ...]) -> Json:
 
 @dataclass(frozen=True, slots=True)
 class _Tag:
-    """What stands between {{ and }}, from `begin` to `end` in the text."""
+    """A tag, with its braces at `begin` to `end` of the text."""
 
     sigil: str
     name: str
@@ -169,8 +175,8 @@ class _Tag:
     end: int
 
 
-class _Reading:
-    """One pass over the text, with a stack of the sections that are open."""
+class _Parser:
+    """Parses a text in one pass, with a stack of the open sections."""
 
     def __init__(self, text: str, where: str | None) -> None:
         self._text = text
@@ -204,7 +210,7 @@ class _Reading:
         closing = "}" + _CLOSING if sigil == "{" else _CLOSING
         end = self._text.find(closing, inner)
         if end < 0:
-            self._refuse(begin, f"a tag that is never closed: {closing} is missing")
+            self._refuse(begin, f"the tag is never closed: {closing} is missing")
         name = self._text[inner + len(sigil) : end].strip()
         return _Tag(sigil, name, begin, end + len(closing))
 
@@ -215,23 +221,27 @@ class _Reading:
             case "#" | "^":
                 if len(self._open) == NESTING_MAX:
                     self._refuse(tag.begin, f"sections nested deeper than {NESTING_MAX}")
-                self._path(tag)   # read for its check
+                self._path(tag)   # raises BadInput for a bad name
                 self._open.append(tag)
                 self._bodies.append([])
             case "/":
                 self._close(tag)
             case ">":
-                self._refuse(tag.begin, f"there are no partials: {{{{>{tag.name:.99}}}}}")
+                self._refuse(
+                    tag.begin, f"partials are not supported: {{{{>{tag.name:.99}}}}}"
+                )
             case "=":
-                self._refuse(tag.begin, "the delimiters are {{ and }}, and cannot be changed")
+                self._refuse(tag.begin, "the delimiters {{ and }} cannot be changed")
 
     def _close(self, tag: _Tag) -> None:
         if not self._open:
-            self._refuse(tag.begin, f"{{{{/{tag.name:.99}}}}} closes what was never opened")
+            self._refuse(
+                tag.begin, f"{{{{/{tag.name:.99}}}}} closes a section that was never opened"
+            )
         opened = self._open.pop()
         if opened.name != tag.name:
             self._refuse(
-                tag.begin, f"{{{{/{tag.name:.99}}}}} stands where {{{{/{opened.name}}}}} is due"
+                tag.begin, f"{{{{/{tag.name:.99}}}}} must be {{{{/{opened.name}}}}}"
             )
         body = tuple(self._bodies.pop())
         self._bodies[-1].append(Section(self._path(opened), opened.sigil == "^", body))
@@ -241,11 +251,14 @@ class _Reading:
             return ()
         parts = tuple(tag.name.split("."))
         if not all(parts) or any(character in tag.name for character in "{}\n"):
-            self._refuse(tag.begin, f"{tag.name!r:.99} is no name")
+            self._refuse(tag.begin, f"{tag.name!r:.99} is not a name")
         return parts
 
     def _around(self, tag: _Tag) -> tuple[int, int]:
-        """Where the text before the tag ends, and the text after it begins."""
+        """Where the text before the tag ends and where the text after it begins.
+
+        For a tag that shows nothing and stands alone on its line, they are the line's ends.
+        """
         if tag.sigil not in _ALONE:
             return tag.begin, tag.end
         line = self._text.rfind("\n", 0, tag.begin) + 1

@@ -1,4 +1,4 @@
-"""The conversation of a trace as templates see it: its variables, and how they read."""
+"""Makes a trace's conversation available to templates, and turns values into prompt text."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ ROLE_CHARACTERS_MAX = 40
 
 
 class ThreadMessage(dict[str, Json]):
-    """One message: an object in a section, one line of speech as a value."""
+    """One message. A section sees an object; as a value it reads `role: content`."""
 
 
 class Thread(list[Json]):
-    """Messages in order: a list in a section, a transcript as a value."""
+    """Messages in order. A section sees a list; as a value they read as a transcript."""
 
 
 def thread_variables(messages: list[Json]) -> JsonObject:
-    """What templates may ask of a conversation; `messages` are {role, content}.
+    """The variables by which templates use a conversation; `messages` are {role, content}.
 
-    `thread` is without its system messages, and the other variables count and pick from that.
+    `thread` leaves out the system messages. All other variables but `thread_with_system` are
+    taken from `thread`.
     """
     with_system = Thread(
         ThreadMessage(message) for message in messages if isinstance(message, dict)
@@ -44,7 +45,7 @@ def thread_variables(messages: list[Json]) -> JsonObject:
 
 
 def prompt_text(value: Json) -> str:
-    """The value as a prompt shows it: strings and messages as text, anything else as JSON."""
+    """The value as a prompt shows it: a string or message as text, anything else as JSON."""
     match value:
         case Thread():
             return "\n\n".join(_turn(message) for message in value)
@@ -55,7 +56,7 @@ def prompt_text(value: Json) -> str:
 
 
 def _turn(message: Json) -> str:
-    # Indented, so that a message cannot hold what reads as the beginning of another.
+    # The content is indented, so that no line of it can pass for the start of another message.
     lines = _content(message).split("\n")
     return f"{_role(message).capitalize()}:\n" + "\n".join(f"  {line}" for line in lines)
 

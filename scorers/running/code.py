@@ -1,4 +1,4 @@
-"""Running functions that are code: what goes into a sandbox, and what its answer means."""
+"""Runs functions that are code in sandboxes, and turns what comes back into verdicts."""
 
 from __future__ import annotations
 
@@ -49,43 +49,48 @@ BUNDLES_KEPT = 1024
 """Functions of bundles of which a process keeps what it found out; one is about 1 kB."""
 
 PROBLEM_S = 60.0
-"""How long a bundle that cannot be loaded is not tried again."""
+"""Seconds before a bundle that could not be loaded is tried again."""
 
 LENT_AT_ONCE = 8
-"""Records under way at once of code that asks a model: it waits, and has a process to itself,
-so that each outcome tells what its own calls cost."""
+"""Most records under way at once for one run of code that calls a model.
+
+Such code spends its time waiting. Each record has a process of its own, so that its outcome
+shows the cost of its own calls."""
 
 
 class ProgramRunner(build.JobRunner, Protocol):
-    """Where code runs."""
+    """Runs programs and our own jobs in jails (`scorers.sandbox.pool.Sandboxes`)."""
 
     def run(
         self, owner: Owner, program: Program, records: Sequence[JsonObject],
         broker: Lender | None = None,
     ) -> list[RunResult]:
-        """One Ran for each record, in order. Never raises for what a scorer does."""
+        """Run the program once for each record; the results are in the records' order.
+
+        Whatever the scorer does is in its result: this never raises for it.
+        """
         ...
 
 
 class Lending(Protocol):
-    """Makes LLM calls for code (`scorers.sandbox.lending.broker.Broker`)."""
+    """Makes LLM calls for code in a jail (`scorers.sandbox.lending.broker.Broker`)."""
 
     def serve(self, end: socket, *, scorer_id: str, models: Collection[str]) -> Usage:
-        """Answer what comes in over `end` until it closes; what the calls cost."""
+        """Answer the requests that come in over `end` until it closes; return their cost."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeBuilder:
-    """Looks at source and unpacks bundles, in jails (a `flows.invocations.server.Builder`)."""
+    """Checks source and unpacks bundles in jails (a `flows.invocations.server.Builder`)."""
 
     sandboxes: ProgramRunner
     bundles: BundleStore
 
     def build(self, code: InlineCode | BundledCode) -> CodeCheck:
-        """The program that `code` makes, or the problem that its author must solve.
+        """The program made from `code`, or the problem that its author must solve.
 
-        Raises InfraError if there was no jail to be had.
+        Raises InfraError if no jail could be started, and BadInput for an unknown bundle.
         """
         if isinstance(code, BundledCode):
             return self.unpack(code)
@@ -94,7 +99,10 @@ class CodeBuilder:
         return build.transpile(self.sandboxes, code.code)
 
     def unpack(self, at: BundledCode) -> CodeCheck:
-        """Lay a bundle out on this machine, and find the function in it."""
+        """Unpack the bundle on this machine and find the function in it.
+
+        Raises as `build` does. It may be repeated: an unpacked bundle is left as it is.
+        """
         bundle = self.bundles.bundle_content(at.bundle)
         if bundle is None:
             raise BadInput(f"there is no bundle {at.bundle}: push the scorer again")
@@ -106,7 +114,10 @@ class CodeBuilder:
 
 @dataclass(slots=True)
 class _Known:
-    """What is known of a bundle's function, `until` when (by time.monotonic)."""
+    """The last check of a bundle's function, valid until `until` (by time.monotonic).
+
+    A thread holds `lock` while it checks, so that others wait for its result.
+    """
 
     checked: CodeCheck | None = None
     until: float = 0.0
@@ -114,9 +125,10 @@ class _Known:
 
 
 class CodeScorers:
-    """Implements flows.invocations.server.Runner for functions of kind CODE. Thread-safe.
+    """Runs functions of kind CODE (a `flows.invocations.server.Runner`). Thread-safe.
 
-    `most` are the operator's limits. Without `lending` no code is lent a model.
+    A bundle is unpacked on this machine before its first run, and again if it was removed
+    since. `most` are the operator's limits. Without `lending` no code may call a model.
     """
 
     def __init__(
@@ -131,7 +143,10 @@ class CodeScorers:
         self._lock = Lock()
 
     def ready(self, function: FunctionVersion) -> Program:
-        """What runs it here, now. Raises BadInput where its author must act, and InfraError."""
+        """The function's program, ready to run on this machine, under the operator's limits.
+
+        Raises BadInput if the author must act, and InfraError if no jail could be started.
+        """
         program = function.program
         if program is None:
             raise BadInput(function.problem or f"{function.name} has no code to run")
@@ -147,10 +162,10 @@ class CodeScorers:
         return replace(program, parameters=checked.program.parameters)
 
     def _unpacked(self, at: BundledCode) -> CodeCheck:
-        """What is known of a bundle's function here; found out once, by one of those who ask.
+        """The check of a bundle's function, made once by the first thread that needs it.
 
-        A problem is looked at again after a while: loading is users' code, too, and may end
-        differently on a machine that is less busy.
+        A problem is forgotten after PROBLEM_S and checked again: loading runs users' code too,
+        and may succeed when the machine is less busy.
         """
         with self._lock:
             known = self._known.setdefault(at, _Known())
@@ -166,7 +181,11 @@ class CodeScorers:
     def run(
         self, function: FunctionVersion, records: Sequence[JsonObject]
     ) -> list[Verdict | TransientError]:
-        """See Runner. Of a record only the arguments that the handler takes go in."""
+        """Run the function on each record; the verdicts are in the records' order.
+
+        The sandbox gets only those fields of a record that the handler takes. An error that a
+        repetition may heal is returned in place of a verdict; nothing is raised.
+        """
         begin = time.perf_counter()
         try:
             program = self.ready(function)
@@ -201,7 +220,8 @@ class CodeScorers:
                 spent.append(usage)
 
             (ran,) = self._sandboxes.run(owner, program, [record], lend)
-            # A sandbox that was lost is built once more: then there are two.
+            # If the jail was lost and started once more, the broker served twice. The second
+            # usage is the one of the run that gave the result.
             return ran, spent[-1] if spent else Usage()
 
         with ThreadPoolExecutor(LENT_AT_ONCE, thread_name_prefix="lent") as pool:
@@ -209,7 +229,7 @@ class CodeScorers:
 
 
 def arguments_taken(program: Program) -> tuple[str, ...]:
-    """The arguments that a program's handler takes, of those that there are."""
+    """Those of FIELDS and TRACE that the program's handler takes."""
     known = (*FIELDS, TRACE)
     if program.parameters is None:
         return known
@@ -219,11 +239,15 @@ def arguments_taken(program: Program) -> tuple[str, ...]:
 def verdict_of(
     ran: RunResult, record: JsonObject, usage: Usage, *, name: str, started_at: float
 ) -> Verdict | TransientError:
-    """What one run says. The score span shows the arguments without the trace, as an offline
-    evaluation does."""
+    """The verdict that follows from one run, or the error if the run failed by our own fault.
+
+    `record` are the arguments of the run. The verdict keeps them without the trace, because
+    the score span shows them as an offline evaluation does. `name` is the name of a score that
+    brings none of its own.
+    """
     if ran.ended in OURS:
         kind = SandboxLost if ran.ended is CodeEnd.SANDBOX_LOST else InfraError
-        return kind(ran.detail or "the sandbox ended around what it ran")
+        return kind(ran.detail or "the sandbox ended while the scorer ran in it")
     log = _log(ran)
     if ran.ended is CodeEnd.OK:
         given = {key: value for key, value in record.items() if key != TRACE}

@@ -1,4 +1,4 @@
-"""What a scorer is run on, running it, and timing it."""
+"""Runs in-process scorers, times them, and takes their arguments from rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from spans.work import Assignment, Subject
 
 
 def run_assignment(assignment: Assignment) -> Verdict:
-    """The verdict of a scorer that runs right here, if it is still there at its version."""
+    """Run the assignment's scorer in this process and return its verdict.
+
+    It is an `Errored` verdict if the scorer is no longer installed at the assignment's version.
+    """
     try:
         spec = at_version(assignment.scorer)
     except TallyardError as error:
@@ -27,7 +30,7 @@ def run_assignment(assignment: Assignment) -> Verdict:
 
 
 def run_scorer(spec: ScorerSpec, fields: ScoringFields) -> Verdict:
-    """The scorer's verdict; what it raises is part of that."""
+    """Run the scorer and return its verdict. An error of the scorer is an `Errored` verdict."""
     started_at = time.time()
     begin = time.perf_counter()
     try:
@@ -40,7 +43,10 @@ def run_scorer(spec: ScorerSpec, fields: ScoringFields) -> Verdict:
 
 
 def run_global(function: FunctionVersion, fields: ScoringFields) -> Verdict:
-    """The verdict of a global scorer that computes, under the function's own name."""
+    """Run the in-process scorer that a function of kind GLOBAL stands for.
+
+    The scores of the verdict bear the function's name.
+    """
     try:
         spec = resolve(function.global_name or function.name)
     except TallyardError as error:
@@ -55,7 +61,11 @@ def run_global(function: FunctionVersion, fields: ScoringFields) -> Verdict:
 def failed_verdict(
     error: TallyardError, *, started_at: float | None = None, begin: float | None = None
 ) -> Errored:
-    """The verdict of a run that ended in `error`."""
+    """The verdict of a run that ended in `error`.
+
+    `started_at` is in seconds since 1970 (default: now). `begin` is the run's start by
+    `time.perf_counter`; without it the run time is 0.
+    """
     return Errored(
         failure=Failure(error_class=error.error_class(), message=str(error)),
         started_at=time.time() if started_at is None else started_at,
@@ -64,7 +74,7 @@ def failed_verdict(
 
 
 def scoring_fields(subject: Subject) -> ScoringFields:
-    """What a scorer may ask of a row: its columns by name."""
+    """The fields of a row that an autoevals scorer may ask for."""
     view = subject.view.get
     return ScoringFields(
         input=view("input"), output=view("output"), expected=view("expected"),
@@ -75,9 +85,9 @@ def scoring_fields(subject: Subject) -> ScoringFields:
 def arguments_of(
     subject: Subject, names: Collection[str], trace_of: Callable[[TraceRef], JsonObject]
 ) -> JsonObject:
-    """The arguments `names` of a function, of FIELDS and TRACE, taken from a row.
+    """A function's arguments by name, taken from a row. `names` are of FIELDS and TRACE.
 
-    `trace_of` reads its trace, if that is among them. Raises TraceTooLarge.
+    If `names` holds TRACE, `trace_of` is called to read the row's trace. Raises TraceTooLarge.
     """
     given: JsonObject = {name: subject.view.get(name) for name in names if name != TRACE}
     if TRACE in names:
@@ -88,7 +98,7 @@ def arguments_of(
 
 
 def fields_of(record: JsonObject) -> ScoringFields:
-    """Arguments by name, as the scorers of autoevals take them."""
+    """A function's arguments (by name) as the fields that an autoevals scorer asks for."""
     row_id, trace = record.get("id"), record.get(TRACE)
     return ScoringFields(
         input=record.get("input"), output=record.get("output"),

@@ -1,4 +1,4 @@
-"""Running the scorers that ask a judge: autoevals' own, and functions of the users'."""
+"""Runs the scorers that ask a judge: autoevals' own, and users' classifiers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from spans.work import Assignment
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedScorers:
-    """What a judge worker runs scorers with. Without a `cache`, each call is made."""
+    """Runs judged scorers on an event loop. Without a `cache`, every call goes to the judge."""
 
     judge: Judge
     functions: FunctionSource
@@ -30,10 +30,10 @@ class JudgedScorers:
     cache: AnswerCache | None = None
 
     async def score(self, assignment: Assignment) -> ScoringResult:
-        """The scorer's result on the assignment's span.
+        """Run the assignment's scorer on its span and return the result.
 
-        Raises what `score_judged` and `score_classified` do; BadInput for a scorer that is
-        gone or cannot be run by a judge; TraceTooLarge.
+        Raises what `score_judged` and `score_classified` raise, BadInput for a scorer that no
+        longer exists or that no judge can run, and TraceTooLarge.
         """
         scorer, subject = assignment.scorer, assignment.subject
         if scorer.kind != FUNCTION:
@@ -50,8 +50,11 @@ class JudgedScorers:
         return await self.run(function, record)
 
     async def run(self, function: FunctionVersion, record: JsonObject) -> ScoringResult:
-        """The function's result on `record`: the fields of a span by name, and its `trace`
-        where `wants_trace` says so. Raises as `score` does."""
+        """Run the function on `record` and return the result.
+
+        `record` holds the span's fields by name, and its `trace` if `wants_trace` is true for
+        the function. Raises what `score` raises.
+        """
         if function.problem is not None:
             raise BadInput(f"{function.name} cannot run: {function.problem}")
         match function.kind:
@@ -66,7 +69,7 @@ class JudgedScorers:
                 scores = tuple(replace(score, name=function.name) for score in given.scores)
                 return replace(given, scores=scores)
             case _:
-                raise BadInput(f"{function.name} is {function.kind}, which no judge can run")
+                raise BadInput(f"{function.name} is of kind {function.kind}: no judge runs it")
 
 
 def wants_trace(function: FunctionVersion) -> bool:

@@ -1,4 +1,4 @@
-"""A trace as scorers see it: its spans, and the conversation that they hold."""
+"""A trace as scorers see it: its spans, and the conversation in them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from spans.json import Json, JsonObject
 from spans.row import ObjectRef
 
 TRACE_SPANS_MAX = 2000
-"""Spans of a trace that a scorer is given; of a longer one it would see an arbitrary part."""
+"""Most spans of a trace that a scorer is given. A larger trace is refused, not cut: a scorer
+would judge an arbitrary part of it."""
 
 TRACE_BYTES_MAX = 16 * 2**20
-"""Bytes of JSON of the same; several traces are held at once, and copied into a jail."""
-
+"""Largest trace, bytes of JSON. A worker holds several at once and copies them into jails."""
 
 TRACE = "trace"
-"""The argument that stands beside FIELDS where a scorer takes it."""
+"""The name of the argument that holds the trace, for scorers that take it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,18 +29,21 @@ class TraceRef:
 
 
 class TraceStore(Protocol):
-    """What reading a trace needs of stored data."""
+    """Reads traces from the store."""
 
     def spans_of(self, trace: TraceRef) -> list[JsonObject]:
-        """The trace's rows as the API shows them, oldest first, score spans too.
+        """The trace's rows as the API shows them, oldest first, with its score spans.
 
-        Raises TraceTooLarge.
+        Raises TraceTooLarge above TRACE_SPANS_MAX or TRACE_BYTES_MAX.
         """
         ...
 
 
 def trace_argument(store: TraceStore, trace: TraceRef) -> JsonObject:
-    """The `trace` of a scorer's arguments: {spans, thread, configuration}."""
+    """The value of a scorer's `trace` argument: {spans, thread, configuration}.
+
+    Raises TraceTooLarge.
+    """
     spans = store.spans_of(trace)
     return {
         "spans": [*spans],
@@ -56,8 +59,9 @@ def trace_argument(store: TraceStore, trace: TraceRef) -> JsonObject:
 def thread_of(spans: Sequence[JsonObject]) -> list[Json]:
     """The conversation of a trace: its messages, {role, content, ...}, oldest first.
 
-    Each LLM span's input repeats what was said before it; what it adds is appended, then its
-    answer. A trace without LLM spans is one exchange: the root's input and output.
+    The input of an LLM span usually repeats the conversation so far. Only the messages that it
+    adds are appended, and then the span's output. A trace without LLM spans counts as one
+    exchange: the root span's input and output.
     """
     thread: list[Json] = []
     for span in spans:
@@ -74,7 +78,7 @@ def thread_of(spans: Sequence[JsonObject]) -> list[Json]:
 
 
 def _said_anew(thread: Sequence[Json], messages: Sequence[Json]) -> Sequence[Json]:
-    """What a model's input adds to the conversation that it repeats."""
+    """The messages that follow those which repeat the start of the thread."""
     repeated = 0
     for before, now in zip(thread, messages, strict=False):
         if before != now:
@@ -84,7 +88,11 @@ def _said_anew(thread: Sequence[Json], messages: Sequence[Json]) -> Sequence[Jso
 
 
 def _messages(value: Json, *, role: str) -> list[Json]:
-    """The messages in a span's input or output: chat messages, choices, or a plain value."""
+    """The messages in a span's input or output.
+
+    It may hold chat messages or a completion's choices. Any other value becomes one message of
+    the given role; an empty value gives none.
+    """
     if value is None or value in ("", [], {}):
         return []
     match value:

@@ -247,7 +247,7 @@ def test_typescript_is_pushed_and_tried(stack: Stack, name: str, tmp_path: Path)
         ("bad.yaml", "prompt: [", "is no YAML"),
         ("two.yaml", "prompt: x\nprompt: y\n", "two.yaml:2: the key 'prompt' is given twice"),
         ("both.yaml", "prompt: x\nmessages: []\n", "either prompt"),
-        ("odd.yaml", f"{JUDGE}\nchoices: 3\n", "unknown: choices"),
+        ("odd.yaml", f"{JUDGE}\nchoices: 3\n", "unknown keys: choices"),
         ("none.yaml", "prompt: x\n", "choice_scores"),
     ],
     ids=str,

@@ -120,10 +120,10 @@ def test_names_come_from_the_command_then_the_file_then_its_name():
     ("content", "said"),
     [
         (None, "the file is empty"),
-        ([], "holds an object"),
+        ([], "must hold an object"),
         ({}, "either prompt"),
         ({"prompt": "p", "messages": []}, "either prompt"),
-        ({"prompt": "p", "choices": {}}, "unknown: choices"),
+        ({"prompt": "p", "choices": {}}, "unknown keys: choices"),
     ],
 )
 def test_a_file_that_describes_no_judge_is_refused(content, said):

@@ -83,7 +83,7 @@ def test_a_reference_carries_the_version_of_autoevals():
 
 def test_a_scorer_is_had_at_the_version_that_is_installed_and_no_other():
     assert at_version(ref("Sql")) == resolve("Sql")
-    with pytest.raises(BadInput, match=r"Sql is asked for at version 0\.0\.1"):
+    with pytest.raises(BadInput, match=r"the rule wants Sql at version 0\.0\.1"):
         at_version(ScorerRef(kind="global", name="Sql", version="0.0.1"))
 
 
