@@ -1,4 +1,4 @@
-"""A user's function: its versions, how it is written, and how the API shows it."""
+"""A user's function at one version: what a write contains, and how the API shows it."""
 
 from __future__ import annotations
 
@@ -20,18 +20,16 @@ from spans.json import Json, JsonObject
 from spans.validation import read_model
 
 FUNCTIONS_MAX = 500
-"""Functions of one request; a pushed file holds a handful."""
-
+"""Most functions of one request. A pushed file holds a handful."""
 
 VERSION_DIGITS_MAX, VERSION_MAX = 19, 2**63 - 1
 """An `_xact_id` is a bigint."""
-
 
 NOT_UPLOADED = "the bundle that holds its code has not been uploaded: push it again"
 
 
 class IfExists(StrEnum):
-    """What a write does where its project has a function of that slug."""
+    """What a write does if its project already has a function with that slug."""
 
     ERROR = "error"
     REPLACE = "replace"
@@ -40,9 +38,9 @@ class IfExists(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shadow:
-    """A version that runs beside the one in force, its scores stored and never shown.
+    """A version that runs beside the one in force; its scores are stored but not shown.
 
-    `rate` is the share of traces that it is run on, 0..1.
+    `rate` is the share of traces that it runs on, 0..1.
     """
 
     version: Xact
@@ -51,9 +49,9 @@ class Shadow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Function:
-    """A function at one version; `in_force` is the one that rules follow.
+    """A function at one version. `in_force` is the version that rules follow.
 
-    `program` runs it if it is code; None until its bundle is there.
+    `program` is set if the function is code; it is None until its bundle has been uploaded.
     """
 
     id: FunctionId
@@ -67,7 +65,7 @@ class Function:
     shadow: Shadow | None
 
     def as_version(self) -> FunctionVersion:
-        """What runs it."""
+        """The same version in the form in which workers run it."""
         body, problem = self.body, None
         classifier: Classifier | None = None
         if body.kind is FunctionKind.CLASSIFIER:
@@ -87,7 +85,7 @@ class Function:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionFilter:
-    """Which functions are listed; None: any. Without a `version` the one in force."""
+    """Which functions to list. None matches any; without a `version`, the one in force."""
 
     project_id: ProjectId | None = None
     slug: str | None = None
@@ -97,9 +95,10 @@ class FunctionFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Definition:
-    """A function as it is to be; one that is there is found by its project and slug.
+    """A function that a client wants to write. Project and slug say which function it is.
 
-    With a `shadow_rate` it does not come in force, but runs beside what is.
+    With a `shadow_rate` the new version does not come into force: it runs as a shadow on that
+    share of the traces, 0..1.
     """
 
     project_id: ProjectId
@@ -110,9 +109,9 @@ class Definition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionWrite:
-    """A definition whose code has been checked: `program` is what the jail made of it.
+    """A definition whose code has been checked; `program` is what the check made of it.
 
-    `new_id` names the function if there is none.
+    If the project has no such function yet, the new one gets the id `new_id`.
     """
 
     definition: Definition
@@ -169,16 +168,19 @@ def read_definition(item: Json) -> Definition:
 
 
 def read_project_id(value: Json) -> ProjectId:
-    """Raises BadInput, and NotFound for what can name no project."""
+    """The project's id. Raises BadInput if it is no string, and NotFound if it is no UUID."""
     if not isinstance(value, str):
-        raise BadInput("a function names its project", path="project_id")
+        raise BadInput("must be the id of a project", path="project_id")
     if (project_id := parse_uuid(value)) is None:
         raise NotFound("no such project")
     return ProjectId(project_id)
 
 
 def read_rollout(body: Mapping[str, Json]) -> float | None:
-    """The rate of `rollout: {shadow: rate}`; None: in force at once. Raises BadInput."""
+    """The rate of `rollout: {shadow: rate}`; None if the version is to come into force at once.
+
+    Raises BadInput.
+    """
     return rate_of(read_model(DefinitionBody, {"rollout": body.get("rollout")}).rollout)
 
 
@@ -188,17 +190,17 @@ def rate_of(rollout: Rollout | None) -> float | None:
 
 
 def function_id_of(text: str) -> FunctionId | None:
-    """The id, or None for a text that can name no function."""
+    """The function's id; None if the text is not a UUID."""
     found = parse_uuid(text)
     return None if found is None else FunctionId(found)
 
 
 def read_version(value: Json, path: str = "version") -> Xact:
-    """A version as it is written: an `_xact_id`. Raises BadInput."""
+    """A version, given as an `_xact_id`: a number, or its digits. Raises BadInput."""
     text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
     is_number = text.isascii() and text.isdigit() and len(text) <= VERSION_DIGITS_MAX
     if not is_number or int(text) > VERSION_MAX:
-        raise BadInput("the `_xact_id` of a version", path=path)
+        raise BadInput("must be the `_xact_id` of a version", path=path)
     return Xact(int(text))
 
 
@@ -213,7 +215,7 @@ Version = Annotated[Xact, BeforeValidator(_readable_version)]
 """A version as a field of a request's body."""
 
 def function_json(function: Function) -> JsonObject:
-    """A function as the API gives it."""
+    """A function as the API answers it."""
     body, shadow = function.body, function.shadow
     return {
         "id": str(function.id),
@@ -231,7 +233,7 @@ def function_json(function: Function) -> JsonObject:
 
 
 def prompt_json(function: Function) -> JsonObject:
-    """The same for clients that look for prompts, who know fewer fields."""
+    """A function as the API answers clients that ask for prompts: without five newer fields."""
     told = function_json(function)
     return {
         name: told[name] for name in told
