@@ -121,31 +121,30 @@ class FunctionWrite:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """The function after a write, and what was in force `before`; None: it is new."""
+    """The function after a write, and the version in force before it; None if it is new."""
 
     function: Function
     before: Function | None
 
     @property
     def existed(self) -> bool:
-        """Whether the project had a function of that slug."""
+        """Whether the project already had a function with that slug."""
         return self.before is not None
 
 
 Rate = Annotated[float, Field(strict=True, ge=0, le=1)]
-"""A share, 0..1."""
+"""A share of the traces, 0..1."""
 
 
 class Rollout(BaseModel):
-    """`rollout` of a function that is written: the share of the traces on which it runs as a
-    shadow."""
+    """The field `rollout` of a written function: the share of traces for its shadow."""
 
     model_config = ConfigDict(extra="forbid")
     shadow: Rate
 
 
 class DefinitionBody(BaseModel):
-    """What a request says of a function beside its contents (see FunctionBody)."""
+    """The fields of a written function that are not stored with it (see FunctionBody)."""
 
     if_exists: IfExists | None = Field(None, description=f"one of {', '.join(IfExists)}")
     rollout: Rollout | None = Field(
@@ -154,12 +153,12 @@ class DefinitionBody(BaseModel):
 
 
 def read_definition(item: Json) -> Definition:
-    """A function of a request that pushes some, which says what to do where there is one.
+    """One function of a request that pushes several.
 
-    Raises BadInput, InvalidSource; NotFound for a project that cannot be.
+    Raises BadInput, InvalidSource for its code, and NotFound if `project_id` is not a UUID.
     """
     if not isinstance(item, dict):
-        raise BadInput("a function is an object")
+        raise BadInput("a function must be an object")
     said = read_model(DefinitionBody, item)
     return Definition(
         project_id=read_project_id(item.get("project_id")), body=read_function(item),
@@ -185,7 +184,7 @@ def read_rollout(body: Mapping[str, Json]) -> float | None:
 
 
 def rate_of(rollout: Rollout | None) -> float | None:
-    """The share of the traces that a shadow runs on; None: there is to be no shadow."""
+    """The share of the traces that the shadow runs on; None if there is to be no shadow."""
     return None if rollout is None else rollout.shadow
 
 

@@ -42,7 +42,7 @@ class KeptFunctions:
         self._lock = Lock()   # cachetools' caches are not thread-safe
 
     def function(self, scorer: ScorerRef) -> FunctionVersion:
-        """See FunctionSource."""
+        """The function at exactly that version, from the cache or the store."""
         with self._lock:
             known = self._kept.get(scorer)
         if known is not None:
@@ -56,7 +56,8 @@ class KeptFunctions:
                 f"there is no function {scorer.name} at version {scorer.version}: it has been "
                 "deleted; take it out of the rule"
             )
-        # Code whose bundle has not come yet is the one thing that is still to be filled in.
+        # A version whose bundle has not been uploaded yet still changes once, so it is not
+        # cached.
         if found.kind is not FunctionKind.CODE or found.program is not None:
             with self._lock:
                 self._kept[scorer] = found

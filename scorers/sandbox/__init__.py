@@ -1,3 +1,3 @@
-"""Users' own scorers, run where they can harm nobody: jails, and what crosses their walls."""
+"""Runs users' own code in jails: starting them, sending records in, checking what comes out."""
 
 from __future__ import annotations

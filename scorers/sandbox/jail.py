@@ -1,4 +1,4 @@
-"""One jail: started, given orders, and ended with everything in it."""
+"""Starts a jail, gives it orders, and ends it with everything in it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from scorers.sandbox.inside import seccomp, zygote
 from scorers.sandbox.place import Bind, Place, Tier, unavailable
 
 START_S = 30.0
-"""Until a jail must be ready; with autoevals preloaded on a busy machine it takes a second."""
+"""Seconds within which a jail must be ready. With autoevals preloaded, on a busy machine, a
+start takes about one."""
 
 JAIL_UID = 65532
-"""Who scorers are when the worker is root: nobody's on Debian, Fedora and Alpine."""
+"""The user of scorers if the worker is root. It is unused on Debian, Fedora and Alpine."""
 
 _START = (
     "import sys; sys.path.insert(0, sys.argv[1]);"
@@ -34,13 +35,14 @@ _DEVICES = ("/dev/urandom", "/dev/zero")
 
 
 class Jail:
-    """A running jail. It may be given orders from several threads at once.
+    """A running jail: a zygote process that forks a supervised child for each order.
 
-    It ends with the thread that started it, however that ends: start it from one that stays.
+    Several threads may give it orders at once. The kernel ends the jail when the thread that
+    started it ends, even if the worker is killed: so start it from a thread that stays.
     """
 
     def __init__(self, place: Place, binds: Sequence[Bind] = ()) -> None:
-        """Raises SandboxUnavailable if it does not come up."""
+        """Start the jail, with `binds` shown in it. Raises SandboxUnavailable if that fails."""
         with ExitStack() as always, ExitStack() as failed:
             try:
                 complaint = os.memfd_create("complaint", os.MFD_CLOEXEC)
@@ -62,14 +64,14 @@ class Jail:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the jail is still running."""
         return self._process.poll() is None
 
     def line(self) -> socket.socket:
-        """A way to a supervisor of its own, which runs one order after another.
+        """A socket to a new supervisor, which runs one order after another.
 
-        That spares each but the first a process. Close it to let the supervisor go. Raises
-        OSError if the jail has ended.
+        Each order after the first saves the start of a supervisor. Closing the socket ends the
+        supervisor. Raises OSError if the jail has ended.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
@@ -81,7 +83,7 @@ class Jail:
         return ours
 
     def end(self) -> None:
-        """Kill everything in it. Harmless if it has ended."""
+        """Kill everything in the jail and remove its files. It may be called again."""
         with suppress(OSError):
             self.control.close()
         self._process.kill()
@@ -90,7 +92,7 @@ class Jail:
 
     def _clear_scratch(self) -> None:
         if self._scratch is not None:
-            # Nobody writes there any more, and links are removed, not followed.
+            # Nobody writes there any more. rmtree removes links and does not follow them.
             shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _is_ready(self) -> bool:
@@ -133,7 +135,7 @@ def _start(
 def _setting(
     place: Place, binds: Sequence[Bind], scratch: Path | None, control: int
 ) -> dict[str, object]:
-    """A `zygote.Setting`."""
+    """The fields of a `zygote.Setting`."""
     packages = place.packages and Bind(source=place.packages, target=bubblewrap.PACKAGES)
     programs = place.programs()
     shown = [*programs, *binds, *([packages] if packages else [])]
@@ -151,7 +153,7 @@ def _setting(
 
 
 def _scratch(place: Place) -> Path | None:
-    """Without namespaces: where runs find a folder of their own."""
+    """In tier B, a new folder in which each run gets its own; in tier A None."""
     if place.tier is Tier.BUBBLEWRAP:
         return None
     try:
@@ -159,12 +161,12 @@ def _scratch(place: Place) -> Path | None:
         if os.geteuid() == 0:
             os.chown(made, JAIL_UID, JAIL_UID)
     except OSError as error:
-        raise unavailable(f"no folder for its files can be made ({error})") from error
+        raise unavailable(f"the folder for its files cannot be made ({error})") from error
     return made
 
 
 def _said(complaint: int, code: int | None) -> str:
-    """What the jail said before it ended."""
+    """The last line that the jail wrote to stderr before it ended, for a message."""
     start = max(0, os.fstat(complaint).st_size - _COMPLAINT_BYTES)
     text = os.pread(complaint, _COMPLAINT_BYTES, start)
     lines = text.decode(errors="replace").strip().splitlines() or ["it said nothing"]

@@ -1,4 +1,4 @@
-"""What is run in a sandbox, within which limits, and what came of it."""
+"""The programs that run in sandboxes, their limits, and the result of a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Runtime(StrEnum):
 
 
 class Isolation(StrEnum):
-    """Who shares a process: the records of a batch, or nobody."""
+    """Whether the records of a batch share one process, or each record gets its own."""
 
     BATCH = "batch"
     RECORD = "record"
@@ -24,11 +24,11 @@ class Isolation(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one run may use; a scorer's own lie below its operator's (`Limits.within`).
+    """What one run may use. A scorer's limits are cut to its operator's (`Limits.within`).
 
-    `time_s` is one record's, from the moment it is begun to its result; the code may take
-    `load_s` to load, or `time_s` if that is more. `memory_mb` is of the whole tree of
-    processes. `result_bytes` and `log_bytes` are one record's.
+    `time_s` is for one record, in seconds from its start to its result. Loading the code may
+    take `load_s`, or `time_s` if that is more. `memory_mb` (MiB) is for all processes of the
+    run together. `result_bytes` and `log_bytes` are for one record.
     """
 
     time_s: float = 5.0
@@ -39,11 +39,11 @@ class Limits:
 
     @property
     def loading_s(self) -> float:
-        """What the code may take to load."""
+        """The seconds that the code may take to load."""
         return max(self.time_s, self.load_s)
 
     def within(self, most: Limits) -> Limits:
-        """The smaller of each."""
+        """The limits, none of them above the same limit of `most`."""
         return Limits(
             time_s=min(self.time_s, most.time_s),
             load_s=min(self.load_s, most.load_s),
@@ -55,13 +55,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """A scorer's code, ready to run. Immutable: other code is another program.
+    """A scorer's code, ready to run. It is immutable: other code is another program.
 
-    Either `code` (Python source, or JavaScript that was made from TypeScript), or `bundle`
-    (sha256 of a pushed bundle's bytes, in hex) with the `index` of the function in it, built
-    for a `runtime_version`.
-    `parameters` are the arguments that the handler takes by name; None: all there are.
-    `models` are those that it may call through the worker; none: it has no such access.
+    It holds either `code` (Python source, or JavaScript that was made from TypeScript) or a
+    `bundle` (the sha256 of a pushed bundle's bytes, in hex). A bundle comes with the `index` of
+    the function in it and the `runtime_version` that it was built for.
+
+    `parameters` are the names of the arguments that the handler takes; None means all.
+    `models` are the models that it may call through the worker; without any it can call none.
     """
 
     runtime: Runtime
@@ -77,9 +78,9 @@ class Program:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeCheck:
-    """What the jail made of a scorer's source: a `program`, or the `problem` of its author.
+    """The result of checking a scorer's source: a `program`, or a `problem` for its author.
 
-    `line` and `column` count from 1, in the source as it came.
+    `line` and `column` say where the problem is. They count from 1, in the author's source.
     """
 
     program: Program | None = None
@@ -89,33 +90,36 @@ class CodeCheck:
 
 
 class CodeEnd(StrEnum):
-    """How one record's run ended."""
+    """How the run of code on one record ended."""
 
     OK = "ok"
-    # The scorer's own fault: final.
-    ERROR = "error"                          # it raised, or its source is invalid
+    # The scorer's fault: these are final.
+    ERROR = "error"                          # the code raised, or its source is invalid
     TIMEOUT = "timeout"                      # killed at `limits.time_s`
     KILLED = "killed"                        # by a signal: memory, a forbidden call, a crash
-    NO_RESULT = "no_result"                  # it ended without one
-    BAD_RESULT = "bad_result"                # what it gave is no score
+    NO_RESULT = "no_result"                  # the process ended without a result
+    BAD_RESULT = "bad_result"                # what the code returned is not a score
     RESULT_TOO_LARGE = "result_too_large"
-    # Ours: tried again, and not the scorer's fault.
+    # Our fault: the run is repeated.
     INFRA_ERROR = "infra_error"              # the jail could not be built
-    SANDBOX_LOST = "sandbox_lost"            # the jail died around it
+    SANDBOX_LOST = "sandbox_lost"            # the jail died while the code ran in it
 
 
 OURS = frozenset({CodeEnd.INFRA_ERROR, CodeEnd.SANDBOX_LOST})
+"""The ends that are our own fault and not the scorer's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
-    """What came of one record.
+    """The result of running code on one record.
 
-    With OK, `value` is what the handler returned, as JSON that has been checked: null, a
-    number, an object with `score`, or a list of such (see `scorers.sandbox.handler_scores`).
-    Otherwise `detail` says why, at most 2 kB, for the scorer's author. `log` is what it wrote
-    to stdout and stderr, as text without control characters; `log_dropped` bytes are beyond
-    the limit. `run_ms` is wall time, `memory_mb` the most that a process of it held.
+    If it `ended` OK, `value` is what the handler returned, as JSON that can be stored;
+    `scorers.sandbox.handler_scores` reads the scores from it. Otherwise `detail` tells the
+    scorer's author why, in at most 2 kB.
+
+    `log` is what the code wrote to stdout and stderr, without control characters. Output beyond
+    `limits.log_bytes` is dropped; `log_dropped` counts its bytes. `run_ms` is wall time.
+    `memory_mb` is the most that any one process of the run held, in MiB.
     """
 
     ended: CodeEnd

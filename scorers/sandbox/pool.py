@@ -1,4 +1,8 @@
-"""Jails kept for those who come again: one for each version of a scorer, never shared wider."""
+"""Keeps jails ready for scorers: one for each version of a scorer, shared with no other.
+
+A start takes long beside a run, so a jail is kept after a run and used for the next run of the
+same version. No other scorer or version ever gets that jail.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,7 @@ from spans.json import JsonObject
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose jail it is. Two owners never meet in one."""
+    """The owner of a jail: one version of one scorer. Code of two owners never shares a jail."""
 
     project_id: str
     scorer_id: str
@@ -35,7 +39,10 @@ class Owner:
 
 @dataclass(slots=True)
 class _Kept:
-    """A jail, or its start under way; `users` are the runs in it now."""
+    """A jail in the pool, perhaps still starting.
+
+    `users` counts the runs in it now. `used_s` is when the last one ended (time.monotonic).
+    """
 
     jail: Future[Jail] = field(default_factory=Future)
     users: int = 0
@@ -46,7 +53,11 @@ _Key = tuple[Owner, str | None]
 
 
 class _Lines:
-    """How the orders of one run reach a jail; `is_kept`: all by one supervisor."""
+    """The socket over which one run sends its orders to a jail.
+
+    With `is_kept` all orders go over a line to one supervisor, which saves a process for each
+    order after the first. Otherwise each goes over the jail's control socket.
+    """
 
     def __init__(self, *, is_kept: bool) -> None:
         self._is_kept = is_kept
@@ -54,7 +65,7 @@ class _Lines:
         self._line: socket.socket | None = None
 
     def to(self, jail: Jail) -> socket.socket:
-        """Where this jail takes an order. Raises Lost if it has ended."""
+        """The socket on which this jail takes orders. Raises JailLost if the jail has ended."""
         if not self._is_kept:
             return jail.control
         if self._line is None or self._jail is not jail:
@@ -67,7 +78,7 @@ class _Lines:
         return self._line
 
     def close(self) -> None:
-        """Let the supervisor go, if there is one."""
+        """Close the line, if one is open. Its supervisor then ends."""
         if self._line is not None:
             self._line.close()
             self._line = None
@@ -81,7 +92,7 @@ class _Lines:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """What is the same for all children of one run."""
+    """The arguments that all children of one run share."""
 
     owner: Owner
     program: Program
@@ -90,14 +101,21 @@ class _Run:
 
 
 class Sandboxes:
-    """Runs scorers, each in a jail of its owner's. Thread-safe.
+    """Runs scorers, each in a jail of its owner. Thread-safe.
 
-    At most `kept` jails stay when they are not in use, and none that was idle for `idle_s`.
+    A jail stays after a run, for the next run of the same owner. At most `kept` jails stay, and
+    the least recently used one is ended first. `let_go_idle` ends those idle for `idle_s`
+    seconds.
+
+        sandboxes = Sandboxes(find_place(), kept=16, idle_s=60.0)
+        (result,) = sandboxes.run(owner, program, [{"output": "Hello"}])
+        if result.ended is CodeEnd.OK: ...
     """
 
     def __init__(self, place: Place, *, kept: int, idle_s: float) -> None:
         self.place = place
-        # A bundle brings all that it imports, in versions of its own; jobs import nothing.
+        # A bundle brings all its packages along in its own versions, and our jobs need none. So
+        # their jails are without the packages for inline code.
         self._bare = replace(place, packages=None, preload=())
         self._kept = kept
         self._idle_s = idle_s
@@ -105,7 +123,7 @@ class Sandboxes:
         self._is_closed = False
         self._lock = Lock()
         self._cgroups = Cgroups(find_home())
-        # A jail ends with the thread that started it: this one lives as long as the pool.
+        # A jail ends with the thread that started it, so this thread lives as long as the pool.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="sandbox-start")
 
     def run(
@@ -115,10 +133,11 @@ class Sandboxes:
         records: Sequence[JsonObject],
         broker: Broker | None = None,
     ) -> list[RunResult]:
-        """What came of each record, in order. Never raises for what a scorer does.
+        """Run the program on each record; the results are in the records' order.
 
-        A child of its own runs each batch; what is not finished when a batch ends early is run
-        again, one record to a child, so that a poisonous record spoils no other.
+        Each batch runs in a child process of its own. If a child ends early, its remaining
+        records run again, one to a child, so that one bad record cannot spoil the others. This
+        never raises for what a scorer does.
         """
         texts = [encode_record(each) for each in records]
         found: list[RunResult | None] = [None] * len(records)
@@ -140,7 +159,10 @@ class Sandboxes:
         limits: Limits,
         binds: Sequence[Bind] = (),
     ) -> RunResult:
-        """One job of ours (`inside/job_<name>.py`) in a fresh jail; `value` is its answer."""
+        """Run one job of ours (`inside/job_<job>.py`, or "node") in a jail made for it.
+
+        `asked` is the job's request, and the result's `value` is its answer.
+        """
         if job == Runtime.NODE and (lack := self.place.lacks(Runtime.NODE)):
             return RunResult(ended=CodeEnd.INFRA_ERROR, detail=lack)
         try:
@@ -169,12 +191,12 @@ class Sandboxes:
         return ran or RunResult(ended=CodeEnd.SANDBOX_LOST, detail="the sandbox said nothing")
 
     def let_go_idle(self) -> int:
-        """End the jails that were idle too long; how many."""
+        """End the jails that have been idle for `idle_s`; return how many were ended."""
         before_s = time.monotonic() - self._idle_s
         return self._end_unused(lambda each, _: each.used_s < before_s)
 
     def close(self) -> None:
-        """End all jails, also those in use: what runs in them is SANDBOX_LOST."""
+        """End all jails. Runs that are under way in them end as SANDBOX_LOST."""
         with self._lock:
             self._is_closed = True
             kept = [*self._jails.values()]
@@ -185,7 +207,7 @@ class Sandboxes:
         self._cgroups.close()
 
     def _run_alone(self, run: _Run, texts: list[bytes], found: list[RunResult | None]) -> None:
-        """Fill in what is missing, one record to a child."""
+        """Run each record that has no result yet in a child of its own."""
         for place, text in enumerate(texts):
             if found[place] is not None:
                 continue
@@ -193,11 +215,12 @@ class Sandboxes:
             (ran,) = _results(said, 1, run.program)
             found[place] = ran
             if isinstance(said, Transcript) and failed_to_load(said):
-                # It did so twice now, and no record has a part in loading.
+                # The code has now failed to load twice. Loading does not depend on the record,
+                # so all remaining records get this result.
                 found[:] = [each or ran for each in found]
 
     def _child(self, run: _Run, texts: list[bytes]) -> Transcript | RunResult:
-        """One child over these records; a Ran if there was no jail to be had."""
+        """Run one child on these records; a RunResult if no jail could be started."""
         program = run.program
         if lack := self.place.lacks(program.runtime):
             return RunResult(ended=CodeEnd.INFRA_ERROR, detail=lack)
@@ -209,7 +232,7 @@ class Sandboxes:
         key = (run.owner, program.bundle)
         asked = run.broker if program.models else None
         lost = JailLost("")
-        for _ in range(2):                 # a kept jail may have died while nobody used it
+        for _ in range(2):                 # a kept jail may have died while it was idle
             try:
                 memory = self._cgroups.lend(program.limits.memory_mb)
                 with self._borrowed(key) as jail, memory as cgroup:
@@ -235,12 +258,15 @@ class Sandboxes:
             else:
                 if said.status is not None or said.loaded is not None:
                     return said
-                lost = JailLost("before it began")
+                lost = JailLost("before the code was loaded")
         return _lost(lost)
 
     @contextmanager
     def _borrowed(self, key: _Key) -> Iterator[Jail]:
-        """The owner's jail, started if there is none. Raises SandboxUnavailable, Lost."""
+        """The owner's jail for the time of a block, started if there is none.
+
+        Raises SandboxUnavailable, and JailLost if the jail has ended or the pool is closed.
+        """
         with self._lock:
             if self._is_closed:
                 raise JailLost("its worker stops")
@@ -274,13 +300,13 @@ class Sandboxes:
         try:
             place, binds = (self._bare, [bundle]) if bundle else (self.place, [])
             kept.jail.set_result(self._started(place, binds))
-        # Others may wait for the same jail: whatever went wrong is theirs to know, too.
+        # Other threads may wait for the same jail, so they must get the error too.
         except BaseException as error:
             kept.jail.set_exception(error)
             raise
 
     def _started(self, place: Place, binds: Sequence[Bind]) -> Jail:
-        """A new jail. Raises SandboxUnavailable, Lost if the pool has been closed."""
+        """A new jail. Raises SandboxUnavailable, and JailLost if the pool has been closed."""
         with self._lock:
             if self._is_closed:
                 raise JailLost("its worker stops")
@@ -293,7 +319,10 @@ class Sandboxes:
         return Bind(source=self.place.bundle(digest), target=BUNDLE)
 
     def _end_unused(self, is_over: Callable[[_Kept, int], bool]) -> int:
-        """End idle jails for which `is_over` says so; it is told how many are too many, too."""
+        """End those unused jails for which `is_over` is true; return how many were ended.
+
+        `is_over` gets the jail and the number of jails above `kept`.
+        """
         ended: list[_Kept] = []
         with self._lock:
             for key, kept in [*self._jails.items()]:
@@ -305,13 +334,13 @@ class Sandboxes:
 
 
 def _end(kept: _Kept) -> None:
-    """End the jail, and what it has outside: also one that died, or never came to be."""
+    """End the jail and remove its files. It may have died before, or failed to start."""
     with suppress(SandboxUnavailable, JailLost):
         kept.jail.result().end()
 
 
 def _is_over(kept: _Kept) -> bool:
-    """Whether it did not start, or has ended since."""
+    """Whether the jail failed to start, or has ended since."""
     done = kept.jail.done()
     return done and (kept.jail.exception() is not None or not kept.jail.result().is_alive)
 
@@ -333,7 +362,7 @@ def _lost(error: JailLost) -> RunResult:
 
 
 def _no_room(error: OSError) -> RunResult:
-    """Too many descriptors, too little memory: this worker's trouble, and mostly soon over."""
+    """The worker lacks descriptors or memory for the run, which mostly passes soon."""
     return RunResult(
         ended=CodeEnd.INFRA_ERROR, detail=f"this worker has no room for a run: {error}"
     )

@@ -1,4 +1,4 @@
-"""Proves that a sandbox holds here, by attacks that must fail."""
+"""Proves that sandboxes contain code on this machine, by running attacks that must fail."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scorers.sandbox.pool import Owner, Sandboxes
 from spans.json import Json
 
 _LIMITS = Limits(time_s=20.0, memory_mb=96)
-"""Time for a busy machine; memory that one greedy process soon reaches."""
+"""Enough time for a busy machine; so little memory that one greedy process soon reaches it."""
 
 _OWNER = Owner("selftest", "selftest", "0")
 
@@ -48,8 +48,8 @@ def handler():
     return {"score": 1 if made < 64 else 0, "metadata": {"processes": made}}
 """
 
-# Whom of the tree the kernel kills is its own choice: the first process, or any of the others,
-# also one that had what it asked for.
+# When memory runs out, the kernel chooses which process of the tree it kills: the first one or
+# any other, even one that already got the memory that it asked for.
 _MEMORY = """
 import os, signal, time
 def handler():
@@ -86,7 +86,7 @@ def handler(output):
 
 
 def _scored(ran: RunResult) -> str | None:
-    """None if it was held; else what it did."""
+    """None if the attack failed; otherwise what it achieved."""
     value: Json = ran.value
     score = value.get("score") if isinstance(value, dict) else value
     if ran.ended is CodeEnd.OK and score == 1:
@@ -110,9 +110,10 @@ _PROBES: dict[str, tuple[str, Callable[[RunResult], str | None]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """Whether sandboxes hold here. `probes` says "ok" or what happened, by name.
+    """Whether sandboxes contain code here.
 
-    `sentence` is for the operator: empty if all is well.
+    `probes` maps the name of each attack to "ok" or to what happened. `sentence` tells the
+    operator what is wrong; it is empty if nothing is.
     """
 
     tier: Tier
@@ -122,7 +123,7 @@ class Proof:
 
 
 def prove(place: Place) -> Proof:
-    """Run each probe in one sandbox. Takes a second or two. Never raises for what is found."""
+    """Run each attack in a sandbox. This takes a second or two, and no finding raises."""
     sandboxes = Sandboxes(place, kept=1, idle_s=0.0)
     try:
         probes: dict[str, str] = {}
@@ -132,11 +133,11 @@ def prove(place: Place) -> Proof:
             )
             (ran,) = sandboxes.run(_OWNER, program, [{"output": [1, "a", None]}])
             if ran.ended is CodeEnd.INFRA_ERROR:
-                # No jail, no attack: its sentence says why.
+                # Without a jail no attack can run; the result's detail says what is missing.
                 return Proof(tier=place.tier, ok=False, probes=probes, sentence=ran.detail)
             probes[name] = held(ran) or "ok"
     finally:
         sandboxes.close()
     bad = [f"{name} ({said})" for name, said in probes.items() if said != "ok"]
-    sentence = str(unavailable(f"it did not hold: {', '.join(bad)}")) if bad else ""
+    sentence = str(unavailable(f"it did not stop these attacks: {', '.join(bad)}")) if bad else ""
     return Proof(tier=place.tier, ok=not bad, probes=probes, sentence=sentence)

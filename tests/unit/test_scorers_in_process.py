@@ -114,7 +114,7 @@ def test_a_missing_argument_is_found_before_the_scorer_runs():
 
 
 def test_nan_is_no_score():
-    with pytest.raises(BadResult, match="JSONDiff gave nan"):
+    with pytest.raises(BadResult, match="JSONDiff returned nan"):
         score("JSONDiff", "[NaN]", "[1]")
 
 
