@@ -30,7 +30,7 @@ from spans.json import JsonObject
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The owner of a jail: one version of one scorer. Code of two owners never shares a jail."""
+    """The owner of a jail: one version of one scorer. Two owners never share a jail."""
 
     project_id: str
     scorer_id: str

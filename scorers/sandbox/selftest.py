@@ -139,5 +139,6 @@ def prove(place: Place) -> Proof:
     finally:
         sandboxes.close()
     bad = [f"{name} ({said})" for name, said in probes.items() if said != "ok"]
-    sentence = str(unavailable(f"it did not stop these attacks: {', '.join(bad)}")) if bad else ""
+    problem = unavailable(f"it did not stop these attacks: {', '.join(bad)}")
+    sentence = str(problem) if bad else ""
     return Proof(tier=place.tier, ok=not bad, probes=probes, sentence=sentence)
