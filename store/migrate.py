@@ -8,7 +8,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine, NullPool, create_engine, text
 
-from store.postgres.database import mapped_errors
+from store.postgres.database import map_errors
 
 # Two starting processes must not migrate at once: the second waits, and finds nothing to do.
 MIGRATION_LOCK = 7_414_001
@@ -34,6 +34,6 @@ def upgrade_at(url: str) -> None:
     Raises StoreUnavailable where it cannot be reached.
     """
     engine = create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": 5})
-    with mapped_errors():
+    with map_errors():
         upgrade(engine)
     engine.dispose()

@@ -55,14 +55,26 @@ def make_celery(redis_url: str, queues: tuple[Queue, ...] = QUEUES) -> Celery:
     return app
 
 
-def time_limits(
+def time_limits_s(
     settings: Settings, queues: tuple[Queue, ...] = QUEUES
-) -> dict[str, dict[str, float]]:
-    """Celery's `task_annotations`: after how many seconds a task's process is killed."""
+) -> dict[str, float]:
+    """By name, the queues whose processes are killed, and after how many seconds of a task."""
     return {
-        queue.task: {"time_limit": float(getattr(settings, queue.time_limit))}
+        queue.name: float(getattr(settings, queue.time_limit))
         for queue in queues
         if queue.time_limit is not None
+    }
+
+
+def task_annotations(
+    settings: Settings, queues: tuple[Queue, ...] = QUEUES
+) -> dict[str, dict[str, float]]:
+    """The time limit of each task that has one, in the form of Celery's setting."""
+    limits_s = time_limits_s(settings, queues)
+    return {
+        queue.task: {"time_limit": limits_s[queue.name]}
+        for queue in queues
+        if queue.name in limits_s
     }
 
 

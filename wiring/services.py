@@ -17,7 +17,7 @@ from store.access.projects import StoredProjects
 from store.functions.bundles import Bundles
 from store.functions.functions import StoredFunctions
 from store.functions.shadows import Shadows
-from store.invocations.answers import Answers
+from store.invocations.answers import AnswerListener
 from store.invocations.invocations import Invocations
 from store.logs.change_feed import ChangeFeed
 from store.logs.fetch import SpanReader
@@ -34,7 +34,7 @@ from store.scoring.ledger import Ledger
 from store.scoring.match_records import MatchRecords
 from store.scoring.sandbox_workers import SandboxWorkers
 from wiring.bell import Bell
-from wiring.celery import make_celery
+from wiring.celery import make_celery, time_limits_s
 from wiring.settings import Settings
 
 
@@ -66,7 +66,7 @@ class Services:
     traces: Traces
     sandbox_workers: SandboxWorkers
     invocations: Invocations
-    answers: Answers
+    answers: AnswerListener
     calls: Calls
     upkeep: Upkeep
 
@@ -83,7 +83,7 @@ def open_services(settings: Settings, *, clock: Clock = system_clock) -> Service
     celery = make_celery(redis_url)
     bell = Bell(celery, redis_url)
     match_records = MatchRecords(database, clock, lease_s=settings.lease_s)
-    answers = Answers(database, patience_s=settings.invoke_timeout_s)
+    answers = AnswerListener(database, patience_s=settings.invoke_timeout_s)
     invocations = Invocations(
         database, lease_s=settings.lease_s, patience_s=settings.invoke_timeout_s
     )
@@ -109,7 +109,7 @@ def open_services(settings: Settings, *, clock: Clock = system_clock) -> Service
         outcomes=StoredOutcomes(database),
         recent=RecentRows(database, clock),
         ledger=Ledger(
-            database, clock, lease_s=settings.lease_s, heavy_timeout_s=settings.heavy_timeout_s
+            database, clock, lease_s=settings.lease_s, time_limits_s=time_limits_s(settings)
         ),
         explain=ExplainRecords(database, match_records),
         change_feed=ChangeFeed(database),

@@ -11,9 +11,9 @@ from spans.errors import BadInput
 from spans.ids import FunctionId, OrgId, ProjectId
 from spans.json import JsonObject
 from store.postgres.database import Cursor, Database
-from store.postgres.paging import paged
-from store.postgres.rule_revisions import change_functions, raise_revisions
-from store.scoring.supersede import supersede_of_functions
+from store.postgres.paging import read_page
+from store.postgres.rule_revisions import add_revisions_naming, lock_functions_exclusively
+from store.scoring.supersede import supersede_outcomes_of_functions
 
 COLUMNS = "id, org_id, name, description, settings, created, deleted_at"
 
@@ -79,7 +79,7 @@ class StoredProjects:
         self, org_id: OrgId, page: ListPage, only: ProjectId | None
     ) -> list[Project]:
         with self._database.cursor() as cursor:
-            rows = paged(
+            rows = read_page(
                 cursor,
                 f"select {COLUMNS} from project",
                 "org_id = %s and deleted_at is null and (%s::uuid is null or id = %s)",
@@ -123,7 +123,7 @@ class StoredProjects:
         with self._database.cursor() as cursor:
             cursor.execute("select org_id from project where id = %s", (project_id,))
             org_id = OrgId(_one(cursor)[0])
-            change_functions(cursor, org_id)
+            lock_functions_exclusively(cursor, org_id)
             cursor.execute(
                 """update function set deleted_at = now()
                     where project_id = %s and deleted_at is null returning id""",
@@ -136,8 +136,8 @@ class StoredProjects:
                 (project_id,),
             )
             row = _one(cursor)
-            raise_revisions(cursor, org_id, functions)
-            supersede_of_functions(cursor, org_id, functions)
+            add_revisions_naming(cursor, org_id, functions)
+            supersede_outcomes_of_functions(cursor, org_id, functions)
             cursor.execute(
                 "delete from outbox where project_id = %s and matched_at is null", (project_id,)
             )

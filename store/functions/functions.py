@@ -22,10 +22,10 @@ from scorers.sandbox.model import Program
 from spans.errors import BadInput, Contended, NotFound
 from spans.ids import FunctionId, OrgId, ProjectId, Xact
 from store.postgres.database import Cursor, Database
-from store.postgres.paging import paged
-from store.postgres.rule_revisions import change_functions, raise_revisions
+from store.postgres.paging import read_page
+from store.postgres.rule_revisions import add_revisions_naming, lock_functions_exclusively
 from store.postgres.versions import draw_versions
-from store.scoring.supersede import supersede_of_functions
+from store.scoring.supersede import supersede_outcomes_of_functions
 
 # A row for each version.
 FUNCTIONS: LiteralString = """
@@ -58,9 +58,9 @@ class StoredFunctions:
     def write(self, org_id: OrgId, writes: Sequence[FunctionWrite]) -> list[Written]:
         """See FunctionStore. One transaction; safe to repeat but for those that must be new."""
         with self._database.cursor() as cursor:
-            change_functions(cursor, org_id)
+            lock_functions_exclusively(cursor, org_id)
             written = [_write(cursor, org_id, write) for write in writes]
-            raise_revisions(
+            add_revisions_naming(
                 cursor, org_id, [one.function.id for one in written if one.existed]
             )
         return written
@@ -71,7 +71,7 @@ class StoredFunctions:
     ) -> Function:
         """See FunctionStore."""
         with self._database.cursor() as cursor:
-            change_functions(cursor, present.org_id)
+            lock_functions_exclusively(cursor, present.org_id)
             now = _locked(cursor, present)
             if now.in_force != present.version:
                 raise Contended(f"{now.body.name!r} has been changed meanwhile")
@@ -79,7 +79,7 @@ class StoredFunctions:
                 _rename(cursor, now, body.slug)
                 now = _locked(cursor, now)
             _put(cursor, now, body, program, shadow_rate)
-            raise_revisions(cursor, now.org_id, [now.id])
+            add_revisions_naming(cursor, now.org_id, [now.id])
             return _locked(cursor, now)
 
     def find(
@@ -105,7 +105,7 @@ class StoredFunctions:
     ) -> list[Function]:
         """See FunctionStore."""
         with self._database.cursor() as cursor:
-            rows = paged(
+            rows = read_page(
                 cursor,
                 FUNCTIONS,
                 f"""{AT_VERSION} and is_there and org_id = %s
@@ -134,7 +134,7 @@ class StoredFunctions:
     def delete(self, function: Function) -> None:
         """See FunctionStore. Safe to repeat."""
         with self._database.cursor() as cursor:
-            change_functions(cursor, function.org_id)
+            lock_functions_exclusively(cursor, function.org_id)
             cursor.execute(
                 """update function set deleted_at = now(), shadow_version = null,
                                        shadow_rate = null
@@ -142,13 +142,13 @@ class StoredFunctions:
                 (function.id,),
             )
             if cursor.rowcount:
-                raise_revisions(cursor, function.org_id, [function.id])
-                supersede_of_functions(cursor, function.org_id, [function.id])
+                add_revisions_naming(cursor, function.org_id, [function.id])
+                supersede_outcomes_of_functions(cursor, function.org_id, [function.id])
 
     def set_shadow(self, function: Function, shadow: Shadow | None) -> Function:
         """See FunctionStore. The version in force beside itself would be run for nothing."""
         with self._database.cursor() as cursor:
-            change_functions(cursor, function.org_id)
+            lock_functions_exclusively(cursor, function.org_id)
             now = _locked(cursor, function)
             if shadow is not None:
                 beside = _at_version(cursor, now, shadow.version)
@@ -156,19 +156,19 @@ class StoredFunctions:
                 if shadow.version == now.in_force:
                     raise BadInput("this version is in force: name another", path="version")
             _set_shadow(cursor, now, shadow)
-            raise_revisions(cursor, now.org_id, [now.id])
+            add_revisions_naming(cursor, now.org_id, [now.id])
             return _locked(cursor, now)
 
     def promote(self, function: Function, version: Xact) -> Function:
         """See FunctionStore. Safe to repeat."""
         with self._database.cursor() as cursor:
-            change_functions(cursor, function.org_id)
+            lock_functions_exclusively(cursor, function.org_id)
             now = _locked(cursor, function)
             wanted = _at_version(cursor, now, version)
             if now.body.queue is not None:
                 _require_scorer(wanted.body, "take a scorer's place", path="version")
             _put_in_force(cursor, now, version)
-            raise_revisions(cursor, now.org_id, [now.id])
+            add_revisions_naming(cursor, now.org_id, [now.id])
             return _locked(cursor, now)
 
     def version(self, function_id: FunctionId, version: Xact) -> FunctionVersion | None:

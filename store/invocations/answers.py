@@ -44,7 +44,7 @@ WITHDRAW = f"""
 """
 
 
-class Answers:
+class AnswerListener:
     """Implements flows.invocations.client.Answers. Starts its thread with the first call."""
 
     def __init__(self, database: Database, *, patience_s: float) -> None:

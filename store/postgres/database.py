@@ -76,7 +76,7 @@ class Database:
 
         Raises StoreUnavailable where the database cannot be reached or goes away meanwhile.
         """
-        with mapped_errors(), self.engine.begin() as connection:
+        with map_errors(), self.engine.begin() as connection:
             yield connection
 
     @contextmanager
@@ -92,7 +92,7 @@ class Database:
     def listening(self, channel: str) -> Iterator[Connection]:
         """A connection outside the pool that hears NOTIFY on `channel`; each of its statements
         is a transaction. Raises StoreUnavailable, also later."""
-        with mapped_errors(), self.engine.connect() as pooled:
+        with map_errors(), self.engine.connect() as pooled:
             driver = pooled.connection.driver_connection
             assert isinstance(driver, psycopg.Connection)  # noqa: S101 for the type checker
             pooled.detach()
@@ -111,7 +111,7 @@ class Database:
 
 
 @contextmanager
-def mapped_errors() -> Iterator[None]:
+def map_errors() -> Iterator[None]:
     """Turns a lost or refused connection into StoreUnavailable, an undone transaction into
     Contended; other errors pass."""
     try:

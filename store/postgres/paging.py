@@ -9,7 +9,7 @@ from spans.ids import parse_uuid
 from store.postgres.database import Cursor
 
 
-def paged(
+def read_page(
     cursor: Cursor,
     select: str,
     condition: str,

@@ -54,17 +54,17 @@ SHARED = """
 """
 
 
-def new_revision(cursor: Cursor, project_id: ProjectId) -> None:
+def add_revision(cursor: Cursor, project_id: ProjectId) -> None:
     """Raise the project's revision, to what its rules and functions are now."""
     cursor.execute(NEW_REVISION.encode(), {"project": project_id})
 
 
-def hold_functions(cursor: Cursor, project_id: ProjectId) -> None:
+def lock_functions_shared(cursor: Cursor, project_id: ProjectId) -> None:
     """Keep the organisation's functions as they are. The first lock of who changes rules."""
     cursor.execute(SHARED, (project_id,))
 
 
-def hold_revision(cursor: Cursor, project_id: ProjectId, revision: int) -> None:
+def lock_revision(cursor: Cursor, project_id: ProjectId, revision: int) -> None:
     """Keep a project's rules as they were when something was decided by them, until that is
     written. Raises Contended where they, or the project, have gone meanwhile: then it is
     decided anew."""
@@ -77,12 +77,12 @@ def hold_revision(cursor: Cursor, project_id: ProjectId, revision: int) -> None:
         raise Contended("the project's rules have changed: send this again")
 
 
-def change_functions(cursor: Cursor, org_id: OrgId) -> None:
+def lock_functions_exclusively(cursor: Cursor, org_id: OrgId) -> None:
     """Be the only one that changes the organisation's functions. The first lock."""
     cursor.execute(ALONE, (org_id,))
 
 
-def raise_revisions(
+def add_revisions_naming(
     cursor: Cursor, org_id: OrgId, function_ids: Collection[FunctionId]
 ) -> None:
     """New revisions for every project whose rules name one of the functions."""
@@ -97,4 +97,4 @@ def raise_revisions(
         (org_id, [str(function_id) for function_id in function_ids]),
     )
     for (project_id,) in cursor.fetchall():
-        new_revision(cursor, project_id)
+        add_revision(cursor, project_id)

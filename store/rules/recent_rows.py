@@ -14,7 +14,7 @@ from spans.work import Deferred, Subject
 from store.postgres.counters import Counts
 from store.postgres.database import Database
 from store.postgres.row_views import read_subjects
-from store.postgres.rule_revisions import hold_revision
+from store.postgres.rule_revisions import lock_revision
 from store.scoring.record import lock_rows, record
 
 PAGE = 500
@@ -65,7 +65,7 @@ class RecentRows:
         """See RecentRowStore."""
         counts = Counts()
         with self._database.cursor() as cursor:
-            hold_revision(cursor, project_id, revision)
+            lock_revision(cursor, project_id, revision)
             locked = lock_rows(cursor, [later.assignment.subject.key for later in postponed])
             return record(
                 cursor, locked, (), postponed, now=self._clock(), counts=counts

@@ -13,8 +13,8 @@ from spans.errors import BadInput, NotFound
 from spans.ids import ObjectId, OrgId, ProjectId, RuleId
 from spans.row import ObjectRef, ObjectType, RowKey
 from store.postgres.database import Cursor, Database
-from store.postgres.paging import paged
-from store.postgres.rule_revisions import hold_functions, new_revision
+from store.postgres.paging import read_page
+from store.postgres.rule_revisions import add_revision, lock_functions_shared
 from store.scoring.record import ensure_leads
 from store.scoring.supersede import SUPERSEDED
 
@@ -46,7 +46,7 @@ class StoredRules:
                 )
                 row = cursor.fetchone()
                 assert row is not None  # noqa: S101 an insert returns its row
-                new_revision(cursor, project_id)
+                add_revision(cursor, project_id)
                 return _rule(row), False
             rule = _rule(row)
             if replace and _differs(rule, body):
@@ -74,7 +74,7 @@ class StoredRules:
     ) -> list[ProjectScore]:
         """See RuleStore."""
         with self._database.cursor() as cursor:
-            rows = paged(
+            rows = read_page(
                 cursor,
                 f"select {COLUMNS} from project_score",
                 """project_id in (select id from project
@@ -112,7 +112,7 @@ class StoredRules:
         with self._database.cursor() as cursor:
             _lock(cursor, rule.project_id)
             cursor.execute("delete from project_score where id = %s", (rule.id,))
-            new_revision(cursor, rule.project_id)
+            add_revision(cursor, rule.project_id)
             cursor.execute(
                 f"""update outcome set {SUPERSEDED}
                     where project_id = %s and origin_id = %s and state = 'pending'
@@ -131,7 +131,7 @@ class StoredRules:
 def _lock(cursor: Cursor, project_id: ProjectId) -> None:
     """Be the only one that changes the project's rules, over functions that stay as they
     are."""
-    hold_functions(cursor, project_id)
+    lock_functions_shared(cursor, project_id)
     cursor.execute("select 1 from project where id = %s for update", (project_id,))
 
 
@@ -144,7 +144,7 @@ def _update(cursor: Cursor, rule: ProjectScore, body: ProjectScoreBody) -> Proje
     )
     row = cursor.fetchone()
     assert row is not None  # noqa: S101 the project's lock kept it there
-    new_revision(cursor, rule.project_id)
+    add_revision(cursor, rule.project_id)
     return _rule(row)
 
 

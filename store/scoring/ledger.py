@@ -5,7 +5,7 @@ Only the lead of outcomes that share one execution is claimed; the others follow
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -17,7 +17,6 @@ from spans.clock import Clock
 from spans.columns import SCORER_ARGUMENTS
 from spans.ids import ObjectId, ProjectId, Xact
 from spans.outcome import BUG, POISONED, Errored, Failure, OriginKind, OutcomeKey, origin_of
-from spans.queues import HEAVY
 from spans.row import ObjectRef, ObjectType, is_made_by_scorer
 from spans.scoring import Role, ScorerRef
 from spans.work import (
@@ -73,17 +72,25 @@ FOLLOWERS = f"""
 class Ledger:
     """Implements `flows.scoring.claims.ClaimStore`.
 
-    A heavy scorer holds the interpreter while it runs and cannot renew its lease, so that
-    outlasts the time after which its process is killed (`heavy_timeout_s`).
+    A claim gets a lease of `lease_s` seconds, which its worker renews while the scorer runs.
+    A queue whose processes are killed after a time limit runs scorers that hold the
+    interpreter: its worker cannot renew while one of them runs. So the leases of such a queue
+    are longer by its limit. `time_limits_s` has the limit of each such queue in seconds, by
+    the queue's name.
     """
 
     def __init__(
-        self, database: Database, clock: Clock, *, lease_s: float, heavy_timeout_s: float
+        self,
+        database: Database,
+        clock: Clock,
+        *,
+        lease_s: float,
+        time_limits_s: Mapping[str, float],
     ) -> None:
         self._database = database
         self._clock = clock
         self._lease_s = lease_s
-        self._heavy_lease_s = lease_s + heavy_timeout_s
+        self._time_limits_s = time_limits_s
 
     def claim(
         self, queue: str, limit: int, columns: ColumnsOf | None = None
@@ -104,11 +111,11 @@ class Ledger:
         claims: list[Claim] = []
         for where, group in groupby(leads, key=_where):
             with self._database.cursor() as cursor:
-                claims += self._with_subjects(cursor, where, list(group), columns)
+                claims += self._with_subjects(cursor, queue, where, list(group), columns)
         return claims
 
     def _with_subjects(
-        self, cursor: Cursor, where: ObjectRef, leads: list[tuple[Any, ...]],
+        self, cursor: Cursor, queue: str, where: ObjectRef, leads: list[tuple[Any, ...]],
         columns: ColumnsOf | None,
     ) -> list[Claim]:
         read = frozenset(SCORER_ARGUMENTS)
@@ -140,10 +147,10 @@ class Ledger:
             else:
                 claims.append(claim)
         if poisoned:
-            self._poison(poisoned)
+            self._poison(queue, poisoned)
         return claims
 
-    def _poison(self, claims: Sequence[RunnableClaim]) -> None:
+    def _poison(self, queue: str, claims: Sequence[RunnableClaim]) -> None:
         failure = Failure(
             error_class=POISONED,
             message=f"{DEATHS_MAX} workers died while they ran this; look at the span, then "
@@ -152,13 +159,13 @@ class Ledger:
         now_s = self._clock().timestamp()
         verdict = Errored(failure=failure, started_at=now_s, run_ms=0.0)
         self.record([
-            (claim, Execution(assignment=claim.assignment, verdict=verdict, queue=HEAVY,
+            (claim, Execution(assignment=claim.assignment, verdict=verdict, queue=queue,
                               attempts=claim.attempts))
             for claim in claims
         ])
 
     def _lease_of(self, queue: str) -> float:
-        return self._heavy_lease_s if queue == HEAVY else self._lease_s
+        return self._lease_s + self._time_limits_s.get(queue, 0.0)
 
     def is_waiting(self, queue: str) -> bool:
         """Whether anything of the queue is due that nobody holds."""

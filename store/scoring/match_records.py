@@ -26,7 +26,7 @@ from store.postgres.counters import Counts
 from store.postgres.database import Cursor, Database
 from store.postgres.leases import CLAIMED, OUTBOX, RELEASED
 from store.postgres.row_views import read_subjects
-from store.postgres.rule_revisions import hold_revision
+from store.postgres.rule_revisions import lock_revision
 from store.scoring.record import Locked, lock_rows, record
 from store.scoring.supersede import SUPERSEDED
 
@@ -155,7 +155,7 @@ class MatchRecords:
         now = self._clock()
         counts = Counts()
         with self._database.cursor() as cursor:
-            hold_revision(cursor, matched.batch.where.project_id, matched.batch.revision)
+            lock_revision(cursor, matched.batch.where.project_id, matched.batch.revision)
             locked = lock_rows(cursor, _keys(matched))
             _close_entries(cursor, matched)
             if matched.rescored:

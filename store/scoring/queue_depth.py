@@ -28,10 +28,10 @@ def read_queue_depths(
             QueueDepth(queue=queue, depth=int(depth), oldest_s=round(float(age), 3))
             for queue, depth, age in cursor
         ]
-    return of_each(waiting, queues)
+    return depths_of_all(waiting, queues)
 
 
-def of_each(waiting: Iterable[QueueDepth], queues: tuple[Queue, ...]) -> list[QueueDepth]:
+def depths_of_all(waiting: Iterable[QueueDepth], queues: tuple[Queue, ...]) -> list[QueueDepth]:
     """The depth of each queue that holds work, also of those in which nothing waits."""
     found = {depth.queue: depth for depth in waiting}
     return [

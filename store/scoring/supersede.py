@@ -53,7 +53,7 @@ def supersede_other_versions(cursor: Cursor, asked: Iterable[OutcomeKey]) -> Non
         )
 
 
-def supersede_of_functions(
+def supersede_outcomes_of_functions(
     cursor: Cursor, org_id: OrgId, function_ids: Collection[FunctionId]
 ) -> None:
     """What waits for functions that have gone. Nothing else shares a run with it."""

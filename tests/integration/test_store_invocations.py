@@ -33,7 +33,7 @@ from spans.outcome import Verdict, verdict_of
 from spans.row import ObjectRef, ObjectType, RowKey
 from spans.scoring import OutcomeState, Score, ScoringResult
 from store.access.projects import StoredProjects
-from store.invocations.answers import Answers
+from store.invocations.answers import AnswerListener
 from store.invocations.invocations import Invocations
 from store.logs.traces import Traces
 from store.postgres.database import Database
@@ -103,7 +103,7 @@ def calls(database: Database) -> Iterator[Calls]:
 
 
 def opened_calls(database: Database, patience_s: float) -> Iterator[Calls]:
-    answers = Answers(database, patience_s=patience_s)
+    answers = AnswerListener(database, patience_s=patience_s)
     yield Calls(store=store_of(database), answers=answers, ring=lambda queue: None)
     answers.close()
 

@@ -57,7 +57,7 @@ class World:
         if self.leased is OUTBOX:
             MatchRecords(database, system_clock, lease_s=LEASE_S).claim_entries(10)
         elif self.leased is OUTCOMES:
-            Ledger(database, system_clock, lease_s=LEASE_S, heavy_timeout_s=60).claim(JUDGE, 9)
+            Ledger(database, system_clock, lease_s=LEASE_S, time_limits_s={}).claim(JUDGE, 9)
         else:
             Invocations(database, lease_s=LEASE_S, patience_s=60).claim(JUDGE)
 

@@ -45,7 +45,7 @@ class World:
         self.rules = StoredRules(self.database)
         self.records = MatchRecords(self.database, system_clock, lease_s=60)
         self.matcher = Matcher(store=self.records, cost_limit=1e7)
-        self.ledger = Ledger(self.database, system_clock, lease_s=60, heavy_timeout_s=60)
+        self.ledger = Ledger(self.database, system_clock, lease_s=60, time_limits_s={})
 
     def rule(self, name: str, scorer: str = "Levenshtein", **online: object) -> ProjectScore:
         body = read_rule({

@@ -56,7 +56,7 @@ class World:
         self.rules = StoredRules(self.database)
         self.recent = RecentRows(self.database, system_clock)
         self.records = MatchRecords(self.database, system_clock, lease_s=60)
-        self.ledger = Ledger(self.database, system_clock, lease_s=60, heavy_timeout_s=60)
+        self.ledger = Ledger(self.database, system_clock, lease_s=60, time_limits_s={})
         self.outcomes = StoredOutcomes(self.database)
         self.org = self.projects.ensure_organization(OrgId(uuid.uuid4()), "acme")
         self.home, self.shared = self.project("app"), self.project("shared")

@@ -21,8 +21,8 @@ from spans.queues import (
     queues_of_outcomes,
     worker_names,
 )
-from store.scoring.queue_depth import of_each
-from wiring.celery import make_celery, time_limits
+from store.scoring.queue_depth import depths_of_all
+from wiring.celery import make_celery, task_annotations, time_limits_s
 from wiring.settings import Settings, read_settings
 from workers.process import EXECUTORS
 from workers.tasks import register
@@ -60,9 +60,16 @@ def test_celery_has_the_task_of_an_added_queue(celery):
 def test_the_task_of_an_added_queue_has_its_time_limit():
     settings = read_settings({})
     limit_s = float(settings.invoke_timeout_s)
-    assert time_limits(settings, MORE)[EXAMPLE.task] == {"time_limit": limit_s}
-    assert time_limits(settings) == {
+    assert task_annotations(settings, MORE)[EXAMPLE.task] == {"time_limit": limit_s}
+    assert task_annotations(settings) == {
         "tallyard.score_heavy": {"time_limit": float(settings.heavy_timeout_s)}
+    }
+
+
+def test_an_added_queue_with_a_time_limit_is_among_those_whose_leases_are_longer():
+    settings = read_settings({})
+    assert time_limits_s(settings, MORE) == {
+        HEAVY: float(settings.heavy_timeout_s), "example": float(settings.invoke_timeout_s),
     }
 
 
@@ -84,14 +91,15 @@ def test_the_worker_of_an_added_queue_is_among_the_processes():
 
 def test_the_metrics_show_an_added_queue_also_while_nothing_waits_in_it():
     waiting = [QueueDepth(queue=JUDGE, depth=3, oldest_s=1.5)]
-    shown = exposed(of_each(waiting, MORE))
+    shown = exposed(depths_of_all(waiting, MORE))
     assert 'tallyard_queue_depth{queue="judge"} 3.0' in shown
     assert 'tallyard_queue_depth{queue="example"} 0.0' in shown
     assert 'tallyard_queue_age_seconds{queue="example"} 0.0' in shown
 
 
 def test_the_metrics_show_no_queue_that_holds_nothing():
-    assert [depth.queue for depth in of_each([], QUEUES)] == [MATCH, HEAVY, JUDGE, SANDBOX]
+    shown = [depth.queue for depth in depths_of_all([], QUEUES)]
+    assert shown == [MATCH, HEAVY, JUDGE, SANDBOX]
 
 
 def test_outcomes_that_are_pending_again_ring_an_added_queue():
