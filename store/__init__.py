@@ -1,3 +1,3 @@
-"""The only room with SQL and Redis commands."""
+"""Keeps all data in PostgreSQL. No other room contains SQL."""
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ class WorkerSandboxes:
             self._services.bell.answer(SANDBOX)
             self._services.bell.ring_now(SANDBOX)
         try:
-            self._services.sandbox_workers.gone()
+            self._services.sandbox_workers.remove_own()
         except TransientError as error:
             logger.warning("sandbox: %s; others notice in a minute that it is gone", error)
 
@@ -106,7 +106,7 @@ class WorkerSandboxes:
     def _keep(self) -> None:
         while True:
             try:
-                self._services.sandbox_workers.seen(self._told)
+                self._services.sandbox_workers.report(self._told)
             except TransientError as error:
                 logger.warning("sandbox: %s; this worker reports again in some seconds", error)
             if self._stopped.wait(SEEN_S):

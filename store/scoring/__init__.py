@@ -1,3 +1,3 @@
-"""The outbox and the ledger: claimed, recorded, superseded."""
+"""Claims outbox entries and pending outcomes, and records what became of them."""
 
 from __future__ import annotations

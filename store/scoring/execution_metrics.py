@@ -1,6 +1,7 @@
-"""Counting what was run: outcomes by class, judge calls, and the time from span to score.
+"""Counts recorded executions: outcomes, judge calls, and the time from span to score.
 
-A histogram is a counter for each bucket: `le` holds its upper bound, in seconds.
+A histogram is stored as one counter per bucket. The label `le` holds the bucket's upper bound
+in seconds.
 """
 
 from __future__ import annotations
@@ -19,24 +20,28 @@ from spans.work import Execution
 from store.postgres.counters import Counts
 
 WAIT_MAX_S = 30 * 86400.0
-"""A span that ended longer ago was logged late, or by a wrong clock: no delay of ours."""
+"""Spans that ended longer ago than this are left out of the histograms, seconds. Such a span
+was logged late or by a wrong clock, so its wait is no delay of Tallyard's."""
 
 
 class Histogram:
-    """Durations of one transaction, by bucket (not cumulated: the reader sums them up)."""
+    """The durations that one transaction measured, by bucket.
+
+    A bucket does not include those below it. GET /metrics adds them up, as Prometheus wants.
+    """
 
     def __init__(self) -> None:
         self._buckets = [0] * len(BUCKET_LABELS)
         self._sum_s = 0.0
 
     def observe(self, value_s: float) -> None:
-        """Put a duration into its bucket; a clock that ran ahead counts as none."""
+        """Add a duration to its bucket. A negative one, from clocks that differ, counts as 0."""
         value_s = max(0.0, value_s)
         self._buckets[bisect_left(BUCKETS_S, value_s)] += 1
         self._sum_s += value_s
 
     def add_to(self, counts: Counts, name: str) -> None:
-        """Count it under `name`."""
+        """Add the buckets and the sum to `counts`, under `name`."""
         for label, value in zip(BUCKET_LABELS, self._buckets, strict=True):
             counts.add(f"{name}_bucket", {"le": label}, value)
         counts.add(f"{name}_sum", {}, self._sum_s)
@@ -50,7 +55,11 @@ def count_executions(
     now: datetime,
     counts: Counts,
 ) -> None:
-    """Count the executions whose outcomes were written by this transaction."""
+    """Add the executions of one transaction to `counts`.
+
+    Only outcomes in `fresh`, whose ids this transaction wrote, are counted. Executions of the
+    rows in `superseded` count as superseded, whatever their verdict.
+    """
     now_s = now.timestamp()
     outcomes: Counter[tuple[str, Role, str, str]] = Counter()
     wait, run = Histogram(), Histogram()

@@ -1,4 +1,4 @@
-"""Answers of judges, kept to be given again to identical calls, for as long as is allowed."""
+"""Keeps answers of judges, so that an identical call later need not be made."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from store.postgres.database import Database
 
 
 class JudgeAnswers:
-    """Implements scorers.judge.ask.AnswerCache. An answer counts for `days`."""
+    """Implements scorers.judge.ask.AnswerCache. An answer is used for `days` days."""
 
     def __init__(self, database: Database, *, days: float) -> None:
         self._database = database
         self._days = days
 
     async def find(self, key: bytes) -> Choice | None:
-        """See AnswerCache."""
         return await asyncio.to_thread(self._find, key)
 
     async def keep(self, key: bytes, chosen: Choice) -> None:
-        """See AnswerCache. Safe to repeat: the later answer stays."""
+        """Keep an answer. Safe to repeat: the later answer replaces the earlier one."""
         await asyncio.to_thread(self._keep, key, chosen)
 
     def _find(self, key: bytes) -> Choice | None:

@@ -1,6 +1,8 @@
-"""Pending outcomes: claimed, given back, closed. The ledger is also the queue.
+"""Claims pending outcomes for the workers of a queue, and writes what became of them.
 
-Only the lead of outcomes that share one execution is claimed; the others follow it.
+The table `outcome` is the ledger and also the queue of work. Of several outcomes that want the
+same scorer on the same content, only one is claimed and run: the lead. The others, its
+followers, get the lead's result.
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ KEY = """outcome.id, outcome.project_id, outcome.object_type, outcome.object_id,
          subject_version, origin_kind, origin_id, role, scorer_kind, scorer, scorer_version,
          outcome.rules_revision, skip_logging, label, fence, attempts, deaths"""
 
-# Those that have cost a worker come in batches of their own, the most suspicious first.
+# Outcomes whose worker died are claimed before all others, most deaths first. They are never
+# claimed together with outcomes of another number of deaths, and the more deaths, the fewer
+# at once: `limits` has the size of a batch by its number of deaths.
 CLAIM = f"""
     with first as (
       select deaths from outcome
@@ -95,7 +99,11 @@ class Ledger:
     def claim(
         self, queue: str, limit: int, columns: ColumnsOf | None = None
     ) -> list[Claim]:
-        """The attempt is committed before anything else is done."""
+        """Claim due outcomes of the queue, at most `limit`, with the rows that they score.
+
+        The claims and their attempts are committed before the rows are read, so that a death
+        of this process is counted from then on.
+        """
         with self._database.cursor() as cursor:
             cursor.execute(
                 CLAIM,
@@ -168,7 +176,7 @@ class Ledger:
         return self._lease_s + self._time_limits_s.get(queue, 0.0)
 
     def is_waiting(self, queue: str) -> bool:
-        """Whether anything of the queue is due that nobody holds."""
+        """Whether an outcome of the queue is due and no process holds it."""
         with self._database.cursor() as cursor:
             cursor.execute(
                 f"""select exists (select from outcome
@@ -180,14 +188,18 @@ class Ledger:
         return bool(row and row[0])
 
     def renew(self, queue: str) -> None:
-        """Keep what this process holds of `queue` for another lease."""
+        """Extend the leases of all outcomes of the queue that this process holds."""
         with self._database.cursor() as cursor:
             OUTCOMES.renew(
                 cursor, owner=self._database.owner, queue=queue, lease_s=self._lease_of(queue)
             )
 
     def record(self, executions: Sequence[tuple[RunnableClaim, Execution]]) -> None:
-        """One transaction; safe to repeat, since the fence lets one through."""
+        """Write the verdicts of claims that still hold, in one transaction; drop the others.
+
+        Safe to repeat: a recorded claim no longer holds. If PostgreSQL cannot store one of the
+        results, each is written in a transaction of its own, and that one as errored (`bug`).
+        """
         try:
             self._record(executions)
         except DataError as error:
@@ -273,7 +285,7 @@ class Ledger:
 def _unstorable(
     claim: RunnableClaim, execution: Execution, error: DataError
 ) -> tuple[RunnableClaim, Execution]:
-    """The execution, as one whose result PostgreSQL cannot hold."""
+    """The execution, with the error that PostgreSQL cannot store its result."""
     failure = Failure(error_class=BUG, message=f"the result cannot be stored: {error}")
     was = execution.verdict
     verdict = Errored(
@@ -283,8 +295,11 @@ def _unstorable(
 
 
 def _with_followers(cursor: Cursor, executions: Sequence[Execution]) -> list[Execution]:
-    """The executions, answering also what waits for just such a one. Read under the rows'
-    locks: whoever adds a follower holds them too."""
+    """The executions, with their followers added to the outcomes that each one answers.
+
+    The caller holds the locks of the scored rows. Whoever adds a follower holds them too, so
+    none is missed.
+    """
     followers: dict[tuple[ObjectRef, str, int, ScorerRef], list[OutcomeRequest]] = {}
     by_object: dict[ObjectRef, list[str]] = {}
     for execution in executions:

@@ -1,4 +1,4 @@
-"""The outbox: claiming what waits, and turning it into match records with their outcomes."""
+"""Claims outbox entries for matching, and writes match records with their outcomes."""
 
 from __future__ import annotations
 
@@ -32,11 +32,14 @@ from store.scoring.supersede import SUPERSEDED
 
 ENTRIES_MAX = 200
 ENTRIES_MIN = 8
-RULE_SETS_KEPT = 256
+"""The most and the fewest outbox entries that one claim locks as candidates."""
 
-# An entry that has cost a worker comes first, and alone.
-# The candidates' rows are summed up from the oldest on; what goes beyond the limit is
-# unlocked again by the commit. The newest revision of the rules is what decides.
+RULE_SETS_KEPT = 256
+"""Compiled rule sets that a process keeps. Beyond that it drops those compiled first."""
+
+# An entry whose worker died (`suspect`) is claimed before all others, and alone. Otherwise
+# entries are taken from the oldest on until they have `rows` rows; the commit unlocks the
+# candidates beyond that. The entries are matched with the newest revision of the rules.
 CLAIM = f"""
     with suspect as materialized (
       select seq, cardinality(row_ids) as size from outbox
@@ -76,7 +79,7 @@ class MatchRecords:
         self._lock = Lock()   # cachetools' caches are not thread-safe
 
     def claim_entries(self, rows_max: int) -> list[Batch]:
-        """See MatchStore. The attempt is committed before anything else is done."""
+        """Claim outbox entries of about `rows_max` rows. On return the attempts are committed."""
         with self._database.cursor() as cursor:
             cursor.execute(
                 CLAIM,
@@ -87,8 +90,9 @@ class MatchRecords:
             )
             rows = sorted(cursor.fetchall(), key=itemgetter(slice(0, 5)))
         if size := sum(len(row[8]) for row in rows):
-            # As many as will be taken, going by the last: those locked beyond that would hide
-            # from the other match processes that there is work for them.
+            # Lock next time about as many candidates as are taken, judging by the rows per
+            # entry this time. The other match processes skip locked candidates, and would not
+            # see that there is work for them.
             wanted = ceil(rows_max * len(rows) / size)
             self._entries = min(ENTRIES_MAX, max(ENTRIES_MIN, wanted))
         return [
@@ -109,7 +113,8 @@ class MatchRecords:
         ]
 
     def rule_set(self, project_id: ProjectId, revision: int) -> RuleSet:
-        """See MatchStore. A revision never changes, so it is compiled once a process."""
+        """The project's rule set at this revision. A revision never changes, so a process
+        compiles it only once."""
         key = (project_id, revision)
         with self._lock:
             known = self._rule_sets.get(key)
@@ -134,16 +139,19 @@ class MatchRecords:
     def subjects(
         self, where: ObjectRef, row_ids: Sequence[str], columns: frozenset[str]
     ) -> Mapping[str, Subject]:
-        """See MatchStore."""
         with self._database.cursor() as cursor:
             return _as_they_ended(cursor, where, read_subjects(cursor, where, row_ids, columns))
 
     def record_match(self, matched: MatchDecision) -> None:
-        """See MatchStore. One transaction; safe to repeat, since the fence lets one through."""
+        """Write the decisions on a batch and close its entries, in one transaction.
+
+        Safe to repeat: closed entries no longer have the claim's fence, so a second call
+        raises StaleFence. Raises Contended if the rules changed meanwhile.
+        """
         try:
             self._record(matched, is_new=not matched.rescored)
         except UniqueViolation:
-            self._record(matched, is_new=False)   # some of it was scored by hand already
+            self._record(matched, is_new=False)   # some rows were scored by hand already
         except StaleFence:
             counts = Counts()
             counts.add("stale_fences", {}, 1)
@@ -171,7 +179,8 @@ class MatchRecords:
 def _as_they_ended(
     cursor: Cursor, where: ObjectRef, subjects: dict[str, Subject]
 ) -> dict[str, Subject]:
-    """The subjects, those that were changed since they ended with how they were then."""
+    """The subjects. Those that changed between their end and their matching get `at_end`, the
+    columns as they were when the span ended."""
     cursor.execute(
         """select row_id, trigger_xact, view from row_at_end
             where project_id = %s and object_id = %s and row_id = any(%s)""",
@@ -215,14 +224,17 @@ def _close_entries(cursor: Cursor, matched: MatchDecision) -> None:
 
 
 def _withdraw(cursor: Cursor, locked: Locked, matched: MatchDecision) -> None:
-    """For rows whose content changed: stop what still waits for the old content, and take
-    away the scores of rules that no longer select them. Their outcomes stay as history."""
+    """Undo earlier scoring of rows whose content changed.
+
+    Pending outcomes of the old content are superseded. Scores and score spans of rules that no
+    longer select the row are removed; the outcomes themselves stay as history.
+    """
     work: tuple[Execution | Deferred, ...] = (*matched.executions, *matched.deferred)
     asked = [one.key for each in work for one in each.assignment.asked]
     selected = {(key.subject_id, str(key.origin.id), key.scorer.name) for key in asked}
     where = matched.batch.where
-    # A row that was written once more since is for the entry of that write to decide on: it
-    # may have done so already, and its scores are not ours to take.
+    # A row that was written again since is decided by the entry of that later write, which may
+    # be matched already: this entry must not remove the scores that it gave.
     latest = [
         subject for subject in matched.rescored
         if (row := locked.get(subject.key)) and row.trigger_xact == subject.trigger_xact

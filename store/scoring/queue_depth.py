@@ -1,4 +1,4 @@
-"""What waits in each queue: how much, and for how long."""
+"""Reads how much work waits in each queue, and since when."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from store.postgres.database import Database
 def read_queue_depths(
     database: Database, queues: tuple[Queue, ...] = QUEUES
 ) -> list[QueueDepth]:
-    """Rows that wait to be matched, and outcomes that wait for their queue."""
+    """The depth of each queue: rows that wait for matching, or outcomes that wait to run."""
     of_entries = next((queue.name for queue in queues if queue.holds is Holds.ENTRIES), "")
     with database.cursor() as cursor:
         cursor.execute(
@@ -32,7 +32,7 @@ def read_queue_depths(
 
 
 def depths_of_all(waiting: Iterable[QueueDepth], queues: tuple[Queue, ...]) -> list[QueueDepth]:
-    """The depth of each queue that holds work, also of those in which nothing waits."""
+    """`waiting`, with a depth of 0 added for each queue that can hold work and has none."""
     found = {depth.queue: depth for depth in waiting}
     return [
         found.get(queue.name, QueueDepth(queue=queue.name, depth=0, oldest_s=0.0))

@@ -1,8 +1,9 @@
-"""Recording verdicts: outcome, score span and score on the row, in the caller's transaction.
+"""Records verdicts: the outcome, the score span, and the score on the row.
 
-The rows are locked first, in the order of their ids, as ingest does; the version is drawn
-after that. A verdict on content that has changed meanwhile is kept as `superseded` and
-writes no score: a late result of an old version never replaces a newer one.
+Everything happens in the caller's transaction. The caller first locks the scored rows with
+`lock_rows`, in the order of their ids, as ingest does; the new version is drawn after that. If
+the content of a row changed while its scorer ran, the outcome is stored as `superseded` and
+no score is written: a late result for old content never replaces a newer one.
 """
 
 from __future__ import annotations
@@ -54,9 +55,10 @@ _LIST = ", ".join(OUTCOME_COLUMNS)
 _RESULT = OUTCOME_COLUMNS[OUTCOME_COLUMNS.index("state"):]
 COPY_NEW_OUTCOMES = f"copy outcome ({_LIST}) from stdin"
 COPY_OUTCOMES = f"copy outcome_staged ({_LIST}) from stdin"
-# What was pending gets its result; what has one already keeps it; what gave way to another
-# version of its scorer is asked for anew once that version is back. A row that neither inserts
-# nor updates is not returned, and then writes no score either.
+# A pending outcome gets its result. An outcome that has a result keeps it. A superseded outcome
+# becomes pending again if it is asked for again, such as when a rule returns to the version of
+# its scorer. Outcomes that are neither inserted nor updated are not returned, and the caller
+# then writes no score for them.
 UPSERT_OUTCOMES = f"""
     insert into outcome ({_LIST}) select {_LIST} from outcome_staged order by id
     on conflict (id) do update
@@ -68,8 +70,9 @@ UPSERT_OUTCOMES = f"""
     returning id
 """
 
-# Of those that wait for one scorer on one content, one leads. It may be missing where the
-# lead was answered before the others came, or went with its rule.
+# Makes one outcome the lead where pending outcomes share a scorer and content and have none.
+# That happens if the former lead got its result before they were added, or if its rule was
+# deleted.
 LEAD = """
     update outcome set is_lead = true where id in (
       select id from (
@@ -96,12 +99,16 @@ ANY_PENDING = """
 UUID_DIGITS = 32
 
 Slot = tuple[str, str]
-"""(origin id, scorer name): what holds one place among a row's computed scores."""
+"""(origin id, scorer name): a row shows the scores of only one outcome for each slot."""
 
 
 @dataclass(slots=True)
 class LockedRow:
-    """What a scored row has now, under lock."""
+    """The versions and computed scores of a row while this transaction holds its lock.
+
+    `scores` has the values by score name; `by` says for each of them which outcome computed
+    it. Changes are written by `write_computed`.
+    """
 
     content_xact: Xact
     trigger_xact: Xact | None
@@ -110,7 +117,7 @@ class LockedRow:
     is_changed: bool = False
 
     def clear(self, slot: Slot) -> None:
-        """Take away what this origin and scorer computed before."""
+        """Remove the scores that this origin and scorer computed before."""
         for name in [
             name for name, who in self.by.items() if (who["rule"], who["scorer"]) == slot
         ]:
@@ -119,14 +126,14 @@ class LockedRow:
             self.is_changed = True
 
     def show(self, outcome: OutcomeKey, verdict: Verdict) -> None:
-        """Show what an outcome says, and nothing that its rule and scorer said before."""
+        """Replace the earlier scores of the outcome's origin and scorer by the verdict's."""
         self.clear((str(outcome.origin.id), outcome.scorer.name))
         for score in verdict_scores(verdict):
             if score.value is not None:
                 self._put(score, outcome)
 
     def _put(self, score: Score, outcome: OutcomeKey) -> None:
-        """A value that another rule computed under this name gives way."""
+        """Set one score. It replaces one of the same name that another rule computed."""
         self.scores[score.name] = score.value
         self.by[score.name] = {
             "outcome": str(outcome.id),
@@ -141,7 +148,7 @@ Locked = dict[RowKey, LockedRow]
 
 
 def lock_rows(cursor: Cursor, keys: Iterable[RowKey]) -> Locked:
-    """Lock the rows that are still there, in the order of their keys."""
+    """Lock the rows in the order of their keys. Deleted rows are missing from the result."""
     locked: Locked = {}
     for where, group in groupby(sorted(set(keys)), key=lambda key: key.object):
         cursor.execute(
@@ -168,10 +175,13 @@ def record(
     counts: Counts,
     is_new: bool = False,
 ) -> int:
-    """Write what was run, and what is left for a queue. Repeating it changes nothing.
+    """Write the outcomes of `executions`, with their scores, and `postponed` ones as pending.
 
-    Returns how many outcomes are new, or newly answered. With `is_new`, which spares the way
-    over the staging places, raises UniqueViolation if any of it was there before.
+    Returns how many outcomes were added, or got their result. Safe to repeat: an outcome that
+    has a result keeps it.
+
+    With `is_new` the outcomes are copied straight into their table, which is faster. It then
+    raises UniqueViolation if one of them exists already.
     """
     at = now.isoformat().encode()
     lines = [line for execution in executions for line in _outcome_lines(execution, locked, at)]
@@ -202,7 +212,7 @@ def record(
 
 
 def is_any_pending(cursor: Cursor, keys: Iterable[RowKey]) -> bool:
-    """Whether anything waits on these locked rows: what comes may then have to follow it."""
+    """Whether these locked rows have pending outcomes, which new ones may have to follow."""
     for where, group in groupby(sorted(set(keys)), key=lambda key: key.object):
         ids = [key.id for key in group]
         cursor.execute(ANY_PENDING, (where.project_id, where.object_id, ids))
@@ -213,14 +223,17 @@ def is_any_pending(cursor: Cursor, keys: Iterable[RowKey]) -> bool:
 
 
 def ensure_leads(cursor: Cursor, keys: Iterable[RowKey]) -> None:
-    """See to it that whatever is pending on these rows is led by one that can be claimed."""
+    """Make one outcome the lead wherever pending outcomes of these rows have no lead.
+
+    Only leads are claimed, so outcomes without one would wait for ever.
+    """
     for where, group in groupby(sorted(set(keys)), key=lambda key: key.object):
         ids = [key.id for key in group]
         cursor.execute(LEAD, (where.project_id, where.object_id, ids))
 
 
 def write_computed(cursor: Cursor, locked: Locked, xact: Xact) -> None:
-    """Write the computed scores of the rows that changed under lock, as version `xact`."""
+    """Write the computed scores of the locked rows that changed, and set version `xact`."""
     changed = sorted(key for key, row in locked.items() if row.is_changed)
     for where, group in groupby(changed, key=lambda key: key.object):
         keys = list(group)
@@ -243,12 +256,12 @@ def write_computed(cursor: Cursor, locked: Locked, xact: Xact) -> None:
 
 
 def _shown(row: LockedRow) -> dict[str, object]:
-    """Its computed scores and who computed them; without any, nothing, which is SQL's null."""
+    """The row's computed scores and their origins. Empty without scores: stored as SQL null."""
     return {"scores": row.scores, "by": row.by} if row.scores else {}
 
 
 def _insert_outcomes(cursor: Cursor, lines: Sequence[bytes], *, is_new: bool) -> set[UUID]:
-    """Insert outcomes, or complete pending ones. Gives the ids of those it wrote."""
+    """Insert outcomes, or complete pending ones. Returns the ids of those that it wrote."""
     if not lines:
         return set()
     if is_new:
@@ -260,7 +273,8 @@ def _insert_outcomes(cursor: Cursor, lines: Sequence[bytes], *, is_new: bool) ->
 
 
 def _pending_lines(later: Deferred, locked: Locked, *, leads: bool) -> list[bytes]:
-    """Outcomes that wait for their queue; without `leads`, who does is for `ensure_leads`."""
+    """COPY lines of pending outcomes. With `leads`, the first one of the assignment leads;
+    otherwise the caller calls `ensure_leads` afterwards."""
     if later.assignment.subject.key not in locked:
         return []
     nothing = [OutcomeState.PENDING.encode(), NULL, NULL, NULL, b"0", *[NULL] * 8, FALSE]
@@ -283,7 +297,7 @@ def _label(assignment: Assignment) -> bytes:
 def _outcome_lines(execution: Execution, locked: Locked, at: bytes) -> list[bytes]:
     row = locked.get(execution.assignment.subject.key)
     if row is None:
-        return []   # deleted meanwhile, and its outcomes with it
+        return []   # the row was deleted meanwhile, with its outcomes
     verdict = execution.verdict
     failure = verdict.failure if isinstance(verdict, Errored) else None
     usage = None if isinstance(verdict, Errored) else verdict.result.usage
@@ -361,7 +375,7 @@ def _write_scores(
     *,
     is_new: bool,
 ) -> None:
-    """Score spans, and the scores on the rows themselves, as one version."""
+    """Write the score spans, and the scores on the rows, as one new version."""
     spans: list[Row] = []
     for execution in executions:
         subject = execution.assignment.subject
@@ -392,8 +406,11 @@ def _write_scores(
 
 
 def _is_any_there(cursor: Cursor, keys: Sequence[RowKey]) -> bool:
-    """Whether any of these score spans was written before. Who holds the rows that they score
-    is alone in writing them."""
+    """Whether any of these score spans exists already.
+
+    The answer stays true for this transaction: only the holder of a scored row's lock writes
+    its score spans.
+    """
     for where, group in groupby(keys, key=lambda key: key.object):
         cursor.execute(ANY_THERE, (*where, [key.id for key in group]))
         found = cursor.fetchone()

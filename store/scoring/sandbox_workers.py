@@ -1,4 +1,4 @@
-"""Sandbox workers, and whether each of them contains what it runs."""
+"""Keeps the list of sandbox workers, and whether the sandbox of each one holds."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from flows.health.measurements import SandboxWorker
 from store.postgres.database import Database
 
 PRESENT_S = 60.0
-"""A worker that has not been seen for this long is gone; each is seen every 15 s."""
+"""A worker that has not reported for this long counts as stopped, seconds. Each worker reports
+every 15 s."""
 
 FORGOTTEN_S = 3600.0
+"""The row of a worker that has not reported for this long is deleted, seconds."""
 
 
 class SandboxWorkers:
-    """Who is there, as each says of itself."""
+    """What each sandbox worker last reported about itself."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def seen(self, worker: SandboxWorker) -> None:
-        """Keep what this process found; forget those that have long been gone."""
+    def report(self, worker: SandboxWorker) -> None:
+        """Store the report of this process, and delete the rows of workers long stopped."""
         with self._database.cursor() as cursor:
             cursor.execute(
                 """insert into sandbox_worker (owner, host, tier, is_ok, sentence, probes)
@@ -39,23 +41,22 @@ class SandboxWorkers:
                 (FORGOTTEN_S,),
             )
 
-    def gone(self) -> None:
-        """Forget this process: it stops."""
+    def remove_own(self) -> None:
+        """Delete the row of this process, because it stops."""
         with self._database.cursor() as cursor:
             cursor.execute(
                 "delete from sandbox_worker where owner = %s", (self._database.owner,)
             )
 
     def refusal(self) -> str | None:
-        """Why none of those that are there would take code; None where one would, or nobody is
-        there yet."""
+        """Why no running worker accepts code. None if one of them does, or if none runs yet."""
         present = self.present()
         if not present or any(worker.is_ok for worker in present):
             return None
         return f"no worker can run code: {present[0].sentence}"
 
     def present(self) -> list[SandboxWorker]:
-        """Those seen lately, by host."""
+        """The workers that reported within PRESENT_S, ordered by host."""
         with self._database.cursor() as cursor:
             cursor.execute(
                 """select host, tier, is_ok, sentence, probes from sandbox_worker

@@ -1,6 +1,7 @@
-"""Pending outcomes that are not to be run any more: what they would say is shown nowhere.
+"""Supersedes pending outcomes whose score could no longer be shown.
 
-A worker that runs one already finds it closed, and its result is refused.
+If a worker is running such an outcome already, its result is refused, because the outcome is
+no longer pending.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from store.postgres.database import Cursor
 from store.postgres.leases import RELEASED
 
 SUPERSEDED = f"state = 'superseded', finished_at = now(), {RELEASED}"
-# A condition on origin_id itself would have the planner read all that waits for the rule, by
-# an index that is there for that (docs/decisions/0008).
+# `coalesce` hides origin_id from the planner. A plain condition on it would let the planner
+# choose the index by rule, and read the rule's whole backlog (docs/decisions/0008).
 OTHER_VERSIONS = f"""
     update outcome set {SUPERSEDED}
      where project_id = %s and object_id = %s and subject_id = any(%s)
@@ -33,10 +34,13 @@ OF_FUNCTIONS = f"""
 
 
 def supersede_other_versions(cursor: Cursor, asked: Iterable[OutcomeKey]) -> None:
-    """What waits for another version of a scorer than the one that its rule asks for now:
-    told late, its score would replace the newer one. The rows are locked.
+    """Supersede pending outcomes of other versions of the scorers that `asked` names.
 
-    Shadows stay: their scores replace nothing.
+    For each outcome in `asked`, the rule wants this version of the scorer now. An outcome of
+    an older version, if it ran later, would replace the score of the newer one. Outcomes of
+    shadows stay, since their scores replace nothing.
+
+    The caller holds the locks of the rows.
     """
     wanted: dict[tuple[ObjectRef, UUID, str, str], list[OutcomeKey]] = {}
     for key in asked:
@@ -56,5 +60,8 @@ def supersede_other_versions(cursor: Cursor, asked: Iterable[OutcomeKey]) -> Non
 def supersede_outcomes_of_functions(
     cursor: Cursor, org_id: OrgId, function_ids: Collection[FunctionId]
 ) -> None:
-    """What waits for functions that have gone. Nothing else shares a run with it."""
+    """Supersede the pending outcomes of functions that were deleted.
+
+    No outcome of another scorer shares a run with them, so no new lead is needed.
+    """
     cursor.execute(OF_FUNCTIONS, (org_id, [str(each) for each in function_ids]))

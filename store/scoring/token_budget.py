@@ -1,4 +1,4 @@
-"""What a scorer's code may still spend today, counted where every worker sees it."""
+"""Counts the LLM tokens that each scorer's code spends per day (UTC), over all workers."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ from store.postgres.database import Database
 
 
 class TokenBudgets:
-    """Implements `scorers.sandbox.lending.broker.TokenBudget`: `per_day` tokens a scorer."""
+    """Implements `scorers.sandbox.lending.broker.TokenBudget`: `per_day` tokens per scorer."""
 
     def __init__(self, database: Database, *, per_day: int) -> None:
         self._database = database
         self._per_day = per_day
 
     def reserve(self, scorer_id: str, tokens: int) -> bool:
-        """See TokenBudget. Those who ask at once wait for each other."""
+        """Take tokens before a call. Returns False, and takes none, if too few are left.
+
+        Concurrent calls wait for each other on the scorer's row, so that together they
+        cannot exceed the budget.
+        """
         if tokens > self._per_day:
             return False
         with self._database.cursor() as cursor:
@@ -29,7 +33,7 @@ class TokenBudgets:
             return cursor.fetchone() is not None
 
     def give_back(self, scorer_id: str, tokens: int) -> None:
-        """See TokenBudget. What was taken before midnight is not given back after it."""
+        """Return tokens that a call did not need. Tokens of the day before are not returned."""
         with self._database.cursor() as cursor:
             cursor.execute(
                 """update scorer_tokens set tokens = tokens - %s
