@@ -1,4 +1,4 @@
-"""Brings a database to the newest schema."""
+"""Migrates a database to the newest schema."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from sqlalchemy import Engine, NullPool, create_engine, text
 
 from store.postgres.database import map_errors
 
-# Two starting processes must not migrate at once: the second waits, and finds nothing to do.
+# The key of the advisory lock that keeps two processes from migrating at the same time. The
+# second one waits, and then finds nothing to do. The number means nothing.
 MIGRATION_LOCK = 7_414_001
 
 
 def upgrade(engine: Engine) -> None:
-    """Apply what is missing. Safe to repeat, and safe to run from several hosts at once."""
+    """Apply the missing migrations. Safe to repeat, also from several hosts at once."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     with engine.connect() as connection:
@@ -29,9 +30,9 @@ def upgrade(engine: Engine) -> None:
 
 
 def upgrade_at(url: str) -> None:
-    """The same for the database at `url`, which need not hold anything yet.
+    """Apply the missing migrations to the database at `url`, which may be empty.
 
-    Raises StoreUnavailable where it cannot be reached.
+    Raises StoreUnavailable if it cannot be reached.
     """
     engine = create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": 5})
     with map_errors():

@@ -1,4 +1,7 @@
-"""Dropping what is past its time, a piece at a time: no long transaction, no full scan."""
+"""Deletes rows that are past their retention time, and rows of deleted projects.
+
+Each transaction deletes at most PIECE rows, so that none holds its locks for long.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,23 @@ from store.postgres.database import Cursor, Database
 DATA_TABLES = (
     "outcome", "outbox", "row_at_end", "span", "comment", "audit_entry", "rejected_row",
 )
+"""The tables whose rows belong to a project and are deleted with it."""
 
 TOKEN_DAYS = 2.0
-"""Ceilings are a day's, in any time zone."""
+"""How long the tokens that scorers spent are kept, days. A budget is for one day (UTC), so the
+day before is not needed any more; the second day is a margin."""
 
 PIECE = 5000
-"""Rows that one transaction removes."""
+"""The most rows that one transaction deletes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """How long what is kept, in days (and for resent requests in minutes)."""
+    """How long each kind of row is kept: days, but minutes for `resend_minutes`.
+
+    `resend_minutes` is how long an ingest request is remembered, so that a resent one is
+    recognised.
+    """
 
     match_record_days: float
     rejected_row_days: float
@@ -29,15 +38,17 @@ class Retention:
 
 
 class Upkeep:
-    """Removes what nobody can see any more. Every method is safe to repeat."""
+    """Deletes expired rows."""
 
     def __init__(self, database: Database, retention: Retention) -> None:
         self._database = database
         self._retention = retention
 
     def drop_expired(self) -> int:
-        """Drop old match records, answers and rejections, and what deleted projects left;
-        gives how many rows that were."""
+        """Delete all rows that are past their retention time, and those of deleted projects.
+
+        Returns how many rows it deleted. Safe to repeat.
+        """
         keep = self._retention
         dropped = self._drop("outbox", "seq", "matched_at", keep.match_record_days * 86400)
         dropped += self._drop("rejected_row", "id", "created", keep.rejected_row_days * 86400)
@@ -70,7 +81,7 @@ class Upkeep:
         )
 
     def _drop_unused_bundles(self) -> int:
-        """Those that no function was made of within a day: uploads that were given up."""
+        """Delete bundles that no function uses a day after they were added."""
         with self._database.cursor() as cursor:
             cursor.execute(
                 """delete from bundle where created < now() - interval '1 day'

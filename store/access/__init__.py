@@ -1,3 +1,3 @@
-"""Organisations, projects and API keys."""
+"""Reads and writes organisations, projects and API keys."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Organisations and projects."""
+"""Reads and writes organisations and projects."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class StoredProjects:
     def get_or_create_project(
         self, org_id: OrgId, new_id: ProjectId, name: str, description: str | None
     ) -> tuple[Project, bool]:
-        """The project of this name, and whether it was there before.
+        """The project of this name, and whether it existed before.
 
-        Safe to repeat, and for two callers at once: the name is unique.
+        Safe to repeat, also at the same time: the name is unique in the organisation.
         """
         with self._database.cursor() as cursor:
             cursor.execute(
@@ -90,7 +90,10 @@ class StoredProjects:
         return [_project(row) for row in rows]
 
     def change_project(self, project_id: ProjectId, changes: JsonObject) -> Project:
-        """The project with its name, description or settings (merged) changed."""
+        """Change the name, the description or the settings. Settings are merged, key by key.
+
+        Raises BadInput if another project of the organisation has the name.
+        """
         settings = changes.get("settings")
         with self._database.cursor() as cursor:
             if "name" in changes:
@@ -115,10 +118,10 @@ class StoredProjects:
             return _project(_one(cursor))
 
     def delete_project(self, project_id: ProjectId) -> Project:
-        """Hide the project, and drop what waits to be matched or scored.
+        """Hide the project and delete its functions. Safe to repeat.
 
-        Rules of other projects that name its functions get a new revision, in which those
-        functions are gone.
+        Its outbox entries and pending outcomes are deleted at once, its other rows later by
+        upkeep. Projects whose rules name one of the functions get a new revision.
         """
         with self._database.cursor() as cursor:
             cursor.execute("select org_id from project where id = %s", (project_id,))
@@ -157,6 +160,6 @@ def _project(row: tuple[Any, ...]) -> Project:
 
 def _one(cursor: Cursor) -> tuple[Any, ...]:
     row = cursor.fetchone()
-    assert row is not None  # noqa: S101 the statement always gives one
+    assert row is not None  # noqa: S101 the caller's statement always returns a row
     return row
 

@@ -1,3 +1,3 @@
-"""Functions, their versions, their bundles, their shadows."""
+"""Reads and writes functions, their versions and bundles, and the outcomes of shadows."""
 
 from __future__ import annotations

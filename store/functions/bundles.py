@@ -1,4 +1,4 @@
-"""Bundles' bytes, as they came."""
+"""Stores bundles: the uploaded bytes, unchanged."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ class Bundles:
         self._database = database
 
     def add_bundle(self, org_id: OrgId, bundle_id: UUID, secret_sha256: bytes) -> None:
-        """See BundleStore."""
         with self._database.cursor() as cursor:
             cursor.execute(
                 "insert into bundle (id, org_id, upload_sha256) values (%s, %s, %s)",
@@ -25,14 +24,12 @@ class Bundles:
             )
 
     def secret_of(self, bundle_id: UUID) -> bytes | None:
-        """See BundleStore."""
         with self._database.cursor() as cursor:
             cursor.execute("select upload_sha256 from bundle where id = %s", (bundle_id,))
             row = cursor.fetchone()
         return bytes(row[0]) if row else None
 
     def digest_of(self, org_id: OrgId, bundle_id: UUID) -> str | None:
-        """See BundleStore."""
         with self._database.cursor() as cursor:
             cursor.execute(
                 """select encode(content_sha256, 'hex') from bundle
@@ -43,10 +40,9 @@ class Bundles:
         return row[0] if row else None
 
     def fill(self, bundle_id: UUID, content: bytes, encoding: str | None) -> bool:
-        """See BundleStore."""
         digest = hashlib.sha256(content).digest()
         with self._database.cursor() as cursor:
-            # In binary: as text, the bytes would be sent in twice their size.
+            # `%b` sends the bytes in binary. As text they would be twice as many.
             cursor.execute(
                 """update bundle set content = %b, content_encoding = %s, content_sha256 = %s
                     where id = %s and (content is null or content_sha256 = %s)""",
@@ -55,7 +51,6 @@ class Bundles:
             return cursor.rowcount == 1
 
     def bundle_content(self, sha256: str) -> Bundle | None:
-        """See BundleStore."""
         with self._database.cursor() as cursor:
             cursor.execute(
                 """select content, content_encoding from bundle

@@ -1,4 +1,4 @@
-"""Functions, their versions, and what runs them."""
+"""Reads and writes functions and their versions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from store.postgres.rule_revisions import add_revisions_naming, lock_functions_e
 from store.postgres.versions import draw_versions
 from store.scoring.supersede import supersede_outcomes_of_functions
 
-# A row for each version.
+# One row for each version of each function.
 FUNCTIONS: LiteralString = """
     select * from (
       select function.id, home.org_id, function.project_id, present.version,
@@ -47,6 +47,7 @@ VERSION_COLUMNS: LiteralString = """
 """
 AT_VERSION: LiteralString = "version = coalesce(%s::bigint, in_force)"
 VERSIONS_SHOWN = 1000
+"""The most versions of a function that are listed."""
 
 
 class StoredFunctions:
@@ -56,10 +57,13 @@ class StoredFunctions:
         self._database = database
 
     def write(self, org_id: OrgId, writes: Sequence[FunctionWrite]) -> list[Written]:
-        """See FunctionStore. One transaction; safe to repeat but for those that must be new."""
+        """Create or replace functions, all or none, in one transaction.
+
+        Safe to repeat, except for writes whose `if_exists` is ERROR: these raise BadInput.
+        """
         with self._database.cursor() as cursor:
             lock_functions_exclusively(cursor, org_id)
-            written = [_write(cursor, org_id, write) for write in writes]
+            written = [_write_one(cursor, org_id, write) for write in writes]
             add_revisions_naming(
                 cursor, org_id, [one.function.id for one in written if one.existed]
             )
@@ -69,30 +73,28 @@ class StoredFunctions:
         self, present: Function, body: FunctionBody, program: Program | None,
         shadow_rate: float | None,
     ) -> Function:
-        """See FunctionStore."""
         with self._database.cursor() as cursor:
             lock_functions_exclusively(cursor, present.org_id)
-            now = _locked(cursor, present)
+            now = _reload(cursor, present)
             if now.in_force != present.version:
-                raise Contended(f"{now.body.name!r} has been changed meanwhile")
+                raise Contended(f"{now.body.name!r} was changed meanwhile: send this again")
             if body.slug != now.body.slug:
                 _rename(cursor, now, body.slug)
-                now = _locked(cursor, now)
-            _put(cursor, now, body, program, shadow_rate)
+                now = _reload(cursor, now)
+            _set_body(cursor, now, body, program, shadow_rate)
             add_revisions_naming(cursor, now.org_id, [now.id])
-            return _locked(cursor, now)
+            return _reload(cursor, now)
 
     def find(
         self, org_id: OrgId, function_id: FunctionId, version: Xact | None = None
     ) -> Function | None:
-        """See FunctionStore."""
-        return self._one("is_there and org_id = %s and id = %s", version, org_id, function_id)
+        condition = "is_there and org_id = %s and id = %s"
+        return self._lookup(condition, version, org_id, function_id)
 
     def named(
         self, org_id: OrgId, project_id: ProjectId, slug: str, version: Xact | None = None
     ) -> Function | None:
-        """See FunctionStore."""
-        return self._one(
+        return self._lookup(
             """is_there and org_id = %s and id = (
                  select function.id from function
                   where function.project_id = %s and function.slug = %s
@@ -103,7 +105,6 @@ class StoredFunctions:
     def list_functions(
         self, org_id: OrgId, page: ListPage, wanted: FunctionFilter
     ) -> list[Function]:
-        """See FunctionStore."""
         with self._database.cursor() as cursor:
             rows = read_page(
                 cursor,
@@ -123,7 +124,6 @@ class StoredFunctions:
         return [_function(row) for row in rows]
 
     def versions(self, function: Function) -> list[Function]:
-        """See FunctionStore."""
         with self._database.cursor() as cursor:
             cursor.execute(
                 f"{FUNCTIONS} where id = %s order by version desc limit %s",
@@ -132,7 +132,7 @@ class StoredFunctions:
             return [_function(row) for row in cursor]
 
     def delete(self, function: Function) -> None:
-        """See FunctionStore. Safe to repeat."""
+        """Hide the function and supersede its pending outcomes. Safe to repeat."""
         with self._database.cursor() as cursor:
             lock_functions_exclusively(cursor, function.org_id)
             cursor.execute(
@@ -146,10 +146,11 @@ class StoredFunctions:
                 supersede_outcomes_of_functions(cursor, function.org_id, [function.id])
 
     def set_shadow(self, function: Function, shadow: Shadow | None) -> Function:
-        """See FunctionStore. The version in force beside itself would be run for nothing."""
+        """Run a version beside the one in force, or none. Raises BadInput for the version in
+        force itself, because there would be nothing to compare."""
         with self._database.cursor() as cursor:
             lock_functions_exclusively(cursor, function.org_id)
-            now = _locked(cursor, function)
+            now = _reload(cursor, function)
             if shadow is not None:
                 beside = _at_version(cursor, now, shadow.version)
                 _require_scorer(beside.body, "be a shadow", path="version")
@@ -157,57 +158,57 @@ class StoredFunctions:
                     raise BadInput("this version is in force: name another", path="version")
             _set_shadow(cursor, now, shadow)
             add_revisions_naming(cursor, now.org_id, [now.id])
-            return _locked(cursor, now)
+            return _reload(cursor, now)
 
     def promote(self, function: Function, version: Xact) -> Function:
-        """See FunctionStore. Safe to repeat."""
+        """Put a version in force, which ends the shadow. Safe to repeat."""
         with self._database.cursor() as cursor:
             lock_functions_exclusively(cursor, function.org_id)
-            now = _locked(cursor, function)
+            now = _reload(cursor, function)
             wanted = _at_version(cursor, now, version)
             if now.body.queue is not None:
                 _require_scorer(wanted.body, "take a scorer's place", path="version")
             _put_in_force(cursor, now, version)
             add_revisions_naming(cursor, now.org_id, [now.id])
-            return _locked(cursor, now)
+            return _reload(cursor, now)
 
     def version(self, function_id: FunctionId, version: Xact) -> FunctionVersion | None:
-        """See FunctionStore."""
-        found = self._one("id = %s", version, function_id)
+        found = self._lookup("id = %s", version, function_id)
         return found.as_version() if found else None
 
-    def _one(
+    def _lookup(
         self, condition: LiteralString, version: Xact | None, *parameters: object
     ) -> Function | None:
         with self._database.cursor() as cursor:
             return _find(cursor, condition, version, *parameters)
 
 
-def _write(cursor: Cursor, org_id: OrgId, write: FunctionWrite) -> Written:
+def _write_one(cursor: Cursor, org_id: OrgId, write: FunctionWrite) -> Written:
     wanted, slug = write.definition, write.definition.body.slug
-    function_id = _named(cursor, wanted.project_id, slug)
+    function_id = _find_id(cursor, wanted.project_id, slug)
     if function_id is None:
         if wanted.body.source is not None and write.program is None:
-            # It was there, to be left as it is, when its code would have been checked.
-            raise Contended(f"the function {slug!r} has been deleted meanwhile")
-        _add(cursor, org_id, write)
-        return Written(function=_there(cursor, write.new_id), before=None)
+            # When the code would have been checked, the function existed and was to stay as it
+            # was, so the check was left out.
+            raise Contended(f"the function {slug!r} has been deleted meanwhile: push it again")
+        _create(cursor, org_id, write)
+        return Written(function=_existing(cursor, write.new_id), before=None)
     if wanted.if_exists is IfExists.ERROR:
         raise BadInput(
             f"the project has a function {slug!r}: push it with if_exists replace", path="slug"
         )
-    present = _there(cursor, function_id)
+    present = _existing(cursor, function_id)
     if wanted.if_exists is IfExists.IGNORE:
         return Written(function=present, before=present)
-    _put(cursor, present, wanted.body, write.program, wanted.shadow_rate)
-    return Written(function=_there(cursor, function_id), before=present)
+    _set_body(cursor, present, wanted.body, write.program, wanted.shadow_rate)
+    return Written(function=_existing(cursor, function_id), before=present)
 
 
-def _add(cursor: Cursor, org_id: OrgId, write: FunctionWrite) -> None:
+def _create(cursor: Cursor, org_id: OrgId, write: FunctionWrite) -> None:
     wanted = write.definition
     if wanted.shadow_rate is not None:
         raise BadInput(
-            f"{wanted.body.slug!r} is new: there is no version to run beside", path="rollout"
+            f"{wanted.body.slug!r} is new: push it without rollout", path="rollout"
         )
     cursor.execute(
         """insert into function (id, project_id, slug, version)
@@ -221,11 +222,12 @@ def _add(cursor: Cursor, org_id: OrgId, write: FunctionWrite) -> None:
     cursor.execute("update function set version = %s where id = %s", (version, write.new_id))
 
 
-def _put(
+def _set_body(
     cursor: Cursor, present: Function, body: FunctionBody, program: Program | None,
     shadow_rate: float | None,
 ) -> None:
-    """Have the function become `body`, at once or as its shadow."""
+    """Add a version with this body, and put it in force, or with `shadow_rate` make it the
+    shadow. A body that is in force or is the shadow already adds no version."""
     if body == present.body:
         return
     if shadow_rate is None:
@@ -243,7 +245,7 @@ def _put(
 
 
 def _put_in_force(cursor: Cursor, function: Function, version: Xact) -> None:
-    """The shadow goes: it was to be compared with what is no longer in force."""
+    """Put a version in force, and end the shadow, which ran beside the former version."""
     cursor.execute(
         """update function set version = %s, shadow_version = null, shadow_rate = null
             where id = %s""",
@@ -292,13 +294,13 @@ def _add_version(
 
 
 def _rename(cursor: Cursor, function: Function, slug: str) -> None:
-    """At once, and for all its versions: it is not theirs."""
-    if _named(cursor, function.project_id, slug) is not None:
+    """Change the slug, which belongs to the function and not to its versions."""
+    if _find_id(cursor, function.project_id, slug) is not None:
         raise BadInput(f"another function has the slug {slug!r}", path="slug")
     cursor.execute("update function set slug = %s where id = %s", (slug, function.id))
 
 
-def _named(cursor: Cursor, project_id: ProjectId, slug: str) -> FunctionId | None:
+def _find_id(cursor: Cursor, project_id: ProjectId, slug: str) -> FunctionId | None:
     cursor.execute(
         """select id from function
             where project_id = %s and slug = %s and deleted_at is null""",
@@ -308,17 +310,17 @@ def _named(cursor: Cursor, project_id: ProjectId, slug: str) -> FunctionId | Non
     return FunctionId(row[0]) if row else None
 
 
-def _locked(cursor: Cursor, function: Function) -> Function:
-    """The function as it is now, which nobody else changes. Raises NotFound."""
+def _reload(cursor: Cursor, function: Function) -> Function:
+    """The function as it is under the lock of functions. Raises NotFound if it was deleted."""
     found = _find(cursor, "is_there and id = %s", None, function.id)
     if found is None:
         raise NotFound("no such function")
     return found
 
 
-def _there(cursor: Cursor, function_id: FunctionId) -> Function:
+def _existing(cursor: Cursor, function_id: FunctionId) -> Function:
     found = _find(cursor, "id = %s", None, function_id)
-    assert found is not None  # noqa: S101 it was just seen, and nobody else may change it
+    assert found is not None  # noqa: S101 it exists, and the lock keeps others from deleting it
     return found
 
 
@@ -332,8 +334,8 @@ def _at_version(cursor: Cursor, function: Function, version: Xact) -> Function:
 def _require_scorer(body: FunctionBody, use: str, *, path: str) -> None:
     if body.queue is None:
         raise BadInput(
-            f"this version is of kind {body.kind.value}, no scorer, and cannot {use}: only "
-            "code, a classifier or a global scorer is run",
+            f"this version is of kind {body.kind.value}, which is not a scorer, and cannot "
+            f"{use}: only code, classifiers and global scorers can be run",
             path=path,
         )
 

@@ -1,4 +1,4 @@
-"""Outcomes of a shadow, beside those of the version in force."""
+"""Reads outcomes of a shadow together with those of the version in force."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from store.postgres.database import Database
 
 ENDED = [OutcomeState.COMPLETED, OutcomeState.SKIPPED, OutcomeState.ERRORED]
 
-# Of a score its name and number: what a scorer notes beside them may be long.
+# A score's metadata is left out, because it may be long.
 VERDICT = """
     jsonb_build_object(
       'scores', (select jsonb_agg(one - 'metadata') from jsonb_array_elements({0}.scores) one),
@@ -25,8 +25,9 @@ VERDICT = """
       'completion_tokens', {0}.completion_tokens, 'model', {0}.model,
       'is_cached', {0}.is_cached)
 """
-# However many there are, the latest are found by an index, and then looked up one by one:
-# hence `limit 1`, of what there is at most one of.
+# The latest outcomes of the shadow are found by an index, and the counterpart of each is then
+# looked up. There is at most one; `limit 1` makes the planner look them up one by one instead
+# of joining the whole table.
 PAIRS = f"""
     with latest as materialized (
       select * from outcome
@@ -57,7 +58,6 @@ class Shadows:
     def pairs(
         self, function: Function, version: Xact, project_id: ProjectId | None, last: int
     ) -> list[Pair]:
-        """See ShadowStore."""
         with self._database.cursor() as cursor:
             cursor.execute(
                 PAIRS,

@@ -1,3 +1,3 @@
-"""Requests that a client waits for, and their answers."""
+"""Keeps invocations, and hands their answers to the threads that wait for them."""
 
 from __future__ import annotations

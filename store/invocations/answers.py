@@ -1,7 +1,9 @@
-"""Waiting for answers: one listening connection a process wakes everybody who waits.
+"""Waits for the answers to this process's invocations.
 
-A notification may be missed while the connection is made anew, so what is waited for is
-also looked up, every POLL_S. A call that no worker has taken goes with who waited for it.
+One connection per process listens for notifications of answers and completes the futures of
+all callers. A notification may be lost while that connection is down, so the listener also
+looks for answers every POLL_S. When a caller stops waiting, its invocation is deleted unless a
+worker has claimed it.
 """
 
 from __future__ import annotations
@@ -26,9 +28,11 @@ from store.postgres.leases import INVOCATIONS
 logger = logging.getLogger(__name__)
 
 POLL_S = 1.0
-"""The longest that a missed notification delays an answer, or a deadline its caller."""
+"""How often the listener looks for answers, seconds. A lost notification delays an answer by at
+most this time, and a caller waits at most this much longer than its deadline."""
 
 STOP_S = 5.0
+"""How long `close` waits for the listening thread to end, seconds."""
 
 
 @dataclass(slots=True)
@@ -37,7 +41,7 @@ class _Waiting:
     since: float = field(default_factory=time.monotonic)
 
 
-# Of what a worker has, the answer is kept, as of every call.
+# An invocation that a worker has claimed stays: its answer is stored like any other.
 WITHDRAW = f"""
     delete from invocation
      where id = any(%s) and {INVOCATIONS.free} and {INVOCATIONS.waiting}
@@ -45,7 +49,12 @@ WITHDRAW = f"""
 
 
 class AnswerListener:
-    """Implements flows.invocations.client.Answers. Starts its thread with the first call."""
+    """Implements flows.invocations.client.AnswerStore.
+
+    The first `expect` starts the listening thread. A caller that has waited for `patience_s`
+    seconds gets an error: NoWorker if no worker has claimed the invocation, NotAnswered if
+    one has, StoreUnavailable if the database cannot be asked. Thread-safe.
+    """
 
     def __init__(self, database: Database, *, patience_s: float) -> None:
         self._database = database
@@ -56,7 +65,6 @@ class AnswerListener:
         self._is_closing = threading.Event()
 
     def expect(self, invocation_id: InvocationId) -> Future[Answer]:
-        """See flows.invocations.client.Answers."""
         waiting = _Waiting()
         with self._lock:
             self._waiting[invocation_id] = waiting
@@ -68,12 +76,12 @@ class AnswerListener:
         return waiting.future
 
     def close(self) -> None:
-        """Stop listening. Who still waits is told that it is over, and what no worker has
-        taken of it is taken back."""
+        """Stop listening. Callers that still wait get StoreUnavailable, and their invocations
+        are deleted unless a worker has claimed them."""
         self._is_closing.set()
         if self._thread is not None:
             with suppress(StoreUnavailable), self._database.cursor() as cursor:
-                cursor.execute("select pg_notify(%s, '')", (CHANNEL,))   # wakes it
+                cursor.execute("select pg_notify(%s, '')", (CHANNEL,))   # wakes the thread
             self._thread.join(STOP_S)
         left = list(self._waiting)
         if left:
@@ -85,23 +93,23 @@ class AnswerListener:
     def _listen_for_ever(self) -> None:
         while not self._is_closing.is_set():
             try:
-                with self._database.listening(CHANNEL) as connection:
+                with self._database.listen(CHANNEL) as connection:
                     while not self._is_closing.is_set():
                         self._look(connection)
                         for _ in connection.notifies(timeout=POLL_S, stop_after=1):
                             pass
             except (StoreUnavailable, psycopg.Error) as error:
-                logger.warning("answers: %s; listening again as soon as it is there", error)
+                logger.warning("cannot listen for answers: %s; trying again", error)
                 self._give_up_late(None)
                 self._is_closing.wait(POLL_S)
 
     def _look(self, connection: Connection) -> None:
-        """Hand out the answers that are there; give up what was waited for long enough."""
+        """Complete the futures of answered invocations, and of those past their deadline."""
         with self._lock:
             ids = [
                 each for each, waiting in self._waiting.items() if not waiting.future.done()
             ]
-            gone = [*(self._waiting.keys() - set(ids))]   # who waited has stopped
+            gone = [*(self._waiting.keys() - set(ids))]   # their callers stopped waiting
             for invocation_id in gone:
                 del self._waiting[invocation_id]
         if gone:
@@ -122,7 +130,11 @@ class AnswerListener:
         self._give_up_late(attempts)
 
     def _give_up_late(self, attempts: dict[InvocationId, int] | None) -> None:
-        """`attempts`: how often workers have taken each; None where nobody can tell."""
+        """End the waits that are past their deadline.
+
+        `attempts` says how often each invocation was claimed; it is None if the database
+        could not be asked.
+        """
         limit = time.monotonic() - self._patience_s
         with self._lock:
             late = [each for each, waiting in self._waiting.items() if waiting.since < limit]
@@ -134,15 +146,15 @@ class AnswerListener:
     ) -> TransientError:
         waited = f"{self._patience_s:g} s"
         if attempts is None:
-            return StoreUnavailable(f"PostgreSQL was away for some of the {waited}")
+            return StoreUnavailable(f"PostgreSQL could not be reached for some of the {waited}")
         if attempts.get(invocation_id):
             return NotAnswered(
-                f"a worker is still at it after {waited}: give it less to do at once, or "
-                "raise TALLYARD_INVOKE_TIMEOUT_S"
+                f"a worker is still running this after {waited}: send less at once, or raise "
+                "TALLYARD_INVOKE_TIMEOUT_S"
             )
         return NoWorker(
-            f"no worker took this within {waited}: see that the sandbox, judge and heavy "
-            "workers run, and what their logs say"
+            f"no worker took this within {waited}: check that the sandbox, judge and heavy "
+            "workers run, and read their logs"
         )
 
     def _end(self, invocation_id: InvocationId, end: Answer | Exception) -> None:
@@ -150,7 +162,7 @@ class AnswerListener:
             waiting = self._waiting.pop(invocation_id, None)
         if waiting is None:
             return
-        with suppress(InvalidStateError):   # cancelled: nobody waits
+        with suppress(InvalidStateError):   # the caller cancelled it
             if isinstance(end, Exception):
                 waiting.future.set_exception(end)
             else:

@@ -1,4 +1,4 @@
-"""Calls that wait for an answer: left, taken, answered."""
+"""Adds, claims and answers invocations."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from store.postgres.leases import CLAIMED, INVOCATIONS, RELEASED
 from store.postgres.row_views import read_subjects
 
 CHANNEL = "invocation"
-"""Where an answer is announced (NOTIFY); the message is the call's id."""
+"""The NOTIFY channel on which answers are announced. The payload is the invocation's id."""
 
-# Nobody waits any more for what is older than the patience of who asked.
+# Clients have stopped waiting for invocations that are older than `patience` seconds.
 CLAIM = f"""
     with next as (
       select id from invocation
@@ -38,10 +38,10 @@ CLAIM = f"""
 class Invocations:
     """Implements flows.invocations.messages.InvocationStore.
 
-    `patience_s` is how long a client waits for its answer.
+    `patience_s` is how long a client waits for its answer, seconds.
 
-    A lease ends with its owner (see `store.postgres.leases`), never by its time alone: a run
-    that takes long would be made twice, for an answer that comes too late.
+    A lease ends only when its owner dies (see `store.postgres.leases`), not after a time. If it
+    did, a long run would be made a second time, for an answer that comes too late.
     """
 
     def __init__(self, database: Database, *, lease_s: float, patience_s: float) -> None:
@@ -52,7 +52,6 @@ class Invocations:
     def ask(
         self, invocation_id: InvocationId, org_id: OrgId, queue: str, request: Request
     ) -> None:
-        """See InvocationStore."""
         with self._database.cursor() as cursor:
             cursor.execute(
                 "insert into invocation (id, org_id, queue, request) values (%s, %s, %s, %s)",
@@ -60,7 +59,8 @@ class Invocations:
             )
 
     def claim(self, queue: str) -> Invocation | None:
-        """See InvocationStore. The attempt is committed before anything else is done."""
+        """Claim the queue's oldest invocation that a client still waits for. On return the
+        attempt is committed."""
         with self._database.cursor() as cursor:
             cursor.execute(
                 CLAIM,
@@ -79,7 +79,11 @@ class Invocations:
         )
 
     def answer(self, invocation: Invocation, answer: Answer) -> None:
-        """See InvocationStore. Safe to repeat: the fence and `answered_at` let one through."""
+        """Store the answer and notify the waiting process.
+
+        Safe to repeat: nothing happens if the invocation has an answer, or was claimed by
+        another worker meanwhile.
+        """
         with self._database.cursor() as cursor:
             cursor.execute(
                 f"""with answered as (
@@ -91,12 +95,11 @@ class Invocations:
             )
 
     def give_back(self, invocation: Invocation) -> None:
-        """See InvocationStore. Safe to repeat: the next claim raises the fence."""
+        """Release the claim. Nothing happens if another worker has claimed it meanwhile."""
         with self._database.cursor() as cursor:
             INVOCATIONS.release(cursor, {invocation.id: invocation.fence})
 
     def subjects(self, rows: Sequence[RowKey]) -> list[Subject | None]:
-        """See InvocationStore."""
         by_object: dict[ObjectRef, list[str]] = {}
         for key in rows:
             by_object.setdefault(key.object, []).append(key.id)

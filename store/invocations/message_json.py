@@ -1,4 +1,4 @@
-"""Requests and answers of invocations as the JSON that is stored."""
+"""Converts requests and answers of invocations to the stored JSON and back."""
 
 from __future__ import annotations
 

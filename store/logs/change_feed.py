@@ -16,15 +16,16 @@ class ChangeFeed:
         self._database = database
 
     def now(self) -> Xact:
-        """The newest version before which nothing can change any more."""
+        """The version up to which every write has been committed or rolled back."""
         with self._database.cursor() as cursor:
             return settled_version(cursor)
 
     def changes(self, project_id: ProjectId, after: Xact, limit: int) -> Changes:
-        """The rows that changed after `after`, at most about `limit`.
+        """The rows that changed after version `after`, oldest change first.
 
-        A row that changed several times is there once, as it is now. All rows of one version
-        come together, so that `upto` never parts them.
+        A row that changed several times is returned once, as it is now. There may be more than
+        `limit` rows, because all rows of one version are returned together: otherwise a reader
+        that goes on after `upto` would miss some.
         """
         with self._database.cursor() as cursor:
             settled = settled_version(cursor)

@@ -1,4 +1,4 @@
-"""Rows read back: pages of a project's logs, and its rejected rows."""
+"""Reads pages of a project's rows, answers queries, and reads rejected rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from store.postgres.row_json import ROW_COLUMNS, api_row, instant_text
 from store.postgres.tables import span
 
 CURSOR_PREFIX = "s"
-"""A cursor is the `seq` of the last row of its page; the letter leaves room for others."""
+"""A cursor is this letter and the `seq` of the page's last row. The letter distinguishes it
+from other kinds of cursor that may be added."""
 
 
 class SpanReader:
@@ -32,14 +33,14 @@ class SpanReader:
     def page(
         self, where: ObjectRef, org_id: OrgId, asked: FetchRequest, *, limit: int
     ) -> Page:
-        """At most `limit` rows, newest first."""
+        """A page of at most `limit` rows, newest first. Raises BadInput for a wrong cursor."""
         statement = (
             select(*ROW_COLUMNS)
             .where(
                 span.c.project_id == where.project_id,
                 span.c.object_type == where.object_type.value,
                 span.c.object_id == where.object_id,
-                span.c.seq > 0,   # so that the index of pages serves
+                span.c.seq > 0,   # always true; lets the planner use the index span_page
                 span.c.deleted_at.is_(None),
                 filter_clause(asked.filter, now=self._clock(), org_id=str(org_id)),
             )
@@ -66,7 +67,7 @@ class SpanReader:
         limit_max: int,
         tz_offset: int,
     ) -> QueryPage:
-        """One page of a query's rows, of these projects alone."""
+        """A page of the rows that the query selects. It reads no rows of other projects."""
         with self._database.connection() as connection:
             return run_query(
                 connection,
@@ -79,7 +80,7 @@ class SpanReader:
             )
 
     def rejected(self, org_id: OrgId, project_id: ProjectId, limit: int) -> list[JsonObject]:
-        """The latest rejected rows of a project, newest first."""
+        """The project's latest rejected rows, newest first, at most `limit`."""
         with self._database.cursor() as cursor:
             cursor.execute(
                 """select row_id, reason, excerpt, created from rejected_row
@@ -97,5 +98,5 @@ def _seq_of(cursor: str) -> int:
     digits = cursor.removeprefix(CURSOR_PREFIX)
     is_number = digits.isascii() and digits.isdigit() and len(digits) <= 18
     if not cursor.startswith(CURSOR_PREFIX) or not is_number:
-        raise BadInput("not a cursor that a page gave", path="cursor")
+        raise BadInput("not a cursor: send the `cursor` of a page, unchanged", path="cursor")
     return int(digits)

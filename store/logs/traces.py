@@ -10,16 +10,16 @@ from store.postgres.database import Database
 from store.postgres.row_views import EXPRESSIONS
 
 COLUMNS = tuple(name for name, column in API_COLUMNS.items() if column.is_in_trace)
-"""What a scorer gets of each span of the trace."""
+"""The columns of each span that a scorer of traces gets."""
 
 LARGE = tuple(name for name in EVENT_FIELDS if name in COLUMNS)
-"""The columns whose size counts."""
+"""The columns that count for the size of the trace."""
 
 _SELECTED = ", ".join(EXPRESSIONS[name] for name in COLUMNS)
 _LARGE = ", ".join(f"{EXPRESSIONS[name]} as {name}" for name in LARGE)
 _BYTES = " + ".join(f"coalesce(octet_length({name}::text), 0)" for name in LARGE)
 
-# Asked first: a trace that is too large must not be loaded only to find that out.
+# The size is read first, so that a trace that is too large is never loaded.
 SIZE = f"""
     select count(*), coalesce(sum({_BYTES}), 0)
       from (select {_LARGE} from span
@@ -36,7 +36,11 @@ class Traces:
         self._database = database
 
     def spans_of(self, trace: TraceRef) -> list[JsonObject]:
-        """The spans of the trace, oldest first. Raises TraceTooLarge, having loaded none."""
+        """The spans of the trace, oldest first.
+
+        Raises TraceTooLarge, before it loads a span, if there are more than TRACE_SPANS_MAX
+        spans or TRACE_BYTES_MAX bytes.
+        """
         named = (*trace.where, trace.root_span_id)
         with self._database.cursor() as cursor:
             cursor.execute(SIZE, (*named, TRACE_SPANS_MAX + 1))
@@ -44,8 +48,8 @@ class Traces:
             count, size = found or (0, 0)
             if count > TRACE_SPANS_MAX or size > TRACE_BYTES_MAX:
                 raise TraceTooLarge(
-                    f"the scorer takes the trace, and {trace.root_span_id} is larger than the "
-                    f"{TRACE_SPANS_MAX} spans and {TRACE_BYTES_MAX >> 20} MiB that are given"
+                    f"the scorer takes the whole trace, but {trace.root_span_id} has more than "
+                    f"{TRACE_SPANS_MAX} spans or {TRACE_BYTES_MAX >> 20} MiB"
                 )
             cursor.execute(
                 f"""select {_SELECTED} from span

@@ -1,4 +1,4 @@
-"""Alembic's entry: `store.migrate.upgrade` hands it an open connection."""
+"""Alembic's entry point. It migrates over the connection that `store.migrate.upgrade` opened."""
 
 from __future__ import annotations
 

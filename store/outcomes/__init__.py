@@ -1,3 +1,3 @@
-"""Outcomes: explained, summed up, tried again."""
+"""Reads outcomes for explain and error summaries, and makes errored ones pending again."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What `explain` reads: the row, its match record, its outcomes."""
+"""Reads what `explain` needs: the row, its match record and its outcomes."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from store.scoring.sandbox_workers import SandboxWorkers
 
 EVERYTHING = frozenset(EXPRESSIONS)
 OUTCOMES_MAX = 500
+"""The most outcomes of a row that are read, newest first."""
 
 
 class ExplainRecords:
@@ -34,7 +35,6 @@ class ExplainRecords:
     def candidates(
         self, org_id: OrgId, project_id: ProjectId | None, text: str
     ) -> list[Candidate]:
-        """See ExplainStore."""
         with self._database.cursor() as cursor:
             cursor.execute(
                 """with reachable as materialized (
@@ -66,7 +66,6 @@ class ExplainRecords:
             ]
 
     def subject(self, candidate: Candidate) -> Subject:
-        """See ExplainStore."""
         project = UUID(candidate.project_id)
         where = ObjectRef(ProjectId(project), ObjectType.PROJECT_LOGS, ObjectId(project))
         with self._database.cursor() as cursor:
@@ -76,7 +75,6 @@ class ExplainRecords:
         return subjects[candidate.id]
 
     def match_record(self, subject: Subject) -> MatchRecord | None:
-        """See ExplainStore."""
         where = subject.key.object
         with self._database.cursor() as cursor:
             cursor.execute(
@@ -103,7 +101,8 @@ class ExplainRecords:
         )
 
     def outcomes(self, subject: Subject) -> list[OutcomeView]:
-        """See ExplainStore. One that shares another's run shows that run's attempts."""
+        """The row's outcomes, newest content first. A follower shows the attempts and the error
+        of its lead, because it has no run of its own."""
         where = subject.key.object
         with self._database.cursor() as cursor:
             cursor.execute(
@@ -129,7 +128,6 @@ class ExplainRecords:
         ]
 
     def current_rules(self, project_id: ProjectId) -> RuleSet:
-        """See ExplainStore."""
         with self._database.cursor() as cursor:
             cursor.execute("select rules_revision from project where id = %s", (project_id,))
             row = cursor.fetchone()

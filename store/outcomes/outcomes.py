@@ -1,4 +1,4 @@
-"""Errored outcomes: summed up, and put back among the pending ones."""
+"""Sums up errored outcomes, and makes them pending again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,12 @@ class StoredOutcomes:
         self._database = database
 
     def retry(self, project_id: ProjectId, request: RetryRequest) -> int:
-        """See OutcomeStore. Of those that share an execution one leads, as before."""
+        """Make errored outcomes pending again, without attempts. Returns how many.
+
+        Left out are outcomes whose rule or function was deleted, whose row has other content
+        by now, and those that an outcome of another version of the scorer has followed. Of
+        outcomes with the same scorer and content, one becomes the lead.
+        """
         queues = {name: queue_of_global(name) for name in catalog.names()}
         with self._database.cursor() as cursor:
             cursor.execute(
@@ -73,7 +78,8 @@ class StoredOutcomes:
             return cursor.rowcount
 
     def errors(self, project_id: ProjectId) -> list[ErrorSummary]:
-        """See OutcomeStore. The most numerous first."""
+        """The project's errored outcomes, counted by rule, scorer, role and error class. The
+        highest count comes first."""
         with self._database.cursor() as cursor:
             cursor.execute(
                 """select kind.origin_id, kind.shown, kind.role, kind.error_class, kind.number,

@@ -1,3 +1,3 @@
-"""What every table shares: connections, COPY, versions, leases, paging, a row's forms."""
+"""What several tables need: connections, COPY, versions, leases, pages, rows as JSON."""
 
 from __future__ import annotations

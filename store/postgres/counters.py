@@ -1,4 +1,8 @@
-"""Counters in the database: written with the facts they count, read by GET /metrics."""
+"""Counters in the database, which GET /metrics shows.
+
+A counter is raised in the transaction that writes what it counts, so that both are committed or
+neither.
+"""
 
 from __future__ import annotations
 
@@ -14,21 +18,29 @@ Labels = tuple[tuple[str, str], ...]
 
 
 class Counts:
-    """What one transaction counted; written last, to hold the counters' rows only briefly."""
+    """What one transaction counted.
+
+    Call `write` last in the transaction, because it locks the rows of the counters until the
+    commit.
+    """
 
     def __init__(self) -> None:
         self._values: defaultdict[tuple[str, Labels], float] = defaultdict(float)
 
     def add(self, name: str, labels: Mapping[str, str], value: float) -> None:
-        """Add `value`; nothing is written for zero."""
+        """Add `value` to the counter. Adding 0 writes nothing."""
         if value:
             self._values[name, tuple(labels.items())] += value
 
     def write(self, cursor: Cursor) -> None:
-        """Add what was counted to this connection's shard."""
+        """Add the counts to the counters in the database, in the shard of this connection.
+
+        A counter has 64 shards, each a row of its own, so that connections rarely wait for
+        each other.
+        """
         if not self._values:
             return
-        ordered = sorted(self._values.items())   # the same order everywhere: no deadlock
+        ordered = sorted(self._values.items())   # one order for all writers prevents deadlocks
         cursor.execute(
             """insert into counter (name, labels, shard, value)
                select name, labels::jsonb, pg_backend_pid() %% 64, value
@@ -44,7 +56,7 @@ class Counts:
 
 
 def samples(database: Database) -> Iterator[Sample]:
-    """Every counter, summed over its shards."""
+    """The value of every counter, summed over its shards."""
     with database.cursor() as cursor:
         cursor.execute(
             "select name, labels, sum(value) from counter group by name, labels order by 1, 2"

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: one pool a process, one place that maps its errors."""
+"""Connections to PostgreSQL: a pool per process, and Tallyard's errors for PostgreSQL's."""
 
 from __future__ import annotations
 
@@ -22,12 +22,22 @@ APPLICATION = "tallyard"
 CONNECT_TIMEOUT_S = 5
 IDLE_IN_TRANSACTION_S = 60
 KEEPALIVE_S = 30
+"""A connection on which nothing comes is probed after this time, seconds, then every 10 s. It
+counts as dead after three probes without an answer."""
+
 POOL_SIZE = 4
 POOL_OVERFLOW = 12
 POOL_WAIT_S = 10
+"""How long a thread waits for a connection while all of them are in use, seconds."""
 
-# A connection's own staging places: what may exist already is copied here and merged from
-# here, at COPY's speed (see `store/postgres/copy.py`). They are empty again after each commit.
+TOO_SLOW = (
+    "the query took longer than TALLYARD_QUERY_TIMEOUT_S: narrow it by id, root_span_id or "
+    "_xact_id"
+)
+
+# COPY cannot update rows that exist. Such rows are copied into these temporary tables, which
+# each connection has for itself, and merged from there (see `store/postgres/copy.py`). A commit
+# empties them.
 STAGING = """
 create temporary table if not exists span_staged on commit delete rows
     as select * from span with no data;
@@ -43,23 +53,24 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        # Every connection carries this name, so that others can see in pg_stat_activity
-        # whether the process that holds a lease is still there (`store/postgres/leases.py`).
+        # The name of this process on its leases. Every connection carries it, so that other
+        # processes see in pg_stat_activity whether the owner of a lease still lives
+        # (`store/postgres/leases.py`).
         self.owner = uuid.uuid4().hex
         self.engine = sqlalchemy.create_engine(
             url,
             pool_size=POOL_SIZE,
             max_overflow=POOL_OVERFLOW,
             pool_timeout=POOL_WAIT_S,
-            pool_pre_ping=False,   # a dead connection is told by its first error, and dropped
+            pool_pre_ping=False,   # a dead connection is dropped at its first error
             connect_args={
                 "connect_timeout": CONNECT_TIMEOUT_S,
                 "application_name": f"{APPLICATION} {self.owner}",
-                # A plan that was made while a table was empty would be kept as it grows.
-                # A process that is frozen between two statements must not keep its row locks.
+                # Plan each execution anew: a kept plan may be from when a table was empty.
+                # End an idle transaction: a frozen process must not keep its row locks.
                 "options": "-c plan_cache_mode=force_custom_plan "
                 f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_S}s "
-                # What a connection keeps for its staging places, for as long as it lives.
+                # The memory that a connection keeps for its temporary tables.
                 "-c temp_buffers=1MB",
                 "keepalives_idle": KEEPALIVE_S,
                 "keepalives_interval": KEEPALIVE_S // 3,
@@ -72,16 +83,19 @@ class Database:
 
     @contextmanager
     def connection(self) -> Iterator[sqlalchemy.Connection]:
-        """One transaction: committed at the end, rolled back by an exception.
+        """A connection in one transaction: committed at the end, rolled back by an exception.
 
-        Raises StoreUnavailable where the database cannot be reached or goes away meanwhile.
+        Raises StoreUnavailable if the database cannot be reached or the connection is lost.
         """
         with map_errors(), self.engine.begin() as connection:
             yield connection
 
     @contextmanager
     def cursor(self) -> Iterator[Cursor]:
-        """The same, as psycopg's own cursor: for COPY and the statements of the hot path."""
+        """A psycopg cursor in one transaction, for statements that are written by hand.
+
+        Commits, rolls back and raises as `connection` does.
+        """
         with self.connection() as connection:
             driver = connection.connection.driver_connection
             assert isinstance(driver, psycopg.Connection)  # noqa: S101 for the type checker
@@ -89,9 +103,12 @@ class Database:
                 yield cursor
 
     @contextmanager
-    def listening(self, channel: str) -> Iterator[Connection]:
-        """A connection outside the pool that hears NOTIFY on `channel`; each of its statements
-        is a transaction. Raises StoreUnavailable, also later."""
+    def listen(self, channel: str) -> Iterator[Connection]:
+        """A connection outside the pool that receives NOTIFY on `channel`.
+
+        Each of its statements is a transaction. Raises StoreUnavailable if the database cannot
+        be reached, now or while the connection is used.
+        """
         with map_errors(), self.engine.connect() as pooled:
             driver = pooled.connection.driver_connection
             assert isinstance(driver, psycopg.Connection)  # noqa: S101 for the type checker
@@ -106,31 +123,29 @@ class Database:
             cursor.execute("select 1")
 
     def close(self) -> None:
-        """Close what is idle."""
+        """Close the idle connections of the pool."""
         self.engine.dispose()
 
 
 @contextmanager
 def map_errors() -> Iterator[None]:
-    """Turns a lost or refused connection into StoreUnavailable, an undone transaction into
-    Contended; other errors pass."""
+    """Raise Tallyard's own errors instead of PostgreSQL's.
+
+    A lost or refused connection becomes StoreUnavailable, a transaction that PostgreSQL rolled
+    back because of others Contended, and a query that took too long BadInput. Other errors
+    stay as they are.
+    """
     try:
         yield
     except QueryCanceled as error:
-        raise BadInput(
-            "this took longer than TALLYARD_QUERY_TIMEOUT_S: narrow it by id, root_span_id or "
-            "_xact_id"
-        ) from error
+        raise BadInput(TOO_SLOW) from error
     except (DeadlockDetected, SerializationFailure) as error:
         raise Contended(f"PostgreSQL: {_first_line(error)}") from error
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         raise StoreUnavailable(f"PostgreSQL: {_first_line(error)}") from error
     except sqlalchemy.exc.DBAPIError as error:
         if isinstance(error.orig, QueryCanceled):
-            raise BadInput(
-                "this took longer than TALLYARD_QUERY_TIMEOUT_S: narrow it by id, "
-                "root_span_id or _xact_id"
-            ) from error
+            raise BadInput(TOO_SLOW) from error
         if isinstance(error.orig, psycopg.OperationalError | psycopg.InterfaceError):
             raise StoreUnavailable(f"PostgreSQL: {_first_line(error.orig)}") from error
         raise

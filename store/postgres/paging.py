@@ -1,4 +1,4 @@
-"""Lists of objects: newest first, in pages that go on from an id."""
+"""Reads lists of objects page by page, newest first."""
 
 from __future__ import annotations
 
@@ -18,8 +18,12 @@ def read_page(
     *,
     table: str,
 ) -> list[tuple[Any, ...]]:
-    """The rows of one page. An id to go on from that names nothing gives an empty page,
-    which is what ends a client's loop."""
+    """The rows of one page, newest first.
+
+    `select` and `condition` are SQL, `parameters` the values of `condition`; `page` adds its
+    own conditions. If the id after or before which the page starts does not exist, the page is
+    empty, because that ends a client's loop.
+    """
     statement = f"{select} where {condition}"
     values: list[Any] = list(parameters)
     if page.ids:

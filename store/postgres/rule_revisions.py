@@ -1,8 +1,12 @@
-"""Revisions of a project's rule set: its rules, and the functions that they name.
+"""Adds revisions of a project's rule set: its rules, and the functions that they name.
 
-A revision holds each function at its version of that moment, so that a match record tells
-which one was in force. Who changes rules shares a lock of the organisation, who changes
-functions has it alone: no revision is made of a function that is just being changed.
+A revision is added whenever a rule of the project changes, or a function that its rules name.
+It holds each function at the version then in force, so that a match record tells which version
+that was. A revision itself never changes.
+
+A revision must not contain a function that another transaction is changing. So a transaction
+that changes rules first takes a shared lock of the organisation, and one that changes
+functions first takes it exclusively.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from spans.errors import Contended
 from spans.ids import FunctionId, OrgId, ProjectId
 from store.postgres.database import Cursor
 
-# The project's row is locked by the raise of its revision: changes of its rules queue up.
+# The update locks the project's row, so that changes of its rules happen one after the other.
 NEW_REVISION = f"""
     with project as (
       update project set rules_revision = rules_revision + 1 where id = %(project)s
@@ -47,27 +51,32 @@ NEW_REVISION = f"""
       from project
 """
 
-# `for no key update`: whoever makes a project or a key may go on meanwhile.
-ALONE = "select from organization where id = %s for no key update"
+# `for no key update` lets others add projects and keys of the organisation meanwhile.
+EXCLUSIVE = "select from organization where id = %s for no key update"
 SHARED = """
     select from organization where id = (select org_id from project where id = %s) for share
 """
 
 
 def add_revision(cursor: Cursor, project_id: ProjectId) -> None:
-    """Raise the project's revision, to what its rules and functions are now."""
+    """Add a revision with the project's rules and functions as they are now."""
     cursor.execute(NEW_REVISION.encode(), {"project": project_id})
 
 
 def lock_functions_shared(cursor: Cursor, project_id: ProjectId) -> None:
-    """Keep the organisation's functions as they are. The first lock of who changes rules."""
+    """Keep the functions of the project's organisation from changing.
+
+    Call this before any other lock in a transaction that changes rules.
+    """
     cursor.execute(SHARED, (project_id,))
 
 
 def lock_revision(cursor: Cursor, project_id: ProjectId, revision: int) -> None:
-    """Keep a project's rules as they were when something was decided by them, until that is
-    written. Raises Contended where they, or the project, have gone meanwhile: then it is
-    decided anew."""
+    """Keep the project's rules at `revision` until the transaction ends.
+
+    Call this before writing what was decided by that revision. Raises Contended if the rules
+    have changed since, or the project was deleted: the caller must decide again.
+    """
     cursor.execute(
         """select rules_revision from project where id = %s and deleted_at is null
               for share""",
@@ -78,14 +87,17 @@ def lock_revision(cursor: Cursor, project_id: ProjectId, revision: int) -> None:
 
 
 def lock_functions_exclusively(cursor: Cursor, org_id: OrgId) -> None:
-    """Be the only one that changes the organisation's functions. The first lock."""
-    cursor.execute(ALONE, (org_id,))
+    """Keep all others from changing the organisation's functions or rules.
+
+    Call this before any other lock in a transaction that changes functions.
+    """
+    cursor.execute(EXCLUSIVE, (org_id,))
 
 
 def add_revisions_naming(
     cursor: Cursor, org_id: OrgId, function_ids: Collection[FunctionId]
 ) -> None:
-    """New revisions for every project whose rules name one of the functions."""
+    """Add a revision to every project whose rules name one of the functions."""
     cursor.execute(
         f"""select id from project
              where org_id = %s and deleted_at is null and id in (

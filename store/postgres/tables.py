@@ -1,4 +1,4 @@
-"""The tables that SQLAlchemy composes statements over; the migrations define them."""
+"""The table `span`, for statements that SQLAlchemy composes. The migrations create it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEY_COLUMNS = (*ObjectRef._fields, "id")
 
 metadata = MetaData()
 
-# SQLAlchemy's types of values say nothing about rows.
+# `Any`: the type of a column's values does not matter to the rows that are read.
 _TYPES: Mapping[Storage, TypeEngine[Any]] = {
     Storage.TEXT: Text(),
     Storage.UUID: Uuid(),

@@ -1,10 +1,13 @@
-"""Versions (`_xact_id`): drawn by writers, followed by readers who must miss none.
+"""Draws versions (`_xact_id`) for writers, and tells readers up to which one they may read.
 
-A sequence is not transactional: version 10 may still be uncommitted while 11 can be read
-already, and who has gone on to 11 would never come back for 10. Nor does the order of
-transaction ids help: a writer may get its id first and draw its version last. So a writer,
-before it draws, locks the sequence's last value (a shared advisory lock, gone with its
-transaction): whatever it draws lies above. A reader stays at or below the lowest such lock.
+A reader that follows the versions must miss none. But a sequence is not transactional: version
+10 may still be uncommitted when 11 can be read, and a reader that went on to 11 would never
+read 10. The order of transaction ids does not help either, because a writer may get its id
+first and draw its version last.
+
+So a writer takes a lock before it draws: a shared advisory lock whose key is the last value of
+the sequence. Each version that it then draws is above that key. The lock ends with the
+transaction. A reader reads only up to the lowest key that is locked.
 """
 
 from __future__ import annotations
@@ -17,8 +20,8 @@ DRAW = """
       select pg_advisory_xact_lock_shared(last_value) from xact_seq)
     select nextval('xact_seq') from floor, generate_series(1, %s)
 """
-# The two halves of a 64-bit key, as pg_locks shows them. Versions are far above every other
-# key that we lock, so what lies below the sequence's beginning is somebody else's.
+# pg_locks shows the 64-bit key of an advisory lock as two halves. All other keys that Tallyard
+# locks are below the first version, and are ignored here.
 FLOORS = """
     select min((classid::bigint << 32) | objid::bigint) from pg_locks
      where locktype = 'advisory' and objsubid = 1 and mode = 'ShareLock'
@@ -29,8 +32,11 @@ FLOORS = """
 
 
 def draw_versions(cursor: Cursor, count: int) -> list[Xact]:
-    """New versions, increasing. To be called once the transaction holds its row locks, so
-    that no row's version ever steps back."""
+    """Draw `count` new versions, in increasing order.
+
+    Call this after the transaction has locked its rows. Otherwise another transaction could
+    write a higher version to a row first, and the row's version would decrease.
+    """
     if not count:
         return []
     cursor.execute(DRAW, (count,))
@@ -38,11 +44,14 @@ def draw_versions(cursor: Cursor, count: int) -> list[Xact]:
 
 
 def settled_version(cursor: Cursor) -> Xact:
-    """The version up to which every write is committed or was given up.
+    """The version up to which every write has been committed or rolled back.
 
-    What a later statement reads at or below it is complete, for ever. The last value must
-    be read first: who draws a version up to it has taken its lock before, and holds it
-    still or has ended.
+    A later statement that reads up to this version misses nothing, and no write will add
+    anything there.
+
+    The order of the two statements matters. Every writer of a version up to `last_value` took
+    its lock before `last_value` was read. If it does not hold the lock any more when the locks
+    are read, its transaction has ended.
     """
     cursor.execute("select last_value from xact_seq")
     (last,) = cursor.fetchone() or (0,)

@@ -1,3 +1,3 @@
-"""Rules, and the recent rows that one is run on."""
+"""Reads and writes rules, and the recent rows that a rule is run on."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rows that are there, newest first, and outcomes added for them by hand."""
+"""Reads stored rows, newest first, and adds pending outcomes for them on request."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from store.postgres.rule_revisions import lock_revision
 from store.scoring.record import lock_rows, record
 
 PAGE = 500
+"""Rows that are read at once."""
 
 
 class RecentRows:
@@ -28,7 +29,6 @@ class RecentRows:
         self._clock = clock
 
     def functions(self, score: ProjectScore) -> tuple[NamedFunctions, int]:
-        """See RecentRowStore."""
         with self._database.cursor() as cursor:
             cursor.execute(
                 """select functions, revision from rule_set
@@ -40,7 +40,6 @@ class RecentRows:
         return NamedFunctions([function_from_json(item) for item in functions]), revision
 
     def recent(self, where: ObjectRef, columns: frozenset[str]) -> Iterator[list[Subject]]:
-        """See RecentRowStore."""
         before: int | None = None
         while True:
             with self._database.cursor() as cursor:
@@ -62,7 +61,6 @@ class RecentRows:
     def postpone(
         self, project_id: ProjectId, revision: int, postponed: Sequence[Deferred]
     ) -> int:
-        """See RecentRowStore."""
         counts = Counts()
         with self._database.cursor() as cursor:
             lock_revision(cursor, project_id, revision)

@@ -1,4 +1,4 @@
-"""Rules, and the revisions of a project's rule set that match records point to."""
+"""Reads and writes rules. Each change adds a revision of the project's rule set."""
 
 from __future__ import annotations
 
@@ -30,7 +30,11 @@ class StoredRules:
     def create_rule(
         self, project_id: ProjectId, new_id: RuleId, body: ProjectScoreBody, *, replace: bool
     ) -> tuple[ProjectScore, bool]:
-        """See RuleStore. Safe to repeat: the name is unique in its project."""
+        """The rule of this name, and whether it existed before.
+
+        An existing rule stays as it is, or is replaced by `body` if `replace` is set. Safe to
+        repeat: the name is unique in the project.
+        """
         with self._database.cursor() as cursor:
             _lock(cursor, project_id)
             cursor.execute(
@@ -54,7 +58,6 @@ class StoredRules:
         return rule, True
 
     def find_rule(self, org_id: OrgId, rule_id: RuleId) -> ProjectScore | None:
-        """See RuleStore."""
         with self._database.cursor() as cursor:
             cursor.execute(
                 f"""select {COLUMNS} from project_score
@@ -72,7 +75,6 @@ class StoredRules:
         project_id: ProjectId | None,
         score_type: str | None = None,
     ) -> list[ProjectScore]:
-        """See RuleStore."""
         with self._database.cursor() as cursor:
             rows = read_page(
                 cursor,
@@ -90,7 +92,11 @@ class StoredRules:
     def change_rule(
         self, rule: ProjectScore, patch: Callable[[ProjectScore], ProjectScoreBody]
     ) -> ProjectScore:
-        """See RuleStore. Identical content makes no new revision."""
+        """Replace the rule by what `patch` makes of it. If equal, no revision is added.
+
+        `patch` is called under the lock that every change of the project's rules takes. Raises
+        NotFound if the rule was deleted, BadInput if another rule has the new name.
+        """
         with self._database.cursor() as cursor:
             _lock(cursor, rule.project_id)
             cursor.execute(f"select {COLUMNS} from project_score where id = %s", (rule.id,))
@@ -108,7 +114,10 @@ class StoredRules:
             return _update(cursor, present, body) if _differs(present, body) else present
 
     def delete_rule(self, rule: ProjectScore) -> None:
-        """See RuleStore. Outcomes that shared a run with one of its pending ones lead now."""
+        """Delete the rule and supersede its pending outcomes. Its scores stay.
+
+        Where a superseded outcome was the lead, one of its followers becomes the lead.
+        """
         with self._database.cursor() as cursor:
             _lock(cursor, rule.project_id)
             cursor.execute("delete from project_score where id = %s", (rule.id,))
@@ -129,8 +138,7 @@ class StoredRules:
 
 
 def _lock(cursor: Cursor, project_id: ProjectId) -> None:
-    """Be the only one that changes the project's rules, over functions that stay as they
-    are."""
+    """Keep all others from changing the project's rules, or the functions they may name."""
     lock_functions_shared(cursor, project_id)
     cursor.execute("select 1 from project where id = %s for update", (project_id,))
 

@@ -27,7 +27,7 @@ was logged late or by a wrong clock, so its wait is no delay of Tallyard's."""
 class Histogram:
     """The durations that one transaction measured, by bucket.
 
-    A bucket does not include those below it. GET /metrics adds them up, as Prometheus wants.
+    A bucket does not include those below it. GET /metrics adds them up.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Histogram:
         self._sum_s = 0.0
 
     def observe(self, value_s: float) -> None:
-        """Add a duration to its bucket. A negative one, from clocks that differ, counts as 0."""
+        """Add a duration to its bucket. A negative one (clocks differ) counts as 0."""
         value_s = max(0.0, value_s)
         self._buckets[bisect_left(BUCKETS_S, value_s)] += 1
         self._sum_s += value_s

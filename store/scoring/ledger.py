@@ -117,7 +117,7 @@ class Ledger:
             )
             leads = sorted(cursor.fetchall(), key=lambda row: row[1:5])
         claims: list[Claim] = []
-        for where, group in groupby(leads, key=_where):
+        for where, group in groupby(leads, key=_object_of):
             with self._database.cursor() as cursor:
                 claims += self._with_subjects(cursor, queue, where, list(group), columns)
         return claims
@@ -134,7 +134,7 @@ class Ledger:
         claims: list[Claim] = []
         poisoned: list[RunnableClaim] = []
         for row in leads:
-            lead = _asked(where, row)
+            lead = _request_of(where, row)
             subject = subjects.get(lead.key.subject_id)
             *_, label, fence, attempts, deaths = row
             if (
@@ -308,7 +308,7 @@ def _with_followers(cursor: Cursor, executions: Sequence[Execution]) -> list[Exe
     for where, ids in by_object.items():
         cursor.execute(FOLLOWERS, (where.project_id, where.object_id, ids))
         for row in cursor:
-            asked = _asked(where, row)
+            asked = _request_of(where, row)
             followers.setdefault(_execution_key(asked.key), []).append(asked)
     if not followers:
         return list(executions)
@@ -337,11 +337,11 @@ def _still_held(cursor: Cursor, claims: Sequence[RunnableClaim]) -> set[UUID]:
     return {outcome_id for (outcome_id,) in cursor}
 
 
-def _where(row: tuple[Any, ...]) -> ObjectRef:
+def _object_of(row: tuple[Any, ...]) -> ObjectRef:
     return ObjectRef(ProjectId(row[1]), ObjectType(row[2]), ObjectId(row[3]))
 
 
-def _asked(where: ObjectRef, row: tuple[Any, ...]) -> OutcomeRequest:
+def _request_of(where: ObjectRef, row: tuple[Any, ...]) -> OutcomeRequest:
     (subject_id, version, origin_kind, origin_id, role, scorer_kind, scorer, scorer_version,
      revision, skip_logging, *_) = row[4:]
     return OutcomeRequest(

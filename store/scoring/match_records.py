@@ -79,7 +79,7 @@ class MatchRecords:
         self._lock = Lock()   # cachetools' caches are not thread-safe
 
     def claim_entries(self, rows_max: int) -> list[Batch]:
-        """Claim outbox entries of about `rows_max` rows. On return the attempts are committed."""
+        """Claim outbox entries of about `rows_max` rows. The attempts are then committed."""
         with self._database.cursor() as cursor:
             cursor.execute(
                 CLAIM,
@@ -140,7 +140,8 @@ class MatchRecords:
         self, where: ObjectRef, row_ids: Sequence[str], columns: frozenset[str]
     ) -> Mapping[str, Subject]:
         with self._database.cursor() as cursor:
-            return _as_they_ended(cursor, where, read_subjects(cursor, where, row_ids, columns))
+            subjects = read_subjects(cursor, where, row_ids, columns)
+            return _with_views_at_end(cursor, where, subjects)
 
     def record_match(self, matched: MatchDecision) -> None:
         """Write the decisions on a batch and close its entries, in one transaction.
@@ -176,7 +177,7 @@ class MatchRecords:
             counts.write(cursor)
 
 
-def _as_they_ended(
+def _with_views_at_end(
     cursor: Cursor, where: ObjectRef, subjects: dict[str, Subject]
 ) -> dict[str, Subject]:
     """The subjects. Those that changed between their end and their matching get `at_end`, the

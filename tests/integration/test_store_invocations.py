@@ -381,7 +381,7 @@ def test_patience_ends_with_who_must_act(database, org_id, queue, is_taken):
         if is_taken:
             assert store_of(database).claim(queue) is not None
         expected, said = (
-            (NotAnswered, "still at it") if is_taken else (NoWorker, "no worker took this")
+            (NotAnswered, "still running") if is_taken else (NoWorker, "no worker took this")
         )
         with pytest.raises(expected, match=said):
             future.result(timeout=10)

@@ -1,4 +1,4 @@
-"""The spine: projects, keys, rules, spans, the outbox and the ledger of outcomes."""
+"""Creates projects, keys, rules, spans, the outbox and the ledger of outcomes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from alembic import op
 revision = "0001"
 down_revision = None
 
-# 0x0DE1 << 48 | unix seconds << 16: decimal strings of 19 digits for the next centuries, so
-# that comparing them as strings and as numbers agrees. Clients take max() over the strings.
+# Versions start at 0x0DE1 << 48 | unix seconds << 16. They have 19 decimal digits for the next
+# centuries, so that they compare as strings as they do as numbers: clients take max() over the
+# strings.
 XACT_SEQUENCE = """
 do $$ begin
   execute format('create sequence xact_seq as bigint start %s',
                  (3553::bigint << 48) | (extract(epoch from now())::bigint << 16));
-  -- From now on every draw lies above `last_value`, the very first one too.
+  -- The first nextval would return `last_value` itself. From now on each returns a higher one.
   perform nextval('xact_seq');
 end $$
 """
@@ -81,7 +82,7 @@ create table span (
   seq bigint not null default nextval('span_seq'),  -- never changes: what pages follow
   xact bigint not null,                 -- the last write of any kind
   content_xact bigint not null,         -- the last that changed input, output, expected, error
-  trigger_xact bigint,                  -- the last that put it up for matching
+  trigger_xact bigint,                  -- the last that queued it for matching
   has_base boolean not null,            -- false: only merges have come so far
   deleted_at timestamptz,
   span_id text not null,
@@ -114,16 +115,17 @@ create table span (
   primary key (project_id, object_type, object_id, id)
 ) with (toast_tuple_target = 4080);     -- a span of 2 kB is stored as it is: compressing it
                                         -- takes as long as all else that its COPY does
--- Each of these holds every row, but by its condition serves only queries that name its last
--- column: what names a row's key is left to the primary key (docs/decisions/0008).
+-- The conditions of these indexes are true for every row. The planner uses such an index only for
+-- a query that has the condition or implies it, so it finds rows by their key over the primary key
+-- (docs/decisions/0008).
 create index span_page on span (project_id, object_id, seq) where seq > 0;
 create index span_version on span (project_id, xact) where xact > 0;
 create index span_trace on span (project_id, root_span_id) where root_span_id > '';
 create index span_by_span_id on span (project_id, span_id) where span_id > '';
 
--- Statistics would tell the planner that a project which is new has no rows, and it would
--- read all of them through the smallest index to find one by its id. Without any it takes
--- the key that names the row.
+-- Without statistics on these columns. By them the planner would believe that a new project has
+-- no rows, and would read all of its rows over the smallest index to find one by its id. Without
+-- them it uses the primary key.
 alter table span alter column project_id set statistics 0;
 alter table span alter column object_type set statistics 0;
 alter table span alter column object_id set statistics 0;
@@ -153,8 +155,8 @@ create index outbox_held on outbox (owner) where matched_at is null and owner is
 create index outbox_by_xact on outbox (project_id, xact);
 create index outbox_matched on outbox (matched_at) where matched_at is not null;
 
--- How a row was when it ended, where a write that does not put it up for matching changed it
--- before it was matched: its rules' filters see it as it was.
+-- How a row was when its span ended, kept if another write changed the row before it was matched.
+-- The filters of rules see the row as it was then.
 create table row_at_end (
   project_id uuid not null,
   object_id uuid not null,
@@ -165,7 +167,7 @@ create table row_at_end (
 );
 
 create table outcome (
-  id uuid primary key,                  -- derived from the key: done twice, it is one row
+  id uuid primary key,                  -- derived from the key: a repeated write hits the same row
   project_id uuid not null,
   object_type text not null,
   object_id uuid not null,
@@ -261,8 +263,8 @@ create table audit_entry (
 );
 create index audit_of_row on audit_entry (project_id, object_id, row_id);
 
--- Counters live with the facts they count: exact, and alive after any restart. A shard is
--- one connection's, so that two workers never wait for each other's counter.
+-- Counters are written in the transaction that writes what they count, so they are exact and
+-- survive restarts. Connections write to different shards, so that they rarely wait for each other.
 create table counter (
   name text not null,
   labels jsonb not null,
@@ -279,4 +281,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    raise RuntimeError("0001 is the beginning: drop the database instead")
+    raise RuntimeError("0001 is the first migration: drop the database instead")

@@ -1,7 +1,8 @@
-"""What a filter needs of PostgreSQL to mean there what it means in memory.
+"""Creates the SQL functions of filters.
 
-Each function is the twin of one in `btql` (values, times, calls), takes its operands once,
-and raises for no row. A point in time is a timestamp without zone, in UTC.
+With them a filter selects in PostgreSQL the same rows as in memory. Each function has a
+counterpart in `btql` (values, times, calls), uses each operand once, and raises no error,
+whatever a row contains. A point in time is a timestamp without zone, in UTC.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ language sql immutable parallel safe as $$
     else btql_text(v) end
 $$;
 
--- Most values lack the word, which their JSON tells at once: no word holds what JSON escapes.
+-- Most values do not contain the word. Their JSON text shows that at once, since words contain
+-- no character that JSON escapes.
 create function btql_has_words(v jsonb, words text[], patterns text[]) returns boolean
 language plpgsql immutable parallel safe strict as $$
 declare
@@ -83,7 +85,7 @@ $$;
 """
 
 NUMBERS = r"""
--- A number as arithmetic takes it. Far from where doubles overflow, which would raise.
+-- A number as a double; null if it is near the size at which doubles overflow and raise errors.
 create function btql_double(v jsonb) returns double precision
 language plpgsql immutable parallel safe strict as $$
 declare n numeric;
@@ -98,7 +100,7 @@ begin
   return null;
 end $$;
 
--- One function and no helpers: it may run for each row of a log.
+-- Calls no other function, because it may run for each row of a log and must be fast.
 create function btql_calculate(operation text, a jsonb, b jsonb) returns jsonb
 language plpgsql immutable parallel safe strict as $$
 declare m numeric; n numeric; x double precision; y double precision;
@@ -329,4 +331,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    raise RuntimeError("there is no way back to a database without filters: drop it instead")
+    raise RuntimeError("0002 cannot be undone: drop the database instead")

@@ -1,4 +1,4 @@
-"""Functions: scorers of the users' own, their versions, bundles, and calls that wait."""
+"""Creates functions (users' own scorers), their versions and bundles, and invocations."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ create index function_version_of_project on function_version (project_id, versio
 create index function_version_of_bundle on function_version (bundle_id)
   where bundle_id is not null;
 
--- A call that waits for its answer: run by a worker of `queue`, told by NOTIFY invocation.
+-- A request whose client waits. A worker of `queue` answers it and announces the answer by
+-- NOTIFY invocation.
 create table invocation (
   id uuid primary key,
   org_id uuid not null references organization,
@@ -85,7 +86,7 @@ create table sandbox_worker (
   seen_at timestamptz not null default now()
 );
 
--- What a judge answered to exactly this request; used only where the operator allows it.
+-- What a judge answered to exactly this request. Used only if the operator allows it.
 create table judge_answer (
   request_sha256 bytea primary key,
   answer jsonb not null,
@@ -93,7 +94,7 @@ create table judge_answer (
 );
 create index judge_answer_age on judge_answer (created);
 
--- What code scorers spent of the models that they may use.
+-- The tokens that code scorers spent on the models that they may use.
 create table scorer_tokens (
   scorer_id text not null,
   day date not null,                    -- UTC
@@ -108,8 +109,8 @@ alter table outcome
   add column label text,                -- how its scorer is shown, where not by its name
   add column log text,                  -- what the scorer wrote to stdout and stderr
   add column is_cached boolean not null default false;  -- the judge was not asked anew
--- Serves queries that name a rule, and no others: what names rows has a better one, and
--- would read a whole backlog through this (docs/decisions/0008).
+-- The condition on origin_id keeps the planner from using this index for queries that name rows:
+-- they have a better one, and would read a whole backlog over this one (docs/decisions/0008).
 drop index outcome_waiting_by_rule;
 create index outcome_waiting_by_rule on outcome (project_id, origin_id)
   where state = 'pending' and origin_id is not null;
