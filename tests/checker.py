@@ -1,10 +1,11 @@
-"""The checker: what was promised to clients, compared with what the database holds.
+"""Compares what clients were promised with what the database holds.
 
-A `Log` is appended to while a test runs: what was sent, what was acknowledged. A trigger of
-the test's own keeps every change of an outcome's and an outbox entry's state. After quiet,
-`Checker.violations` compares both, and the judge's calls, with the stored rows. It knows
-nothing of the code under test but its tables; `tests/faults/test_mutants.py` proves that it
-notices what it is here to notice.
+While a test runs, a `Log` records what was sent and what was acknowledged, and a trigger that
+the test adds records each change of the state of outcomes and outbox entries. When no work is
+left, `Checker.violations` compares both, and the judge's calls, with the stored rows.
+
+The checker knows only the tables of the code under test. `tests/faults/test_mutants.py` proves
+that it finds the violations that it is made to find.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ create trigger checker_entry after update on outbox
 
 
 def connect(database_url: str) -> psycopg.Connection[dict[str, Any]]:
-    """A connection of the test's own; the product does not know its name."""
+    """A connection for the test, which does not carry the name of a Tallyard process."""
     url = make_url(database_url)
     return psycopg.connect(
         user=url.username, dbname=url.database, host=str(url.query["host"]), autocommit=True,
@@ -76,7 +77,7 @@ def number(database_url: str, statement: str, *values: Any) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedRule:
-    """What a rule is to do: `selects` takes the row's fields as they were sent."""
+    """A rule and what it must do. `selects` tells from a row's fields if it selects the row."""
 
     id: str
     scorers: tuple[str, ...]
@@ -84,7 +85,8 @@ class CheckedRule:
 
 
 class Log:
-    """What clients sent and what they were told. Only ever appended to; thread-safe."""
+    """Records what clients sent and what the API answered. Entries are only added.
+    Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -95,30 +97,30 @@ class Log:
         self._requests = 0
 
     def send(self, events: Iterable[Mapping[str, Any]]) -> int:
-        """Note a request before it is sent; gives its number."""
+        """Note a request before it is sent. Returns its number."""
         with self._lock:
             self._requests += 1
             self.sent += [(self._requests, event["id"], dict(event)) for event in events]
             return self._requests
 
     def acknowledge(self, request: int) -> None:
-        """Note that the request was answered 2xx."""
+        """Note that the answer to the request was 2xx."""
         with self._lock:
             self.acknowledged.append(request)
 
     def refuse(self, status: int, retry_after: str | None) -> None:
-        """Note that a request was refused for now."""
+        """Note that a request was refused temporarily."""
         with self._lock:
             self.refusals.append((status, retry_after))
 
     def surprise(self, text: str) -> None:
-        """Note an answer that no client should get."""
+        """Note an answer that no client should ever get."""
         with self._lock:
             self.surprises.append(text)
 
     def promised(self) -> dict[str, list[dict[str, Any]]]:
-        """By row id, the contents that it may have now: the last acknowledged one, or one that
-        was sent after that and not answered."""
+        """The contents that each row may have now, by row id: the last acknowledged content, or
+        one that was sent later and not answered."""
         acknowledged = set(self.acknowledged)
         contents: dict[str, list[dict[str, Any]]] = {}
         for request, row_id, event in self.sent:
@@ -136,11 +138,11 @@ class Log:
 
 @dataclass(slots=True)
 class Checker:
-    """One project's rows and outcomes against the log.
+    """Checks one project's rows and outcomes against the log.
 
-    `error_classes` are those that the test's own scorers and judge explain; `retries` tells
-    that `outcomes retry` was used, which alone takes an errored outcome back. It looks through
-    `connection` if there is one, else through a new one each time.
+    `error_classes` are the errors that the test's own scorers and judge cause on purpose.
+    `retries` says that the test used `outcomes retry`, the only way for an errored outcome to
+    become pending again. Without `connection`, each query opens a connection.
     """
 
     database_url: str
@@ -153,26 +155,26 @@ class Checker:
     connection: psycopg.Connection[dict[str, Any]] | None = None
 
     def watch(self) -> None:
-        """Begin to keep the history; to be called before anything is logged."""
+        """Start recording the history of states. Call this before anything is logged."""
         with connect(self.database_url) as connection:
             if not self._number("select to_regclass('checker_history')::text"):
                 connection.execute(HISTORY)
 
     def is_quiet(self) -> bool:
-        """Whether nothing waits any more."""
+        """Whether no outbox entry and no outcome waits any more."""
         return not self._number(
             """select (select count(*) from outbox where matched_at is null)
                     + (select count(*) from outcome where state = 'pending')""",
         )
 
     def assert_holds(self) -> None:
-        """Fail with every violation that there is."""
+        """Fail with the violations, if there are any."""
         found = self.violations()
         shown = "\n  ".join(found[:SHOWN])
         assert not found, f"{len(found)} violations:\n  {shown}"
 
     def violations(self) -> list[str]:
-        """Every way in which the database contradicts the log, as sentences."""
+        """The contradictions between the database and the log, each as a sentence."""
         rows = self._rows()
         outcomes = self._outcomes()
         spans = {row_id: row for row_id, row in rows.items() if not _is_score_span(row)}
@@ -328,7 +330,7 @@ class Checker:
     def _of_calls(
         self, spans: Mapping[str, Mapping[str, Any]], outcomes: list[dict[str, Any]]
     ) -> Iterable[str]:
-        """Each claim makes one call at most, and what is completed was asked about."""
+        """Each claim makes at most one call, and a completed outcome made one."""
         if self.judge is None:
             return
         calls = Counter(_row_id(call.prompt) for call in list(self.judge.calls))
@@ -337,7 +339,7 @@ class Checker:
         for outcome in outcomes:
             run = (outcome["subject_id"], outcome["subject_version"], outcome["scorer"])
             if outcome["queue"] != "judge" or run in led:
-                continue   # those that share a run share its attempts
+                continue   # outcomes that share a run share its attempts
             led.add(run)
             attempts[outcome["subject_id"]] += self._claims(run)
             if outcome["state"] == "completed" and not calls[outcome["subject_id"]]:
@@ -369,7 +371,7 @@ def _of_score_span(
 def _of_shown(
     row_id: str, row: Mapping[str, Any], expected: Mapping[str, Mapping[str, Any]]
 ) -> Iterable[str]:
-    """`expected` has by name the present outcomes that gave such a score, and its value."""
+    """`expected` maps a score's name to {outcome id: value} of the row's current outcomes."""
     by, scores = row["computed_by"] or {}, row["computed_scores"] or {}
     if not by.keys() == scores.keys() == expected.keys():
         yield f"row {row_id} shows the scores {sorted(scores)}, not {sorted(expected)}"
@@ -413,5 +415,5 @@ def _fits(row: Mapping[str, Any], content: Mapping[str, Any]) -> bool:
 
 
 def _row_id(prompt: str) -> str:
-    """The id of the row that a judge was asked about: its input says so, as `<id>`."""
+    """The id of the row that a judge was asked about. The row's input contains it as `<id>`."""
     return prompt.partition("<")[2].partition(">")[0]

@@ -1,4 +1,4 @@
-"""The real thing for tests: API, workers and beat as processes of their own.
+"""Runs Tallyard's real processes (API, workers, beat) for tests.
 
     with Stack(database_url=..., redis_url=..., folder=tmp_path) as stack:
         stack.start("api", "match", "heavy", "judge")
@@ -46,7 +46,8 @@ from wiring.settings import read_settings
 
 ROOT = Path(__file__).parent.parent
 READY_S = 60.0
-"""Until a process answers: two busy cores import Celery and autoevals at the same time."""
+"""How long a started process may take until it answers, seconds. On two busy cores several
+processes import Celery and autoevals at the same time."""
 
 HTTP_TIMEOUT_S = 60.0
 PATIENCE_S = 5.0
@@ -69,12 +70,12 @@ class Answer:
 
     @property
     def error(self) -> str:
-        """The sentence of an error."""
+        """The message of an error."""
         return str(self.json["error"]["message"])
 
 
 def inherited(**more: str) -> dict[str, str]:
-    """Our environment without Tallyard's own settings and without ways off this machine."""
+    """The environment of this process without API settings and proxies, and with `more`."""
     ours = os.environ.items()  # noqa: TID251 handed on to the processes under test
     kept = {
         name: value
@@ -86,9 +87,10 @@ def inherited(**more: str) -> dict[str, str]:
 
 
 class Stack:
-    """Tallyard's processes on the given servers; logs are in `folder`.
+    """Tallyard's processes on the given PostgreSQL and Redis; their logs are in `folder`.
 
-    `settings` are variables without their prefix: `judge_base_url="http://..."`.
+    `settings` are Tallyard's variables without their prefix, such as
+    `judge_base_url="http://..."`.
     """
 
     def __init__(
@@ -132,10 +134,10 @@ class Stack:
     # --- processes
 
     def start(self, *names: str, wait: bool = True) -> None:
-        """Start processes (all but beat and Flower if none is named); wait until they answer.
+        """Start processes and wait until they answer. Without names: all but beat and Flower.
 
-        "match-2" is a second "match". Those that run already are left alone. To be called from
-        the main thread.
+        "match-2" is a second "match". Processes that run already stay as they are. Call this
+        from the main thread.
         """
         asked = [name for name in names or EVERYTHING if not self.is_running(name)]
         read_from = {name: self._log(name).stat().st_size for name in asked
@@ -154,12 +156,12 @@ class Stack:
         return child is not None and child.is_running
 
     def pids(self, name: str) -> list[int]:
-        """The process and what it started (a worker's pool), the first the process itself."""
-        own = psutil.ProcessSpec(self.children[name].process.pid)
+        """The ids of the process and of its child processes, its own first."""
+        own = psutil.Process(self.children[name].process.pid)
         return [own.pid, *(each.pid for each in own.children(recursive=True))]
 
     def kill(self, name: str, how: signal.Signals = signal.SIGKILL) -> None:
-        """Send the signal; SIGKILL goes to its pool too, and the end is waited for."""
+        """Send the signal. SIGKILL goes to the worker's pool too, and the call waits for it."""
         child = self.children[name]
         if how is signal.SIGKILL:
             child.kill()
@@ -167,13 +169,13 @@ class Stack:
             child.process.send_signal(how)
 
     def kill_pool(self, name: str) -> None:
-        """SIGKILL a worker's pool and leave the worker itself, as the OOM killer does."""
+        """SIGKILL a worker's pool but not the worker itself, as the OOM killer does."""
         for pid in self.pids(name)[1:]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
     def stop(self, *names: str) -> None:
-        """End processes (all of them if none is named), gently, then not."""
+        """Stop processes (all if none is named), and kill those that do not stop in time."""
         asked = [self.children.pop(name) for name in names or tuple(self.children)]
         for child in asked:
             child.ask_to_stop()
@@ -218,7 +220,7 @@ class Stack:
     def new_key(
         self, role: str = "admin", *, project: str | None = None, org: str | None = None
     ) -> str:
-        """A key that nobody else uses, if need be of another organisation."""
+        """A new API key, by default of the stack's own organisation."""
         return self._api_keys().create(
             self.administrator(org), name="test", role=KeyRole(role),
             project_id=ProjectId(uuid.UUID(project)) if project else None,
@@ -262,7 +264,7 @@ class Stack:
         return Answer(status=answer.status_code, body=answer.content, headers=answer.headers)
 
     def ok(self, method: str, path: str, body: Any = None, **more: Any) -> Any:
-        """The JSON of an answer that must be 200."""
+        """Send a request and return the answer's JSON. Fails unless the status is 200."""
         answer = self.http(method, path, body, **more)
         assert answer.status == 200, f"{method} {path}: {answer.status} {answer.body[:2000]!r}"
         return answer.json
@@ -305,17 +307,17 @@ class Stack:
         return self.rule(project, **{"scorers": scorers, **online})
 
     def insert(self, project: str, *events: dict[str, Any]) -> list[str]:
-        """Their row ids."""
+        """Insert events and return their row ids."""
         path = f"/v1/project_logs/{project}/insert"
         return list(self.ok("POST", path, {"events": list(events)})["row_ids"])
 
     def logs3(self, project: str, *rows: dict[str, Any]) -> dict[str, Any]:
-        """What an SDK sends."""
+        """Send rows to /logs3, as an SDK does, and return the answer."""
         sent = [{"project_id": project, "log_id": "g", **row} for row in rows]
         return dict(self.ok("POST", "/logs3", {"rows": sent, "api_version": 2}))
 
     def rows(self, project: str, **asked: Any) -> list[dict[str, Any]]:
-        """Every row, newest first, score spans too."""
+        """Every row of the project, newest first, with score spans."""
         found: list[dict[str, Any]] = []
         while True:
             page = self.ok("POST", f"/v1/project_logs/{project}/fetch", asked)
@@ -332,7 +334,7 @@ class Stack:
         return found[0] if found else None
 
     def score_spans(self, project: str, row_id: str | None = None) -> list[dict[str, Any]]:
-        """The spans that scorers left, of one row or of all."""
+        """The score spans of one row, or of all rows."""
         return [
             row for row in self.rows(project)
             if (row["span_attributes"] or {}).get("purpose") == "scorer"
@@ -350,7 +352,7 @@ class Stack:
     def scored(
         self, project: str, row_id: str, *, deadline_s: float = 30.0
     ) -> dict[str, Any]:
-        """The row, once every rule has decided on it and every scorer has answered."""
+        """Wait until all rules have decided on the row and all scorers have run; return it."""
         unsettled = {"pending", "waiting"}
         self.wait_until(
             lambda: not unsettled & set(self.statuses(project, row_id).values()),
@@ -380,7 +382,8 @@ class Stack:
         deadline_s: float,
         what: str | Callable[[], str] = "the state",
     ) -> T:
-        """The first true value of `state`. Fails after the deadline."""
+        """Call `state` until it returns something true, and return that. Fails after the
+        deadline."""
         value: list[T] = []
 
         def is_reached() -> bool:
@@ -393,7 +396,7 @@ class Stack:
         return value[0]
 
     def count(self, table: str, project: str) -> int:
-        """How many rows of a table are the project's."""
+        """How many rows of the table belong to the project."""
         with self._database.cursor() as cursor:
             cursor.execute(f"select count(*) from {table} where project_id = %s", (project,))
             (count,) = cursor.fetchone() or (0,)
