@@ -35,7 +35,7 @@ ENTRIES_MIN = 8
 """The most and the fewest outbox entries that one claim locks as candidates."""
 
 RULE_SETS_KEPT = 256
-"""Compiled rule sets that a process keeps. Beyond that it drops those compiled first."""
+"""Compiled rule sets that a process keeps. Beyond that it drops those not used for longest."""
 
 # An entry whose worker died (`suspect`) is claimed before all others, and alone. Otherwise
 # entries are taken from the oldest on until they have `rows` rows; the commit unlocks the
