@@ -24,7 +24,7 @@ from flows.functions.comparison import (
     test_json,
 )
 from flows.functions.invocations import FunctionInvocations, read_record, result_of
-from flows.functions.lookup import FunctionById, read_which
+from flows.functions.lookup import FunctionById, read_choice
 from flows.logs.row_selection import LAST_DEFAULT, RowSelection
 from scorers.functions.function import Version, read_project_id
 from spans.errors import NotFound
@@ -51,7 +51,7 @@ def _last(most: int) -> Any:  # noqa: ANN401 as pydantic types its Field
 
 
 class TestBody(BaseModel):
-    """On which rows a function is tried; which function, `read_which` says."""
+    """On which rows a function is tried; which function, `read_choice` says."""
 
     project_id: str | None = Field(None, description="a function names its project")
     ids: list[str] | None = _ids(TEST_ROWS_MAX)
@@ -100,7 +100,7 @@ async def _invoke(
     if any(body.get(name) is not None for name in NOT_STORED):
         raise NotFound("no such function: there are no prompt sessions here")
     record = read_record(body)
-    verdict = await context.tallyard.invocations.invoke(principal, read_which(body), record)
+    verdict = await context.tallyard.invocations.invoke(principal, read_choice(body), record)
     wants_stream = body.get("stream") is True
     if wants_stream or EVENT_STREAM in request.headers.get("accept", ""):
         return Response(b"".join(_events(verdict)), media_type=EVENT_STREAM)
@@ -136,7 +136,7 @@ async def test(request: Request, context: Context, principal: Principal) -> Resp
     asked = read_model(TestBody, body)
     project_id = read_project_id(asked.project_id)
     run = await context.tallyard.invocations.test(
-        principal, project_id, read_which(body), asked.selection()
+        principal, project_id, read_choice(body), asked.selection()
     )
     return Json200(test_json(run.rows, run.verdicts))
 

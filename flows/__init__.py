@@ -1,3 +1,3 @@
-"""The use cases, as plain functions over the Protocols that they need."""
+"""The use cases: each verb of the product, over the Protocols that it needs."""
 
 from __future__ import annotations

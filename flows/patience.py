@@ -1,4 +1,4 @@
-"""Doing again what a store that is away, or another transaction, kept from being done."""
+"""Repeats work that failed because the store was away, or because of another transaction."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import TypeVar
 from spans.errors import Contended, TransientError
 
 POLL_S = 0.5
-"""How often a store that is away is tried again."""
+"""The pause before a store that is away is tried again."""
 
 CONTENDED_S = 0.05
-"""The pause after two transactions met: the other one commits within milliseconds."""
+"""The pause after a transaction lost to another one, which commits within milliseconds."""
 
 T = TypeVar("T")
 
 
 def patiently(work: Callable[[], T], *, patience_s: float, stopping: threading.Event) -> T:
-    """The result of `work`, called again after each TransientError, for `patience_s` seconds.
+    """The result of `work`, which is called again after each TransientError.
 
-    Only for work that is safe to repeat. Raises the last TransientError once the time is over
-    or `stopping` is set.
+    The work must be safe to repeat. After `patience_s` seconds, or once `stopping` is set, the
+    next TransientError is raised.
     """
     until = time.monotonic() + patience_s
     while True:

@@ -1,4 +1,8 @@
-"""API keys: made once, shown once, kept as a hash; each has a role and a reach."""
+"""API keys: created, listed, revoked, and checked at each request.
+
+A key's text is shown once, when it is created; only a hash of it is stored. A key has a role,
+and is for one project or for all projects of its organisation.
+"""
 
 from __future__ import annotations
 
@@ -24,24 +28,25 @@ from spans.ids import OrgId, ProjectId
 ID_CHARS = 12
 SECRET_BYTES = 32
 NO_HASH = bytes(32)
-"""Compared against where a key's id is unknown, so that both cases take the same time."""
+"""Stands for the hash of an unknown key, so that a check takes the same time for it."""
 
 KEY = re.compile(r"sk-([A-Za-z0-9]{12})-([A-Za-z0-9_-]{43})")
 
 TRUSTED_S = 3.0
-"""How long a key is trusted without asking the store: a revoked one works no longer."""
+"""How long a key is trusted without asking the store, seconds. A revoked key works no longer
+than this."""
 
 TRUSTED_MAX = 10_000
-"""Keys that are trusted at once, which bounds the memory that they take."""
+"""Keys that are trusted at once, which bounds their memory."""
 
 
 class Unauthorized(UserError):
-    """There is no key, or it is not valid. The message never says which."""
+    """A request has no valid key. The message does not say what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """A key as it is listed; its secret is not kept."""
+    """A key as it is listed, without its secret."""
 
     id: str
     org_id: OrgId
@@ -59,26 +64,26 @@ class KeyStore(Protocol):
     def add_key(self, key: ApiKey, secret_sha256: bytes) -> None: ...
 
     def find_key(self, key_id: str) -> tuple[Principal, bytes] | None:
-        """Whose key this is and its secret's hash; None for a revoked or unknown one."""
+        """The key's principal and the hash of its secret; None if revoked or unknown."""
         ...
 
     def list_keys(self, org_id: OrgId) -> list[ApiKey]:
-        """The organisation's keys, newest first, revoked ones too."""
+        """The organisation's keys, also revoked ones, newest first."""
         ...
 
     def revoke_key(self, org_id: OrgId, key_id: str) -> bool:
-        """Make the key invalid; False if there is none. Safe to repeat."""
+        """Makes the key invalid; False if there is none. Safe to repeat."""
         ...
 
     def touch_key(self, key_id: str) -> None:
-        """Record that the key was used; at most one write a minute."""
+        """Records that the key was used. Writes at most once a minute."""
         ...
 
 
 class Keys:
     """The API keys of an organisation. Thread-safe.
 
-    `random_text(n)` gives at least n characters of URL-safe base64, as `secrets` does.
+    `random_text(n)` gives n random bytes as URL-safe base64, as `secrets.token_urlsafe` does.
     """
 
     def __init__(
@@ -99,13 +104,14 @@ class Keys:
         self, principal: Principal, *, name: str, role: KeyRole,
         project_id: ProjectId | None = None,
     ) -> str:
-        """Make a key and return its text, which is not kept anywhere.
+        """Creates a key and returns its text, which is not stored anywhere.
 
-        It is for `project_id` alone, or without one for every project of the organisation.
-        Raises BadInput for an empty name, NotFound for a project beyond the caller's reach.
+        The key is for `project_id` only, or if that is None for every project of the
+        organisation. Raises BadInput for an empty name, and NotFound if the caller's key does
+        not reach the project.
         """
         if not name.strip():
-            raise BadInput("a key needs a name", path="name")
+            raise BadInput("must not be empty", path="name")
         if project_id is not None:
             principal.require_project(project_id)
         alphanumeric = re.sub(r"[^A-Za-z0-9]", "", self._random_text(ID_CHARS * 4))
@@ -121,27 +127,27 @@ class Keys:
 
     @use_case()
     def list(self, principal: Principal) -> list[ApiKey]:
-        """The organisation's keys, newest first, revoked ones too."""
+        """The organisation's keys, also revoked ones, newest first."""
         return self._store.list_keys(principal.org_id)
 
     @use_case()
     def revoke(self, principal: Principal, key_id: str) -> None:
-        """Make the key invalid. Safe to repeat. Raises NotFound."""
+        """Makes the key invalid. Safe to repeat. Raises NotFound for an unknown key."""
         if not self._store.revoke_key(principal.org_id, key_id):
             raise NotFound(f"there is no key {key_id!r}: see `tallyard keys list`")
 
     def trusted(self, text: str) -> Principal | None:
-        """Whose key this is, if `authenticate` said so within the last TRUSTED_S.
+        """The key's principal, if `authenticate` found it in the last TRUSTED_S; else None.
 
-        Takes no time: for event loops, which must not wait for the store.
+        Never waits for the store, so an event loop may call it.
         """
         with self._lock:
             return self._trusted.get(text)
 
     def authenticate(self, text: str | None) -> Principal:
-        """Whose key this is; records that it was used.
+        """The principal of the key with this text. Records that the key was used.
 
-        Raises Unauthorized, in the same words for every reason.
+        Raises Unauthorized, with the same message for a missing, unknown, wrong or revoked key.
         """
         match = KEY.fullmatch(text) if text else None
         found = self._store.find_key(match[1]) if match else None

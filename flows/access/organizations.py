@@ -1,4 +1,4 @@
-"""Organisations: what projects and keys belong to."""
+"""Organisations, which projects and keys belong to."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from flows.access.principal import KeyRole, Principal
 from spans.ids import OrgId
 
 COMMAND_LINE = "command line"
-"""Stands for the key's id where a command calls: commands need no key."""
+"""Stands for the id of a key when a command is the caller: commands need no key."""
 
 
 class OrganizationStore(Protocol):
     """Where organisations are kept."""
 
     def ensure_organization(self, org_id: OrgId, name: str) -> OrgId:
-        """The organisation of this name, made with `org_id` if there is none."""
+        """The id of the organisation with this name, which is created with `org_id` if needed.
+        """
         ...
 
 
@@ -31,10 +32,10 @@ class Organizations:
         self._new_id = new_id
 
     def administrator(self, name: str) -> Principal:
-        """An administrator of the organisation of this name, which is made if there is none.
+        """An administrator of the organisation with this name, which is created if needed.
 
-        For commands on the machine itself: whoever runs them can read the database's URL, and
-        so needs no key.
+        Only for commands on this machine: whoever runs them can read the database's URL, so
+        they need no key.
         """
         org_id = self._store.ensure_organization(OrgId(self._new_id()), name)
         return Principal(

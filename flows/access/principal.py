@@ -1,4 +1,4 @@
-"""Who calls: the role and the reach that a use case checks before it does anything."""
+"""The caller of a use case: the role and the projects that are checked before anything else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spans.ids import OrgId, ProjectId
 
 
 class KeyRole(StrEnum):
-    """What a key may do. `ingest` logs, `read` looks, `admin` does everything."""
+    """What a key may do: `ingest` writes logs, `read` reads, `admin` does everything."""
 
     INGEST = "ingest"
     READ = "read"
@@ -19,7 +19,7 @@ class KeyRole(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """Who is asking: everything that a request may reach follows from this."""
+    """The caller. `project_id` is the only project that it reaches; None: all of `org_id`."""
 
     key_id: str
     org_id: OrgId
@@ -28,18 +28,18 @@ class Principal:
     role: KeyRole
 
     def require(self, *roles: KeyRole) -> None:
-        """Raises Forbidden unless the key has one of the roles; admin has them all."""
+        """Raises Forbidden unless the caller has one of the roles, or is an administrator."""
         if self.role is not KeyRole.ADMIN and self.role not in roles:
             raise Forbidden(
-                f"this key's role is {self.role.value}; this needs "
+                f"this key has the role {self.role.value}; this request needs "
                 f"{' or '.join((*roles, KeyRole.ADMIN))}"
             )
 
     def reaches(self, project_id: ProjectId) -> bool:
-        """Whether the key is for this project, or for every project of its organisation."""
+        """Whether the caller may use this project, if it belongs to the organisation."""
         return self.project_id is None or self.project_id == project_id
 
     def require_project(self, project_id: ProjectId) -> None:
-        """Raises NotFound if the key is for another project alone."""
+        """Raises NotFound if the caller is limited to another project."""
         if not self.reaches(project_id):
             raise NotFound("no such project")

@@ -32,7 +32,7 @@ TRUSTED_MAX = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
-    """A project as it is kept."""
+    """A stored project."""
 
     id: ProjectId
     org_id: OrgId
@@ -45,7 +45,11 @@ class Project:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListPage:
-    """Which part of a list: newest first, by id from where the last page ended."""
+    """Which part of a list to return. Lists are sorted newest first.
+
+    `starting_after` and `ending_before` are ids of items of another page. `ids` and `name`
+    limit the list to items with these; empty and None mean all.
+    """
 
     limit: int
     starting_after: str | None = None
@@ -60,7 +64,7 @@ class ProjectStore(Protocol):
     def get_or_create_project(
         self, org_id: OrgId, new_id: ProjectId, name: str, description: str | None
     ) -> tuple[Project, bool]:
-        """The project of this name, and whether it was there before."""
+        """The project with this name, and whether it existed before."""
         ...
 
     def find_project(self, org_id: OrgId, project_id: ProjectId) -> Project | None: ...
@@ -74,7 +78,7 @@ class ProjectStore(Protocol):
     def change_project(self, project_id: ProjectId, changes: JsonObject) -> Project: ...
 
     def delete_project(self, project_id: ProjectId) -> Project:
-        """Hide the project at once; its rows and outcomes follow in the background."""
+        """Hides the project at once. Its rows and outcomes are deleted in the background."""
         ...
 
 
@@ -101,16 +105,16 @@ class Projects:
     def get_or_create(
         self, principal: Principal, name: str, description: str | None = None
     ) -> tuple[Project, bool]:
-        """The project of this name, and whether it was there before: then it comes as it is.
+        """The project with this name, and whether it existed before; if so it is unchanged.
 
-        Raises BadInput for a name that is none, Forbidden where the key is for another project
-        alone.
+        Raises BadInput for an invalid name, and Forbidden if the key is limited to a project
+        with another name.
         """
         checked = check_name(name)
         if principal.project_id is not None:
             own = self._reachable(principal, principal.project_id)
             if own.name != checked:
-                raise Forbidden(f"this key is for the project {own.name!r} alone")
+                raise Forbidden(f"this key is for the project {own.name!r} only")
             return own, True
         new_id = ProjectId(self._new_id())
         return self._store.get_or_create_project(
@@ -119,12 +123,12 @@ class Projects:
 
     @use_case(KeyRole.INGEST, KeyRole.READ)
     def get(self, principal: Principal, project_id: ProjectId) -> Project:
-        """The project. Raises NotFound."""
+        """The project. Raises NotFound if there is none that the key reaches."""
         return self._reachable(principal, project_id)
 
     @use_case(KeyRole.INGEST, KeyRole.READ)
     def named(self, principal: Principal, name: str) -> Project:
-        """The project of this name. Raises NotFound."""
+        """The project with this name. Raises NotFound if there is none that the key reaches."""
         project = self._store.project_named(principal.org_id, name)
         if project is None or not principal.reaches(project.id):
             raise NotFound(f"there is no project {name!r}")
@@ -139,9 +143,10 @@ class Projects:
     def change(
         self, principal: Principal, project_id: ProjectId, changes: JsonObject
     ) -> Project:
-        """The project with `changes` (name, description, settings) laid over it.
+        """Replaces the name and the description that `changes` gives, and merges its settings.
 
-        Settings are merged. Raises NotFound, BadInput for a name that is taken.
+        Returns the changed project. Raises NotFound, and BadInput for a name that is invalid or
+        that another project has.
         """
         project = self._reachable(principal, project_id)
         if isinstance(name := changes.get("name"), str):
@@ -150,7 +155,7 @@ class Projects:
 
     @use_case()
     def delete(self, principal: Principal, project_id: ProjectId) -> Project:
-        """Delete the project: gone at once; its rows and outcomes follow in the background."""
+        """Hides the project at once. Its rows and outcomes are deleted in the background."""
         project = self._reachable(principal, project_id)
         gone = self._store.delete_project(project.id)
         with self._lock:
@@ -161,18 +166,17 @@ class Projects:
     def trusted_logs_of(
         self, principal: Principal, project_id: ProjectId
     ) -> ObjectRef | None:
-        """The project's logs, if `logs_of` found within the last TRUSTED_S that the key
-        reaches them.
+        """The project's logs, if `logs_of` returned them for this key in the last TRUSTED_S.
 
-        Takes no time: for event loops, which must not wait for the store.
+        Never waits for the store, so an event loop may call it.
         """
         with self._lock:
             return self._reached.get((principal.key_id, project_id))
 
     def logs_of(self, principal: Principal, project_id: ProjectId) -> ObjectRef:
-        """The project's logs, if the key reaches them. Raises NotFound.
+        """The project's logs. Raises NotFound if there are none that the key reaches.
 
-        Not a use case: what other use cases begin with.
+        This is not a use case of its own: other use cases begin with it.
         """
         if (trusted := self.trusted_logs_of(principal, project_id)) is not None:
             return trusted
@@ -185,10 +189,10 @@ class Projects:
     def scope(
         self, principal: Principal, project_id: ProjectId | None, name: str | None
     ) -> ProjectId | None:
-        """The project that a list is limited to; None: all of the organisation's.
+        """The project that a list is limited to; None for all projects of the organisation.
 
-        A request names one by id or by name, or neither; a key for one project is limited to
-        that one. Raises NotFound where the two exclude each other, or there is no such name.
+        A request may name a project by id or by name. A key for one project never reaches
+        another: NotFound, as for a name that no project has.
         """
         if project_id is None and name is not None:
             found = self._store.project_named(principal.org_id, name)
@@ -209,8 +213,8 @@ class Projects:
 
 
 def check_name(name: str) -> str:
-    """The name, without the space around it. Raises BadInput."""
+    """The name without the spaces around it. Raises BadInput for an invalid name."""
     stripped = name.strip()
     if not 0 < len(stripped) <= NAME_CHARS_MAX or not stripped.isprintable():
-        raise BadInput(f"1 to {NAME_CHARS_MAX} printable characters", path="name")
+        raise BadInput(f"must have 1 to {NAME_CHARS_MAX} printable characters", path="name")
     return stripped

@@ -1,12 +1,12 @@
-"""What all use cases share: which keys may call one, and what happens where two of them meet.
+"""Marks the use cases: checks the caller's role, and repeats a call that lost to another one.
 
     class Rules:
         @use_case(KeyRole.READ)
         def list(self, principal: Principal, page: ListPage) -> list[ProjectScore]: ...
 
-A use case is a method that takes the Principal first. Entry points (HTTP, commands, pages) call
-it and add nothing: the role is checked here, and a transaction that PostgreSQL undid because
-another one met it is done again here.
+A use case is a method that takes the Principal first. Entry points (HTTP, commands, pages) only
+call it. The role is checked here. A call whose transaction PostgreSQL rolled back, because of a
+concurrent one, is repeated here.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from flows.access.principal import KeyRole, Principal
 from spans.errors import Contended
 
 TRIES = 3
-"""How often a use case is tried that other transactions undo: each loss means that one won."""
+"""Calls of a use case in all, if its transaction keeps losing to concurrent ones. Each time it
+loses, another one has committed, so more tries are hardly ever needed."""
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def use_case(*roles: KeyRole) -> Callable[[Method], Method]:
-    """Opens a method to keys of these roles, and to those of administrators.
+    """Makes a method a use case for callers with one of these roles, and for administrators.
 
-    The method must be safe to repeat until it commits: it is called again, TRIES times in all,
-    while it raises Contended. Works for plain and for `async` methods. The first argument after
-    `self` is the Principal; for a key of another role the call raises Forbidden.
+    The call raises Forbidden for callers with other roles. If the method raises Contended it is
+    called again, TRIES times in all, so it must be safe to repeat until it commits. Works for
+    plain and for `async` methods, whose first argument after `self` is the Principal.
     """
 
     def decorate(method: Method) -> Method:
@@ -64,9 +65,9 @@ def use_case(*roles: KeyRole) -> Callable[[Method], Method]:
 
 
 def roles_of(method: Callable[..., Any]) -> tuple[KeyRole, ...]:
-    """The roles that a use case is open to, beside the administrator's.
+    """The roles that may call a use case, besides administrators.
 
-    For an entry point that refuses a key before it reads the request's body.
+    With these an entry point can refuse a key before it reads the request's body.
     """
     roles: tuple[KeyRole, ...] = method.roles  # type: ignore[attr-defined]  # set by use_case
     return roles

@@ -1,3 +1,3 @@
-"""Users' functions: pushed, changed, tried, compared."""
+"""Users' functions: push, change, promote, run for a caller, compare."""
 
 from __future__ import annotations

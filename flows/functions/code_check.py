@@ -1,4 +1,4 @@
-"""A function's code, checked in a sandbox before it is kept."""
+"""Checks a function's code in a sandbox before the function is stored."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from scorers.sandbox.model import CodeCheck, Program
 from spans.errors import InvalidSource
 
 CodeChecker = Callable[[InlineCode | BundledCode], Awaitable[CodeCheck]]
-"""Has a sandbox worker look at code. Raises NoWorker where there is none."""
+"""Has a sandbox worker check code. Raises NoWorker if no such worker runs."""
 
 
 async def program_of(
     body: FunctionBody, present: Function | None, check: CodeChecker, *,
     uploaded: str | None = None,
 ) -> Program | None:
-    """What runs the function's code, as far as that is known: a bundle may come later.
+    """The program that runs the function's code; None if it has no code yet, or needs none.
 
-    `present` is the function as it is kept now; code that it has already is not checked
-    again. `uploaded` is the hash of the bundle's bytes, if they are there. Raises
-    InvalidSource.
+    `present` is the stored function: code that did not change is not checked again. `uploaded`
+    is the hash of the bundle's bytes; None while the bundle has not been uploaded. Raises
+    InvalidSource if the code is not a scorer.
     """
     code: InlineCode | BundledCode | None = body.source
     if body.bundle_id is not None and uploaded is not None:
@@ -35,7 +35,7 @@ async def program_of(
     checked = await check(code)
     if checked.program is None:
         raise InvalidSource(
-            checked.problem or "the source is no scorer", line=checked.line,
+            checked.problem or "the source is not a scorer", line=checked.line,
             column=checked.column,
         )
     return body.with_settings(checked.program)

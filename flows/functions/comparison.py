@@ -1,4 +1,7 @@
-"""Trying scorers on stored rows, and comparing two versions of one; nothing is saved."""
+"""Compares the verdicts of two versions of a scorer, and renders tests and comparisons.
+
+Nothing is stored.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +19,19 @@ TEST_ROWS_MAX = 100
 DIFF_ROWS_MAX = 1000
 
 FLIPS_SHOWN = 1000
-"""All of a difference, and the newest of a shadow."""
+"""Flips in an answer: all of a difference's, since it has at most DIFF_ROWS_MAX rows, and the
+newest of a shadow's."""
 
 PASS = 0.5
-"""A score of at least this passes, where a flip is looked for."""
+"""The least score that passes, where flips are looked for."""
 
 SAME = 1e-9
-"""Scores that differ by no more are the same: what arithmetic alone may make of one."""
+"""Scores that differ by at most this are equal: rounding may cause so much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What the runs of one version cost. Tokens as the judge counted them."""
+    """The total cost of runs of one version. Tokens are counted by the judge."""
 
     run_ms: float
     calls: int
@@ -37,21 +41,23 @@ class Cost:
 
     @classmethod
     def of(cls, verdicts: Sequence[Verdict]) -> Cost:
-        """The sums."""
-        usages = [each.result.usage for each in verdicts if not isinstance(each, Errored)]
+        """The total cost of these runs."""
+        usages = [
+            verdict.result.usage for verdict in verdicts if not isinstance(verdict, Errored)
+        ]
         return cls(
-            run_ms=sum(each.run_ms for each in verdicts),
+            run_ms=sum(verdict.run_ms for verdict in verdicts),
             calls=sum(usage.calls for usage in usages),
             prompt_tokens=sum(usage.prompt_tokens for usage in usages),
             completion_tokens=sum(usage.completion_tokens for usage in usages),
-            errors=sum(isinstance(each, Errored) for each in verdicts),
+            errors=sum(isinstance(verdict, Errored) for verdict in verdicts),
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flip:
-    """A row of which two versions say different things: one passes it and the other does not,
-    or only one of them gives a score."""
+    """A row on which two versions disagree: one passes it and the other does not, or only one
+    of them gives a score."""
 
     row: RowKey
     before: Verdict
@@ -62,8 +68,8 @@ class Flip:
 class Difference:
     """Two versions on the same rows.
 
-    `agreement` is the share of rows on which both say the same, 0..1, and `mean_difference`
-    the mean of new minus old over what both scored; None where there is nothing to compare.
+    `agreement` is the share of rows with equal scores, 0..1. `mean_difference` is the mean of
+    new minus old over the scores that both versions gave. Each is None if there are none.
     """
 
     rows: int
@@ -77,22 +83,22 @@ class Difference:
 def compare(
     rows: Sequence[RowKey], before: Sequence[Verdict], after: Sequence[Verdict]
 ) -> Difference:
-    """What changes from one version to the other; verdicts in the order of `rows`."""
+    """How the verdicts of two versions differ. Both lists are in the order of `rows`."""
     triples = list(zip(rows, before, after, strict=True))
     changes = [
-        new - old
-        for _, one, two in triples
-        for old, new in _both(values_of(one), values_of(two))
+        new_value - old_value
+        for _, old, new in triples
+        for old_value, new_value in _both(values_of(old), values_of(new))
     ]
-    same = sum(_is_same(one, two) for _, one, two in triples)
+    same = sum(_is_same(old, new) for _, old, new in triples)
     return Difference(
         rows=len(rows),
         agreement=same / len(rows) if rows else None,
         mean_difference=fmean(changes) if changes else None,
         flips=tuple(
-            Flip(row=row, before=one, after=two)
-            for row, one, two in triples
-            if passes(one) != passes(two)
+            Flip(row=row, before=old, after=new)
+            for row, old, new in triples
+            if passes(old) != passes(new)
         ),
         before=Cost.of(before),
         after=Cost.of(after),
@@ -100,21 +106,21 @@ def compare(
 
 
 def values_of(verdict: Verdict) -> dict[str, float]:
-    """The numbers that it gave, by name of the score."""
+    """The verdict's scores by name, without those that have no value."""
     return {
         score.name: score.value for score in verdict_scores(verdict) if score.value is not None
     }
 
 
 def passes(verdict: Verdict) -> dict[str, bool]:
-    """Which of its scores pass; empty where there are none."""
+    """Whether each score of the verdict passes, by name."""
     return {name: value >= PASS for name, value in values_of(verdict).items()}
 
 
 def verdict_json(verdict: Verdict) -> JsonObject:
-    """What a run gave, as tests and differences show it."""
+    """A verdict as JSON, as tests and differences contain it."""
     scores = verdict_scores(verdict)
-    shown: JsonObject = {
+    content: JsonObject = {
         "state": verdict.state.value,
         "scores": {score.name: score.value for score in scores},
         "metadata": {score.name: score.metadata for score in scores if score.metadata},
@@ -125,15 +131,15 @@ def verdict_json(verdict: Verdict) -> JsonObject:
         "log": verdict.log,
     }
     if not isinstance(verdict, Errored) and (usage := verdict.result.usage).calls:
-        shown["usage"] = {
+        content["usage"] = {
             "calls": usage.calls, "prompt_tokens": usage.prompt_tokens,
             "completion_tokens": usage.completion_tokens, "model": usage.model,
         }
-    return shown
+    return content
 
 
 def test_json(rows: Sequence[RowKey], verdicts: Sequence[Verdict]) -> JsonObject:
-    """A test, as the API and the command give it."""
+    """A test as JSON, for the API and the command."""
     return {
         "role": Role.PREVIEW.value,
         "rows": [
@@ -144,7 +150,7 @@ def test_json(rows: Sequence[RowKey], verdicts: Sequence[Verdict]) -> JsonObject
 
 
 def difference_json(difference: Difference, url: str) -> JsonObject:
-    """A difference; `url` is where the API is. At most FLIPS_SHOWN of the flips."""
+    """A difference as JSON, with at most FLIPS_SHOWN flips. `url` is the API's base URL."""
     return {
         "rows": difference.rows,
         "agreement": difference.agreement,
@@ -164,7 +170,7 @@ def difference_json(difference: Difference, url: str) -> JsonObject:
 
 
 def _explanation(row: RowKey, url: str) -> str:
-    """The URL of what `explain` says of a row."""
+    """The URL that explains the row's scores."""
     path = f"/v1/project_logs/{row.object.project_id}/explain"
     return f"{url.rstrip('/')}{path}?id={quote(row.id, safe='')}"
 

@@ -1,7 +1,7 @@
-"""Functions: scorers and prompts of the users' own, kept in versions that never change.
+"""Functions: users' own scorers and prompts, stored in versions that never change.
 
-A write that says something new makes a version. It is in force at once, or with a `rollout`
-runs as a shadow beside the one in force until it is promoted.
+A write that changes something makes a new version. The version is in force at once; with a
+`rollout` it runs as a shadow beside the version in force until it is promoted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from flows.access.principal import KeyRole, Principal
 from flows.access.projects import ListPage, Projects
 from flows.access.use_case import use_case
 from flows.functions.code_check import program_of
-from flows.functions.lookup import FunctionLookup, FunctionStore, KeptFunction
+from flows.functions.lookup import FunctionLookup, FunctionReference, FunctionStore
 from flows.functions.shadows import ShadowComparison, ShadowStore, compare_shadow
 from flows.invocations.client import Calls
 from scorers.functions.body import FunctionBody, patched
@@ -40,10 +40,9 @@ from spans.json import JsonObject
 
 
 class Functions:
-    """The functions of an organisation: pushed, listed, changed, run as shadows.
+    """The functions of an organisation: push, list, change, delete, shadow and promote.
 
-    Code is checked by a sandbox worker before it is kept; whoever calls this never runs it.
-    Thread-safe.
+    A sandbox worker checks code before it is stored; this process never runs it. Thread-safe.
     """
 
     def __init__(
@@ -61,11 +60,11 @@ class Functions:
 
     @use_case()
     async def push(self, principal: Principal, definition: Definition) -> Written:
-        """Make or replace a function, as its `if_exists` says.
+        """Creates a function. If its slug exists, `if_exists` says whether it is replaced.
 
         Raises NotFound for a project that the key does not reach, InvalidSource for code that
-        is no scorer, BadInput for a bundle or a shadow that cannot be; NoWorker where nobody
-        could check the code.
+        is not a scorer, BadInput for a bundle or a shadow that is not allowed, and NoWorker if
+        no worker can check the code.
         """
         write = await self._checked(principal, definition)
         work = partial(self._store.write, principal.org_id, [write])
@@ -76,7 +75,8 @@ class Functions:
     async def push_all(
         self, principal: Principal, definitions: Sequence[Definition]
     ) -> builtins.list[Written]:
-        """The same for several, all or none. Errors say which of `functions` they mean."""
+        """Pushes all the functions or none. Raises as `push`; an error names the function by
+        its index, as in `functions[3]`."""
 
         async def checked(index: int, definition: Definition) -> FunctionWrite:
             try:
@@ -85,27 +85,32 @@ class Functions:
                 raise error.within(f"functions[{index}]") from error
 
         writes = await asyncio.gather(
-            *(checked(index, each) for index, each in enumerate(definitions))
+            *(checked(index, definition) for index, definition in enumerate(definitions))
         )
         return await asyncio.to_thread(partial(self._store.write, principal.org_id, writes))
 
     @use_case(KeyRole.READ)
-    def get(self, principal: Principal, which: KeptFunction) -> Function:
-        """The function. Raises NotFound."""
-        return self._lookup.kept(principal, which)
+    def get(self, principal: Principal, which: FunctionReference) -> Function:
+        """The function. Raises NotFound if there is none that the key reaches."""
+        return self._lookup.find(principal, which)
 
     @use_case(KeyRole.INGEST, KeyRole.READ)
-    def get_prompt(self, principal: Principal, which: KeptFunction) -> Function:
-        """The function, if it is a prompt: what applications fetch. Raises NotFound."""
-        return self._kept(principal, which, is_prompt=True)
+    def get_prompt(self, principal: Principal, which: FunctionReference) -> Function:
+        """The function, which must be a prompt, for applications that fetch their prompts.
+
+        Raises NotFound if there is none that the key reaches, or it is not a prompt.
+        """
+        return self._find(principal, which, is_prompt=True)
 
     @use_case(KeyRole.READ)
     def list(
         self, principal: Principal, page: ListPage, wanted: FunctionFilter, *,
         project_name: str | None = None,
     ) -> builtins.list[Function]:
-        """The functions that the key reaches, newest first; limited to a project by the id in
-        `wanted`, or else by its name."""
+        """The functions that the key reaches, newest first.
+
+        They are limited to the project whose id is in `wanted`, or whose name is given.
+        """
         return self._list(principal, page, wanted, project_name)
 
     @use_case(KeyRole.INGEST, KeyRole.READ)
@@ -113,28 +118,28 @@ class Functions:
         self, principal: Principal, page: ListPage, wanted: FunctionFilter, *,
         project_name: str | None = None,
     ) -> builtins.list[Function]:
-        """The prompts among them."""
+        """As `list`, but only prompts."""
         return self._list(principal, page, replace(wanted, only_prompts=True), project_name)
 
     @use_case(KeyRole.READ)
     def versions(
-        self, principal: Principal, which: KeptFunction
+        self, principal: Principal, which: FunctionReference
     ) -> builtins.list[Function]:
-        """Every version of a function, the newest first. Raises NotFound."""
-        return self._store.versions(self._lookup.kept(principal, which))
+        """Every version of a function, newest first. Raises NotFound."""
+        return self._store.versions(self._lookup.find(principal, which))
 
     @use_case()
     async def change(
-        self, principal: Principal, which: KeptFunction, changes: JsonObject, *,
+        self, principal: Principal, which: FunctionReference, changes: JsonObject, *,
         is_prompt: bool = False,
     ) -> Function:
-        """The function with `changes` laid over it, which makes a new version of it.
+        """Replaces the fields that `changes` gives, which makes a new version, and returns it.
 
-        With a `rollout` among them the new version runs as a shadow. Raises NotFound, also
-        for what is no prompt and should be one; BadInput, InvalidSource, NoWorker as `push`.
+        If `rollout` is among them, the new version runs as a shadow. Raises NotFound, also if
+        `is_prompt` and it is not a prompt; BadInput, InvalidSource and NoWorker as `push`.
         """
         present = await asyncio.to_thread(
-            partial(self._kept, principal, which, is_prompt=is_prompt)
+            partial(self._find, principal, which, is_prompt=is_prompt)
         )
         rate = read_rollout(changes)
         body = patched(present.body, changes)
@@ -143,35 +148,46 @@ class Functions:
 
     @use_case()
     def delete(
-        self, principal: Principal, which: KeptFunction, *, is_prompt: bool = False
+        self, principal: Principal, which: FunctionReference, *, is_prompt: bool = False
     ) -> Function:
-        """Hide a function, with what waits for it; the versions that outcomes name stay."""
-        function = self._kept(principal, which, is_prompt=is_prompt)
+        """Hides a function and supersedes its pending outcomes.
+
+        Its versions stay stored, since outcomes name them.
+        """
+        function = self._find(principal, which, is_prompt=is_prompt)
         self._store.delete(function)
         return function
 
     @use_case()
     def set_shadow(
-        self, principal: Principal, which: KeptFunction, shadow: Shadow | None
+        self, principal: Principal, which: FunctionReference, shadow: Shadow | None
     ) -> Function:
-        """Run another version beside the one in force, or (None) no longer.
+        """Runs a version as a shadow beside the one in force; None ends the shadow.
 
-        Raises NotFound for a version that there is not, BadInput for one that is no scorer.
+        Raises NotFound for an unknown version, BadInput for a version that is not a scorer.
         """
-        return self._store.set_shadow(self._lookup.kept(principal, which), shadow)
+        return self._store.set_shadow(self._lookup.find(principal, which), shadow)
 
     @use_case()
-    def promote(self, principal: Principal, which: KeptFunction, version: Xact) -> Function:
-        """Put a version in force: the shadow, or an older one. Raises NotFound, BadInput."""
-        return self._store.promote(self._lookup.kept(principal, which), version)
+    def promote(
+        self, principal: Principal, which: FunctionReference, version: Xact
+    ) -> Function:
+        """Puts a version in force: the shadow, or an older version.
+
+        Raises NotFound for an unknown version, and BadInput if rules could not run it.
+        """
+        return self._store.promote(self._lookup.find(principal, which), version)
 
     @use_case(KeyRole.READ)
     def compare_shadow(
-        self, principal: Principal, which: KeptFunction, last: int
+        self, principal: Principal, which: FunctionReference, last: int
     ) -> ShadowComparison:
-        """The version in force and its shadow, on the latest spans that both have scored: of
-        a key for one project those of that project. Raises NotFound."""
-        function = self._lookup.kept(principal, which)
+        """Compares the version in force with its shadow on the spans that both have scored.
+
+        `last` is how many of the shadow's latest outcomes are read. A key for one project sees
+        the spans of that project only. Raises NotFound, also if there is no shadow.
+        """
+        function = self._lookup.find(principal, which)
         return compare_shadow(self._shadows, function, principal.project_id, last)
 
     def _list(
@@ -185,16 +201,19 @@ class Functions:
         only = replace(wanted, project_id=project_id)
         return self._store.list_functions(principal.org_id, page, only)
 
-    def _kept(
-        self, principal: Principal, which: KeptFunction, *, is_prompt: bool
+    def _find(
+        self, principal: Principal, which: FunctionReference, *, is_prompt: bool
     ) -> Function:
-        function = self._lookup.kept(principal, which)
+        function = self._lookup.find(principal, which)
         if is_prompt and function.body.function_data.get("type") != "prompt":
-            raise NotFound("no such prompt: it is a function, see /v1/function")
+            raise NotFound("not a prompt: get this function with /v1/function")
         return function
 
     async def _checked(self, principal: Principal, definition: Definition) -> FunctionWrite:
-        """The definition, its code checked unless it is to be left as it is."""
+        """The write of a definition, with the program of its code.
+
+        The code is not checked if the function exists and will not be replaced.
+        """
         present = await asyncio.to_thread(
             self._present, principal, definition.project_id, definition.body.slug
         )

@@ -1,6 +1,6 @@
-"""Functions that are run while their caller waits: invoked, tried on rows, compared.
+"""Runs functions for a caller that waits: invokes them, tests and compares them on rows.
 
-Nothing is run here: a worker does it, and nothing of what it says is saved.
+A worker runs the function, not this process. Results go to the caller and are not stored.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from flows.access.projects import Projects
 from flows.access.use_case import use_case
 from flows.functions.comparison import Difference, compare
 from flows.functions.lookup import (
+    FunctionChoice,
     FunctionLookup,
+    FunctionReference,
     FunctionStore,
-    KeptFunction,
-    NamedOrGiven,
 )
 from flows.invocations.client import Calls
 from flows.logs.fetch import QueryReader
@@ -35,7 +35,7 @@ from spans.scoring import Score
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestRun:
-    """What a function says of some rows: one verdict for each, in their order."""
+    """The verdicts of a function on some rows: one for each row, in the order of `rows`."""
 
     rows: list[RowKey]
     verdicts: list[Verdict]
@@ -51,7 +51,7 @@ class VersionComparison:
 
 
 class FunctionInvocations:
-    """Runs functions for callers that wait. Thread-safe."""
+    """Runs functions while the caller waits. Thread-safe."""
 
     def __init__(
         self, store: FunctionStore, *, lookup: FunctionLookup, calls: Calls,
@@ -66,12 +66,12 @@ class FunctionInvocations:
 
     @use_case(KeyRole.INGEST)
     async def invoke(
-        self, principal: Principal, which: NamedOrGiven, record: JsonObject
+        self, principal: Principal, which: FunctionChoice, record: JsonObject
     ) -> Verdict:
-        """What the function says of the record, its arguments by name.
+        """The verdict of a function on one record, which holds its arguments by name.
 
-        Raises BadInput for a record beyond the limits of a span, and what
-        `FunctionLookup.version` and `Calls.run` do.
+        Raises BadInput for a record that exceeds the limits of a span, and the errors of
+        `FunctionLookup.version` and `Calls.run`.
         """
         check_values(record, self._limits, BodyText(b""))
         function = await self._lookup.version(principal, which)
@@ -80,13 +80,13 @@ class FunctionInvocations:
 
     @use_case()
     async def test(
-        self, principal: Principal, project_id: ProjectId, which: NamedOrGiven,
+        self, principal: Principal, project_id: ProjectId, which: FunctionChoice,
         selection: RowSelection,
     ) -> TestRun:
-        """What the function says of stored rows of a project.
+        """The verdicts of a function on stored rows of a project.
 
-        Raises NotFound for a project or an id of a row that there is not, BadInput for a
-        filter that is not understood, and what `invoke` does.
+        Raises NotFound for an unknown project or row id, BadInput for a filter with an error,
+        and the errors of `invoke`.
         """
         where = await asyncio.to_thread(self._projects.logs_of, principal, project_id)
         function = await self._lookup.version(principal, which)
@@ -98,19 +98,20 @@ class FunctionInvocations:
 
     @use_case()
     async def diff(
-        self, principal: Principal, which: KeptFunction, selection: RowSelection, *,
+        self, principal: Principal, which: FunctionReference, selection: RowSelection, *,
         before: Xact | None, project_id: ProjectId | None = None,
     ) -> VersionComparison:
-        """How the function, at the version that `which` names or at the one in force, differs
-        from its version `before` (None: the one that it followed) on the same stored rows.
+        """Compares two versions of a function on the same stored rows.
 
-        The rows are those of the function's own project, or of another. Raises as `test`.
+        The new version is the one that `which` names, or the one in force. The old version is
+        `before`; if that is None, the version just before the new one. The rows are those of
+        `project_id`; if that is None, of the function's own project. Raises as `test`.
         """
-        after = await asyncio.to_thread(self._lookup.kept, principal, which)
+        after = await asyncio.to_thread(self._lookup.find, principal, which)
         if before is None:
             before = await asyncio.to_thread(self._version_before, after)
         older = await asyncio.to_thread(
-            self._lookup.kept, principal, replace(which, version=before)
+            self._lookup.find, principal, replace(which, version=before)
         )
         where = await asyncio.to_thread(
             self._projects.logs_of, principal, project_id or after.project_id
@@ -125,41 +126,46 @@ class FunctionInvocations:
         )
 
     def _version_before(self, function: Function) -> Xact:
-        for each in self._store.versions(function):
-            if each.version < function.version:
-                return each.version
+        for candidate in self._store.versions(function):   # newest first
+            if candidate.version < function.version:
+                return candidate.version
         raise NotFound(
             f"{function.body.slug!r} has no version before {function.version}: name another "
             "with --from"
         )
 
 
-def read_record(asked: JsonObject) -> JsonObject:
-    """The arguments by name: those in `input`, and beside it what the request itself says of
-    expected, metadata and tags. Raises BadInput."""
-    given = asked.get("input")
+def read_record(body: JsonObject) -> JsonObject:
+    """The scorer's arguments by name, from the body of an invoke request.
+
+    They are the fields of its `input`, and its own expected, metadata and tags where `input`
+    does not have them. Raises BadInput.
+    """
+    given = body.get("input")
     if not isinstance(given, dict):
-        raise BadInput(f"a scorer's arguments: an object of {', '.join(FIELDS)}", path="input")
-    beside: JsonObject = {
-        name: asked[name] for name in ("expected", "metadata", "tags") if name in asked
+        raise BadInput(
+            f"must be an object with the scorer's arguments: {', '.join(FIELDS)}", path="input"
+        )
+    outer: JsonObject = {
+        name: body[name] for name in ("expected", "metadata", "tags") if name in body
     }
-    both: JsonObject = {**beside, **given}
+    both: JsonObject = {**outer, **given}
     return {name: both[name] for name in both if name in FIELDS and both[name] is not None}
 
 
 def result_of(verdict: Verdict) -> Json:
-    """What the function gave: one score as an object, several as a list, null if it declined.
+    """The result as JSON: one score as an object, several as a list, null if it declined.
 
-    Not for a verdict that is a failure.
+    The verdict must not be errored.
     """
     scores = verdict_scores(verdict)
     if all(score.value is None for score in scores):
         return None
-    shown: list[Json] = [score_json(score) for score in scores]
-    return shown[0] if len(shown) == 1 else shown
+    contents: list[Json] = [score_json(score) for score in scores]
+    return contents[0] if len(contents) == 1 else contents
 
 
 def score_json(score: Score) -> JsonObject:
-    """A score, as scorers themselves write one."""
-    shown: JsonObject = {"name": score.name, "score": score.value}
-    return {**shown, "metadata": score.metadata} if score.metadata else shown
+    """A score in the form in which scorers return it."""
+    content: JsonObject = {"name": score.name, "score": score.value}
+    return {**content, "metadata": score.metadata} if score.metadata else content

@@ -1,7 +1,8 @@
-"""Which function a request means, and what is found of it.
+"""Finds the function that a request refers to.
 
-A function is named by its id, by project and slug, by the name of a global scorer, or given
-whole: then it is checked as it would be at an upload, run, and kept nowhere.
+A request names a stored function by its id, or by project and slug. It can also name a global
+scorer, or contain the function itself. A function in a request is checked as at a push and run,
+but not stored.
 """
 
 from __future__ import annotations
@@ -34,30 +35,30 @@ from spans.ids import FunctionId, OrgId, ProjectId, Xact, derived_id
 from spans.json import Json, JsonObject
 
 UNNAMED = "inline"
-"""The name of a function that was given whole and brings none."""
+"""The name of a function in a request, if it has none itself."""
 
 DIGEST_BITS_LEFT_OUT = 128 - 63
-"""A version is a bigint, without its sign."""
+"""A version is a positive bigint, which has 63 bits; a digest has 128."""
 
 WAYS = (
-    "a function is named by function_id, by project_name and slug, by global_function, or "
-    "given as function, as inline_context and code, or as inline_function"
+    "name the function by function_id, by project_name and slug, or by global_function; or "
+    "send it as function, as inline_context and code, or as inline_function"
 )
 
 
 class FunctionStore(Protocol):
-    """Where functions are kept.
+    """Where functions are stored.
 
-    Whatever changes the version in force, the shadow, or that there is a function at all,
-    makes a new revision of every rule set that names it, in the same transaction.
+    Each change of the version in force, of the shadow, or of whether the function exists, makes
+    a new revision of every rule set that names the function, in the same transaction.
     """
 
     def write(self, org_id: OrgId, writes: Sequence[FunctionWrite]) -> list[Written]:
-        """Make or replace them, all or none. What says nothing new makes no version.
+        """Creates or replaces all the functions, or none. No change makes no new version.
 
-        Raises BadInput where a write's `if_exists` is ERROR and there is one, for a bundle
-        that is not the organisation's, and for a shadow that is no scorer; Contended where a
-        function is gone for which the code was not checked, since it was to be left as it is.
+        Raises BadInput if `if_exists` is ERROR and the function exists, for a bundle of another
+        organisation, and for a shadow that is not a scorer. Raises Contended if a function
+        whose code was not checked, because it existed, has been deleted meanwhile.
         """
         ...
 
@@ -65,20 +66,22 @@ class FunctionStore(Protocol):
         self, present: Function, body: FunctionBody, program: Program | None,
         shadow_rate: float | None,
     ) -> Function:
-        """Have the function become `body`; its slug changes at once, for all its versions.
-        Raises Contended if `present` is no longer in force, NotFound if it was deleted."""
+        """Makes `body` a new version of the function. A new slug holds for all versions.
+
+        Raises Contended if `present` is no longer in force, NotFound if it was deleted.
+        """
         ...
 
     def find(
         self, org_id: OrgId, function_id: FunctionId, version: Xact | None = None
     ) -> Function | None:
-        """A function that is not deleted, at this version or at the one in force."""
+        """The function at this version, or at the one in force; None if deleted or unknown."""
         ...
 
     def named(
         self, org_id: OrgId, project_id: ProjectId, slug: str, version: Xact | None = None
     ) -> Function | None:
-        """The same, by its slug."""
+        """As `find`, by the function's slug."""
         ...
 
     def list_functions(
@@ -86,32 +89,39 @@ class FunctionStore(Protocol):
     ) -> list[Function]: ...
 
     def versions(self, function: Function) -> list[Function]:
-        """Its versions, the newest first."""
+        """The function's versions, newest first."""
         ...
 
     def delete(self, function: Function) -> None:
-        """Hide it, with what waits for it. Its versions stay, for the outcomes that name
-        them."""
+        """Hides the function and supersedes its pending outcomes.
+
+        Its versions stay stored, since outcomes name them.
+        """
         ...
 
     def set_shadow(self, function: Function, shadow: Shadow | None) -> Function:
-        """Run another version beside the one in force, or none. Raises NotFound if there is
-        no such version, BadInput if it is no scorer."""
+        """Runs a version as a shadow beside the one in force; None ends the shadow.
+
+        Raises NotFound for an unknown version, BadInput for one that is not a scorer.
+        """
         ...
 
     def promote(self, function: Function, version: Xact) -> Function:
-        """Put a version in force, which ends the shadow. Raises NotFound, and BadInput if a
-        scorer would become none."""
+        """Puts a version in force, which ends the shadow.
+
+        Raises NotFound for an unknown version, and BadInput if the function is a scorer and the
+        version is not.
+        """
         ...
 
     def version(self, function_id: FunctionId, version: Xact) -> FunctionVersion | None:
-        """A version, also of a function that has been deleted since."""
+        """The version, even if its function has been deleted since; None if unknown."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionById:
-    """A function that is kept, at this version or at the one in force."""
+    """A stored function, at this version or at the one in force."""
 
     id: FunctionId
     version: Xact | None = None
@@ -119,27 +129,27 @@ class FunctionById:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionBySlug:
-    """The same, by its slug in a project of this name."""
+    """A stored function, named by its slug in the project with this name."""
 
     project_name: str
     slug: str
     version: Xact | None = None
 
 
-KeptFunction = FunctionById | FunctionBySlug
-NamedOrGiven = FunctionById | FunctionBySlug | FunctionBody
+FunctionReference = FunctionById | FunctionBySlug
+FunctionChoice = FunctionReference | FunctionBody
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionLookup:
-    """Finds functions for those whose key reaches them."""
+    """Finds functions for a caller, if its key reaches them."""
 
     store: FunctionStore
     projects: Projects
     calls: Calls
 
-    def kept(self, principal: Principal, which: KeptFunction) -> Function:
-        """The function. Raises NotFound where there is none that the key reaches."""
+    def find(self, principal: Principal, which: FunctionReference) -> Function:
+        """The stored function. Raises NotFound if there is none that the key reaches."""
         if isinstance(which, FunctionById):
             function = self.store.find(principal.org_id, which.id, which.version)
             if function is None or not principal.reaches(function.project_id):
@@ -152,15 +162,18 @@ class FunctionLookup:
             raise NotFound(f"the project {project.name!r} has no function {which.slug!r}{at}")
         return function
 
-    async def version(self, principal: Principal, which: NamedOrGiven) -> FunctionVersion:
-        """What runs the function. Raises NotFound; for one that is given whole Forbidden,
-        InvalidSource, and what `Calls.check` does."""
+    async def version(self, principal: Principal, which: FunctionChoice) -> FunctionVersion:
+        """The version to run. Raises NotFound if there is none that the key reaches.
+
+        For a function that the request contains, raises Forbidden if the caller may not make
+        functions, InvalidSource, and the errors of `Calls.check`.
+        """
         if isinstance(which, FunctionBody):
             if which.kind is not FunctionKind.GLOBAL:
-                # Code and prompts are an administrator's to make; other keys run what is kept.
+                # Only administrators make code and prompts; other keys run stored ones.
                 principal.require()
             return await self._unsaved(principal, which)
-        return (await asyncio.to_thread(self.kept, principal, which)).as_version()
+        return (await asyncio.to_thread(self.find, principal, which)).as_version()
 
     async def _unsaved(self, principal: Principal, body: FunctionBody) -> FunctionVersion:
         program = await program_of(
@@ -177,53 +190,56 @@ class FunctionLookup:
         )
 
 
-def read_which(asked: JsonObject) -> NamedOrGiven:
-    """The function that a request names or brings. Raises BadInput, InvalidSource; NotFound
-    for an id that can name none."""
-    if (text := asked.get("function_id")) is not None:
+def read_choice(body: JsonObject) -> FunctionChoice:
+    """The function that a request's body names or contains.
+
+    Raises BadInput, InvalidSource, and NotFound for an id that is not valid.
+    """
+    if (text := body.get("function_id")) is not None:
         function_id = function_id_of(text) if isinstance(text, str) else None
         if function_id is None:
             raise NotFound("no such function")
-        return FunctionById(id=function_id, version=_version(asked.get("version")))
-    if (slug := asked.get("slug")) is not None:
-        name = asked.get("project_name")
+        return FunctionById(id=function_id, version=_version(body.get("version")))
+    if (slug := body.get("slug")) is not None:
+        name = body.get("project_name")
         if not isinstance(name, str) or not isinstance(slug, str):
-            raise BadInput("a slug is one of a project: send project_name too", path="slug")
+            raise BadInput("a slug needs its project: send project_name too", path="slug")
         return FunctionBySlug(
-            project_name=name, slug=slug, version=_version(asked.get("version"))
+            project_name=name, slug=slug, version=_version(body.get("version"))
         )
-    return given_whole(asked)
+    return read_contained(body)
 
 
-def given_whole(asked: JsonObject) -> FunctionBody:
-    """The function that a request brings. Raises BadInput, InvalidSource."""
-    name = asked.get("name")
-    body: JsonObject = {"function_type": asked.get("function_type")}
-    if isinstance(function := asked.get("function"), dict):
-        body = function
+def read_contained(body: JsonObject) -> FunctionBody:
+    """The function that a request's body contains. Raises BadInput, InvalidSource."""
+    name = body.get("name")
+    content: JsonObject = {"function_type": body.get("function_type")}
+    if isinstance(function := body.get("function"), dict):
+        content = function
         name = function.get("name")
-    elif (global_name := asked.get("global_function")) is not None:
+    elif (global_name := body.get("global_function")) is not None:
         name = global_name
-        body["function_data"] = {"type": "global", "name": global_name}
-    elif (context := asked.get("inline_context")) is not None:
+        content["function_data"] = {"type": "global", "name": global_name}
+    elif (context := body.get("inline_context")) is not None:
         inline: Json = {
-            "type": "inline", "runtime_context": context, "code": asked.get("code"),
+            "type": "inline", "runtime_context": context, "code": body.get("code"),
         }
-        body["function_data"] = {"type": "code", "data": inline}
-    elif (data := asked.get("inline_function")) is not None:
-        body |= {"function_data": data, "prompt_data": asked.get("inline_prompt")}
-    elif (prompt := asked.get("inline_prompt")) is not None:
-        body |= {"function_data": {"type": "prompt"}, "prompt_data": prompt}
+        content["function_data"] = {"type": "code", "data": inline}
+    elif (data := body.get("inline_function")) is not None:
+        content |= {"function_data": data, "prompt_data": body.get("inline_prompt")}
+    elif (prompt := body.get("inline_prompt")) is not None:
+        content |= {"function_data": {"type": "prompt"}, "prompt_data": prompt}
     else:
         raise BadInput(WAYS)
-    return read_function({**body, "name": name or UNNAMED, "slug": name or UNNAMED})
+    return read_function({**content, "name": name or UNNAMED, "slug": name or UNNAMED})
 
 
 def identity(owner: ProjectId, body: FunctionBody) -> tuple[FunctionId, Xact]:
-    """What a function that is kept nowhere is known by to those who run it.
+    """An id and a version for a function that is not stored, for the workers that run it.
 
-    All of an owner's share an id, and with it what they may spend of models in a day. Each
-    text is a version: tried again it finds its sandbox warm, and no other's.
+    All such functions of an owner have the same id, and so share one daily budget of model
+    tokens. The version is a hash of the function: if it is run again it gets the sandbox that
+    is ready for it, and never that of another function.
     """
     text = json.dumps(body.model_dump(mode="json"), sort_keys=True)
     digest = derived_id(str(owner), text).int

@@ -1,6 +1,6 @@
-"""What a shadow says beside the version in force, on the spans that both have scored.
+"""Compares a shadow with the version in force, on the spans that both have scored.
 
-Nothing is run: both left their outcomes, under the same rule and on the same content.
+Nothing is run: the outcomes of both are stored, under the same rule and for the same content.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from spans.scoring import Role
 
 PAIRS_DEFAULT = 1000
 PAIRS_MAX = 10_000
-"""Of the shadow's latest outcomes: compared in about a second."""
+"""Most outcomes of the shadow that are compared, which takes about a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """What both versions said of one content of a row, without logs and arguments."""
+    """The verdicts of both versions on one content of a row, without logs and arguments."""
 
     row: RowKey
     content: Xact
@@ -34,14 +34,16 @@ class Pair:
 
 
 class ShadowStore(Protocol):
-    """Where outcomes are kept."""
+    """Where outcomes are stored."""
 
     def pairs(
         self, function: Function, version: Xact, project_id: ProjectId | None, last: int
     ) -> Sequence[Pair]:
-        """The `last` outcomes of `version`, a shadow, in this project's rules or in all, that
-        the version in force has ended with too; newest first. What several rules asked for is
-        there several times."""
+        """Pairs from the `last` outcomes of the shadow `version`, newest first.
+
+        Only outcomes whose counterpart in force has ended too make a pair. `project_id` limits
+        them to the rules of one project. An outcome of several rules comes several times.
+        """
         ...
 
 
@@ -57,14 +59,14 @@ class ShadowComparison:
 def compare_shadow(
     store: ShadowStore, function: Function, project_id: ProjectId | None, last: int
 ) -> ShadowComparison:
-    """The version in force and its shadow on the latest spans that both have scored.
+    """Compares the version in force with its shadow on the latest spans that both have scored.
 
-    Raises NotFound where there is no shadow.
+    Raises NotFound if there is no shadow.
     """
     if function.shadow is None:
         raise NotFound(f"{function.body.name!r} has no shadow: push a version as one first")
     found = store.pairs(function, function.shadow.version, project_id, last)
-    # Rules that ask for the same share one run.
+    # Rules that want the same outcome share one run, which counts once here.
     pairs = {(pair.row, pair.content): pair for pair in found}.values()
     difference = compare(
         [pair.row for pair in pairs], [pair.in_force for pair in pairs],
@@ -74,7 +76,8 @@ def compare_shadow(
 
 
 def shadow_json(compared: ShadowComparison, url: str) -> JsonObject:
-    """That, as the API and the command give it; `url` is where the API is."""
+    """A shadow's comparison as JSON, for the API and the command. `url` is the API's base URL.
+    """
     return {
         "role": Role.SHADOW.value, "from": str(compared.function.in_force),
         "to": str(compared.shadow.version), "rate": compared.shadow.rate,

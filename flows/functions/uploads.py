@@ -1,6 +1,7 @@
-"""Bundles: code that a client packed with its libraries, uploaded to a URL made for it.
+"""Uploads of bundles: code that a client packed with its libraries.
 
-The bytes are kept as they came. They are opened in a jail alone, once a worker needs them.
+A client asks for a URL, which takes one bundle. The bytes are stored as they are sent. Only a
+worker opens them, in a sandbox, when it needs the code.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ GZIP = "gzip"
 """The Content-Encoding of a bundle: the JavaScript client compresses its one file."""
 
 GZIP_BEGINS = b"\x1f\x8b"
-"""RFC 1952; neither a zip nor text begins so."""
+"""The first bytes of every gzip file (RFC 1952). Neither a zip file nor text begins so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleUpload:
-    """Where a bundle is to be uploaded; `secret` is told once, and kept as a hash."""
+    """The place for one bundle. `secret` allows the upload; only a hash of it is stored."""
 
     id: UUID
     secret: str
 
 
 class BundleUploads:
-    """Takes in bundles. Thread-safe."""
+    """Accepts uploads of bundles. Thread-safe."""
 
     def __init__(
         self, store: BundleStore, *, new_id: Callable[[], UUID] = uuid.uuid4,
@@ -47,8 +48,10 @@ class BundleUploads:
 
     @use_case()
     def make(self, principal: Principal, org_id: str | None = None) -> BundleUpload:
-        """A place for one bundle. Raises NotFound where `org_id`, as the client says it, is
-        another organisation's."""
+        """Makes a place for one bundle.
+
+        Raises NotFound if `org_id`, which a client may send, is another organisation.
+        """
         if org_id not in {None, "", str(principal.org_id)}:
             raise NotFound(f"this key is for the organisation {principal.org_name!r}")
         upload = BundleUpload(id=self._new_id(), secret=self._random_text(SECRET_BYTES))
@@ -56,9 +59,9 @@ class BundleUploads:
         return upload
 
     def check(self, upload: BundleUpload) -> None:
-        """Allow an upload by its secret; there is no key, and so no Principal.
+        """Checks an upload's secret, which takes the place of a key: there is no Principal.
 
-        Raises NotFound, in the same words for no such bundle and a wrong secret.
+        Raises NotFound, with the same message for an unknown bundle and for a wrong secret.
         """
         kept = self._store.secret_of(upload.id)
         is_right = hmac.compare_digest(_hash(upload.secret), kept or NO_HASH)
@@ -66,10 +69,11 @@ class BundleUploads:
             raise NotFound("no such upload: ask for one with POST /function/code")
 
     def fill(self, upload: BundleUpload, content: bytes, encoding: str | None) -> None:
-        """Keep a bundle's bytes, after `check`. Safe to repeat with the same bytes; raises
-        BadInput for others.
+        """Stores a bundle's bytes. To be called after `check`. Safe to repeat with equal bytes.
 
-        The same bytes always have the same encoding: bundles are found by their bytes.
+        Raises BadInput for empty bytes, for other bytes than before, and for an encoding that
+        the bytes do not have. Bundles are found by the hash of their bytes, so equal bytes must
+        always have the same encoding.
         """
         if not content:
             raise BadInput("the bundle is empty")
@@ -79,11 +83,11 @@ class BundleUploads:
                 "bundle is gzipped"
             )
         if not self._store.fill(upload.id, content, encoding):
-            raise BadInput("this bundle has been uploaded: ask for another place")
+            raise BadInput("other bytes were uploaded here before: ask for another upload")
 
 
 def read_encoding(text: str) -> str | None:
-    """The Content-Encoding that is kept beside the bytes. Raises BadInput."""
+    """The Content-Encoding to store with the bytes; None for none. Raises BadInput."""
     name = text.strip().lower()
     if name in {"", "identity"}:
         return None

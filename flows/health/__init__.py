@@ -1,3 +1,3 @@
-"""What an operator asks: whether everything answers, and what was counted."""
+"""Readiness and measurements, for operators."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whether what Tallyard depends on answers, and what was counted."""
+"""Readiness: whether PostgreSQL and Redis answer. Measurements: counters and queues."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Readiness:
     """Whether this process can do its work.
 
     Without PostgreSQL nothing works: `postgres_problem` says why it does not answer, and the
-    rest is not known. Without Redis scores come seconds later. A worker in `sandbox_workers`
-    that is not ok runs no code.
+    other fields mean nothing. Without Redis, scores come some seconds later. A worker in
+    `sandbox_workers` whose `is_ok` is false runs no code.
     """
 
     postgres_problem: str | None
@@ -25,7 +25,7 @@ class Readiness:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurements:
-    """Everything that is measured, at one instant."""
+    """All counters, queues and sandbox workers at one instant."""
 
     samples: tuple[Sample, ...]
     queues: tuple[QueueDepth, ...]
@@ -33,7 +33,7 @@ class Measurements:
 
 
 class Health:
-    """What operators and probes ask. No key is needed: it tells nothing of anyone's data."""
+    """Readiness and measurements. They need no key, since they contain no users' data."""
 
     def __init__(
         self, *, check_database: Callable[[], None], is_redis_reachable: Callable[[], bool],
@@ -48,7 +48,7 @@ class Health:
         self._queue_depths = queue_depths
 
     def readiness(self) -> Readiness:
-        """Asks PostgreSQL and Redis; takes seconds where one of them does not answer."""
+        """Whether PostgreSQL and Redis answer. Takes seconds if one of them does not."""
         try:
             self._check_database()
             workers = tuple(self._sandbox_workers())
@@ -62,7 +62,7 @@ class Health:
         )
 
     def measure(self) -> Measurements:
-        """Reads every counter and queue. Raises StoreUnavailable."""
+        """The measurements of now. Raises StoreUnavailable."""
         return Measurements(
             samples=tuple(self._samples()), queues=tuple(self._queue_depths()),
             sandbox_workers=tuple(self._sandbox_workers()),

@@ -1,4 +1,4 @@
-"""What is measured of Tallyard: counters, queues, and the workers that run users' code."""
+"""The types of measurements: counters, queue depths, and sandbox workers."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 BUCKETS_S = (
     0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0,
 )
-"""Upper bounds of a histogram's buckets, in seconds: from one run to an hour's wait."""
+"""Upper bounds of a histogram's buckets, in seconds: from a short run to a wait of an hour."""
 
 BUCKET_LABELS = (*(f"{bound:g}" for bound in BUCKETS_S), "+Inf")
-"""The same as Prometheus' labels `le`. A histogram is one counter for each of them."""
+"""The bounds as Prometheus' labels `le`. A histogram is stored as one counter for each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """A counter's total over all processes, since the database was made."""
+    """A counter's total over all processes, since the database was created."""
 
     name: str
     labels: Mapping[str, str]
@@ -25,7 +25,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueDepth:
-    """What waits in one queue; `oldest_s` is 0 where nothing does."""
+    """How many items wait in a queue, and how long the oldest has waited (0 if none does)."""
 
     queue: str
     depth: int
@@ -34,7 +34,8 @@ class QueueDepth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxWorker:
-    """What a worker's self-test found. `sentence` is the next step where it is not ok."""
+    """The result of a worker's self-test of its sandbox. If it is not ok, it runs no code and
+    `sentence` gives the operator's next step."""
 
     host: str
     tier: str | None

@@ -1,3 +1,3 @@
-"""Requests that a client waits for: asked, served by workers, answered."""
+"""Invocations: requests whose client waits while a worker serves them."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Asking workers, and waiting for what they answer."""
+"""The client side of invocations: enqueues one and waits for the worker's answer."""
 
 from __future__ import annotations
 
@@ -32,27 +32,31 @@ from spans.queues import SANDBOX
 from spans.row import RowKey
 
 ROWS_PER_CALL = 50
-"""Rows of one call: little enough to be done long before its deadline."""
+"""Rows of one invocation: few enough that it ends long before its deadline."""
 
 CALLS_AT_ONCE = 4
-"""Calls that one caller has under way; each has its deadline from when it is left."""
+"""Invocations that one caller has under way. The deadline of each runs from its enqueuing, so
+they must not wait for one another in the queue."""
 
 
 class AnswerStore(Protocol):
-    """Where answers arrive."""
+    """Where the answers to invocations arrive."""
 
     def expect(self, invocation_id: InvocationId) -> Future[Answer]:
-        """The call's answer, once it is there. To be called before the call is left.
+        """A future of the invocation's answer. To be called before the invocation is enqueued.
 
-        Holds NoWorker or NotAnswered if there is none in time.
+        If no answer comes in time, the future ends with NoWorker or NotAnswered.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calls:
-    """Leaves calls and waits for them. `ring` has a queue's workers look; `refusal` says why
-    none of them could answer, where that is known."""
+    """Enqueues invocations and waits for their answers.
+
+    `ring` tells a queue's workers to look for work. `refusal` says why no worker of a queue can
+    answer, if that is known; None if one may.
+    """
 
     store: InvocationStore
     answers: AnswerStore
@@ -60,7 +64,10 @@ class Calls:
     refusal: Callable[[str], str | None] = lambda _: None
 
     def begin(self, org_id: OrgId, queue: str, request: Request) -> Future[Answer]:
-        """Leave a call; its answer is for `finished`. Raises NoWorker, StoreUnavailable."""
+        """Enqueues an invocation and returns a future of its answer, for `finished` to read.
+
+        Raises NoWorker, StoreUnavailable.
+        """
         if (sentence := self.refusal(queue)) is not None:
             raise NoWorker(sentence)
         invocation_id = InvocationId(uuid.uuid4())
@@ -76,21 +83,22 @@ class Calls:
     async def ask(
         self, org_id: OrgId, queue: str, request: Request
     ) -> CheckAnswer | RunAnswer:
-        """Leave a call and wait for the answer; no thread waits with it. Who stops waiting
-        cancels the answer, and with it what no worker has taken.
+        """Enqueues an invocation and awaits its answer without blocking a thread.
 
-        Raises NoWorker, NotAnswered, CallFailed, StoreUnavailable.
+        Cancelling withdraws the invocation unless a worker has claimed it. Raises NoWorker,
+        NotAnswered, CallFailed, StoreUnavailable.
         """
         begun = asyncio.create_task(asyncio.to_thread(self.begin, org_id, queue, request))
         try:
             future = await asyncio.shield(begun)
         except asyncio.CancelledError:
-            begun.add_done_callback(_cancel_answer)    # the thread goes on, and leaves a call
+            # The thread cannot be interrupted and enqueues the invocation: withdraw it then.
+            begun.add_done_callback(_cancel_answer)
             raise
         return finished(await asyncio.wrap_future(future))
 
     async def check(self, org_id: OrgId, code: InlineCode | BundledCode) -> CodeCheck:
-        """What the jail says of a scorer's code. Raises as `ask` does."""
+        """The result of a sandbox worker's check of a scorer's code. Raises as `ask` does."""
         request = (
             CheckRequest(runtime=code.runtime, code=code.code) if isinstance(code, InlineCode)
             else UnpackRequest(
@@ -100,17 +108,17 @@ class Calls:
         )
         answer = await self.ask(org_id, SANDBOX, request)
         if isinstance(answer, RunAnswer):
-            raise CallFailed("a worker ran what it was to check; its log says more")
+            raise CallFailed("the worker ran the code, but was to check it; see its log")
         return answer.checked
 
     async def run(
         self, org_id: OrgId, function: FunctionVersion, *,
         records: Sequence[JsonObject] = (), rows: Sequence[RowKey] = (),
     ) -> list[Verdict]:
-        """What the function says of each record, then of each stored row, in order.
+        """The verdicts of a function on each record, then on each stored row, in order.
 
-        Many rows are several calls, which any number of workers answer. Nothing is saved.
-        Raises as `ask` does, and BadInput for a function that cannot run.
+        Many rows make several invocations, which several workers may serve. The verdicts are
+        not stored. Raises as `ask` does, and BadInput for a function that cannot run.
         """
         queue = queue_of_version(function)
         requests = [
@@ -125,15 +133,15 @@ class Calls:
             async with room:
                 answer = await self.ask(org_id, queue, request)
             if isinstance(answer, CheckAnswer):
-                raise CallFailed("a worker checked what it was to run; its log says more")
+                raise CallFailed("the worker checked the code, but was to run it; see its log")
             return answer.verdicts
 
-        asked = [asyncio.create_task(verdicts_of(request)) for request in requests]
+        tasks = [asyncio.create_task(verdicts_of(request)) for request in requests]
         try:
-            answers = await asyncio.gather(*asked)
+            answers = await asyncio.gather(*tasks)
         finally:
-            for task in asked:
-                task.cancel()    # after an error nobody needs the others
+            for task in tasks:
+                task.cancel()    # after an error the other answers are not needed
         return [verdict for verdicts in answers for verdict in verdicts]
 
 
@@ -143,7 +151,7 @@ def _cancel_answer(begun: asyncio.Task[Future[Answer]]) -> None:
 
 
 def finished(answer: Answer) -> CheckAnswer | RunAnswer:
-    """The answer that came. Raises CallFailed if it says that there is none."""
+    """The answer, if the worker could serve the request. Raises CallFailed if it could not."""
     if isinstance(answer, FailureAnswer):
         raise CallFailed(f"{answer.failure.error_class}: {answer.failure.message}")
     return answer

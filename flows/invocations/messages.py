@@ -1,7 +1,7 @@
-"""Calls that wait for an answer: what is asked, what is answered, and where both are kept.
+"""The messages of invocations: the requests, their answers, and the store of both.
 
-Whoever asks (the API, a command) runs no scorer itself. It leaves an invocation for the
-queue whose workers can, and waits until one of them has answered (`flows.invocations.client`).
+The API and the commands run no scorers themselves. They enqueue an invocation for a queue whose
+workers can, and wait for the answer (`flows.invocations.client`).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from spans.row import RowKey
 from spans.work import Subject
 
 ATTEMPTS_MAX = 3
-"""How often a call is taken: so many workers may die of it, or lose its sandbox."""
+"""How often an invocation is claimed, if each worker dies of it or loses its sandbox."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckRequest:
-    """Look at a scorer's source without running it: can it run, and with which arguments."""
+    """Checks a scorer's source: whether it can run, and which arguments it takes."""
 
     runtime: Runtime
     code: str
@@ -35,9 +35,10 @@ class CheckRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnpackRequest:
-    """Make a pushed bundle ready, and find the function at `index` in it.
+    """Unpacks a pushed bundle and checks the function at `index` in it.
 
-    `bundle` is the sha256 of its bytes, in hex; `runtime_version` what it was built for.
+    `bundle` is the SHA-256 of its bytes, in hex. `runtime_version` is the version of the
+    runtime that it was built for.
     """
 
     bundle: str
@@ -49,10 +50,10 @@ class UnpackRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
-    """Run a function on `records` (arguments by name), then on stored `rows`.
+    """Runs a function on `records` (arguments by name), then on stored `rows`.
 
-    The function is carried whole: it need not be kept anywhere. Nothing of what it says is
-    saved but the answer.
+    The request contains the whole function, so the function need not be stored. Only the answer
+    is stored, until the client has read it.
     """
 
     function: FunctionVersion
@@ -66,7 +67,7 @@ Request = CheckRequest | UnpackRequest | RunRequest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckAnswer:
-    """What a jail made of code: the answer to CheckRequest and UnpackRequest."""
+    """The result of checking code: the answer to CheckRequest and UnpackRequest."""
 
     checked: CodeCheck
     kind: Literal["checked"] = "checked"
@@ -93,8 +94,11 @@ Answer = CheckAnswer | RunAnswer | FailureAnswer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invocation:
-    """A call that this worker has taken. `attempts` counts this one; `fence` refuses the
-    answer of who was taken for dead meanwhile."""
+    """An invocation that this worker has claimed.
+
+    `attempts` counts this claim too. An answer counts only under the current `fence`: if
+    another worker has claimed the invocation meanwhile, the answer is dropped.
+    """
 
     id: InvocationId
     fence: int
@@ -103,26 +107,26 @@ class Invocation:
 
 
 class InvocationStore(Protocol):
-    """Where calls are kept."""
+    """Where invocations are stored."""
 
     def ask(
         self, invocation_id: InvocationId, org_id: OrgId, queue: str, request: Request
     ) -> None:
-        """Leave a call for the workers of a queue."""
+        """Enqueues an invocation for the workers of a queue."""
         ...
 
     def claim(self, queue: str) -> Invocation | None:
-        """The oldest call of the queue that nobody holds and somebody still waits for."""
+        """Claims the queue's oldest invocation that no worker holds and a client waits for."""
         ...
 
     def answer(self, invocation: Invocation, answer: Answer) -> None:
-        """Answer it, and wake who waits. Under an older fence nothing happens."""
+        """Stores the answer and wakes the client. Does nothing under an older fence."""
         ...
 
     def give_back(self, invocation: Invocation) -> None:
-        """Leave it for the next worker. Under an older fence nothing happens."""
+        """Releases the claim, for the next worker. Does nothing under an older fence."""
         ...
 
     def subjects(self, rows: Sequence[RowKey]) -> list[Subject | None]:
-        """The rows with every column that a scorer may ask for; None: it is gone."""
+        """The rows, with every column that a scorer may take; None for each that is gone."""
         ...

@@ -1,4 +1,5 @@
-"""What runs functions for those who wait, where no sandbox is needed."""
+"""Runners of invocations that need no sandbox. They implement flows.invocations.server.Runner.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +21,17 @@ class InProcess:
     """Runs global scorers that compute, one record after another."""
 
     def run(self, function: FunctionVersion, records: Sequence[JsonObject]) -> list[Verdict]:
-        """See flows.invocations.server.Runner."""
+        """The verdict on each record, in order."""
         return [run_global(function, fields_of(record)) for record in records]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """Asks judges on the event loop of their process, from any other thread; all records at
-    once, as far as the judge's own limit allows. Somebody waits, so that what may heal is
-    tried again by `policy` here and now."""
+    """Runs scorers that ask a judge, on `loop`; `run` is called from another thread.
+
+    All records run at once, as far as the judge's own limit allows. Because a client waits, a
+    transient error is retried at once, by `policy`, and does not go back to the queue.
+    """
 
     scorers: JudgedScorers
     loop: asyncio.AbstractEventLoop
@@ -37,7 +40,7 @@ class Judged:
     def run(
         self, function: FunctionVersion, records: Sequence[JsonObject]
     ) -> list[Verdict | TransientError]:
-        """See flows.invocations.server.Runner."""
+        """The verdict on each record, in order; the last TransientError if retries failed."""
         answers = self._all(function, records)
         return asyncio.run_coroutine_threadsafe(answers, self.loop).result()
 
@@ -66,6 +69,6 @@ class Judged:
                 return verdict_of(result, started_at=started_at, run_ms=run_ms)
 
     def _pause_s(self, error: TransientError, attempt: int) -> float | None:
-        """Seconds until the next attempt; None: there is none."""
+        """Seconds until the next attempt; None if the error is final."""
         decision = self.policy.decide(error, attempt=attempt)
         return decision.wait_s if isinstance(decision, RetryIn) else None

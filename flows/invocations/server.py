@@ -1,4 +1,4 @@
-"""Answering calls that wait: what a worker does between its batches, since somebody waits."""
+"""Serves invocations between a worker's bulk batches, because a client waits for each."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 CALLS_PER_LOOK = 8
-"""Calls answered one after another before a worker goes on with its bulk."""
+"""Invocations served one after another before a worker goes back to its bulk work."""
 
 PATIENCE_S = 60.0
-"""How long an answer waits for a store that is away, before it is given up."""
+"""How long a worker keeps an answer while the store is away, before it gives the answer up."""
 
 OURS = (SandboxLost, InfraError)
-"""What says nothing of the function: another worker may have better luck."""
+"""Errors that the function did not cause: another worker may succeed."""
 
 POISON = Failure(
     error_class=POISONED,
@@ -61,30 +61,30 @@ POISON = Failure(
 
 
 class Runner(Protocol):
-    """Runs functions of one queue's kinds."""
+    """Runs functions of the kinds that one queue serves."""
 
     def run(
         self, function: FunctionVersion, records: Sequence[JsonObject]
     ) -> Sequence[Verdict | TransientError]:
-        """One for each record, in order; a TransientError where the scorer is not at fault."""
+        """One end for each record, in order: a TransientError if the scorer is not at fault."""
         ...
 
 
 class Builder(Protocol):
-    """Looks at source, and unpacks bundles, where neither can do harm."""
+    """Checks source and unpacks bundles inside a sandbox."""
 
     def build(self, code: InlineCode | BundledCode) -> CodeCheck:
-        """A program, or the problem that its author must solve."""
+        """The program, or the problem that the code's author must solve."""
         ...
 
 
 @dataclass(slots=True, kw_only=True)
 class InvocationServer:
-    """Answers the calls of one queue, at most `at_once` of them together. Without a `builder`
-    it is asked for runs alone.
+    """Serves the invocations of one queue, at most `at_once` of them at a time.
 
-    `ring` has the queue's workers look. `stopping` is set, from any thread, when the worker is
-    to stop: it takes no call any more, and gives those back that lose their sandbox.
+    Only a server with a `builder` can check code. `ring` tells the queue's workers to look for
+    work. Any thread sets `stopping` when the worker is to stop: the server then claims nothing
+    more, and gives back invocations that lose their sandbox.
     """
 
     queue: str
@@ -101,11 +101,10 @@ class InvocationServer:
         self.room = threading.Semaphore(self.at_once)
 
     def serve_aside(self) -> int:
-        """Begin to serve waiting calls, as far as there is room; returns at once.
+        """Starts to serve waiting invocations, as far as there is room, and returns at once.
 
-        Gives the number of calls begun. Each has a thread of its own that ends with the
-        process: a call that is lost in this way is taken by another worker. Safe to repeat,
-        and to call from any thread.
+        Returns how many it started. Each runs in a daemon thread; if the process ends first,
+        another worker claims the invocation. Safe to repeat, and to call from any thread.
         """
         begun = 0
         while not self.stopping.is_set() and self.room.acquire(blocking=False):
@@ -126,16 +125,20 @@ class InvocationServer:
         return begun
 
     def finish(self, *, within_s: float) -> None:
-        """Wait for the calls under way, at most so long. To be called once, where the worker
-        ends and has taken away what they wait for: each is then given back."""
+        """Waits for the invocations under way, at most `within_s` seconds.
+
+        To be called once, at the end of the worker, when it has closed the sandboxes that they
+        use: each of them is then given back.
+        """
         until = time.monotonic() + within_s
         for _ in range(self.at_once):
             self.room.acquire(timeout=max(0.0, until - time.monotonic()))
 
     def serve_some(self) -> int:
-        """Serve waiting calls, one after another, at most CALLS_PER_LOOK; gives their number.
+        """Serves waiting invocations one after another, at most CALLS_PER_LOOK.
 
-        Safe to repeat: an answer counts only under its claim's own fence.
+        Returns how many it served. Safe to repeat: an answer counts only under its claim's own
+        fence.
         """
         for count in range(CALLS_PER_LOOK):
             invocation = self.store.claim(self.queue)
@@ -150,22 +153,22 @@ class InvocationServer:
         finally:
             self.room.release()
         try:
-            self.serve_aside()     # nobody rings again for what waited for room
+            self.serve_aside()     # no bell rings again for invocations that waited for room
         except TransientError as error:
-            logger.warning("%s: %s; the next ring looks again", self.queue, error)
+            logger.warning("%s: %s; the next ring will look again", self.queue, error)
 
     def _answer(self, invocation: Invocation) -> None:
-        """Answer a call, or give it back; patiently while the store is away."""
+        """Answers an invocation, or gives it back. Repeats both while the store is away."""
         try:
             answer = self._patiently(partial(self._answer_to, invocation))
             self._patiently(partial(self._end, invocation, answer))
         except TransientError as error:
-            logger.warning("call %s: %s; its answer is given up", invocation.id, error)
-        # Whatever else rises must reach who waits, and would only rise again.
+            logger.warning("call %s: %s; the answer is dropped", invocation.id, error)
+        # Any other exception would be raised again at the next try, so the client is told.
         except Exception as error:
             logger.exception("call %s", invocation.id)
             message = f"{type(error).__name__}; the worker's log has it: call {invocation.id}"
-            # A worker that stops takes away what its calls still use: that is no bug.
+            # A worker that stops closes the sandboxes that invocations still use: not a bug.
             is_ours = self.stopping.is_set() and invocation.attempts < ATTEMPTS_MAX
             answer = None if is_ours else FailureAnswer(
                 failure=Failure(error_class=BUG, message=message)
@@ -173,21 +176,23 @@ class InvocationServer:
             self._patiently(partial(self._end, invocation, answer))
 
     def _patiently(self, work: Callable[[], T]) -> T:
-        """Do what is safe to repeat, again and again while the store is away."""
-        # A worker that stops still answers: hence an event of its own, which nobody sets.
+        """Does `work`, which must be safe to repeat, again while the store is away."""
+        # A worker that stops still answers, so this event is a new one that nobody sets.
         return patiently(work, patience_s=PATIENCE_S, stopping=threading.Event())
 
     def _end(self, invocation: Invocation, answer: Answer | None) -> None:
         if answer is not None:
             self.store.answer(invocation, answer)
             return
-        self.stopping.wait(POLL_S)      # what went wrong here may pass
+        self.stopping.wait(POLL_S)      # the trouble of this worker may be over by then
         self.store.give_back(invocation)
         self.ring(self.queue)
 
     def _answer_to(self, invocation: Invocation) -> Answer | None:
-        """None: it is not the function's fault, and another worker may have better luck.
-        Raises StoreUnavailable."""
+        """The answer; None if the function is not at fault and another worker may succeed.
+
+        Raises StoreUnavailable.
+        """
         if invocation.attempts > ATTEMPTS_MAX:
             return FailureAnswer(failure=POISON)
         is_last = invocation.attempts == ATTEMPTS_MAX
@@ -202,13 +207,13 @@ class InvocationServer:
             if isinstance(error, OURS) and not is_last:
                 return None
             return FailureAnswer(failure=failure_of(error))
-        if not is_last and any(isinstance(each, OURS) for each in ends):
+        if not is_last and any(isinstance(end, OURS) for end in ends):
             return None
-        return RunAnswer(verdicts=tuple(map(told, ends)))
+        return RunAnswer(verdicts=tuple(map(answered_verdict, ends)))
 
     def _build(self, request: CheckRequest | UnpackRequest) -> CodeCheck:
         if self.builder is None:
-            raise BadInput(f"workers of the queue {self.queue} build no scorers")
+            raise BadInput(f"workers of the queue {self.queue} cannot check code")
         if isinstance(request, CheckRequest):
             return self.builder.build(InlineCode(runtime=request.runtime, code=request.code))
         return self.builder.build(BundledCode(
@@ -218,15 +223,17 @@ class InvocationServer:
 
     def _run(self, request: RunRequest) -> list[Verdict | TallyardError]:
         read = records_of(self.store, self.traces, request)
-        records = [each for each in read if not isinstance(each, TallyardError)]
+        records = [record for record in read if not isinstance(record, TallyardError)]
         ends = iter(self.runner.run(request.function, records) if records else ())
-        return [each if isinstance(each, TallyardError) else next(ends) for each in read]
+        return [
+            record if isinstance(record, TallyardError) else next(ends) for record in read
+        ]
 
 
 def records_of(
     store: InvocationStore, traces: TraceStore, request: RunRequest
 ) -> list[JsonObject | TallyardError]:
-    """The arguments of each run, by name; an error where they cannot be read."""
+    """The arguments of each run by name, or the error of reading them."""
     found = store.subjects(request.rows) if request.rows else []
     names = (*FIELDS, TRACE) if wants_trace(request.function) else FIELDS
     trace_of = cache(partial(trace_argument, traces))    # rows of one trace share it
@@ -252,8 +259,11 @@ def wants_trace(function: FunctionVersion) -> bool:
     return is_judged_by_trace(function)
 
 
-def told(end: Verdict | TallyardError) -> Verdict:
-    """What is answered of one run: all but the arguments, which who asks has."""
+def answered_verdict(end: Verdict | TallyardError) -> Verdict:
+    """The verdict to answer: an error as a verdict, and without the run's arguments.
+
+    The client sent the arguments, or can fetch the row.
+    """
     if isinstance(end, TallyardError):
         return failed_verdict(end)
     if isinstance(end, Errored):
@@ -262,5 +272,5 @@ def told(end: Verdict | TallyardError) -> Verdict:
 
 
 def failure_of(error: TallyardError) -> Failure:
-    """The error, as it is kept."""
+    """The error as a failure that can be stored."""
     return Failure(error_class=error.error_class(), message=str(error))

@@ -239,7 +239,7 @@ class Rules:
         at = None if version is None else read_version(version)
         which = FunctionById(id=FunctionId(UUID(text)), version=at)   # the body is checked
         try:
-            function = self._lookup.kept(principal, which)
+            function = self._lookup.find(principal, which)
         except NotFound as error:
             of = "" if at is None else f" of version {at}"
             raise BadInput(

@@ -35,7 +35,7 @@ class ReachableNames:
     def id_of(self, project: str, slug: str) -> str:
         """The id of a function. Raises NotFound."""
         try:
-            found = self.lookup.kept(
+            found = self.lookup.find(
                 self.principal, FunctionBySlug(project_name=project, slug=slug)
             )
         except NotFound as error:
@@ -50,7 +50,7 @@ class ReachableNames:
         if known is None:
             return None
         try:
-            found = self.lookup.kept(self.principal, FunctionById(id=known))
+            found = self.lookup.find(self.principal, FunctionById(id=known))
             project = self.projects.get(self.principal, found.project_id)
         except NotFound:
             return None

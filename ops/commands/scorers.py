@@ -21,7 +21,7 @@ from flows.functions.comparison import (
     values_of,
 )
 from flows.functions.invocations import TestRun
-from flows.functions.lookup import FunctionBySlug, NamedOrGiven
+from flows.functions.lookup import FunctionBySlug, FunctionChoice
 from flows.functions.shadows import PAIRS_DEFAULT, PAIRS_MAX, shadow_json
 from flows.logs.row_selection import LAST_DEFAULT, RowSelection
 from ops.commands.session import Session, open_session
@@ -304,7 +304,7 @@ def _test(
     is_file = bool(file.suffix) and file.is_file()   # slugs have no suffix
     if not is_file and file.suffix in {*RUNTIMES, *YAML}:
         raise NotFound(f"there is no file {scorer!r}")
-    which: NamedOrGiven = (
+    which: FunctionChoice = (
         _checked(file, _read(file, Naming())) if is_file
         else _by_slug(project, scorer, version)
     )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import uuid
 
-from flows.functions.lookup import given_whole, identity
+from flows.functions.lookup import identity, read_contained
 from scorers.functions.function import VERSION_MAX
 from spans.ids import ProjectId
 
 
 def test_unsaved_functions_spend_of_one_budget_and_share_no_sandbox() -> None:
     owner = ProjectId(uuid.uuid4())
-    one, other = (given_whole({"global_function": name}) for name in ("Moderation", "Battle"))
+    one, other = (
+        read_contained({"global_function": name}) for name in ("Moderation", "Battle")
+    )
 
     (first, version), (second, another) = identity(owner, one), identity(owner, other)
 
@@ -22,7 +24,7 @@ def test_unsaved_functions_spend_of_one_budget_and_share_no_sandbox() -> None:
 
 
 def test_no_two_owners_unsaved_functions_are_one() -> None:
-    body = given_whole({"global_function": "Battle"})
+    body = read_contained({"global_function": "Battle"})
     (one, _), (other, _) = (identity(ProjectId(uuid.uuid4()), body) for _ in range(2))
 
     assert one != other
