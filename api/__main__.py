@@ -1,4 +1,4 @@
-"""`python -m api`: the API's own server."""
+"""`python -m api`: runs the API's server."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from wiring.services import open_services
 from wiring.settings import read_settings
 
 KEEP_ALIVE_S = 75
+"""How long an idle connection stays open: longer than the 60 s of common load balancers, so
+that they close it first, and send no request on a connection that is being closed."""
+
 SHUTDOWN_S = 3
-HEADERS_BYTES_MAX = 64 * 1024
+"""How long requests under way may take once the server stops."""
 
 
 def main() -> int:
-    """Serve until SIGTERM or SIGINT. Exit code 2 for settings that cannot be used."""
+    """Serves until SIGTERM or SIGINT. Returns the exit code: 2 for an error in the settings."""
     try:
         settings = read_settings()
         services = open_services(settings)
@@ -35,7 +38,7 @@ def main() -> int:
         loop="uvloop",
         http="httptools",
         log_config=None,
-        access_log=False,            # ids and keys do not belong into logs
+        access_log=False,            # URLs hold ids and upload secrets
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=SHUTDOWN_S,

@@ -1,4 +1,4 @@
-"""Projects: `/v1/project`, and the older SDKs' `/api/project/register`."""
+"""Endpoints of projects: `/v1/project`, and `/api/project` for older SDKs."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ from spans.json import JsonObject
 from spans.validation import read_model
 
 FOUND_EXISTING = "x-bt-found-existing"
-A_TEXT = "a text"
+A_STRING = "must be a string"
 
 
 class ProjectBody(BaseModel):
-    """A project to get or make. `org_name` may only repeat whose key it is."""
+    """A project to get or create. `org_name` can only be the organisation of the key."""
 
-    name: str = Field(description=A_TEXT)
-    description: str | None = Field(None, description=A_TEXT)
+    name: str = Field(description=A_STRING)
+    description: str | None = Field(None, description=A_STRING)
     org_name: JsonValue = None
 
 
 class RegisterBody(BaseModel):
-    """The same in the older SDKs' words."""
+    """A project to get or create, as older SDKs send it."""
 
-    project_name: str = Field(description=A_TEXT)
+    project_name: str = Field(description=A_STRING)
 
 
 class ProjectChanges(BaseModel):
-    """What is to be changed of a project: the fields that are given."""
+    """The fields of a project to change. Fields that are not sent do not change."""
 
-    name: str = Field("", description=A_TEXT)
-    description: str | None = Field(None, description=A_TEXT)
-    settings: dict[str, object] | None = Field(None, description="an object")
+    name: str = Field("", description=A_STRING)
+    description: str | None = Field(None, description=A_STRING)
+    settings: dict[str, object] | None = Field(None, description="must be an object")
 
 
-def shown(project: Project) -> JsonObject:
-    """A project as the API gives it."""
+def project_json(project: Project) -> JsonObject:
+    """A project as JSON."""
     return {
         "id": str(project.id),
         "org_id": str(project.org_id),
@@ -64,9 +64,9 @@ def shown(project: Project) -> JsonObject:
 
 
 async def create(request: Request, context: Context, principal: Principal) -> Response:
-    """Get or create by name; an existing project comes back as it is."""
+    """Gets the project with a name, or creates it. An existing project is not changed."""
     body = read_model(ProjectBody, await json_body(request, context))
-    # A tuple, because a list or an object that was sent cannot be looked up in a set.
+    # A tuple and not a set, because a client may send a list, which cannot be hashed.
     if body.org_name not in (None, "", principal.org_name):
         raise NotFound(f"this key is for the organisation {principal.org_name!r}")
     projects = context.tallyard.projects
@@ -74,60 +74,61 @@ async def create(request: Request, context: Context, principal: Principal) -> Re
         lambda: projects.get_or_create(principal, body.name, body.description)
     )
     headers = {FOUND_EXISTING: "true"} if existed else {}
-    return Json200(shown(project), headers=headers)
+    return Json200(project_json(project), headers=headers)
 
 
 async def register(request: Request, context: Context, principal: Principal) -> Response:
-    """The same in the older SDKs' words."""
+    """Gets the project with a name, or creates it, for older SDKs."""
     name = read_model(RegisterBody, await json_body(request, context)).project_name
     projects = context.tallyard.projects
     project, existed = await in_thread(lambda: projects.get_or_create(principal, name))
-    return Json200({"project": shown(project), "found_existing": existed})
+    return Json200({"project": project_json(project), "found_existing": existed})
 
 
-async def by_query(request: Request, context: Context, principal: Principal) -> Response:
-    """The older SDKs' look-up by `?id=`."""
+async def get_by_query(request: Request, context: Context, principal: Principal) -> Response:
+    """Gets the project `?id=`, for older SDKs."""
     project_id = parse_uuid(request.query_params.get("id", ""))
     if project_id is None:
         raise NotFound("no such project")
-    return await _one(ProjectId(project_id), context, principal)
+    return await _get(ProjectId(project_id), context, principal)
 
 
-async def listed(request: Request, context: Context, principal: Principal) -> Response:
-    """The projects that the key may reach, newest first."""
+async def list_projects(request: Request, context: Context, principal: Principal) -> Response:
+    """Lists the projects that the key reaches, newest first."""
     page = list_page(request, "project_name")
     if request.query_params.get("org_name") not in {None, "", principal.org_name}:
         return Json200({"objects": []})
     projects = context.tallyard.projects
     found = await in_thread(lambda: projects.list(principal, page))
-    return Json200({"objects": [shown(project) for project in found]})
+    return Json200({"objects": [project_json(project) for project in found]})
 
 
-async def one(request: Request, context: Context, principal: Principal) -> Response:
-    """One project."""
-    return await _one(_project_id(request), context, principal)
+async def get(request: Request, context: Context, principal: Principal) -> Response:
+    """Gets one project."""
+    return await _get(_project_id(request), context, principal)
 
 
 async def change(request: Request, context: Context, principal: Principal) -> Response:
-    """Change a project's name, description or settings."""
+    """Changes a project's name, description or settings."""
     project_id = _project_id(request)
     body = read_model(ProjectChanges, await json_body(request, context))
     changes: JsonObject = body.model_dump(exclude_unset=True)
     projects = context.tallyard.projects
-    return Json200(
-        shown(await in_thread(lambda: projects.change(principal, project_id, changes)))
-    )
+    changed = await in_thread(lambda: projects.change(principal, project_id, changes))
+    return Json200(project_json(changed))
 
 
 async def delete(request: Request, context: Context, principal: Principal) -> Response:
-    """Delete a project: gone at once; its rows and outcomes are removed in the background."""
+    """Hides a project at once. Its rows and outcomes are deleted in the background."""
     project_id, projects = _project_id(request), context.tallyard.projects
-    return Json200(shown(await in_thread(lambda: projects.delete(principal, project_id))))
+    deleted = await in_thread(lambda: projects.delete(principal, project_id))
+    return Json200(project_json(deleted))
 
 
-async def _one(project_id: ProjectId, context: Context, principal: Principal) -> Response:
+async def _get(project_id: ProjectId, context: Context, principal: Principal) -> Response:
     projects = context.tallyard.projects
-    return Json200(shown(await in_thread(lambda: projects.get(principal, project_id))))
+    project = await in_thread(lambda: projects.get(principal, project_id))
+    return Json200(project_json(project))
 
 
 def _project_id(request: Request) -> ProjectId:
@@ -136,12 +137,12 @@ def _project_id(request: Request) -> ProjectId:
 
 ROUTES = [
     Route("/v1/project", endpoint(create, Projects.get_or_create), methods=["POST"]),
-    Route("/v1/project", endpoint(listed, Projects.list), methods=["GET"]),
-    Route("/v1/project/{project_id}", endpoint(one, Projects.get), methods=["GET"]),
+    Route("/v1/project", endpoint(list_projects, Projects.list), methods=["GET"]),
+    Route("/v1/project/{project_id}", endpoint(get, Projects.get), methods=["GET"]),
     Route("/v1/project/{project_id}", endpoint(change, Projects.change), methods=["PATCH"]),
     Route("/v1/project/{project_id}", endpoint(delete, Projects.delete), methods=["DELETE"]),
     Route(
         "/api/project/register", endpoint(register, Projects.get_or_create), methods=["POST"]
     ),
-    Route("/api/project", endpoint(by_query, Projects.get), methods=["GET"]),
+    Route("/api/project", endpoint(get_by_query, Projects.get), methods=["GET"]),
 ]

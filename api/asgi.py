@@ -1,4 +1,4 @@
-"""The ASGI application: every route, and the answer to an error that is a bug."""
+"""The ASGI application: all routes, and the answer to errors that are bugs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from wiring.tallyard import make_tallyard
 logger = logging.getLogger(__name__)
 
 THREADS = 12
-"""Threads for requests that wait for the database: fewer than its pool has connections."""
+"""Threads for requests that wait for the database. Fewer than its pool has connections, so that
+no thread waits for one."""
 
 ROUTES = [
     *logs.ROUTES, *access.ROUTES, *rules.ROUTES, *functions.ROUTES,
@@ -32,13 +33,13 @@ ROUTES = [
 
 
 class UnforeseenErrors:
-    """Answers 500 with an id to an error that is a bug, and logs the traceback under it."""
+    """Answers an unexpected exception with 500 and an id, and logs its traceback under it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI's interface."""
+        """Calls the application, as ASGI prescribes."""
         started = False
 
         async def watch(message: Message) -> None:
@@ -48,7 +49,7 @@ class UnforeseenErrors:
 
         try:
             await self._app(scope, receive, watch)
-        # The boundary of a request: whatever rises here is a bug, and must not end the server.
+        # The boundary of a request: an exception that gets here is a bug. The server goes on.
         except Exception:
             if scope["type"] != "http" or started:
                 raise
@@ -59,7 +60,7 @@ class UnforeseenErrors:
 
 
 def make_app(services: Services) -> Starlette:
-    """The application over these services, which it closes when the server stops."""
+    """The application, which uses these services and closes them when the server stops."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

@@ -1,4 +1,4 @@
-"""Reading a request's body: bounded as it is sent and as it inflates, then parsed."""
+"""Reads the bodies of requests: limits their size and time, inflates and parses them."""
 
 from __future__ import annotations
 
@@ -15,23 +15,26 @@ from spans.errors import BadInput
 from spans.json import Json, JsonObject
 
 READ_TIMEOUT_S = 30.0
+"""How long a client may take to send a body of at most TALLYARD_BODY_BYTES_MAX (20 MiB)."""
+
 ENCODINGS = {"gzip": 31, "deflate": 47}
-"""zlib's window bits: gzip's own frame; for deflate zlib's, found by its head."""
+"""The `wbits` argument of zlib: 31 reads gzip only, 47 detects gzip or zlib by the header."""
 
 
 class UnknownEncoding(BadInput):
-    """A Content-Encoding or Content-Type that we do not speak; answered with 415."""
+    """A Content-Encoding or Content-Type is not supported. The API answers with status 415."""
 
 
 class TooSlow(BadInput):
-    """A body that did not come in time; answered with 408."""
+    """A body did not arrive in time. The API answers with status 408."""
 
 
 async def read_body(request: Request, *, sent_max: int, inflated_max: int) -> bytes:
-    """The body, inflated.
+    """The body of a request, inflated.
 
-    Raises TooLarge before reading if the length is announced, else as soon as it is passed:
-    100 kB of gzip can hold 100 MB.
+    `sent_max` limits its size as sent, `inflated_max` its size after decompression, because
+    100 kB of gzip can hold 100 MB. Raises TooLarge as soon as a limit is exceeded, and
+    UnknownEncoding, TooSlow, and BadInput for a body that cannot be inflated.
     """
     _check_type(request.headers.get("content-type", ""))
     inflate = _inflater(request.headers.get("content-encoding", ""))
@@ -40,7 +43,11 @@ async def read_body(request: Request, *, sent_max: int, inflated_max: int) -> by
 
 
 async def read_sent(request: Request, sent_max: int, *, timeout_s: float) -> bytes:
-    """The body as it was sent. Raises TooLarge, TooSlow."""
+    """The body as it was sent, of at most `sent_max` bytes.
+
+    Raises TooLarge (before it reads the body, if its length is announced), TooSlow after
+    `timeout_s` seconds, and BadInput if the client disconnects.
+    """
     announced = request.headers.get("content-length", "")
     if announced.isascii() and announced.isdigit() and int(announced) > sent_max:
         raise TooLarge(f"the body has {announced} bytes, more than {sent_max}")
@@ -48,28 +55,30 @@ async def read_sent(request: Request, sent_max: int, *, timeout_s: float) -> byt
         async with asyncio.timeout(timeout_s):
             return await _read(request, sent_max)
     except TimeoutError as error:
-        raise TooSlow(f"the body did not come within {timeout_s:g} s") from error
+        raise TooSlow(f"the body did not arrive within {timeout_s:g} s") from error
     except ClientDisconnect as error:
-        raise BadInput("the client went away before its body was whole") from error
+        raise BadInput("the client disconnected before it had sent the whole body") from error
 
 
 def parse_object(body: bytes) -> JsonObject:
-    """The JSON object that the body is. Raises BadInput with the position."""
+    """The JSON object in the body. Raises BadInput, with the position of the error."""
     if not body:
-        raise BadInput("the body is empty; a JSON object is expected")
+        raise BadInput("the body is empty; send a JSON object")
     try:
         value: Any = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise BadInput(f"the body is no JSON: {error}") from error
+        raise BadInput(f"the body is not valid JSON: {error}") from error
     if not isinstance(value, dict):
-        raise BadInput("the body is a JSON object")
+        raise BadInput("the body must be a JSON object")
     return value
 
 
 def parse_leniently(body: bytes) -> JsonObject:
-    """As parse_object, for clients that drop a whole batch after an error: half of a pair of
-    surrogates (text cut inside an emoji) becomes U+FFFD, and a number that is none is left to
-    the check of its row."""
+    """The JSON object in the body, for clients that would drop a whole batch after an error.
+
+    Half a surrogate pair (text that was cut inside an emoji) becomes U+FFFD. NaN and infinite
+    numbers are accepted here; the check of their row rejects them. Raises BadInput.
+    """
     try:
         return parse_object(body)
     except BadInput:
@@ -79,16 +88,16 @@ def parse_leniently(body: bytes) -> JsonObject:
             value = None
         if not isinstance(value, dict):
             raise
-        return {name: _whole(item) for name, item in value.items()}
+        return {name: _repaired(item) for name, item in value.items()}
 
 
-def _whole(value: Any) -> Json:  # noqa: ANN401 what the parser gives
+def _repaired(value: Any) -> Json:  # noqa: ANN401 what the parser returns
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
-        return [_whole(item) for item in value]
+        return [_repaired(item) for item in value]
     if isinstance(value, dict):
-        return {str(_whole(name)): _whole(item) for name, item in value.items()}
+        return {str(_repaired(name)): _repaired(item) for name, item in value.items()}
     return value  # type: ignore[no-any-return]  # a number, true, false or null
 
 
@@ -104,10 +113,12 @@ async def _read(request: Request, sent_max: int) -> bytes:
 
 
 def _check_type(content_type: str) -> None:
-    """SDKs name no type at all, others JSON; a form or a file is a mistake."""
+    """Raises UnknownEncoding for a form or a file. SDKs send no type, other clients JSON."""
     name = content_type.partition(";")[0].strip().lower()
     if name not in {"", "application/json"} and not name.endswith("+json"):
-        raise UnknownEncoding(f"Content-Type {name[:60]!r}; send application/json, or none")
+        raise UnknownEncoding(
+            f"Content-Type {name[:60]!r} is not supported; send application/json, or none"
+        )
 
 
 def _inflater(encoding: str) -> int | None:
@@ -115,7 +126,9 @@ def _inflater(encoding: str) -> int | None:
     if name in {"", "identity"}:
         return None
     if name not in ENCODINGS:
-        raise UnknownEncoding(f"Content-Encoding {name[:40]!r}; send gzip, deflate or none")
+        raise UnknownEncoding(
+            f"Content-Encoding {name[:40]!r} is not supported; send gzip, deflate or none"
+        )
     return ENCODINGS[name]
 
 
@@ -124,16 +137,16 @@ def _inflated(sent: bytes, window_bits: int, inflated_max: int) -> bytes:
     size = 0
     rest = sent
     try:
-        while rest:   # gzip allows several members, one after another
+        while rest:   # a gzip file may consist of several members
             inflater = zlib.decompressobj(window_bits)
             piece = inflater.decompress(rest, inflated_max - size + 1)
             size += len(piece)
             if size > inflated_max:
                 raise TooLarge(f"the body inflates to more than {inflated_max} bytes")
             if not inflater.eof:
-                raise BadInput("the compressed body is cut short")
+                raise BadInput("the compressed body is incomplete")
             pieces.append(piece)
             rest = inflater.unused_data
     except zlib.error as error:
-        raise BadInput(f"the body is not well compressed: {error}") from error
+        raise BadInput(f"the body cannot be decompressed: {error}") from error
     return b"".join(pieces)

@@ -1,4 +1,4 @@
-"""What every endpoint shares: who asks, what went wrong, how it is answered."""
+"""Shared by all endpoints: authentication, parameters, and the answers to errors."""
 
 from __future__ import annotations
 
@@ -38,23 +38,27 @@ from wiring.tallyard import Tallyard
 logger = logging.getLogger(__name__)
 
 NUL = b"\\u0000"
+"""NUL as JSON text writes it. PostgreSQL cannot store it in text."""
+
 RETRY_AFTER_S = 1
+"""The Retry-After of an answer with status 503, if the error does not give another."""
+
 T = TypeVar("T")
 
 
 class Json200(Response):
-    """An answer in JSON."""
+    """An answer in JSON, with status 200 if no other is given."""
 
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:  # noqa: ANN401 Starlette's own signature
-        """Instants as ISO 8601 with Z, ids as texts."""
+        """The JSON text. Instants are in ISO 8601 with Z, UUIDs are strings."""
         return orjson.dumps(content, option=orjson.OPT_UTC_Z, default=str)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What the endpoints of one API process share."""
+    """The settings and use cases, which all endpoints of an API process share."""
 
     settings: Settings
     tallyard: Tallyard
@@ -66,9 +70,9 @@ Handler = Callable[[Request, Context, Principal], Awaitable[Response]]
 def endpoint(
     handler: Handler, use_case: Callable[..., Any]
 ) -> Callable[[Request], Awaitable[Response]]:
-    """Starlette's endpoint for `handler`, open to the keys that may call `use_case`.
+    """Starlette's endpoint for `handler`, open to keys whose role may call `use_case`.
 
-    A key of another role is refused before the request's body is read.
+    Other keys are refused before the request's body is read.
     """
     return _endpoint(handler, roles_of(use_case))
 
@@ -96,7 +100,7 @@ def _endpoint(
 
 
 async def principal_of(request: Request, context: Context) -> Principal:
-    """Who asks, by the Bearer key. Raises Unauthorized."""
+    """The principal of the request's Bearer key. Raises Unauthorized."""
     scheme, _, text = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         raise Unauthorized("Invalid API key: send `Authorization: Bearer sk-...`")
@@ -106,12 +110,12 @@ async def principal_of(request: Request, context: Context) -> Principal:
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """Run something that waits for the database without holding up the others."""
+    """The result of `work`, which waits for the database, without blocking the event loop."""
     return await anyio.to_thread.run_sync(work)
 
 
 async def json_body(request: Request, context: Context) -> JsonObject:
-    """The request's JSON object."""
+    """The JSON object in the request's body. Raises BadInput, also if it holds NUL."""
     settings = context.settings
     body = await read_body(
         request, sent_max=settings.body_bytes_max, inflated_max=settings.inflated_bytes_max
@@ -122,7 +126,7 @@ async def json_body(request: Request, context: Context) -> JsonObject:
 
 
 def error_response(error: TallyardError) -> Response:
-    """The answer to an error: its status, and a sentence with the next step."""
+    """The answer to an error: its status and class, and a message with the next step."""
     status = status_of(error)
     headers: dict[str, str] = {}
     if status == 503:
@@ -131,16 +135,17 @@ def error_response(error: TallyardError) -> Response:
         logger.warning("answered 503: %s", error)
     if status == 401:
         headers["www-authenticate"] = "Bearer"
+    # The message of StoreUnavailable may name hosts, so clients do not get it.
     is_ours = isinstance(error, StoreUnavailable)
     message = "the store cannot be reached; send this again" if is_ours else str(error)
-    told: dict[str, Json] = {"class": error.error_class(), "message": message}
+    content: dict[str, Json] = {"class": error.error_class(), "message": message}
     if isinstance(error, InvalidSource):
-        told.update(line=error.line, column=error.column)
-    return JSONResponse({"error": told}, status_code=status, headers=headers)
+        content.update(line=error.line, column=error.column)
+    return JSONResponse({"error": content}, status_code=status, headers=headers)
 
 
 def status_of(error: TallyardError) -> int:
-    """The HTTP status that says who must act."""
+    """The HTTP status of an error. The first class in the list that fits decides."""
     for kind, status in (
         (TooLarge, 413), (TooSlow, 408), (UnknownEncoding, 415), (Unauthorized, 401),
         (Forbidden, 403), (NotFound, 404), (BadInput, 400), (InvalidSource, 422),
@@ -152,7 +157,7 @@ def status_of(error: TallyardError) -> int:
 
 
 def path_uuid(request: Request, name: str, what: str) -> UUID:
-    """The id in the path. One that is no UUID names nothing: NotFound."""
+    """The id in the URL's path. Raises NotFound if it is not a UUID; `what` names the thing."""
     found = parse_uuid(request.path_params[name])
     if found is None:
         raise NotFound(f"no such {what}")
@@ -160,35 +165,37 @@ def path_uuid(request: Request, name: str, what: str) -> UUID:
 
 
 def query_int(request: Request, name: str, default: int, *, least: int, most: int) -> int:
-    """A number of the query string. Raises BadInput."""
+    """A number in the query string. Raises BadInput unless it is from `least` to `most`."""
     text = request.query_params.get(name)
     if text is None or text == "":
         return default
     if not is_number(text) or not least <= int(text) <= most:
-        raise BadInput(f"a number from {least} to {most}", path=name)
+        raise BadInput(f"must be a number from {least} to {most}", path=name)
     return int(text)
 
 
 def is_number(text: str) -> bool:
-    """Whether `int` reads it: `isdigit` alone is true of superscripts."""
+    """Whether `int` can read the text. `isdigit` alone is also true for superscripts."""
     return text.isascii() and text.isdigit() and len(text) <= 18
 
 
 def list_page(request: Request, name_parameter: str) -> ListPage:
-    """Which page of a list is asked for."""
+    """The page of a list that the query string asks for. Raises BadInput."""
     query = request.query_params
     return ListPage(
         limit=query_int(request, "limit", 100, least=0, most=1000),
         starting_after=query.get("starting_after"),
         ending_before=query.get("ending_before"),
-        # Repeated, or joined by commas: clients do either.
-        ids=tuple(one for text in query.getlist("ids") for one in text.split(",") if one),
+        # Some clients repeat the parameter, others join the ids by commas.
+        ids=tuple(
+            item for text in query.getlist("ids") for item in text.split(",") if item
+        ),
         name=query.get(name_parameter),
     )
 
 
 def query_project(request: Request) -> ProjectId | None:
-    """The `project_id` of the query string. One that is no UUID names nothing: NotFound."""
+    """The `project_id` of the query string. Raises NotFound if it is not a UUID."""
     text = request.query_params.get("project_id")
     if not text:
         return None

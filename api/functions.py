@@ -1,6 +1,6 @@
-"""Functions and prompts: `/v1/function`, `/v1/prompt`, and what the SDKs' push command calls.
+"""Endpoints of functions and prompts: `/v1/function`, `/v1/prompt`, and those of SDKs' push.
 
-Code is looked at in a jail before it is kept; this process never reads it but as text.
+A sandbox worker checks code before it is stored. This process handles it only as text.
 """
 
 from __future__ import annotations
@@ -57,53 +57,56 @@ from spans.json import JsonObject
 from spans.validation import read_model
 
 UPLOAD_TIMEOUT_S = 300.0
-"""Of a bundle: 64 MiB over a line of 2 Mbit/s."""
+"""How long a client may take to upload a bundle: 64 MiB at 2 Mbit/s."""
 
 RUNTIME_VERSION_CHARS_MAX = 64
-"""Of a runtime's version, such as "3.11"."""
+"""Characters of a runtime's version, such as "3.11"."""
 
 
 class PromoteBody(BaseModel):
-    """The version that is put in force."""
+    """The version to put in force."""
 
-    version: Version = Field(description="the `_xact_id` of a version")
+    version: Version = Field(description="must be the `_xact_id` of a version")
 
 
 class ShadowBody(PromoteBody):
-    """The version that runs beside the one in force, and on which share of the traces."""
+    """The version to run as a shadow, and the share of traces to run it on."""
 
-    rate: Rate = Field(description="a share of the traces, 0 to 1")
+    rate: Rate = Field(description="must be a share of the traces, a number from 0 to 1")
 
 
 class RuntimeContext(BaseModel):
-    """What a bundle was built for."""
+    """The runtime, and its version, that a bundle was built for."""
 
     runtime: Runtime
     version: str = Field(min_length=1, max_length=RUNTIME_VERSION_CHARS_MAX)
 
 
 class UploadBody(BaseModel):
-    """For whom, and for what, a bundle is to be uploaded."""
+    """The organisation and the runtime of a bundle that is to be uploaded."""
 
     org_id: str | None = None
     runtime_context: RuntimeContext = Field(
-        description=f'{{"runtime": {" or ".join(Runtime)}, "version": as "3.11"}}'
+        description=f"must be an object with runtime ({' or '.join(Runtime)}) and version, "
+        'such as "3.11"'
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """How a function is shown and looked for: as such, or as a prompt."""
+    """The form of functions in requests and answers: as functions, or as prompts only."""
 
     is_prompt: bool
     show: Callable[[Function], JsonObject]
 
     def read(self, body: JsonObject) -> JsonObject:
-        """The body of a request, with what a prompt does not say."""
+        """A request's body as that of a function. For a prompt, adds what it leaves out."""
         if not self.is_prompt:
             return body
         if body.get("function_type") is not None:
-            raise BadInput("a prompt has none: use /v1/function", path="function_type")
+            raise BadInput(
+                "not allowed for a prompt: use /v1/function", path="function_type"
+            )
         return {**body, "function_data": {"type": "prompt"}}
 
 
@@ -114,14 +117,14 @@ PROMPT = Form(is_prompt=True, show=prompt_json)
 async def create(
     form: Form, request: Request, context: Context, principal: Principal
 ) -> Response:
-    """Make a function, or find the one of that slug, as it is."""
+    """Creates a function. If its slug exists, returns the existing function unchanged."""
     return await _make(form, IfExists.IGNORE, request, context, principal)
 
 
 async def replace(
     form: Form, request: Request, context: Context, principal: Principal
 ) -> Response:
-    """Make a function, or have the one of that slug become what is given."""
+    """Creates a function. If its slug exists, replaces the existing function."""
     return await _make(form, IfExists.REPLACE, request, context, principal)
 
 
@@ -141,10 +144,10 @@ async def _make(
 
 
 async def insert(request: Request, context: Context, principal: Principal) -> Response:
-    """Write several functions, all or none."""
+    """Creates or replaces several functions, all or none."""
     items = (await _body(request, context)).get("functions")
     if not isinstance(items, list) or len(items) > FUNCTIONS_MAX:
-        raise BadInput(f"a list of at most {FUNCTIONS_MAX}", path="functions")
+        raise BadInput(f"must be a list of at most {FUNCTIONS_MAX}", path="functions")
     definitions: list[Definition] = []
     for index, item in enumerate(items):
         try:
@@ -155,19 +158,19 @@ async def insert(request: Request, context: Context, principal: Principal) -> Re
     return Json200({
         "functions": [
             {
-                "id": str(one.function.id), "project_id": str(one.function.project_id),
-                "slug": one.function.body.slug, "_xact_id": str(one.function.version),
-                "found_existing": one.existed,
+                "id": str(item.function.id), "project_id": str(item.function.project_id),
+                "slug": item.function.body.slug, "_xact_id": str(item.function.version),
+                "found_existing": item.existed,
             }
-            for one in written
+            for item in written
         ]
     })
 
 
-async def listed(
+async def list_functions(
     form: Form, request: Request, context: Context, principal: Principal
 ) -> Response:
-    """The functions that the key may reach, newest first."""
+    """Lists the functions that the key reaches, newest first."""
     page = list_page(request, "prompt_name" if form.is_prompt else "function_name")
     query = request.query_params
     wanted = FunctionFilter(
@@ -184,10 +187,10 @@ async def listed(
     return Json200({"objects": [form.show(function) for function in found]})
 
 
-async def one(
+async def get_function(
     form: Form, request: Request, context: Context, principal: Principal
 ) -> Response:
-    """One function, at the version asked for or at the one in force."""
+    """Gets one function, at the version that the query string names or the one in force."""
     which = FunctionById(id=_function_id(request), version=_query_version(request))
     functions = context.tallyard.functions
     find = functions.get_prompt if form.is_prompt else functions.get
@@ -195,7 +198,7 @@ async def one(
 
 
 async def versions(request: Request, context: Context, principal: Principal) -> Response:
-    """Every version of a function, newest first."""
+    """Lists every version of a function, newest first."""
     which = FunctionById(id=_function_id(request))
     functions = context.tallyard.functions
     found = await in_thread(lambda: functions.versions(principal, which))
@@ -205,7 +208,7 @@ async def versions(request: Request, context: Context, principal: Principal) -> 
 async def change(
     form: Form, request: Request, context: Context, principal: Principal
 ) -> Response:
-    """Change what is given of a function, which makes a new version; the rest stays."""
+    """Changes the fields of a function that are sent, which makes a new version."""
     which = FunctionById(id=_function_id(request))
     changes = await _body(request, context)
     form.read(changes)
@@ -218,7 +221,7 @@ async def change(
 async def delete(
     form: Form, request: Request, context: Context, principal: Principal
 ) -> Response:
-    """Hide a function; the versions that outcomes name stay."""
+    """Hides a function. Its versions stay stored, since outcomes name them."""
     which = FunctionById(id=_function_id(request))
     functions = context.tallyard.functions
     gone = await in_thread(
@@ -228,7 +231,7 @@ async def delete(
 
 
 async def start_shadow(request: Request, context: Context, principal: Principal) -> Response:
-    """Run a version beside the one in force, for a share of the traces."""
+    """Runs a version as a shadow beside the one in force, for a share of the traces."""
     which = FunctionById(id=_function_id(request))
     body = read_model(ShadowBody, await json_body(request, context))
     shadow = Shadow(version=body.version, rate=body.rate)
@@ -238,7 +241,7 @@ async def start_shadow(request: Request, context: Context, principal: Principal)
 
 
 async def end_shadow(request: Request, context: Context, principal: Principal) -> Response:
-    """Run the version in force alone."""
+    """Ends the shadow: only the version in force runs."""
     which = FunctionById(id=_function_id(request))
     functions = context.tallyard.functions
     changed = await in_thread(lambda: functions.set_shadow(principal, which, None))
@@ -246,8 +249,10 @@ async def end_shadow(request: Request, context: Context, principal: Principal) -
 
 
 async def show_shadow(request: Request, context: Context, principal: Principal) -> Response:
-    """The shadow beside the version in force, on the spans that both have scored; of a
-    project's key on those of that project."""
+    """Compares the shadow with the version in force, on the spans that both have scored.
+
+    A key for one project sees only that project's spans.
+    """
     which = FunctionById(id=_function_id(request))
     last = query_int(request, "last", PAIRS_DEFAULT, least=1, most=PAIRS_MAX)
     functions = context.tallyard.functions
@@ -256,7 +261,7 @@ async def show_shadow(request: Request, context: Context, principal: Principal) 
 
 
 async def promote(request: Request, context: Context, principal: Principal) -> Response:
-    """Put a version in force: the shadow, or an older one."""
+    """Puts a version in force: the shadow, or an older version."""
     which = FunctionById(id=_function_id(request))
     body = read_model(PromoteBody, await json_body(request, context))
     functions = context.tallyard.functions
@@ -265,7 +270,7 @@ async def promote(request: Request, context: Context, principal: Principal) -> R
 
 
 async def make_upload(request: Request, context: Context, principal: Principal) -> Response:
-    """A place for a bundle of code, and the URL that takes it, once."""
+    """Makes a place for a bundle of code, and returns the URL to upload it to."""
     body = read_model(UploadBody, await json_body(request, context))
     uploads = context.tallyard.uploads
     upload = await in_thread(lambda: uploads.make(principal, body.org_id))
@@ -274,7 +279,7 @@ async def make_upload(request: Request, context: Context, principal: Principal) 
 
 
 async def take_upload(request: Request) -> Response:
-    """Take a bundle's bytes. No key: the secret in the URL is what allows it."""
+    """Stores an uploaded bundle. It needs no key: the secret in the URL allows it."""
     context: Context = request.app.state.context
     uploads = context.tallyard.uploads
     most = context.settings.bundle_bytes_max
@@ -292,7 +297,7 @@ async def take_upload(request: Request) -> Response:
 
 
 async def _body(request: Request, context: Context) -> JsonObject:
-    """A function as it was sent. A NUL in its code is for `read_function` to find."""
+    """The function in the request's body. `read_function` looks for NUL in it."""
     settings = context.settings
     return parse_object(await read_body(
         request, sent_max=settings.body_bytes_max, inflated_max=settings.inflated_bytes_max
@@ -319,8 +324,8 @@ def _routes(
     return [
         Route(path, endpoint(partial(create, form), push), methods=["POST"]),
         Route(path, endpoint(partial(replace, form), push), methods=["PUT"]),
-        Route(path, endpoint(partial(listed, form), find), methods=["GET"]),
-        Route(one_path, endpoint(partial(one, form), get), methods=["GET"]),
+        Route(path, endpoint(partial(list_functions, form), find), methods=["GET"]),
+        Route(one_path, endpoint(partial(get_function, form), get), methods=["GET"]),
         Route(one_path, endpoint(partial(change, form), Functions.change),
               methods=["PATCH"]),
         Route(one_path, endpoint(partial(delete, form), Functions.delete),

@@ -1,4 +1,4 @@
-"""Login, version, health: what a client or an operator asks first."""
+"""Endpoints of login, version, health and metrics."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def own_url(request: Request, context: Context) -> str:
-    """The URL under which this client reached us, unless the operator named one."""
+    """The API's base URL: as the operator set it, or else as this client reached it."""
     configured = context.settings.public_url
     return (configured or str(request.base_url)).rstrip("/")
 
 
 async def login(request: Request, context: Context, principal: Principal) -> Response:
-    """The key's organisation, and where its API is."""
+    """The key's organisation and the URL of its API, as SDKs expect them."""
     url = own_url(request, context)
     return Json200({
         "org_info": [
@@ -37,30 +37,35 @@ async def login(request: Request, context: Context, principal: Principal) -> Res
 
 
 async def show_version(request: Request, context: Context, principal: Principal) -> Response:
-    """Our version. It names no `logs3_payload_max_bytes`: clients then send whole batches,
-    which the body's limit has room for."""
+    """Tallyard's version.
+
+    The answer has no `logs3_payload_max_bytes`, so clients use their own limit for batches,
+    which is below ours.
+    """
     return Json200({"version": version("tallyard")})
 
 
 async def ping(request: Request, context: Context, principal: Principal) -> Response:
-    """An object, which is all that clients look for."""
+    """The key's id and organisation. Clients only check that an object comes."""
     return Json200({"id": principal.key_id, "organization": principal.org_name})
 
 
 async def hello(request: Request, context: Context, principal: Principal) -> Response:
-    """That the API is here."""
+    """A greeting, with which clients check that the API is there."""
     return PlainTextResponse("Hello, World!")
 
 
 async def live(request: Request) -> Response:
-    """Whether this process answers at all."""
+    """Says that this process answers. Does not ask PostgreSQL or Redis."""
     return Json200({"status": "live"})
 
 
 async def ready(request: Request) -> Response:
-    """Whether what we depend on answers: PostgreSQL, without which nothing works (503), and
-    Redis, without which scores come seconds later (`degraded`). `sandbox` tells of each
-    worker that runs users' code whether it contains it; one that does not takes none."""
+    """Says whether PostgreSQL and Redis answer, and whether the workers' sandboxes work.
+
+    Without PostgreSQL nothing works, so the status is 503. Without Redis scores come some
+    seconds later (`degraded`). A worker whose sandbox does not work runs no users' code.
+    """
     context: Context = request.app.state.context
     found = await in_thread(context.tallyard.health.readiness)
     if found.postgres_problem is not None:
@@ -77,7 +82,7 @@ async def ready(request: Request) -> Response:
 
 
 async def metrics(request: Request) -> Response:
-    """Prometheus' text format."""
+    """All metrics, in Prometheus' text format."""
     context: Context = request.app.state.context
     measured = await in_thread(context.tallyard.health.measure)
     return Response(metrics_text(measured), media_type=METRICS_TYPE)

@@ -1,6 +1,6 @@
-"""Functions that are run while their caller waits: invoke, tests on stored rows, differences.
+"""Endpoints that run functions while the client waits: invoke, tests and differences.
 
-Nothing is run here: a worker does it, and this process waits (`flows.invocations.client`).
+A worker runs the function; this process waits for its answer (see flows.invocations.client).
 """
 
 from __future__ import annotations
@@ -36,30 +36,33 @@ from spans.validation import read_model
 
 EVENT_STREAM = "text/event-stream"
 NOT_STORED = ("prompt_session_id", "prompt_session_function_id")
+"""Fields that name a function of a prompt session, which Tallyard does not have."""
 
 
 def _ids(most: int) -> Any:  # noqa: ANN401 as pydantic types its Field
     return Field(
-        None, min_length=1, max_length=most, description=f"1 to {most} ids of spans"
+        None, min_length=1, max_length=most,
+        description=f"must be a list of 1 to {most} ids of spans",
     )
 
 
 def _last(most: int) -> Any:  # noqa: ANN401 as pydantic types its Field
     return Field(
-        LAST_DEFAULT, strict=True, ge=1, le=most, description=f"a number from 1 to {most}"
+        LAST_DEFAULT, strict=True, ge=1, le=most,
+        description=f"must be a number from 1 to {most}",
     )
 
 
 class TestBody(BaseModel):
-    """On which rows a function is tried; which function, `read_choice` says."""
+    """The rows to test a function on. The same body names the function (see `read_choice`)."""
 
-    project_id: str | None = Field(None, description="a function names its project")
+    project_id: str | None = Field(None, description="must be the id of a project")
     ids: list[str] | None = _ids(TEST_ROWS_MAX)
     last: int = _last(TEST_ROWS_MAX)
-    filter: str | None = Field(None, description="a filter, as text")
+    filter: str | None = Field(None, description="must be a filter, a string")
 
     def selection(self) -> RowSelection:
-        """The rows: named ones, or the latest that pass the filter."""
+        """The selected rows: those with the ids, or else the latest that pass the filter."""
         if self.ids is not None:
             return RowSelection(ids=tuple(dict.fromkeys(self.ids)))
         given = self.filter
@@ -67,26 +70,28 @@ class TestBody(BaseModel):
 
 
 class DiffBody(TestBody):
-    """On which rows two versions of a function are compared, and which versions; `to` is the
-    one in force where none is given."""
+    """The rows to compare two versions of a function on, and the versions.
+
+    `to` is the version in force if it is not sent.
+    """
 
     ids: list[str] | None = _ids(DIFF_ROWS_MAX)
     last: int = _last(DIFF_ROWS_MAX)
     before: Version = Field(
-        alias="from", description="the version to compare with, an `_xact_id`"
+        alias="from", description="must be the `_xact_id` of the version to compare with"
     )
     after: Version | None = Field(
-        None, alias="to", description="the `_xact_id` of a version"
+        None, alias="to", description="must be the `_xact_id` of a version"
     )
 
 
 async def invoke(request: Request, context: Context, principal: Principal) -> Response:
-    """Run a function once, on what is given, and answer with its result."""
+    """Runs a function once, on the arguments that are sent, and returns its result."""
     return await _invoke(request, await json_body(request, context), context, principal)
 
 
-async def invoke_one(request: Request, context: Context, principal: Principal) -> Response:
-    """The same, of the function in the path."""
+async def invoke_by_id(request: Request, context: Context, principal: Principal) -> Response:
+    """Runs the function that the URL's path names, as `invoke`."""
     function_id = path_uuid(request, "function_id", "function")
     body = await json_body(request, context)
     return await _invoke(request, {**body, "function_id": str(function_id)}, context, principal)
@@ -95,10 +100,13 @@ async def invoke_one(request: Request, context: Context, principal: Principal) -
 async def _invoke(
     request: Request, body: JsonObject, context: Context, principal: Principal
 ) -> Response:
-    """`messages`, `mode`, `strict`, `parent`, `overrides` and `api_version` are for functions
-    that are no scorers: they may be sent, and change nothing."""
+    """Runs the function.
+
+    Clients may send `messages`, `mode`, `strict`, `parent`, `overrides` and `api_version`. They
+    are ignored, since they concern functions that are not scorers.
+    """
     if any(body.get(name) is not None for name in NOT_STORED):
-        raise NotFound("no such function: there are no prompt sessions here")
+        raise NotFound("no such function: prompt sessions are not supported")
     record = read_record(body)
     verdict = await context.tallyard.invocations.invoke(principal, read_choice(body), record)
     wants_stream = body.get("stream") is True
@@ -110,7 +118,7 @@ async def _invoke(
 
 
 def _events(verdict: Verdict) -> Iterator[bytes]:
-    """The result as SDKs read a stream: what it printed, what it gave or why not, the end."""
+    """The result as a stream of events for SDKs: the log, the result or the error, the end."""
     if verdict.log:
         yield _event("console", {"message": verdict.log, "stream": "stdout"})
     if isinstance(verdict, Errored):
@@ -122,7 +130,7 @@ def _events(verdict: Verdict) -> Iterator[bytes]:
 
 
 def _event(name: str, data: Json) -> bytes:
-    """JSON has no line breaks outside its strings' escapes, so one data line holds it."""
+    """One server-sent event. JSON as orjson writes it has no line breaks, so it is one line."""
     return b"event: %s\ndata: %s\n\n" % (name.encode(), orjson.dumps(data))
 
 
@@ -131,18 +139,21 @@ def _error(failure: Failure) -> JsonObject:
 
 
 async def test(request: Request, context: Context, principal: Principal) -> Response:
-    """Run a function on stored rows; nothing is saved."""
+    """Runs a function on stored rows. The scores are returned and not stored."""
     body = await json_body(request, context)
-    asked = read_model(TestBody, body)
-    project_id = read_project_id(asked.project_id)
+    test_body = read_model(TestBody, body)
+    project_id = read_project_id(test_body.project_id)
     run = await context.tallyard.invocations.test(
-        principal, project_id, read_choice(body), asked.selection()
+        principal, project_id, read_choice(body), test_body.selection()
     )
     return Json200(test_json(run.rows, run.verdicts))
 
 
 async def diff(request: Request, context: Context, principal: Principal) -> Response:
-    """Run two versions of a function on the same stored rows; nothing is saved."""
+    """Runs two versions of a function on the same stored rows, and compares their scores.
+
+    The scores are not stored.
+    """
     function_id = FunctionId(path_uuid(request, "function_id", "function"))
     body = read_model(DiffBody, await json_body(request, context))
     compared = await context.tallyard.invocations.diff(
@@ -159,7 +170,7 @@ async def diff(request: Request, context: Context, principal: Principal) -> Resp
 ROUTES = [
     Route("/function/invoke", endpoint(invoke, FunctionInvocations.invoke), methods=["POST"]),
     Route("/v1/function/{function_id}/invoke",
-          endpoint(invoke_one, FunctionInvocations.invoke), methods=["POST"]),
+          endpoint(invoke_by_id, FunctionInvocations.invoke), methods=["POST"]),
     Route("/v1/function/test", endpoint(test, FunctionInvocations.test), methods=["POST"]),
     Route("/v1/function/{function_id}/diff", endpoint(diff, FunctionInvocations.diff),
           methods=["POST"]),

@@ -1,4 +1,4 @@
-"""Logging: `/logs3`, and insert, fetch and feedback of `/v1/project_logs`."""
+"""Endpoints of logs: `/logs3`, and insert, fetch and feedback of `/v1/project_logs`."""
 
 from __future__ import annotations
 
@@ -17,19 +17,23 @@ from spans.json import JsonObject
 
 
 async def logs3(request: Request, context: Context, principal: Principal) -> Response:
-    """Rows of any object, each stored or rejected on its own: what an SDK logs with, which
-    would drop the whole batch after an error."""
+    """Stores the rows that an SDK logs. Each row names its project.
+
+    A bad row is rejected and the others are stored: after an error the SDK would drop them all.
+    """
     body = await _body(request, context)
     sent = _sent(request, body, parse_leniently(body), "rows")
     done = await context.tallyard.logs.ingest(principal, sent)
     reply: JsonObject = {"ids": list(done.row_ids), "xact_id": str(done.xact)}
     if done.rejected:
-        reply["rejected"] = [{"id": one.row_id, "reason": one.reason} for one in done.rejected]
+        reply["rejected"] = [
+            {"id": row.row_id, "reason": row.reason} for row in done.rejected
+        ]
     return Json200(reply)
 
 
 async def insert(request: Request, context: Context, principal: Principal) -> Response:
-    """Events of one project, all stored or none."""
+    """Stores events of one project, all or none."""
     project_id, body = _project_id(request), await _body(request, context)
     sent = _sent(request, body, parse_object(body), "events")
     row_ids = await context.tallyard.logs.insert(principal, project_id, sent)
@@ -37,7 +41,7 @@ async def insert(request: Request, context: Context, principal: Principal) -> Re
 
 
 async def feedback(request: Request, context: Context, principal: Principal) -> Response:
-    """People's word on rows, all stored or none."""
+    """Stores people's feedback on rows of one project, all or none."""
     project_id, body = _project_id(request), await _body(request, context)
     sent = _sent(request, body, parse_object(body), "feedback")
     await context.tallyard.logs.feedback(principal, project_id, sent)
@@ -45,16 +49,16 @@ async def feedback(request: Request, context: Context, principal: Principal) -> 
 
 
 async def fetch_rows(request: Request, context: Context, principal: Principal) -> Response:
-    """Rows of one project, newest first, a page at a time."""
+    """One page of a project's rows, newest first."""
     project_id, logs = _project_id(request), context.tallyard.logs
     if request.method == "POST":
-        asked = FetchRequest.read(await json_body(request, context))
+        fetch_request = FetchRequest.read(await json_body(request, context))
     else:
         most = logs.limits.fetch_limit_max
         given: JsonObject = dict(request.query_params.items())
         given["limit"] = query_int(request, "limit", most, least=0, most=most)
-        asked = FetchRequest.read(given)
-    page = await in_thread(lambda: logs.fetch(principal, project_id, asked))
+        fetch_request = FetchRequest.read(given)
+    page = await in_thread(lambda: logs.fetch(principal, project_id, fetch_request))
     return Json200({"events": page.rows, "cursor": page.cursor})
 
 
@@ -70,10 +74,10 @@ async def _body(request: Request, context: Context) -> bytes:
 
 
 def _sent(request: Request, body: bytes, parsed: JsonObject, name: str) -> SentRows:
-    """The rows that the body holds under `name`. Raises BadInput."""
+    """The rows in the field `name` of the body. Raises BadInput if it is not a list."""
     rows = parsed.get(name)
     if not isinstance(rows, list):
-        raise BadInput("a list", path=name)
+        raise BadInput("must be a list", path=name)
     return SentRows(rows=rows, body=body, sent_to=request.url.path)
 
 

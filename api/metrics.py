@@ -1,7 +1,7 @@
-"""GET /metrics: what was counted, and what waits, for Prometheus.
+"""GET /metrics: counters, queues and delays for Prometheus.
 
-The counters stand in PostgreSQL, written in the transaction that did what they count: every
-API process tells the same numbers, and no restart loses one.
+The counters are stored in PostgreSQL, and are updated in the transaction whose work they count.
+So every API process returns the same numbers, and a restart loses none.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "ingested_rows": ("Rows written by clients", ()),
     "rejected_rows": ("Rows of lenient requests that were not stored", ()),
     "matched_rows": ("Finished rows that rules decided on", ()),
-    "match_decisions": ("What a rule said of a row", ("reason",)),
+    "match_decisions": ("Decisions of a rule on a row", ("reason",)),
     "outcomes": ("Outcomes written", ("scorer", "role", "state", "error_class")),
     "retries": ("Attempts that will be followed by another", ("scorer", "error_class")),
-    "stale_fences": ("Results refused because somebody else had taken over", ()),
+    "stale_fences": ("Results refused because another worker had claimed the work", ()),
     "judge_calls": ("Calls of LLM judges", ("model",)),
     "judge_prompt_tokens": ("Tokens sent to judges", ("model",)),
-    "judge_completion_tokens": ("Tokens that judges answered", ("model",)),
+    "judge_completion_tokens": ("Tokens received from judges", ("model",)),
 }
 HISTOGRAMS = {
     "score_wait_seconds": "From the end of a span to the start of its scorer",
@@ -36,14 +36,14 @@ HISTOGRAMS = {
 
 
 def metrics_text(measured: Measurements) -> bytes:
-    """What was measured, in Prometheus' text format."""
+    """The measurements in Prometheus' text format."""
     registry = CollectorRegistry()
     registry.register(_Metrics(measured))
     return generate_latest(registry)
 
 
 class _Metrics:
-    """The collector of one scrape."""
+    """Prometheus' collector of one scrape."""
 
     def __init__(self, measured: Measurements) -> None:
         self._measured = measured
@@ -60,21 +60,23 @@ class _Metrics:
 
 
 def queue_families(depths: Iterable[QueueDepth]) -> Iterator[Metric]:
-    """How much waits in each queue, and how long the oldest of it has."""
-    depth = GaugeMetricFamily("tallyard_queue_depth", "What waits", labels=["queue"])
-    age = GaugeMetricFamily(
-        "tallyard_queue_age_seconds", "How long the oldest has waited", labels=["queue"]
+    """The metrics of queues: how many items wait, and how long the oldest has waited."""
+    depths_family = GaugeMetricFamily(
+        "tallyard_queue_depth", "Items that wait", labels=["queue"]
     )
-    for one in depths:
-        depth.add_metric([one.queue], one.depth)
-        age.add_metric([one.queue], one.oldest_s)
-    yield depth
-    yield age
+    ages_family = GaugeMetricFamily(
+        "tallyard_queue_age_seconds", "How long the oldest item has waited", labels=["queue"]
+    )
+    for depth in depths:
+        depths_family.add_metric([depth.queue], depth.depth)
+        ages_family.add_metric([depth.queue], depth.oldest_s)
+    yield depths_family
+    yield ages_family
 
 
 def _sandbox_workers(workers: Iterable[SandboxWorker]) -> GaugeMetricFamily:
     family = GaugeMetricFamily(
-        "tallyard_sandbox_workers", "Workers that run users' code, by what contains it",
+        "tallyard_sandbox_workers", "Workers for users' code, by kind and state of the sandbox",
         labels=["tier", "contains"],
     )
     number = Counter((worker.tier or "", worker.is_ok) for worker in workers)

@@ -1,4 +1,4 @@
-"""Questions about scoring: why a span has its scores, what errored, what was rejected."""
+"""Endpoints of outcomes: explain a span's scores, list errors and rejected rows, retry."""
 
 from __future__ import annotations
 
@@ -22,46 +22,46 @@ from spans.validation import read_model
 
 
 class RetryBody(BaseModel):
-    """Which errored outcomes are run again: those of a class, of the last time, of a rule."""
+    """The errored outcomes to run again, limited by error class, age and rule."""
 
     model_config = ConfigDict(extra="forbid")
-    error_class: str | None = Field(None, alias="class", description="a text")
-    since: str | None = Field(None, description="a text")
-    rule_id: str | None = Field(None, description="a text")
+    error_class: str | None = Field(None, alias="class", description="must be a string")
+    since: str | None = Field(None, description="must be a string")
+    rule_id: str | None = Field(None, description="must be a string")
 
 
 async def explain_span(request: Request, context: Context, principal: Principal) -> Response:
-    """What each rule did with a span, by its row id or span id."""
+    """Explains what each rule did with a span. `id` is its row id or span id."""
     project_id = _project_id(request)
     text = request.query_params.get("id", "")
     if not text:
-        raise BadInput("the row id or span id of the span", path="id")
+        raise BadInput("missing: send the row id or span id of a span", path="id")
     outcomes = context.tallyard.outcomes
-    told = await in_thread(lambda: outcomes.explain(principal, project_id, text))
-    return Json200(explanation_json(told))
+    found = await in_thread(lambda: outcomes.explain(principal, project_id, text))
+    return Json200(explanation_json(found))
 
 
 async def errors(request: Request, context: Context, principal: Principal) -> Response:
-    """How many outcomes are errored, by rule, scorer and class."""
+    """Counts the errored outcomes by rule, scorer and error class."""
     project_id, outcomes = _project_id(request), context.tallyard.outcomes
     found = await in_thread(lambda: outcomes.errors(principal, project_id))
-    return Json200({"errors": [dataclasses.asdict(one) for one in found]})
+    return Json200({"errors": [dataclasses.asdict(summary) for summary in found]})
 
 
 async def retry(request: Request, context: Context, principal: Principal) -> Response:
-    """Run errored outcomes again."""
+    """Makes errored outcomes pending again."""
     project_id, outcomes = _project_id(request), context.tallyard.outcomes
     body = read_model(RetryBody, await json_body(request, context))
     rule_id = None if body.rule_id is None else rule_id_of(body.rule_id)
     if body.rule_id is not None and rule_id is None:
         raise NotFound("no such project score")
-    asked = read_retry(body.error_class, body.since, rule_id)
-    count = await in_thread(lambda: outcomes.retry(principal, project_id, asked))
+    retry_request = read_retry(body.error_class, body.since, rule_id)
+    count = await in_thread(lambda: outcomes.retry(principal, project_id, retry_request))
     return Json200({"retried": count})
 
 
 async def rejected(request: Request, context: Context, principal: Principal) -> Response:
-    """Rows of lenient requests that were not stored, the latest first."""
+    """Lists the rows of lenient requests that were not stored, latest first."""
     project_id, logs = _project_id(request), context.tallyard.logs
     limit = query_int(request, "limit", 100, least=1, most=1000)
     found = await in_thread(lambda: logs.rejected(principal, project_id, limit))

@@ -1,4 +1,4 @@
-"""POST /btql: queries over a project's logs, as text or as a JSON tree."""
+"""POST /btql: queries over projects' logs, as text or as a JSON tree."""
 
 from __future__ import annotations
 
@@ -21,18 +21,20 @@ CURSOR_HEADER = "x-bt-cursor"
 
 
 class QueryBody(BaseModel):
-    """A query, the form of its answer, and how far its local times are ahead of UTC."""
+    """A query, the format of its answer, and how far its local times are ahead of UTC."""
 
     query: JsonValue = None
-    fmt: Literal["json", "jsonl", ""] | None = Field(None, description="json or jsonl")
+    fmt: Literal["json", "jsonl", ""] | None = Field(
+        None, description="must be json or jsonl"
+    )
     tz_offset: int | None = Field(
         None, strict=True, ge=-TZ_OFFSET_MAX_MINUTES, le=TZ_OFFSET_MAX_MINUTES,
-        description="a number of minutes, at most a day",
+        description="must be a number of minutes, at most a day",
     )
 
 
 async def query_rows(request: Request, context: Context, principal: Principal) -> Response:
-    """One page of a query's rows."""
+    """One page of the rows that a query selects."""
     body = read_model(QueryBody, await json_body(request, context))
     query, minutes = read_query(body.query), body.tz_offset or 0
     logs = context.tallyard.logs

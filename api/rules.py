@@ -1,4 +1,4 @@
-"""Rules: `/v1/project_score`, and running a rule on rows that are there."""
+"""Endpoints of rules: `/v1/project_score`, and running a rule on stored rows."""
 
 from __future__ import annotations
 
@@ -28,15 +28,16 @@ from spans.validation import read_model
 
 
 class ScoreRecentBody(BaseModel):
-    """On how many of the latest rows that it selects a rule is run."""
+    """How many rows a rule is to score: the latest that it selects."""
 
     last: int = Field(
-        50, strict=True, ge=1, le=RECENT_MAX, description=f"a number from 1 to {RECENT_MAX}"
+        50, strict=True, ge=1, le=RECENT_MAX,
+        description=f"must be a number from 1 to {RECENT_MAX}",
     )
 
 
-def shown(rule: ProjectScore) -> JsonObject:
-    """A project score as the API gives it."""
+def project_score_json(rule: ProjectScore) -> JsonObject:
+    """A project score as JSON."""
     return {
         "id": str(rule.id),
         "project_id": str(rule.project_id),
@@ -52,12 +53,12 @@ def shown(rule: ProjectScore) -> JsonObject:
 
 
 async def create(request: Request, context: Context, principal: Principal) -> Response:
-    """Make a rule, or find the one of that name, as it is."""
+    """Creates a rule. If its name exists, returns the existing rule unchanged."""
     return await _make(request, context, principal, replace=False)
 
 
 async def replace(request: Request, context: Context, principal: Principal) -> Response:
-    """Make a rule, or have the one of that name become what is given."""
+    """Creates a rule. If its name exists, replaces the existing rule."""
     return await _make(request, context, principal, replace=True)
 
 
@@ -71,11 +72,12 @@ async def _make(
     rule, existed = await in_thread(
         lambda: rules.make(principal, project_id, checked, replace=replace)
     )
-    return Json200(shown(rule), headers={"x-bt-found-existing": "true"} if existed else {})
+    headers = {"x-bt-found-existing": "true"} if existed else {}
+    return Json200(project_score_json(rule), headers=headers)
 
 
-async def listed(request: Request, context: Context, principal: Principal) -> Response:
-    """The project scores that the key may reach, newest first."""
+async def list_rules(request: Request, context: Context, principal: Principal) -> Response:
+    """Lists the project scores that the key reaches, newest first."""
     page = list_page(request, "project_score_name")
     query = request.query_params
     project_id = query_project(request)
@@ -86,31 +88,34 @@ async def listed(request: Request, context: Context, principal: Principal) -> Re
             score_type=query.get("score_type"),
         )
     )
-    return Json200({"objects": [shown(rule) for rule in found]})
+    return Json200({"objects": [project_score_json(rule) for rule in found]})
 
 
-async def one(request: Request, context: Context, principal: Principal) -> Response:
-    """One project score."""
+async def get(request: Request, context: Context, principal: Principal) -> Response:
+    """Gets one project score."""
     rule_id, rules = _rule_id(request), context.tallyard.rules
-    return Json200(shown(await in_thread(lambda: rules.get(principal, rule_id))))
+    rule = await in_thread(lambda: rules.get(principal, rule_id))
+    return Json200(project_score_json(rule))
 
 
 async def change(request: Request, context: Context, principal: Principal) -> Response:
-    """Change what is given of a rule; the rest stays."""
+    """Changes the fields of a rule that are sent."""
     rule_id, rules = _rule_id(request), context.tallyard.rules
     body = await json_body(request, context)
     changes = {name: body[name] for name in body if name != "project_id"}
-    return Json200(shown(await in_thread(lambda: rules.change(principal, rule_id, changes))))
+    changed = await in_thread(lambda: rules.change(principal, rule_id, changes))
+    return Json200(project_score_json(changed))
 
 
 async def delete(request: Request, context: Context, principal: Principal) -> Response:
-    """Remove a rule and what waits for it; the scores it gave stay."""
+    """Deletes a rule and supersedes its pending outcomes. Its scores stay."""
     rule_id, rules = _rule_id(request), context.tallyard.rules
-    return Json200(shown(await in_thread(lambda: rules.delete(principal, rule_id))))
+    deleted = await in_thread(lambda: rules.delete(principal, rule_id))
+    return Json200(project_score_json(deleted))
 
 
-async def recent(request: Request, context: Context, principal: Principal) -> Response:
-    """Run a rule on the latest rows that it selects."""
+async def score_recent(request: Request, context: Context, principal: Principal) -> Response:
+    """Runs a rule on the latest rows that it selects."""
     rule_id, rules = _rule_id(request), context.tallyard.rules
     body = read_model(ScoreRecentBody, await json_body(request, context))
     done = await in_thread(lambda: rules.score_recent(principal, rule_id, body.last))
@@ -126,7 +131,7 @@ def _rule_id(request: Request) -> RuleId:
 
 def _project_id(value: Json) -> ProjectId:
     if not isinstance(value, str):
-        raise BadInput("a rule names its project", path="project_id")
+        raise BadInput("missing: a rule needs the id of its project", path="project_id")
     if (project_id := parse_uuid(value)) is None:
         raise NotFound("no such project")
     return ProjectId(project_id)
@@ -137,9 +142,9 @@ ONE = f"{ALL}/{{rule_id}}"
 ROUTES = [
     Route(ALL, endpoint(create, Rules.make), methods=["POST"]),
     Route(ALL, endpoint(replace, Rules.make), methods=["PUT"]),
-    Route(ALL, endpoint(listed, Rules.list), methods=["GET"]),
-    Route(ONE, endpoint(one, Rules.get), methods=["GET"]),
+    Route(ALL, endpoint(list_rules, Rules.list), methods=["GET"]),
+    Route(ONE, endpoint(get, Rules.get), methods=["GET"]),
     Route(ONE, endpoint(change, Rules.change), methods=["PATCH"]),
     Route(ONE, endpoint(delete, Rules.delete), methods=["DELETE"]),
-    Route(f"{ONE}/score_recent", endpoint(recent, Rules.score_recent), methods=["POST"]),
+    Route(f"{ONE}/score_recent", endpoint(score_recent, Rules.score_recent), methods=["POST"]),
 ]

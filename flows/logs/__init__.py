@@ -1,3 +1,3 @@
-"""Rows in and out: ingest, feedback, fetch, queries."""
+"""Logs of a project: ingest, feedback, fetch, queries, and the feed of changes."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A project's rows as they change: each change is seen once, and none is missed."""
+"""The feed of changed rows of a project: a reader sees each change once and misses none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from spans.json import JsonObject
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangedRow:
-    """A row as it is at its version `xact`."""
+    """A row at its version `xact`."""
 
     xact: Xact
     id: str
@@ -24,23 +24,23 @@ class ChangedRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """Rows that changed after a version, oldest change first; read on after `upto`."""
+    """Rows that changed after a version, oldest change first. The next read is after `upto`."""
 
     rows: Sequence[ChangedRow]
     upto: Xact
 
 
 class ChangeStore(Protocol):
-    """Where changes are read."""
+    """Where changed rows are read from."""
 
     def now(self) -> Xact:
-        """The newest version before which nothing can change any more."""
+        """The newest version for which it holds that no write up to it can still commit."""
         ...
 
     def changes(self, project_id: ProjectId, after: Xact, limit: int) -> Changes:
         """The rows that changed after `after`, at most about `limit`.
 
-        A row that changed several times is there once, as it is now. All rows of one version
-        come together, so that `upto` never parts them.
+        A row that changed several times comes once, as it is now. All rows of one version come
+        in one answer, so there may be more than `limit`.
         """
         ...

@@ -1,4 +1,4 @@
-"""Feedback: people's scores, corrections, tags and comments on a row that is there."""
+"""Feedback: people's scores, corrections, tags and comments on a stored row."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ FIELDS = ("scores", "expected", "tags")
 def read_feedback(
     item: Json, where: ObjectRef, limits: EventLimits, body: BodyText, new_id: Callable[[], str]
 ) -> list[RowWrite]:
-    """The writes of one piece of feedback: a merge, and its comment beside the row.
+    """The writes of one feedback item: a merge into the row, and a row for its comment.
 
-    Its `metadata` speaks of the feedback, not of the row: it goes to the audit log. What
-    feedback changes is not scored again. Raises BadInput.
+    The item's `metadata` describes the feedback, not the row, so it goes to the audit log.
+    Feedback does not cause the row to be scored again. Raises BadInput.
     """
     if not isinstance(item, dict) or not isinstance(item.get("id"), str):
-        raise BadInput("feedback names its row: {id, scores?, expected?, tags?, comment?}")
+        raise BadInput(
+            "must be an object with the id of a row: {id, scores?, expected?, tags?, comment?}"
+        )
     audit: JsonObject = {
         "_audit_source": item.get("source") or "external",
         "_audit_metadata": item.get("metadata"),

@@ -1,4 +1,4 @@
-"""Reading a project's rows back: newest first, a page at a time."""
+"""Requests to fetch rows and to query them, their pages, and the store that reads them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from spans.row import ObjectRef
 from spans.validation import read_model
 
 FILTERS_MAX = 50
+"""Filters of one fetch request."""
 
 
 class PathLookup(BaseModel):
-    """A filter: the field at `path` has this value."""
+    """A filter: selects rows whose field at `path` has this value."""
 
     type: Literal["path_lookup"]
     path: list[JsonValue] = Field(min_length=1)
@@ -27,27 +28,32 @@ class PathLookup(BaseModel):
 
 
 class FetchBody(BaseModel):
-    """A request to fetch rows, as clients send it."""
+    """The body of a request to fetch rows."""
 
-    limit: int | None = Field(None, strict=True, ge=0, description="a number, 0 or more")
-    cursor: str | None = Field(None, description="the text that the last page gave")
+    limit: int | None = Field(
+        None, strict=True, ge=0, description="must be a number, 0 or more"
+    )
+    cursor: str | None = Field(None, description="must be the cursor of the page before")
     version: Literal[""] | None = Field(
-        None, description="project logs keep the latest version only"
+        None, description="must be empty: project logs keep only the latest version of a row"
     )
     filters: list[PathLookup] | None = Field(
         None, max_length=FILTERS_MAX,
-        description=f"a list of at most {FILTERS_MAX} "
+        description=f"must be a list of at most {FILTERS_MAX} "
         '{"type": "path_lookup", "path": [field names], "value": ...}',
     )
     max_xact_id: str | None = Field(
-        None, pattern="^[0-9]+$", description="an _xact_id, as a text of digits"
+        None, pattern="^[0-9]+$", description="must be an _xact_id, a string of digits"
     )
     max_root_span_id: JsonValue = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchRequest:
-    """A page of rows: those after `cursor` that pass `filter`; no `limit`: as many as fit."""
+    """A request for the page of rows after `cursor` that pass `filter`.
+
+    If `limit` is None, the page is as large as the operator allows.
+    """
 
     limit: int | None
     cursor: str | None
@@ -55,21 +61,21 @@ class FetchRequest:
 
     @classmethod
     def read(cls, body: JsonObject) -> FetchRequest:
-        """What a client asked for. Raises BadInput, with the field that is wrong."""
-        asked = read_model(FetchBody, body)
+        """The request in a body. Raises BadInput, which names the wrong field."""
+        fields = read_model(FetchBody, body)
         conditions = [
-            *(_has_value(lookup) for lookup in asked.filters or ()),
-            *_older_than(asked.max_xact_id, asked.max_root_span_id),
+            *(_has_value(lookup) for lookup in fields.filters or ()),
+            *_older_than(fields.max_xact_id, fields.max_root_span_id),
         ]
         return cls(
-            limit=asked.limit, cursor=asked.cursor or None,
+            limit=fields.limit, cursor=fields.cursor or None,
             filter=read_filter({"op": "and", "children": conditions} if conditions else None),
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """Rows in the API's form, and where the next page goes on (None: there is none)."""
+    """Rows in the API's form, and the cursor of the next page (None after the last one)."""
 
     rows: list[JsonObject]
     cursor: str | None
@@ -77,9 +83,9 @@ class Page:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryPage:
-    """Rows in the query's order. `cursor` is None once there are no more.
+    """Rows in the query's order, and the cursor of the next page (None after the last one).
 
-    `schema` is a JSON schema of the whole answer: an array of objects.
+    `schema` is the JSON schema of `rows`, an array of objects.
     """
 
     rows: list[JsonObject]
@@ -88,26 +94,26 @@ class QueryPage:
 
 
 class QueryReader(Protocol):
-    """Where queries are answered."""
+    """Where queries are run."""
 
     def query(
         self, query: Query, org_id: OrgId, projects: tuple[ProjectId, ...], *,
         limit_max: int, tz_offset: int,
     ) -> QueryPage:
-        """One page of what the query selects of these projects' rows.
+        """One page of the rows of these projects that the query selects.
 
-        `tz_offset` is what the query's local times are ahead of UTC, in minutes.
+        `tz_offset` is how far the query's local times are ahead of UTC, in minutes.
         """
         ...
 
 
 class RowReader(QueryReader, Protocol):
-    """Where rows are read."""
+    """Where rows are read from."""
 
     def page(
         self, where: ObjectRef, org_id: OrgId, asked: FetchRequest, *, limit: int
     ) -> Page:
-        """At most `limit` rows. The order is that in which the rows arrived, and is fixed."""
+        """At most `limit` rows, newest first by arrival. Later writes do not reorder them."""
         ...
 
     def rejected(self, org_id: OrgId, project_id: ProjectId, limit: int) -> list[JsonObject]:
@@ -124,7 +130,8 @@ def _has_value(lookup: PathLookup) -> Json:
 
 
 def _older_than(xact: str | None, root: Json) -> list[Json]:
-    """The older way to page: rows before (`max_xact_id`, `max_root_span_id`)."""
+    """The condition of older clients' paging: rows before (`max_xact_id`, `max_root_span_id`).
+    """
     if xact is None:
         return []
     version: Json = {"op": "ident", "name": ["_xact_id"]}

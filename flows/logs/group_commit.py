@@ -1,6 +1,7 @@
-"""Group commit: requests that arrive together are written in one transaction.
+"""Group commit: writes requests that arrive together in one transaction.
 
-While one group is being committed the next gathers by itself, so nobody waits for company.
+While one group commits, the requests that arrive form the next group. So a request is never
+held back to wait for others.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from spans.errors import StoreUnavailable, TallyardError
 
 REQUESTS_MAX = 64
 ROWS_MAX = 2000
-"""Of one transaction: as large as pays, small enough that the first does not wait long."""
+"""Most requests and rows of one transaction. Larger ones save little, and the first request of
+the group would wait longer."""
 
 WAITING_MAX = 1000
-"""Requests that may wait; more are told to come back (503), before memory runs out."""
+"""Requests that may wait to be written. Further ones are refused (503), which bounds memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,9 +32,9 @@ class _Waiting:
 
 
 class GroupCommit:
-    """Writes requests from one thread, which starts with the first of them.
+    """Writes requests on one thread, which the first request starts.
 
-    `after` is called once a group has committed.
+    `after` is called each time that a group has committed.
     """
 
     def __init__(self, store: IngestStore, after: Callable[[], None]) -> None:
@@ -43,7 +45,10 @@ class GroupCommit:
         self._thread: threading.Thread | None = None
 
     async def write(self, request: IngestRequest) -> IngestAnswer:
-        """Store the request; returns once it is committed. Raises what its write raised."""
+        """Stores the request, and returns when it is committed.
+
+        Raises the error of the request's write, and StoreUnavailable if too many wait.
+        """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[IngestAnswer] = loop.create_future()
         if self._thread is None:
@@ -57,7 +62,7 @@ class GroupCommit:
         return await answer
 
     def close(self) -> None:
-        """Write what waits, then stop."""
+        """Writes the requests that wait, then stops the thread."""
         if self._thread is not None:
             self._waiting.put(None)
             self._thread.join()
@@ -92,24 +97,24 @@ class GroupCommit:
     def _write(self, group: list[_Waiting]) -> None:
         answers: list[IngestAnswer | TallyardError] | list[Exception]
         try:
-            answers = self._store.write([one.request for one in group])
-        # Whatever went wrong belongs to the requests that wait for it, or they wait for ever.
+            answers = self._store.write([waiting.request for waiting in group])
+        # Every error goes to the requests of the group, or they would wait for ever.
         except Exception as error:  # noqa: BLE001
             answers = [error] * len(group)
         else:
             self._after()
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Waiting, object]]] = {}
-        for one, answer in zip(group, answers, strict=True):
-            by_loop.setdefault(one.loop, []).append((one, answer))
+        for waiting, answer in zip(group, answers, strict=True):
+            by_loop.setdefault(waiting.loop, []).append((waiting, answer))
         for loop, answered in by_loop.items():
             loop.call_soon_threadsafe(_settle, answered)
 
 
 def _settle(answered: list[tuple[_Waiting, object]]) -> None:
-    for one, answer in answered:
-        if one.answer.done():
-            continue   # its client has gone
+    for waiting, answer in answered:
+        if waiting.answer.done():
+            continue   # cancelled, since its client has disconnected
         if isinstance(answer, BaseException):
-            one.answer.set_exception(answer)
+            waiting.answer.set_exception(answer)
         elif isinstance(answer, IngestAnswer):
-            one.answer.set_result(answer)
+            waiting.answer.set_result(answer)

@@ -1,7 +1,7 @@
-"""Taking in what clients log: a request becomes rows and an outbox entry, or nothing.
+"""The messages of ingest, and the store that writes them.
 
-A 2xx answer means committed. A request that is sent again within an hour (an SDK that saw
-no answer) gets its first answer and changes nothing.
+A request is written as rows and an outbox entry in one transaction. A request that a client
+sends again within an hour, because it got no answer, gets the first answer and changes nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from spans.row import RowWrite
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejectedRow:
-    """A row of a lenient request that is not stored, and why. Listed for its sender."""
+    """A row of a lenient request that was not stored, and why. The sender can list these."""
 
     project_id: ProjectId | None
     row_id: str | None
@@ -27,9 +27,9 @@ class RejectedRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestRequest:
-    """One HTTP request's rows, read and checked.
+    """The checked rows of one HTTP request.
 
-    `body_hash` (32 bytes) and `key_id` tell a request that is sent again.
+    A request is a resend if an earlier one had the same `body_hash` (32 bytes) and `key_id`.
     """
 
     org_id: OrgId
@@ -41,20 +41,21 @@ class IngestRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestAnswer:
-    """`row_ids` in the order of the request's rows; `xact` is the version that it wrote."""
+    """The ids of the written rows, in the request's order, and their version `xact`."""
 
     row_ids: tuple[str, ...]
     xact: Xact
 
 
 class IngestStore(Protocol):
-    """Where rows go."""
+    """Where rows are written."""
 
     def write(
         self, requests: Sequence[IngestRequest]
     ) -> list[IngestAnswer | TallyardError]:
-        """Store a group of requests in one transaction, each with a version of its own.
+        """Writes a group of requests in one transaction, each with its own version.
 
-        After an error each request is tried alone, so that one cannot fail its neighbours.
+        Returns each request's answer or error. After an error each request is written alone, so
+        that one bad request does not fail the others.
         """
         ...

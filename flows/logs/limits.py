@@ -1,4 +1,4 @@
-"""How much one request may log, and how much one page may show."""
+"""Limits on the size of requests that log, and of pages that are fetched."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from spans.event import EventLimits
 
 
 class TooLarge(BadInput):
-    """A request beyond a limit on size or number; the API answers with status 413."""
+    """A request exceeds a limit on size or number. The API answers with status 413."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogLimits:
     """The limits that the operator has set.
 
-    `span_bytes_max` counts a span's JSON; `event` bounds its nesting and its values.
+    `span_bytes_max` is the size of a span's JSON. `event` limits its nesting and its values.
     """
 
     rows_per_request_max: int

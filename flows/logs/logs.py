@@ -1,7 +1,7 @@
-"""Rows in and out of a project's logs: one method for each use case.
+"""The use cases of a project's logs: write rows, give feedback, fetch, query and follow.
 
-A write is read and checked here, then committed together with others that arrive at the same
-time (group_commit). What comes back means that the rows are stored.
+A write is checked here, then committed together with others that arrive at the same time (see
+group_commit). When the method returns, the rows are committed.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from spans.queues import MATCH
 from spans.row import ObjectRef, RowWrite
 
 EXCERPT_CHARS = 500
-"""How much of a rejected row is kept: enough for its sender to recognise it."""
+"""Characters of a rejected row that are stored, so that its sender can recognise it."""
 
 OTHER_OBJECTS = ("experiment_id", "dataset_id", "prompt_session_id")
-"""What a row names that belongs to something other than a project's logs."""
+"""Fields of a row that belongs to an object other than a project's logs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentRows:
     """The rows of one request.
 
-    `body` is the JSON text that they were parsed from: it still tells which numbers the parser
-    had to round and whether a text holds NUL. The same `body` sent to the same address
-    (`sent_to`) by the same key within an hour is the same request, which is stored once.
+    `body` is the JSON text that they were parsed from. It shows which numbers the parser
+    rounded and whether a string holds NUL. If the same key sends the same `body` to the same
+    URL path `sent_to` within an hour, that is a resend, which is not stored again.
     """
 
     rows: Sequence[Json]
@@ -54,10 +54,8 @@ class SentRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ingested:
-    """What became of a request whose rows are each stored or rejected on their own.
-
-    `row_ids` are those of the stored rows, in the order of the request.
-    """
+    """The result of `ingest`: the ids of the stored rows, in the request's order, their
+    version, and the rejected rows."""
 
     row_ids: tuple[str, ...]
     xact: Xact
@@ -65,7 +63,7 @@ class Ingested:
 
 
 class Logs:
-    """The use cases of a project's logs. Thread-safe; `close` it at the end."""
+    """The use cases of a project's logs. Thread-safe. To be closed at the end."""
 
     def __init__(
         self, *, projects: Projects, store: IngestStore, reader: RowReader,
@@ -80,14 +78,15 @@ class Logs:
         self._commit = GroupCommit(store, after=lambda: ring(MATCH))
 
     def close(self) -> None:
-        """Store what was sent so far, then stop."""
+        """Stores the rows that were sent so far, then stops."""
         self._commit.close()
 
     @use_case(KeyRole.INGEST)
     async def ingest(self, principal: Principal, sent: SentRows) -> Ingested:
-        """Store rows that each name their project; a bad one is rejected, and listed.
+        """Stores rows, each of which names its project. Bad rows are rejected and listed.
 
-        For clients that would drop all rows after an error. Raises TooLarge for too many rows.
+        This is for clients that would drop all rows after an error. Raises TooLarge for too
+        many rows.
         """
         self._check_number(sent, "rows")
         places = await self._places(principal, sent.rows)
@@ -108,9 +107,9 @@ class Logs:
     async def insert(
         self, principal: Principal, project_id: ProjectId, sent: SentRows
     ) -> tuple[str, ...]:
-        """Store events of one project, all or none, and return their row ids.
+        """Stores events of one project, all or none, and returns their row ids.
 
-        Raises BadInput that names the first bad event, NotFound.
+        Raises BadInput that names the first bad event, and NotFound for the project.
         """
         where = await self._logs_of(principal, project_id)
         read = self._event_reader(sent)
@@ -121,9 +120,9 @@ class Logs:
     async def feedback(
         self, principal: Principal, project_id: ProjectId, sent: SentRows
     ) -> None:
-        """Store people's scores, corrections, tags and comments on rows, all or none.
+        """Stores people's scores, corrections, tags and comments on rows, all or none.
 
-        Raises BadInput that names the first bad item, NotFound.
+        Raises BadInput that names the first bad item, and NotFound for the project.
         """
         where = await self._logs_of(principal, project_id)
         text = BodyText(sent.body)
@@ -135,26 +134,26 @@ class Logs:
 
     @use_case(KeyRole.READ)
     def fetch(
-        self, principal: Principal, project_id: ProjectId, asked: FetchRequest
+        self, principal: Principal, project_id: ProjectId, request: FetchRequest
     ) -> Page:
         """One page of a project's rows, newest first. Raises NotFound, BadInput."""
         where = self._projects.logs_of(principal, project_id)
         most = self.limits.fetch_limit_max
-        limit = most if asked.limit is None else min(asked.limit, most)
-        return self._reader.page(where, principal.org_id, asked, limit=limit)
+        limit = most if request.limit is None else min(request.limit, most)
+        return self._reader.page(where, principal.org_id, request, limit=limit)
 
     @use_case(KeyRole.READ)
     def query(
         self, principal: Principal, query: Query, *, tz_offset_minutes: int = 0
     ) -> QueryPage:
-        """One page of the rows that a query selects, in its order.
+        """One page of the rows that a query selects, in the query's order.
 
-        Raises NotFound unless the key reaches every project that the query names, BadInput
-        for a query of other objects or one that takes too long.
+        Raises NotFound unless the key reaches every project that the query names, and BadInput
+        for a query of other objects or a query that takes too long.
         """
         if query.object_type != "project_logs":
             raise BadInput(
-                f"{query.object_type} is not stored here; query project_logs('id')"
+                f"{query.object_type} is not supported; query project_logs('PROJECT_ID')"
             )
         projects = tuple(
             self._projects.logs_of(principal, _project_id(text)).project_id
@@ -179,7 +178,7 @@ class Logs:
     ) -> Changes:
         """A project's rows that changed after the version `after`, at most about `limit`.
 
-        Begin with None: that gives no rows, and in `upto` the version that is current now.
+        Begin with None, which returns no rows but the current version in `upto`.
         """
         self._projects.logs_of(principal, project_id)
         if after is None:
@@ -195,7 +194,10 @@ class Logs:
     async def _places(
         self, principal: Principal, rows: Sequence[Json]
     ) -> dict[str, ObjectRef | None]:
-        """The logs of each project that the rows name, by its text; None: there is none."""
+        """The logs of each project that the rows name, by the id in the row.
+
+        None stands for a project that the key does not reach.
+        """
         places: dict[str, ObjectRef | None] = {}
         for row in rows:
             text = row.get("project_id") if isinstance(row, dict) else None
@@ -215,10 +217,10 @@ class Logs:
             )
 
     def _event_reader(self, sent: SentRows) -> Callable[[Json, ObjectRef], RowWrite]:
-        """Reads one event of the request; raises BadInput, TooLarge."""
+        """The function that reads one event of the request. It raises BadInput and TooLarge."""
         text, limits, new_id = BodyText(sent.body), self.limits.event, self._new_text_id
         most = self.limits.span_bytes_max
-        # No span is larger than the body that holds it; most bodies are within a span's limit.
+        # A span is no larger than its body. Most bodies are small enough to skip the check.
         may_be_too_large = len(sent.body) > most
 
         def read(event: Json, where: ObjectRef) -> RowWrite:
@@ -233,7 +235,7 @@ class Logs:
     def _read_all(
         self, sent: SentRows, name: str, read: Callable[[Json], Sequence[RowWrite]]
     ) -> list[RowWrite]:
-        """The writes of every row. Raises BadInput with the path of the first bad one."""
+        """The writes of all rows. Raises BadInput with the path of the first bad row."""
         self._check_number(sent, name)
         writes: list[RowWrite] = []
         for index, row in enumerate(sent.rows):
@@ -269,15 +271,15 @@ def _project_id(text: str) -> ProjectId:
 
 def _place_of(row: Json, places: dict[str, ObjectRef | None]) -> ObjectRef:
     if not isinstance(row, dict):
-        raise BadInput("a row is an object")
+        raise BadInput("a row must be an object")
     if isinstance(text := row.get("project_id"), str):
         if (where := places[text]) is None:
             raise NotFound("no such project")
         return where
     for name in OTHER_OBJECTS:
         if name in row:
-            raise BadInput("rows of this kind are not stored; log to a project", path=name)
-    raise BadInput("a row names its project", path="project_id")
+            raise BadInput("not supported: log to a project, with project_id", path=name)
+    raise BadInput("missing: a row must name its project", path="project_id")
 
 
 def _rejection(row: Json, where: ObjectRef | None, error: UserError) -> RejectedRow:

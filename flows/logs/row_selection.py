@@ -1,4 +1,4 @@
-"""Which stored rows a scorer is tried on: named ones, or the latest that pass a filter."""
+"""Selects the stored rows to test a scorer on: by id, or the latest that pass a filter."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from spans.json import Json, JsonObject
 from spans.row import ObjectRef, RowKey
 
 LAST_DEFAULT = 20
+"""Rows of a test or a difference, if the request does not say."""
 
 # Rows that a rule could select: finished, and not made by a scorer.
 SCORABLE = (
@@ -34,11 +35,12 @@ class RowSelection:
 def select_rows(
     reader: QueryReader, org_id: OrgId, where: ObjectRef, selection: RowSelection
 ) -> list[RowKey]:
-    """The rows, newest first; named ones in the order of their names.
+    """The rows, newest first, or in the order of `selection.ids`.
 
-    Raises BadInput for a filter that is not understood, NotFound for an id that names no row.
+    Raises BadInput for a filter with an error, and NotFound for an id that no row has.
     """
-    # An id may be a row's and a span's at once; both are wanted then.
+    # One id may be the row id of one row and the span id of another, so there may be twice as
+    # many rows as ids.
     limit = selection.last if not selection.ids else 2 * len(selection.ids)
     condition = _named(selection.ids) if selection.ids else _filtered(selection.filter)
     query = read_query({
@@ -81,8 +83,8 @@ def _filtered(condition: str | None) -> Json:
 def _in_order(
     where: ObjectRef, ids: Sequence[str], rows: Sequence[JsonObject]
 ) -> list[RowKey]:
-    names = {str(row["span_id"]): str(row["id"]) for row in rows}
-    names |= {str(row["id"]): str(row["id"]) for row in rows}    # a row's own id comes first
-    if missing := [each for each in ids if each not in names]:
+    row_ids = {str(row["span_id"]): str(row["id"]) for row in rows}
+    row_ids |= {str(row["id"]): str(row["id"]) for row in rows}    # a row id has precedence
+    if missing := [text for text in ids if text not in row_ids]:
         raise NotFound(f"there is no span {missing[0]!r} in the project")
-    return [RowKey(where, names[each]) for each in ids]
+    return [RowKey(where, row_ids[text]) for text in ids]

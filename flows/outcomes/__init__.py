@@ -1,3 +1,3 @@
-"""What became of scoring: explained, summed up, tried again."""
+"""Outcomes: explain them, count their errors, and retry them."""
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Why a span has the scores that it has, and not others.
+"""Explains why a span has the scores that it has, and no others.
 
-What is told is what happened: the match record says what was decided, with the rules of that
-moment, and the outcomes say what became of it. Only the sampling number is computed again
-(it is a hash), and for a rule that did not exist then, what it would say now.
+The explanation comes from what was recorded: the match record holds what each rule of that
+moment decided, and the outcomes hold what became of it. Only two things are computed: the
+sampling number, which is a hash, and what a rule that did not exist then would decide now.
 """
 
 from __future__ import annotations
@@ -29,13 +29,15 @@ from spans.scoring import REASON_OF_BYTE, OutcomeState, Reason, Role
 from spans.work import Subject
 
 CANDIDATES_MAX = 20
+"""Spans that are listed when an id fits several."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatchRecord:
-    """An outbox entry, as far as one row is concerned.
+    """What an outbox entry says about one row.
 
-    `reasons` has one byte for each rule of `rule_set`; until it is matched there are neither.
+    `reasons` has one byte for each rule of `rule_set`. Until the entry is matched, `reasons` is
+    empty and `rule_set` is None.
     """
 
     created: datetime
@@ -47,8 +49,11 @@ class MatchRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutcomeView:
-    """An outcome as it is shown. `label` is the scorer for people where its name is an id;
-    `log` what it wrote; `hindrance` why nobody runs it now, and the next step."""
+    """An outcome for display.
+
+    `label` is a readable name of the scorer, if `scorer` is an id. `log` is what the scorer
+    printed. `hindrance` says why no worker can run the outcome now, and the next step.
+    """
 
     id: str
     origin: Origin
@@ -77,7 +82,7 @@ class OutcomeView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A row that an ambiguous id could mean."""
+    """One of the rows that an ambiguous id fits."""
 
     project_id: str
     project_name: str
@@ -87,12 +92,12 @@ class Candidate:
 
 
 class ExplainStore(Protocol):
-    """What explaining needs of stored data."""
+    """Where rows, match records, outcomes and rules are read from."""
 
     def candidates(
         self, org_id: OrgId, project_id: ProjectId | None, text: str
     ) -> list[Candidate]:
-        """Rows whose row id or span id is `text`."""
+        """The rows whose row id or span id is `text`, at most CANDIDATES_MAX."""
         ...
 
     def subject(self, candidate: Candidate) -> Subject:
@@ -100,14 +105,16 @@ class ExplainStore(Protocol):
         ...
 
     def match_record(self, subject: Subject) -> MatchRecord | None:
-        """What was decided when the row was last put up for matching."""
+        """The match record of the row's last outbox entry; None if there is none."""
         ...
 
     def outcomes(self, subject: Subject) -> list[OutcomeView]:
         """Every outcome of the row, newest first."""
         ...
 
-    def current_rules(self, project_id: ProjectId) -> RuleSet: ...
+    def current_rules(self, project_id: ProjectId) -> RuleSet:
+        """The project's rules as they are now."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +122,8 @@ class RuleAnswer:
     """What one rule did with the span. `status` is a Reason's, an outcome's state, `poisoned`,
     or one of `waiting`, `skip_requested`, `rule_made_later`, `rule_deleted`, `not_matched`.
 
-    `described` are those of `outcomes` that `text` tells of; the others are history."""
+    `described` are those of `outcomes` that `text` describes; the others are history.
+    """
 
     rule_id: str
     rule_name: str
@@ -127,13 +135,13 @@ class RuleAnswer:
 
     @property
     def states(self) -> dict[str, int]:
-        """How many of the outcomes that count ended how, the worst first."""
-        return dict(Counter(_status(one) for one in _counted(self.described)))
+        """How many outcomes have each state, the worst state first."""
+        return dict(Counter(_status(outcome) for outcome in _counted(self.described)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """Every rule's answer for one span."""
+    """Why a span has its scores: the answer of every rule."""
 
     project_id: str
     id: str
@@ -147,16 +155,18 @@ class Explanation:
 def explain(
     store: ExplainStore, org_id: OrgId, project_id: ProjectId | None, text: str
 ) -> Explanation | tuple[Candidate, ...]:
-    """The explanation of the span that `text` (a row id or a span id) names, or the spans
-    that it could mean. Raises NotFound."""
+    """The explanation of a span, or the candidates if `text` fits several spans.
+
+    `text` is a row id or a span id. Raises NotFound if no span has it.
+    """
     candidates = store.candidates(org_id, project_id, text)
     if not candidates:
         raise NotFound(f"no span has the row id or span id {text!r}")
     if len(candidates) > 1:
         return tuple(candidates)
     subject = store.subject(candidates[0])
-    # In this order: outcomes come with their match record, so that one which is read as
-    # decided has them.
+    # A match record and its outcomes are committed together. Read in this order, a record that
+    # says "selected" never comes without its outcomes.
     record = store.match_record(subject)
     outcomes = store.outcomes(subject)
     return Explanation(
@@ -175,18 +185,18 @@ def explain(
 
 
 def explanation_json(found: Explanation | tuple[Candidate, ...]) -> dict[str, Any]:
-    """An explanation, or the candidates of an ambiguous id, for JSON."""
+    """An explanation, or the candidates of an ambiguous id, as JSON."""
     if isinstance(found, Explanation):
         content = asdict(found)
         for answer, rule in zip(found.rules, content["rules"], strict=True):
             del rule["described"]               # `text` has them in words, `outcomes` in full
-            rule["outcomes"] = [_outcome_json(one) for one in answer.outcomes]
+            rule["outcomes"] = [_outcome_json(outcome) for outcome in answer.outcomes]
         return content
     return {"ambiguous": True, "candidates": [asdict(candidate) for candidate in found]}
 
 
 def _outcome_json(outcome: OutcomeView) -> dict[str, Any]:
-    """The outcome with its origin as one id, under the name of its kind."""
+    """The outcome as JSON. The kind of its origin decides the name of the origin's id."""
     fields = asdict(outcome)
     del fields["origin"]
     origin = outcome.origin
@@ -228,7 +238,7 @@ def _answers(
 
 
 def _of_other_origin(origin: Origin, outcomes: tuple[OutcomeView, ...]) -> RuleAnswer:
-    """Outcomes that no rule of then or now asked for."""
+    """The answer for outcomes that no rule of then or now requested."""
     name, status = {
         OriginKind.RULE: ("a rule that has been deleted", "rule_deleted"),
         OriginKind.RESCORE: (f"re-score job {origin.id}", "rescored"),
@@ -244,7 +254,7 @@ def _of_other_origin(origin: Origin, outcomes: tuple[OutcomeView, ...]) -> RuleA
 def _of_outcomes(
     rule: Rule, current: tuple[OutcomeView, ...], *, history: tuple[OutcomeView, ...]
 ) -> RuleAnswer:
-    """The rule selected the span: what became of that. Older contents' outcomes are history."""
+    """The answer of a rule that selected the span. Outcomes of older content are history."""
     return RuleAnswer(
         rule_id=str(rule.id), rule_name=rule.name, status=_status(_counted(current)[0]),
         text="; ".join(outcome_text(one) for one in current),
@@ -253,9 +263,9 @@ def _of_outcomes(
 
 
 def _counted(outcomes: tuple[OutcomeView, ...]) -> list[OutcomeView]:
-    """Those that speak for the rule, the worst first."""
-    # What a shadow runs into is not the rule's trouble, nor is what gave way to a version
-    # that runs now.
+    """The outcomes that make up the rule's status, the worst first."""
+    # Shadows do not count, nor outcomes that another version has superseded, unless there are
+    # no others.
     live = [one for one in outcomes if one.role is Role.LIVE] or outcomes
     counted = [one for one in live if one.state is not OutcomeState.SUPERSEDED] or live
     return sorted(counted, key=lambda one: _WORST_FIRST.index(one.state))
@@ -272,7 +282,7 @@ _WORST_FIRST = (
 
 
 def outcome_text(one: OutcomeView) -> str:
-    """What became of one scorer; an error's message may have several lines."""
+    """A sentence on one scorer's outcome. An error's message may have several lines."""
     name = f"{one.label or one.scorer} {one.scorer_version}"
     if one.role is not Role.LIVE:
         name = f"{one.role.value} {name}"
@@ -284,8 +294,8 @@ def outcome_text(one: OutcomeView) -> str:
             return f"{name} declined to judge at {at}"
         case OutcomeState.SUPERSEDED:
             return (
-                f"{name}: superseded, before it ran the content changed, the rule or the "
-                "function went, or another version took its place"
+                f"{name}: superseded before it ran: the content changed, the rule or the "
+                "function was deleted, or another version took its place"
             )
         case OutcomeState.ERRORED:
             return f"{name} errored at {at}: {one.error_class}: {one.error_message}"
@@ -303,10 +313,10 @@ def outcome_text(one: OutcomeView) -> str:
 def _score_text(scores: Json) -> str:
     if not isinstance(scores, list):
         return "nothing"
-    shown = [one for one in scores if isinstance(one, dict)]
-    if len(shown) == 1:
-        return str(shown[0].get("score"))
-    return ", ".join(f"{one.get('name')} {one.get('score')}" for one in shown)
+    objects = [score for score in scores if isinstance(score, dict)]
+    if len(objects) == 1:
+        return str(objects[0].get("score"))
+    return ", ".join(f"{score.get('name')} {score.get('score')}" for score in objects)
 
 
 def _of_reason(
@@ -357,22 +367,22 @@ def _reason_text(
                  "name": _name(subject.view)},
             )
         case Reason.FILTER_ERROR:
-            return f"the filter is not understood: {planned.filter_error}", {}
+            return f"the filter has an error: {planned.filter_error}", {}
         case _:
             return _PLAIN_REASONS[reason], {}
 
 
 _PLAIN_REASONS = {
-    Reason.SELECTED: "selected; but the content was changed since by a write that asked not "
-    "to be scored (_skip_async_scoring)",
+    Reason.SELECTED: "selected, but a later write changed the content and asked not to be "
+    "scored (_skip_async_scoring)",
     Reason.PAUSED: "the rule was paused",
-    Reason.IS_SCORE_SPAN: "the span was made by a scorer: those are never scored",
+    Reason.IS_SCORE_SPAN: "the span was made by a scorer; such spans are never scored",
     Reason.DISABLED: "scoring is disabled on the row (_async_scoring_state)",
     Reason.SUPERSEDED: "a later write changed the row before it was matched",
-    Reason.NOT_FINISHED: "not finished: metrics.end was taken away again",
+    Reason.NOT_FINISHED: "not finished: metrics.end had been removed again",
     Reason.DELETED: "the row had been deleted",
     Reason.UNSUPPORTED_SCOPE: "the rule's scope is not the span",
-    Reason.POISONED: "deciding on the span killed its worker, each time it was tried",
+    Reason.POISONED: "matching the span killed its worker each time that it was tried",
 }
 
 
@@ -383,14 +393,14 @@ def _undecided(
     *,
     history: tuple[OutcomeView, ...],
 ) -> RuleAnswer:
-    """No decision of this rule is recorded: say why, and what it would say now."""
+    """The answer of a rule without a recorded decision: why, and what it would decide now."""
     rule = planned.rule
     status, text = _why_undecided(subject, record)
     if status in {"rule_made_later", "not_matched"}:
         reason = planned.decide(subject.view)
         would, _ = _reason_text(planned, reason, subject)
         would = "it would select the span" if reason is Reason.SELECTED else would
-        text += f"; now: {would}. `tallyard rules score-recent` scores rows that are there"
+        text += f"; now: {would}. `tallyard rules score-recent` scores stored rows"
     return RuleAnswer(
         rule_id=str(rule.id), rule_name=rule.name, status=status, text=text, outcomes=history
     )
@@ -402,12 +412,12 @@ def _why_undecided(subject: Subject, record: MatchRecord | None) -> tuple[str, s
     if not is_finished(subject.view):
         return (
             Reason.NOT_FINISHED.value,
-            "not finished: metrics.end is not set; a logger over REST sends it itself",
+            "not finished: metrics.end is not set; a REST client must send it",
         )
     if subject.trigger_xact is None:
         return (
             "skip_requested",
-            "no write so far put it up for matching: each was feedback, or said "
+            "no write has queued the row for matching: each was feedback, or set "
             "_skip_async_scoring",
         )
     if record is None:
@@ -421,7 +431,7 @@ def _why_undecided(subject: Subject, record: MatchRecord | None) -> tuple[str, s
 
 
 def values_read(text: str, row: RowView) -> JsonObject:
-    """What a filter reads of a row: path -> value, null where there is none."""
+    """The values that a filter reads of a row, by path; null for a path that is not there."""
     try:
         paths = paths_read(parse_filter(text))
     except BtqlError:

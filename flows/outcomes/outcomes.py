@@ -1,4 +1,4 @@
-"""Outcomes: explained, summed up where they errored, and run again."""
+"""The use cases of outcomes: explain a span's scores, count errors, and retry."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Outcomes:
     def explain(
         self, principal: Principal, project_id: ProjectId | None, text: str
     ) -> Explanation | tuple[Candidate, ...]:
-        """Why the span that `text` (a row id or a span id) names has its scores, or the spans
-        that it could mean; in one project, or (None) in all that the key reaches.
+        """Why a span has its scores; or the candidates, if `text` fits several spans.
 
-        Raises NotFound.
+        `text` is a row id or a span id. The span is looked for in one project, or if that is
+        None in all projects that the key reaches. Raises NotFound.
         """
         if project_id is None:
             only = principal.project_id
@@ -44,16 +44,17 @@ class Outcomes:
 
     @use_case(KeyRole.READ)
     def errors(self, principal: Principal, project_id: ProjectId) -> list[ErrorSummary]:
-        """How many outcomes of the project are errored, by rule, scorer and class."""
+        """The number of errored outcomes of the project, by rule, scorer and error class."""
         return self._store.errors(self._projects.get(principal, project_id).id)
 
     @use_case()
     def retry(
         self, principal: Principal, project_id: ProjectId, request: RetryRequest
     ) -> int:
-        """Run errored outcomes of the project again, from their first attempt; how many.
+        """Makes errored outcomes of the project pending again, and returns how many.
 
-        Raises NotFound for a project or a rule that the key does not reach.
+        Their attempts are counted from the start. Raises NotFound for a project or a rule that
+        the key does not reach.
         """
         project = self._projects.get(principal, project_id)
         if request.rule_id is not None:

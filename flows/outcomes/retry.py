@@ -1,4 +1,4 @@
-"""Running errored outcomes again: what anyone needs after a wrong judge key."""
+"""Requests to run errored outcomes again, as after a wrong key for the judge."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from spans.errors import BadInput
 from spans.ids import ProjectId, RuleId
 from spans.outcome import BUG, POISONED
 
-SPAN_OF_TIME = re.compile(r"(\d{1,6})\s*([smhd])")
+DURATION = re.compile(r"(\d{1,6})\s*([smhd])")
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryRequest:
-    """Which errored outcomes: of one class or all, that ended within `since`, of one rule."""
+    """Which errored outcomes to run again: of this error class, that ended at most `since` ago,
+    of this rule. None means no limit."""
 
     error_class: str | None = None
     since: timedelta | None = None
@@ -28,12 +29,13 @@ class RetryRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorSummary:
-    """How many outcomes of a project are errored, and the latest message of each kind."""
+    """How many outcomes of one rule, scorer, role and error class there are, and the latest
+    message among them. `rule_name` is None if the rule has been deleted."""
 
     rule_id: str
-    rule_name: str | None     # None: it has been deleted
+    rule_name: str | None
     scorer: str
-    role: str                 # a shadow's errors are not its rule's trouble
+    role: str
     error_class: str
     count: int
     last_message: str
@@ -41,26 +43,28 @@ class ErrorSummary:
 
 
 class OutcomeStore(Protocol):
-    """What this needs of stored data."""
+    """Where outcomes are stored."""
 
     def retry(self, project_id: ProjectId, request: RetryRequest) -> int:
-        """Have them pending again, with no attempt counted. Returns how many.
+        """Makes the outcomes pending again, with no attempt counted, and returns how many.
 
-        Not those of a rule or function that is gone, of content that has changed, or of a
-        version of their scorer that another has followed on that row.
+        Outcomes stay errored if their rule or function has been deleted, their content has
+        changed, or a newer version of their scorer has an outcome on the row.
         """
         ...
 
-    def errors(self, project_id: ProjectId) -> list[ErrorSummary]: ...
+    def errors(self, project_id: ProjectId) -> list[ErrorSummary]:
+        """The project's errored outcomes, counted."""
+        ...
 
 
 def read_retry(
     error_class: str | None, since: str | None, rule_id: RuleId | None
 ) -> RetryRequest:
-    """The request, checked. `since` is like "90s", "30m", "1h", "2d". Raises BadInput."""
+    """The request, checked. `since` is a duration, as "90s" or "2d". Raises BadInput."""
     if error_class is not None and error_class not in error_classes():
         raise BadInput(
-            f"{error_class!r} is no error class; known are {', '.join(error_classes())}",
+            f"{error_class!r} is not an error class; use one of {', '.join(error_classes())}",
             path="class",
         )
     return RetryRequest(
@@ -69,14 +73,14 @@ def read_retry(
 
 
 def read_duration(text: str) -> timedelta:
-    """A span of time, as "90s", "30m", "1h", "2d". Raises BadInput."""
-    match = SPAN_OF_TIME.fullmatch(text.strip().lower())
+    """The duration that a text such as "90s", "30m", "1h" or "2d" gives. Raises BadInput."""
+    match = DURATION.fullmatch(text.strip().lower())
     if match is None:
-        raise BadInput(f"{text!r} is no span of time; write 90s, 30m, 1h or 2d", path="since")
+        raise BadInput(f"{text!r} is not a duration; write 90s, 30m, 1h or 2d", path="since")
     return timedelta(seconds=int(match[1]) * SECONDS[match[2]])
 
 
 def error_classes() -> tuple[str, ...]:
-    """Every class that an outcome can have, in order."""
-    of_code = {ended.value for ended in CodeEnd if ended is not CodeEnd.OK}
+    """Every error class that an outcome can have, in alphabetical order."""
+    of_code = {end.value for end in CodeEnd if end is not CodeEnd.OK}
     return tuple(sorted({*errors.error_classes(), *of_code, BUG, POISONED}))

@@ -1,3 +1,3 @@
-"""Rules made, changed, applied from a file, run on rows that are there."""
+"""Rules: make, change, apply from a file, and run on stored rows."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rules: made, listed, changed, applied from a file, and run on rows that are there."""
+"""The use cases of rules: make, list, change, delete, apply a file, and run on stored rows."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from spans.ids import FunctionId, OrgId, ProjectId, RuleId
 from spans.json import Json, JsonObject
 
 RULES_MAX = 1000
-"""Rules of one project that a file is compared with."""
+"""Rules of one project that are listed for a command or compared with a file."""
 
 
 class RuleStore(Protocol):
-    """Where rules are kept. Each change makes a new revision of the project's rule set."""
+    """Where rules are stored. Each change makes a new revision of the project's rule set."""
 
     def create_rule(
         self, project_id: ProjectId, new_id: RuleId, body: ProjectScoreBody, *, replace: bool
     ) -> tuple[ProjectScore, bool]:
-        """The rule of this name, and whether it was there before.
+        """The project's rule with this name, and whether it existed before.
 
-        An existing one comes back as it is, or with `replace` becomes what is given.
+        An existing rule is returned unchanged, or with `replace` becomes `body`.
         """
         ...
 
@@ -51,14 +51,14 @@ class RuleStore(Protocol):
     def change_rule(
         self, rule: ProjectScore, patch: Callable[[ProjectScore], ProjectScoreBody]
     ) -> ProjectScore:
-        """What `patch` makes of the rule as it is when nobody else can change it.
+        """Replaces the rule by what `patch` makes of it, while the rule is locked.
 
-        Raises NotFound if it has been deleted meanwhile.
+        Returns the new rule. Raises NotFound if the rule has been deleted meanwhile.
         """
         ...
 
     def delete_rule(self, rule: ProjectScore) -> None:
-        """Remove the rule, and what waits to be scored for it; its scores stay."""
+        """Deletes the rule and supersedes its pending outcomes. Its scores stay."""
         ...
 
 
@@ -83,10 +83,10 @@ class Rules:
         self, principal: Principal, project_id: ProjectId, body: ProjectScoreBody, *,
         replace: bool,
     ) -> tuple[ProjectScore, bool]:
-        """The rule of this name, and whether it was there before.
+        """The project's rule with this name, and whether it existed before.
 
-        An existing one comes back as it is, or with `replace` becomes what is given. Raises
-        NotFound for a project, BadInput for a function that the key does not reach.
+        An existing rule is returned unchanged, or with `replace` becomes `body`. Raises
+        NotFound for a project that the key does not reach, and BadInput for such a function.
         """
         project = self._projects.get(principal, project_id)
         self._check_functions(principal, body)
@@ -96,12 +96,12 @@ class Rules:
 
     @use_case(KeyRole.READ)
     def get(self, principal: Principal, rule_id: RuleId) -> ProjectScore:
-        """The rule. Raises NotFound."""
+        """The rule. Raises NotFound if there is none that the key reaches."""
         return self._reachable(principal, rule_id)
 
     @use_case(KeyRole.READ)
     def named(self, principal: Principal, project_id: ProjectId, text: str) -> ProjectScore:
-        """The project's rule of this name or id. Raises NotFound."""
+        """The project's rule with this name or id. Raises NotFound."""
         project = self._projects.get(principal, project_id)
         for rule in self._online(principal, project):
             if text in {rule.name, str(rule.id)}:
@@ -124,23 +124,26 @@ class Rules:
     def change(
         self, principal: Principal, rule_id: RuleId, changes: JsonObject
     ) -> ProjectScore:
-        """The rule with `changes` laid over it. Raises NotFound, BadInput."""
+        """Replaces the fields that `changes` gives, and returns the changed rule.
+
+        Raises NotFound, and BadInput for a rule that would not be valid.
+        """
         rule = self._reachable(principal, rule_id)
         self._check_functions(principal, patch_rule(rule, changes), present=rule)
         return self._store.change_rule(rule, lambda present: patch_rule(present, changes))
 
     @use_case()
     def delete(self, principal: Principal, rule_id: RuleId) -> ProjectScore:
-        """Remove a rule and what waits for it; the scores that it gave stay."""
+        """Deletes a rule and supersedes its pending outcomes. Its scores stay."""
         rule = self._reachable(principal, rule_id)
         self._store.delete_rule(rule)
         return rule
 
     @use_case()
     def score_recent(self, principal: Principal, rule_id: RuleId, last: int) -> Started:
-        """Have the rule score the latest `last` rows that it selects, whatever its rate.
+        """Has the rule score the latest `last` rows that it selects, at any sampling rate.
 
-        Raises NotFound; BadInput for what is no rule, or cannot be run.
+        Raises NotFound, and BadInput for a project score that is not a rule or cannot run.
         """
         rule = self._reachable(principal, rule_id)
         where = self._projects.logs_of(principal, rule.project_id)
@@ -151,10 +154,10 @@ class Rules:
 
     @use_case()
     def plan_file(self, principal: Principal, content: Json, *, prune: bool) -> FilePlan:
-        """What it takes to make a project's rules those of a file (see `rules.file`).
+        """The changes that make a project's rules equal to those of a file (see `rules.file`).
 
-        Rules that are not in the file stay, unless `prune`. Raises BadInput that says where
-        the file is wrong.
+        Rules that are not in the file stay, unless `prune`. Raises BadInput, which says where
+        in the file the error is.
         """
         names = self._names(principal)
         wanted = read_file(content, names)
@@ -173,7 +176,7 @@ class Rules:
 
     @use_case()
     def apply(self, principal: Principal, plan: FilePlan) -> Project:
-        """Carry out what `plan_file` gave, in the project, which is made if there is none."""
+        """Makes the changes of a plan from `plan_file`. Creates the project if needed."""
         project, _ = self._projects.get_or_create(principal, plan.project_name)
         by_name = {rule.name: rule for rule in plan.present}
         for change in plan.changes:
@@ -218,19 +221,19 @@ class Rules:
         self, principal: Principal, body: ProjectScoreBody, *,
         present: ProjectScore | None = None,
     ) -> None:
-        """Raises BadInput where the rule names a function that the key does not reach, or
-        that is no scorer.
+        """Raises BadInput if the rule names a function that the key does not reach, or that is
+        not a scorer.
 
-        What the rule names at `present` is not asked for again: a rule over a function that
-        has been deleted can still be paused, or have the function taken out.
+        Functions that the stored rule `present` names are not checked again. So a rule with a
+        deleted function can still be paused, or have that function removed.
         """
         online = body.config.online if body.config else None
-        kept = _named(present.config if present else None)
-        for index, one in enumerate(online.scorers if online else ()):
-            if isinstance(one, GlobalScorer) or (one.id, one.version) in kept:
+        checked = _named(present.config if present else None)
+        for index, scorer in enumerate(online.scorers if online else ()):
+            if isinstance(scorer, GlobalScorer) or (scorer.id, scorer.version) in checked:
                 continue
             self._check_function(
-                principal, one.id, one.version, path=f"config.online.scorers.{index}"
+                principal, scorer.id, scorer.version, path=f"config.online.scorers.{index}"
             )
 
     def _check_function(
@@ -241,14 +244,14 @@ class Rules:
         try:
             function = self._lookup.find(principal, which)
         except NotFound as error:
-            of = "" if at is None else f" of version {at}"
+            suffix = "" if at is None else f" of version {at}"
             raise BadInput(
-                f"there is no function {text}{of}; see GET /v1/function", path=path
+                f"there is no function {text}{suffix}; see GET /v1/function", path=path
             ) from error
         if function.body.queue is None:
             raise BadInput(
-                f"the function {function.body.name!r} is no scorer: name one that is code, a "
-                "prompt with an llm_classifier parser, or global",
+                f"the function {function.body.name!r} is not a scorer: name one that is code, "
+                "a prompt with an llm_classifier parser, or global",
                 path=path,
             )
 
@@ -258,7 +261,7 @@ def _named(config: JsonObject | None) -> set[tuple[Json, Json]]:
     online = config.get("online") if config else None
     scorers = online.get("scorers") if isinstance(online, dict) else None
     return {
-        (one.get("id"), one.get("version"))
-        for one in (scorers if isinstance(scorers, list) else ())
-        if isinstance(one, dict)
+        (scorer.get("id"), scorer.get("version"))
+        for scorer in (scorers if isinstance(scorers, list) else ())
+        if isinstance(scorer, dict)
     }

@@ -1,4 +1,4 @@
-"""Rules as code: what applying a file would do, and a project's rules as a file."""
+"""Rule files: the plan of applying one, and the names of the functions in it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from spans.errors import NotFound
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilePlan:
-    """What applying a rules file would do: `changes`, which concern the rules `present`, in a
-    project that is new or is there."""
+    """The `changes` that applying a rule file makes to a project, whose rules are `present`."""
 
     project_name: str
     is_new_project: bool
@@ -26,14 +25,17 @@ class FilePlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReachableNames:
-    """The names of the functions that a key reaches; implements rules.file.FunctionNames."""
+    """Translates between ids and names of the functions that a key reaches.
+
+    Implements rules.file.FunctionNames.
+    """
 
     principal: Principal
     lookup: FunctionLookup
     projects: Projects
 
     def id_of(self, project: str, slug: str) -> str:
-        """The id of a function. Raises NotFound."""
+        """The id of the project's function with this slug. Raises NotFound."""
         try:
             found = self.lookup.find(
                 self.principal, FunctionBySlug(project_name=project, slug=slug)
@@ -45,7 +47,7 @@ class ReachableNames:
         return str(found.id)
 
     def name_of(self, function_id: str) -> FunctionName | None:
-        """The project and slug of a function; None: there is none, or not for this key."""
+        """The project and slug of a function; None if there is none that the key reaches."""
         known = function_id_of(function_id)
         if known is None:
             return None

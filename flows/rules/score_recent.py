@@ -1,8 +1,8 @@
-"""Running a rule on rows that are there: a new rule shows something at once.
+"""Runs a rule on stored rows, so that a new rule has scores at once.
 
-The rule's target and filter decide, its sampling rate does not: who asks for the last fifty
-wants fifty. The outcomes are the rule's own, so a row that it has scored already, in its
-present content, is left as it is.
+The rule's target and filter count, its sampling rate does not: who asks for the last fifty rows
+wants fifty. The outcomes are those of the rule, so a row whose present content it has scored is
+not scored again.
 """
 
 from __future__ import annotations
@@ -24,16 +24,19 @@ from spans.scoring import Reason
 from spans.work import Assignment, Deferred, Subject
 
 RECENT_MAX = 1000
-"""Rows of one request: more is a re-score job."""
+"""Rows that one request may score. More rows need a re-score job."""
 
 EXAMINED_MAX = 100_000
-"""Rows looked at for a rule that selects few."""
+"""Rows that one request reads at most, for a rule that selects few of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """`selected` rows were found among `examined`: as many `outcomes` as the rule has scorers
-    for each, of which `started` are new and pending."""
+    """The result of `score_recent`.
+
+    The rule selects `selected` of the `examined` rows. They have `outcomes` outcomes, one for
+    each row and scorer, of which `started` are new and pending, in the `queues`.
+    """
 
     examined: int
     selected: int
@@ -43,10 +46,10 @@ class Started:
 
 
 class RecentRowStore(Protocol):
-    """What this needs of stored data."""
+    """Where recent rows are read, and their outcomes written."""
 
     def functions(self, score: ProjectScore) -> tuple[NamedFunctions, int]:
-        """Those that the project's rules name now, and the revision that says so."""
+        """The functions that the project's rules name now, and the revision of the rule set."""
         ...
 
     def recent(
@@ -58,10 +61,10 @@ class RecentRowStore(Protocol):
     def postpone(
         self, project_id: ProjectId, revision: int, postponed: list[Deferred]
     ) -> int:
-        """Add pending outcomes; those that are there already stay, but those that wait for
-        another version of a scorer are superseded. Returns how many are new.
+        """Adds pending outcomes, and returns how many of them are new.
 
-        Raises Contended if the project's rules have another revision by now.
+        Existing outcomes stay, but pending ones of another version of a scorer are superseded.
+        Raises Contended if the project's rule set has another revision by now.
         """
         ...
 
@@ -69,17 +72,17 @@ class RecentRowStore(Protocol):
 def score_recent(
     store: RecentRowStore, score: ProjectScore, *, where: ObjectRef, last: int, clock: Clock
 ) -> Started:
-    """Have the rule score the latest `last` rows that it selects.
+    """Has the rule score the latest `last` rows that it selects.
 
-    Safe to repeat: outcomes are unique by their key. Raises BadInput if `score` is no rule,
-    or names a function that cannot be run, and Contended if rules change meanwhile.
+    Safe to repeat: there is one outcome for each key. Raises BadInput if `score` is not a rule
+    or names a function that cannot run, and Contended if the rules change meanwhile.
     """
     if score.score_type != ONLINE:
         raise BadInput(f"{score.name!r} is of type {score.score_type}, not a rule")
     rule = replace(rule_of(score), is_paused=False, sampling_rate=1.0)
     (planned,) = plan([rule], clock=clock)
     if planned.filter_error is not None:
-        raise BadInput(f"the rule's filter is not understood: {planned.filter_error}")
+        raise BadInput(f"the rule's filter has an error: {planned.filter_error}")
     functions, revision = store.functions(score)
     examined = 0
     chosen: list[Subject] = []
@@ -91,13 +94,13 @@ def score_recent(
     postponed = [
         Deferred(
             assignment=Assignment(
-                subject=subject, scorer=asked.key.scorer, asked=(asked,),
-                label=functions.label(asked.key.scorer),
+                subject=subject, scorer=request.key.scorer, asked=(request,),
+                label=functions.label(request.key.scorer),
             ),
-            queue=queue_of(asked.key.scorer, functions),
+            queue=queue_of(request.key.scorer, functions),
         )
         for subject in chosen[:last]
-        for asked in outcome_requests(planned, subject, functions, None)
+        for request in outcome_requests(planned, subject, functions, None)
     ]
     return Started(
         examined=examined,

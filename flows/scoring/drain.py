@@ -242,19 +242,19 @@ class Drain:
     def _record(self, ended: list[RunEnd]) -> None:
         executions: list[tuple[RunnableClaim, Execution]] = []
         retries: list[Retry] = []
-        for one in ended:
-            what = self._became(one)
-            if isinstance(what, Retry):
-                retries.append(what)
+        for run_end in ended:
+            result = self._execution_or_retry(run_end)
+            if isinstance(result, Retry):
+                retries.append(result)
             else:
-                executions.append((one.claim, what))
+                executions.append((run_end.claim, result))
         if executions:
             self._patiently(partial(self.store.record, executions))
         if retries:
             self._patiently(partial(self.store.postpone, retries))
 
-    def _became(self, ended: RunEnd) -> Execution | Retry:
-        """What the end of a claim leads to: an execution to record, or a retry."""
+    def _execution_or_retry(self, ended: RunEnd) -> Execution | Retry:
+        """The execution to record, or the retry if the error is transient."""
         claim, end = ended.claim, ended.end
         if not isinstance(end, TransientError):
             return execution_of(claim, end, self.queue)

@@ -157,7 +157,7 @@ def test_a_scorers_error_is_500_with_its_words(stack: Stack, project: str) -> No
 @pytest.mark.parametrize(
     ("body", "status", "said"),
     [
-        ({}, 400, "a function is named by"),
+        ({}, 400, "name the function by"),
         ({"function_id": "7"}, 404, "no such function"),
         ({"function_id": "00000000-0000-0000-0000-000000000000"}, 404, "no such function"),
         ({"slug": "x"}, 400, "project_name"),
