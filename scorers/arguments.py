@@ -15,7 +15,7 @@ from spans.json import Json, JsonObject
 class ScoringFields:
     """The fields of a span that a scorer may ask for. None means missing, or JSON null.
 
-    `trace` is {spans, thread, configuration} (`scorers.running.trace`). It is costly to read,
+    `trace` is {spans, thread, configuration} (`scorers.run.trace`). It is costly to read,
     so it is set only for scorers that use it.
     """
 

@@ -20,8 +20,8 @@ from flows.scoring.retry import RetryPolicy
 from flows.scoring.sandbox_executor import SandboxExecutor
 from scorers.functions.source import KeptFunctions
 from scorers.judge.client import Judge
-from scorers.running.code import CodeBuilder, CodeScorers
-from scorers.running.judged import JudgedScorers
+from scorers.run.code import CodeBuilder, CodeScorers
+from scorers.run.judge import JudgedScorers
 from scorers.sandbox.lending.broker import Broker
 from scorers.sandbox.model import Limits
 from scorers.sandbox.place import Place, Tier, find_place, unavailable

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from flows.scoring.retry import RetryIn, RetryPolicy
 from scorers.functions.version import FunctionVersion
-from scorers.running.in_process import failed_verdict, fields_of, run_global
-from scorers.running.judged import JudgedScorers
+from scorers.run.heuristic import failed_verdict, fields_of, run_global
+from scorers.run.judge import JudgedScorers
 from spans.errors import TallyardError, TransientError
 from spans.json import JsonObject
 from spans.outcome import Verdict, verdict_of

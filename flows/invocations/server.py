@@ -26,9 +26,9 @@ from flows.patience import POLL_S, patiently
 from scorers.functions.body import BundledCode, InlineCode
 from scorers.functions.version import FunctionVersion
 from scorers.judge.prompt import FIELDS
-from scorers.running.in_process import arguments_of, failed_verdict
-from scorers.running.judged import wants_trace as is_judged_by_trace
-from scorers.running.trace import TRACE, TraceStore, trace_argument
+from scorers.run.heuristic import arguments_of, failed_verdict
+from scorers.run.judge import wants_trace as is_judged_by_trace
+from scorers.run.trace import TRACE, TraceStore, trace_argument
 from scorers.sandbox.model import CodeCheck
 from spans.errors import (
     BadInput,

@@ -13,9 +13,9 @@ import orjson
 from flows.scoring.drain import RunEnd
 from scorers.functions.source import FunctionSource
 from scorers.functions.version import FunctionVersion
-from scorers.running.code import CodeScorers, arguments_taken
-from scorers.running.in_process import arguments_of, failed_verdict
-from scorers.running.trace import TRACE, TraceStore, trace_argument
+from scorers.run.code import CodeScorers, arguments_taken
+from scorers.run.heuristic import arguments_of, failed_verdict
+from scorers.run.trace import TRACE, TraceStore, trace_argument
 from spans.errors import TallyardError, TransientError
 from spans.json import JsonObject
 from spans.outcome import Verdict

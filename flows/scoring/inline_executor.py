@@ -8,12 +8,7 @@ from collections.abc import Sequence
 from flows.scoring.drain import RunEnd
 from scorers.functions.source import FunctionSource
 from scorers.functions.version import FUNCTION
-from scorers.running.in_process import (
-    failed_verdict,
-    run_assignment,
-    run_global,
-    scoring_fields,
-)
+from scorers.run.heuristic import failed_verdict, run_assignment, run_global, scoring_fields
 from spans.errors import TallyardError, TransientError
 from spans.outcome import Verdict
 from spans.work import Assignment, ColumnsOf, RunnableClaim

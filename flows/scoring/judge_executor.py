@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 
 from flows.scoring.drain import RunEnd, bug_end
-from scorers.running.in_process import failed_verdict
-from scorers.running.judged import JudgedScorers
+from scorers.run.heuristic import failed_verdict
+from scorers.run.judge import JudgedScorers
 from spans.errors import TallyardError, TransientError
 from spans.outcome import verdict_of
 from spans.queues import JUDGE

@@ -19,7 +19,7 @@ from scorers import catalog
 from scorers.functions.queue import queue_of_spec
 from scorers.functions.version import FUNCTION
 from scorers.heuristics.in_process import cost
-from scorers.running.in_process import failed_verdict, run_scorer, scoring_fields
+from scorers.run.heuristic import failed_verdict, run_scorer, scoring_fields
 from spans.errors import UserError
 from spans.ids import OutcomeId, ProjectId
 from spans.outcome import Verdict

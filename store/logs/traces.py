@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scorers.running.trace import TRACE_BYTES_MAX, TRACE_SPANS_MAX, TraceRef
+from scorers.run.trace import TRACE_BYTES_MAX, TRACE_SPANS_MAX, TraceRef
 from spans.columns import API_COLUMNS, EVENT_FIELDS
 from spans.errors import TraceTooLarge
 from spans.json import JsonObject
@@ -30,7 +30,7 @@ SIZE = f"""
 
 
 class Traces:
-    """Implements scorers.running.trace.TraceStore."""
+    """Implements scorers.run.trace.TraceStore."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

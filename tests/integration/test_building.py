@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from scorers.functions.body import BundledCode
-from scorers.running.code import CodeBuilder
+from scorers.run.code import CodeBuilder
 from scorers.sandbox.build import check_python, transpile, unpack
 from scorers.sandbox.model import CodeCheck, CodeEnd, Program, RunResult, Runtime
 from scorers.sandbox.place import find_place

@@ -16,7 +16,7 @@ from flows.invocations.server import InvocationServer
 from ops.servers.children import wait_until
 from scorers.functions.body import InlineCode
 from scorers.functions.version import FunctionKind, FunctionVersion
-from scorers.running.in_process import failed_verdict
+from scorers.run.heuristic import failed_verdict
 from scorers.sandbox.model import CodeCheck, Program, Runtime
 from spans.errors import (
     CallFailed,

@@ -14,7 +14,7 @@ from flows.outcomes.retry import RetryRequest
 from flows.scoring.claims import execution_of
 from flows.scoring.match import Matcher
 from rules.wire import ProjectScore, read_rule
-from scorers.running.in_process import run_assignment
+from scorers.run.heuristic import run_assignment
 from spans.clock import system_clock
 from spans.errors import Contended
 from spans.event import BodyText, EventLimits, read_event

@@ -12,8 +12,8 @@ from scorers.functions.version import FUNCTION, FunctionKind, FunctionVersion
 from scorers.judge.ask import AnswerCache, score_classified
 from scorers.judge.client import Judge, score_judged
 from scorers.judge.prompt import FIELDS
-from scorers.running.in_process import arguments_of, fields_of, scoring_fields
-from scorers.running.trace import TRACE, TraceStore, trace_argument
+from scorers.run.heuristic import arguments_of, fields_of, scoring_fields
+from scorers.run.trace import TRACE, TraceStore, trace_argument
 from spans.errors import BadInput
 from spans.json import JsonObject
 from spans.scoring import ScoringResult

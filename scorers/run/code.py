@@ -17,8 +17,8 @@ from scorers.functions.body import BundledCode, InlineCode
 from scorers.functions.bundle import BundleStore
 from scorers.functions.version import FunctionVersion
 from scorers.judge.prompt import FIELDS
-from scorers.running.in_process import failed_verdict
-from scorers.running.trace import TRACE
+from scorers.run.heuristic import failed_verdict
+from scorers.run.trace import TRACE
 from scorers.sandbox import build, bundles
 from scorers.sandbox.exchange import Broker as Lender
 from scorers.sandbox.handler_scores import scores_of

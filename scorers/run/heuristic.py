@@ -10,7 +10,7 @@ from scorers.arguments import ScoringFields
 from scorers.catalog import ScorerSpec, at_version, resolve
 from scorers.functions.version import FunctionVersion
 from scorers.heuristics.in_process import score_in_process
-from scorers.running.trace import TRACE, TraceRef
+from scorers.run.trace import TRACE, TraceRef
 from spans.errors import TallyardError
 from spans.json import JsonObject
 from spans.outcome import Errored, Failure, Verdict, verdict_of
