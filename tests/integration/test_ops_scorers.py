@@ -244,7 +244,7 @@ def test_typescript_is_pushed_and_tried(stack: Stack, name: str, tmp_path: Path)
         ("empty.yaml", "# later\n", "empty.yaml: the file is empty"),
         ("bad.ts", "export const handler = ({output}) => {\n  return (;\n}\n", "bad.ts:2:"),
         ("scorer.rb", "x", "not in '.rb'"),
-        ("bad.yaml", "prompt: [", "is no YAML"),
+        ("bad.yaml", "prompt: [", "not valid YAML"),
         ("two.yaml", "prompt: x\nprompt: y\n", "two.yaml:2: the key 'prompt' is given twice"),
         ("both.yaml", "prompt: x\nmessages: []\n", "either prompt"),
         ("odd.yaml", f"{JUDGE}\nchoices: 3\n", "unknown keys: choices"),
