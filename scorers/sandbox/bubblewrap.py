@@ -1,7 +1,7 @@
-"""The command line of bubblewrap that makes a jail (tier A).
+"""Builds the command line of bubblewrap that makes a jail (tier A).
 
-What is not named here is not in the jail: there are no accounts, no shell, no other program
-than the interpreter, and no file of the project but what runs inside.
+A jail contains only what is named here. It has no accounts, no shell, no program but the
+interpreter (and node or esbuild), and of the project's files only `scorers/sandbox/inside`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 from scorers.sandbox.place import Bind, Place
 
 HOME = "/opt/tallyard"
-"""Below this the jail finds `scorers.sandbox.inside`."""
+"""The folder from which code in the jail imports `scorers.sandbox.inside`."""
 
 PACKAGES = "/opt/packages"
 BUNDLE = "/bundle"
@@ -21,14 +21,17 @@ BUILD = "/build"
 
 INSIDE = Path(__file__).parent / "inside"
 
-_ROOT_BYTES = 4 * 1024 * 1024             # of folders and mount points alone
+_ROOT_BYTES = 4 * 1024 * 1024             # it holds only folders and mount points
 _SMALL_BYTES = 1024 * 1024
 _NOBODY = "65534"
 _ENVIRONMENT = {"PATH": "/usr/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "TMPDIR": "/tmp"}  # noqa: S108
 
 
 def command(place: Place, binds: Sequence[Bind], *, filter_fd: int) -> list[str]:
-    """All up to the program to run. `filter_fd` is open on the outer seccomp filter."""
+    """The command line up to the program to run.
+
+    `filter_fd` is an open descriptor of the outer seccomp filter.
+    """
     system = [Bind(source=each, target=str(each)) for each in place.interpreter()]
     shown = [*system, *_ours(place), *place.programs(), *binds]
     as_root = os.geteuid() == 0
@@ -43,7 +46,8 @@ def command(place: Place, binds: Sequence[Bind], *, filter_fd: int) -> list[str]
         "--proc", "/proc",
         "--dev", "/dev",
         *_tmpfs("/dev/shm", _SMALL_BYTES),  # noqa: S108 the jail's own
-        # Where a jail is its user's own, so is what it may write: each mount is closed alone.
+        # In a user namespace, all mounts belong to the jail's user, who could write to them. So
+        # each one is made read-only by itself.
         "--remount-ro", "/dev/shm", "--remount-ro", "/dev",  # noqa: S108
         *_tmpfs("/tmp", _SMALL_BYTES), "--remount-ro", "/",  # noqa: S108 the jail's own
         *(_powers_of_root() if as_root else _mapped_user()),
@@ -54,10 +58,10 @@ def command(place: Place, binds: Sequence[Bind], *, filter_fd: int) -> list[str]
 
 
 def _powers_of_root() -> list[str]:
-    """Root opens the interpreter's folders, then the zygote becomes a real, other user.
+    """The flags if the worker is root: the zygote later becomes another, real user.
 
-    A user that is only mapped would still be root to the kernel, which counts no processes
-    against the limit of root.
+    A user that is only mapped would still be root to the kernel, and root has no limit on its
+    number of processes.
     """
     return ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
 
@@ -74,7 +78,10 @@ def _ours(place: Place) -> list[Bind]:
 
 
 def _folders(targets: Iterable[str]) -> list[str]:
-    """Every parent, open to read: bubblewrap makes missing ones for root's eyes alone."""
+    """The flags that make every parent folder readable for all.
+
+    bubblewrap itself makes missing parents readable for root alone.
+    """
     whole = {PurePath(each) for each in targets}
     parents = {
         parent
@@ -95,5 +102,5 @@ def _bound(binds: Sequence[Bind]) -> list[str]:
 
 
 def _tmpfs(target: str, size: int) -> list[str]:
-    """With a size: else each may take half of the machine's memory."""
+    """The flags for a file system in memory, which without a size could take half of it."""
     return ["--size", str(size), "--tmpfs", target]

@@ -1,7 +1,7 @@
-"""Makes programs of what users bring: looks at source, and unpacks bundles. All in jails.
+"""Makes programs of users' code: checks source and unpacks bundles, all of it in jails.
 
-Whatever a jail says of a source is its author's affair (`Checked.problem`); that there was no
-jail is ours, and raised.
+A problem that a jail finds in the code is for its author (`CodeCheck.problem`). If no jail can
+be started, that is our own failure, and is raised.
 """
 
 from __future__ import annotations
@@ -32,39 +32,42 @@ from scorers.sandbox.place import Bind, Place, unavailable
 from spans.errors import InfraError
 from spans.json import JsonObject
 
-# Of sources of 5 MB. Node takes 200 MB to look at one, esbuild half of that.
+# Enough for sources of 5 MB: node takes 200 MB of memory to check one, esbuild half of that.
 SOURCE_LIMITS = Limits(time_s=10.0, memory_mb=1024, result_bytes=16 * 2**20)
-# Python compiles some 1 000 files/s, and a bundle may have 20 000.
+# Python compiles about 1 000 files a second, and a bundle may have 20 000.
 UNPACK_LIMITS = Limits(time_s=60.0, memory_mb=1024)
-# Importing what a client bundles takes 0.3 s; large libraries take seconds.
+# Importing a bundle takes 0.3 s; with large libraries it takes seconds.
 DESCRIBE_LIMITS = Limits(time_s=20.0, memory_mb=1024)
 
-_FOLDER_MODE, _FILE_MODE = 0o755, 0o644   # for every user to read: scorers own nothing of it
+_FOLDER_MODE, _FILE_MODE = 0o755, 0o644   # readable for all, because scorers own no bundle
 
 
 class JobRunner(Protocol):
-    """Sandboxes, as far as they do jobs of ours."""
+    """Runs our own jobs in jails."""
 
     @property
     def place(self) -> Place:
-        """Where they are made."""
+        """What this machine makes jails of."""
         ...
 
     def do(
         self, job: str, asked: JsonObject, *, limits: Limits, binds: Sequence[Bind] = ()
     ) -> RunResult:
-        """One job in a fresh jail; `value` is its answer."""
+        """Run one job in a jail made for it; the result's `value` is its answer."""
         ...
 
 
 def check_python(sandboxes: JobRunner, code: str) -> CodeCheck:
-    """The program that Python source makes. Raises InfraError if there was no jail."""
+    """The program made from Python source, or its problem. Raises InfraError without a jail."""
     ran = sandboxes.do("check", {"code": code}, limits=SOURCE_LIMITS)
     return _of_source(ran, Runtime.PYTHON)
 
 
 def transpile(sandboxes: JobRunner, code: str) -> CodeCheck:
-    """The program that TypeScript or JavaScript source makes. Raises InfraError."""
+    """The program made from TypeScript or JavaScript, or its problem.
+
+    Raises InfraError if no jail could be started.
+    """
     ran = sandboxes.do("transpile", {"code": code}, limits=SOURCE_LIMITS)
     return _of_source(ran, Runtime.NODE)
 
@@ -78,11 +81,12 @@ def unpack(
     runtime_version: str,
     index: int,
 ) -> CodeCheck:
-    """The program that is function `index` of a pushed bundle, laid out and imported once.
+    """The program for function `index` of a pushed bundle, or the bundle's problem.
 
-    `content` is as it was uploaded, with its Content-Encoding. Raises InfraError, and
-    SandboxUnavailable if there is nowhere to lay it out. May be repeated, and by many at once:
-    what is laid out already is left as it is.
+    It unpacks the bundle on this machine and imports it once, in jails. `content` is the upload
+    with its Content-Encoding. Raises InfraError, and SandboxUnavailable if the bundles' folder
+    cannot be written. It may be repeated, and by several workers at once: a bundle that is
+    unpacked already is left as it is.
     """
     problem = lay_out(
         sandboxes, content, encoding=encoding, runtime=runtime, runtime_version=runtime_version
@@ -106,9 +110,9 @@ def lay_out(
     sandboxes: JobRunner, content: bytes, *, encoding: str | None, runtime: Runtime,
     runtime_version: str,
 ) -> str | None:
-    """Have a jail unpack the bundle where jails find it; the problem, if that cannot be.
+    """Unpack the bundle, in a jail, into its folder; return the problem if it has one.
 
-    The folder appears whole or not at all. No file in it is ever opened out here.
+    The folder appears complete or not at all. No file in it is ever opened outside of a jail.
     """
     folder = sandboxes.place.bundle(hashlib.sha256(content).hexdigest())
     if folder.is_dir():
@@ -130,21 +134,22 @@ def lay_out(
         }
         ran = sandboxes.do("unpack", asked, limits=UNPACK_LIMITS, binds=(bound,))
         if ran.ended in {CodeEnd.TIMEOUT, CodeEnd.KILLED, CodeEnd.NO_RESULT}:
-            # Nothing of the bundle has run yet: this machine was too slow, or too small.
+            # None of the bundle's code has run yet, so the machine was too slow or too small.
             raise InfraError(f"unpacking the bundle: {ran.ended.value} {ran.detail}")
         _, problem = _answered(ran, "The bundle cannot be unpacked")
         if problem is None:
             _put(building, folder)
         return problem
     finally:
-        # It follows no links, and the jail that could make any has ended.
+        # rmtree follows no links, and the jail, which could make some, has ended.
         shutil.rmtree(building, ignore_errors=True)
 
 
 def _take_over(folder: Path) -> None:
-    """Make root the owner of all that the jail laid out: scorers run as the jail's user.
+    """Make root the owner of all unpacked files, because scorers run as the user who owns them.
 
-    Each folder before what is in it, so that nobody changes that meanwhile. Follows no links.
+    A folder comes before its contents, so that nobody can change these meanwhile. Links are not
+    followed.
     """
     for _, _, names, here in os.fwalk(folder, follow_symlinks=False):
         os.fchown(here, 0, 0)
@@ -156,18 +161,21 @@ def _take_over(folder: Path) -> None:
 
 
 def _put(building: Path, folder: Path) -> None:
-    """Raises SandboxUnavailable if it cannot be there, or be root's."""
+    """Move the finished folder to its place.
+
+    Raises SandboxUnavailable if it cannot be moved, or be given to root.
+    """
     try:
         if os.geteuid() == 0:
             _take_over(building)
         building.rename(folder)
     except OSError as error:
-        if not folder.is_dir():      # somebody else was faster, with the same content
+        if not folder.is_dir():      # else another worker was faster, with the same content
             raise unavailable(f"the bundle cannot be laid out ({error})") from error
 
 
 def _description(program: Program, folder: str) -> tuple[str, JsonObject]:
-    """The job that imports a bundle and says what its handler takes."""
+    """The job, and its request, that imports a bundle and answers its handler's parameters."""
     if program.runtime is Runtime.PYTHON:
         return "describe", {"folder": folder, "index": program.index}
     told: JsonObject = {
@@ -194,7 +202,7 @@ def _of_source(ran: RunResult, runtime: Runtime) -> CodeCheck:
 
 
 def _answered(ran: RunResult, what: str) -> tuple[JsonObject, str | None]:
-    """A job's answer, and the problem that it found, or that ended it."""
+    """A job's answer, and the problem that it found or that ended it."""
     if ran.ended in OURS:
         raise InfraError(ran.detail)
     if ran.ended is not CodeEnd.OK:

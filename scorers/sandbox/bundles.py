@@ -1,6 +1,6 @@
-"""Bundles that are unpacked on this machine: used, and dropped when nobody does any more.
+"""Tracks the use of the bundles that are unpacked on this machine, and removes unused ones.
 
-What a bundle holds was written in a jail, so it is never opened here: folders are dated,
+A bundle's files were written in a jail, so none of them is opened here. Folders are only dated,
 renamed and removed, and removing follows no links.
 """
 
@@ -15,14 +15,14 @@ from pathlib import Path
 from scorers.sandbox.place import Place
 
 BUILDING_S = 3600.0
-"""A folder that has been in the making for so long was left behind by a killed worker."""
+"""Seconds after which a folder that is still being made was left behind by a killed worker."""
 
 UNFINISHED = "."
-"""How the names of folders begin that are being made, or removed."""
+"""The first character of the names of folders that are being made or removed."""
 
 
 def use(place: Place, digest: str) -> bool:
-    """Whether the bundle is unpacked here; if so, it counts as used just now."""
+    """Whether the bundle is unpacked on this machine. If it is, this dates its last use."""
     try:
         os.utime(place.bundle(digest))
     except OSError:
@@ -31,9 +31,10 @@ def use(place: Place, digest: str) -> bool:
 
 
 def drop_unused(place: Place, *, unused_s: float) -> int:
-    """Remove what nobody has used for so long, and what was left half made; how many.
+    """Remove bundles unused for `unused_s` seconds, and folders left unfinished.
 
-    A run that began before keeps what it has open; the next one unpacks the bundle anew.
+    Returns how many folders were removed. A run that is under way keeps the files that it has
+    open; the next run unpacks the bundle again.
     """
     if place.bundles is None or not place.bundles.is_dir():
         return 0
@@ -41,7 +42,7 @@ def drop_unused(place: Place, *, unused_s: float) -> int:
     dropped = 0
     for folder in place.bundles.iterdir():
         age_s = BUILDING_S if folder.name.startswith(UNFINISHED) else unused_s
-        with suppress(OSError):     # another worker of this machine was faster
+        with suppress(OSError):     # another worker of this machine may remove it first
             if now_s - folder.lstat().st_mtime > age_s:
                 _remove(folder)
                 dropped += 1
@@ -51,5 +52,5 @@ def drop_unused(place: Place, *, unused_s: float) -> int:
 def _remove(folder: Path) -> None:
     going = folder.with_name(f"{UNFINISHED}going-{folder.name.lstrip(UNFINISHED)}")
     if folder != going:
-        folder.rename(going)        # whole or not at all, for whoever looks for it
+        folder.rename(going)        # so that a worker sees either the whole bundle or none
     shutil.rmtree(going, ignore_errors=True)

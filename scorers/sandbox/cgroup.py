@@ -1,7 +1,7 @@
-"""A limit on the memory of a whole tree of processes, where the kernel lets us set one.
+"""Limits the memory of a whole tree of processes by control groups, where the kernel allows it.
 
-A worker that may make control groups below its own (root, or a delegated subtree) puts each
-run into one. Elsewhere the supervisor's own watch over memory, which is always there, is all.
+A worker that may make control groups below its own (as root, or in a delegated subtree) puts
+each run into one. Elsewhere only the supervisor watches a run's memory, as it always does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _ENDING_S = 2.0
-"""What a killed process may take to be gone."""
+"""Seconds that a killed process may take to disappear."""
 
 _POLL_S = 0.01
 
@@ -23,7 +23,7 @@ _names = itertools.count()
 
 
 class Cgroups:
-    """Groups of one process of ours, made when needed and used again. Thread-safe."""
+    """The control groups of this worker, made when needed and used again. Thread-safe."""
 
     def __init__(self, home: Path | None) -> None:
         self._home = home
@@ -33,7 +33,10 @@ class Cgroups:
 
     @contextmanager
     def lend(self, memory_mb: int) -> Iterator[int | None]:
-        """An open cgroup.procs of a group that may hold so much; None: there is none here."""
+        """A group with this limit (MiB) for the time of a block, as its open cgroup.procs.
+
+        It is None where no groups can be made.
+        """
         group = self._take(memory_mb)
         try:
             yield group.entrance if group else None
@@ -42,7 +45,7 @@ class Cgroups:
                 self._give_back(group)
 
     def close(self) -> None:
-        """Remove all groups, those in use as soon as they are given back."""
+        """Remove all groups. Those in use are removed when they are given back."""
         with self._lock:
             self._is_closed = True
             self._remove_free()
@@ -60,20 +63,21 @@ class Cgroups:
             group = group or _Group(self._home / f"tallyard-{os.getpid()}-{next(_names)}")
             group.limit(memory_mb * 1024 * 1024)
         except OSError:
-            if group:              # a lower limit is refused while what it held is not yet gone
+            # The kernel refuses a lower limit until the memory of the last run is freed.
+            if group:
                 self._give_back(group)
             return None
         return group
 
     def _give_back(self, group: _Group) -> None:
         with self._lock:
-            self._free.insert(0, group)           # to be taken again after all others
+            self._free.insert(0, group)           # the last one to be taken again
             if self._is_closed:
                 self._remove_free()
 
 
 class _Group:
-    """One control group, and the descriptor by which a process enters it."""
+    """A control group, and the descriptor by which a process enters it."""
 
     def __init__(self, path: Path) -> None:
         path.mkdir()
@@ -86,13 +90,14 @@ class _Group:
             raise
 
     def limit(self, most: int) -> None:
-        """Bytes that it may hold, swap included where the kernel counts that."""
+        """Set how many bytes it may hold, with swap if the kernel counts that."""
         if most == self._most:
             return
         names = ("memory.max", "memory.limit_in_bytes")
         name = next(each for each in names if (self._path / each).exists())
         swap = "memory.memsw.limit_in_bytes"
-        # The one with swap may never be the smaller.
+        # The limit with swap must never be below the one without. Whether the limits rise or
+        # fall, one of these orders works; writes that the kernel refuses are ignored here.
         for each in (swap, name, swap):
             with suppress(OSError):
                 (self._path / each).write_text(str(most))
@@ -100,7 +105,10 @@ class _Group:
         self._most = most
 
     def remove(self) -> None:
-        """Once its last process, which has been killed, is gone; else `find_home` does it."""
+        """Remove the group once its last process, which has been killed, is gone.
+
+        If that takes too long, a later `find_home` removes it.
+        """
         os.close(self.entrance)
         pause = threading.Event()
         until = time.monotonic() + _ENDING_S
@@ -114,7 +122,7 @@ class _Group:
 
 
 def _remove_left_behind(home: Path) -> None:
-    """Remove the groups of processes that were killed; nothing runs in them any more."""
+    """Remove the groups of worker processes that were killed. Nothing runs in them any more."""
     for group in home.glob("tallyard-*-*"):
         if not Path("/proc", group.name.split("-")[1]).exists():
             with suppress(OSError):
@@ -122,7 +130,7 @@ def _remove_left_behind(home: Path) -> None:
 
 
 def find_home() -> Path | None:
-    """Where groups with a limit on memory can be made below our own; None: nowhere."""
+    """The folder in which groups with a limit on memory can be made; None if there is none."""
     home = _own()
     if home is None:
         return None
@@ -142,7 +150,7 @@ def find_home() -> Path | None:
 
 
 def _own() -> Path | None:
-    """Our group's folder: in version 1 the memory controller's, in version 2 the only one."""
+    """The folder of our own group: version 1 has one for memory, version 2 only one."""
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()

@@ -1,4 +1,8 @@
-"""One child's run as the worker sees it: send the order, hear the answers, hold the leash."""
+"""Runs one child from the worker's side: sends the order, reads the answers, keeps the time.
+
+The worker holds one end of the child's leash, a pipe. When the worker closes it, or dies, the
+supervisor in the jail kills the child.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,7 @@ Broker = Callable[[socket.socket], None]
 """Serves the other end of the child's descriptor 4 until that closes."""
 
 GRACE_S = 2.0
-"""From letting a child go to giving up its jail."""
+"""Seconds that a supervisor has to kill its child before the worker gives up the jail."""
 
 _SEALABLE = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
 _READ_BYTES = 256 * 1024
@@ -31,10 +35,12 @@ _READ_BYTES = 256 * 1024
 
 @dataclass(slots=True)
 class Transcript:
-    """What was heard of one child. `status` is None if the jail died around it.
+    """All that the worker heard of one child.
 
-    `loaded` is the frame that says the code is there. `broken` says how the child broke the
-    form; `timed_out`, that it was let go because what comes next took too long.
+    `loaded` is the first frame, which says whether the code has loaded; `frames` are those of
+    the records. `status` is the supervisor's report of how the child ended; it is None if the
+    jail died first. `broken` says how the child broke the format of frames. `timed_out` means
+    that the worker ended the child because the next frame took too long.
     """
 
     started_s: float
@@ -48,7 +54,7 @@ class Transcript:
 
 
 class JailLost(Exception):
-    """The jail is gone: it takes no orders."""
+    """The jail has ended, so it takes no orders."""
 
 
 def exchange(
@@ -61,9 +67,11 @@ def exchange(
     cgroup: int | None = None,
     broker: Broker | None = None,
 ) -> Transcript:
-    """Have one child do `job` on `text`, and hear `count` answers after the first.
+    """Run one child that does `job` on the request `text`, and return all that was heard.
 
-    Raises Lost if the jail took no order, OSError if this machine had no room for one.
+    `count` answers are expected after the first frame. `cgroup` is an open cgroup.procs. The
+    `broker` gets the other end of the child's connection for model calls. Raises JailLost if
+    the jail took no order, and OSError if the machine lacks descriptors or memory for a run.
     """
     with ExitStack() as stack:
         opened = stack.enter_context(_descriptors())
@@ -94,7 +102,7 @@ def exchange(
 
 
 class _Hearing:
-    """Reads what a child sends, and lets it go when it takes too long or breaks the form."""
+    """Reads what a child sends, and ends the child if it is too slow or breaks the format."""
 
     def __init__(
         self, transcript: Transcript, limits: Limits, count: int, opened: _Descriptors
@@ -108,7 +116,7 @@ class _Hearing:
         self._is_let_go = False
 
     def until_the_end(self, result: int, log: int, status: int, leash: int) -> None:
-        """Returns when the supervisor has said how it ended, or the jail does not answer."""
+        """Read until the supervisor has reported the child's end, or the jail is given up."""
         poll = select.poll()
         for each in (result, log, status):
             os.set_blocking(each, False)
@@ -130,7 +138,7 @@ class _Hearing:
             self._said.status = orjson.loads(verdict)
 
     def _is_given_up(self, leash: int) -> bool:
-        """Let the child go if it must be; whether even that had no effect."""
+        """Close the leash if the child must end. True if that was done and had no effect."""
         is_late = time.monotonic() >= self._until_s
         if self._is_let_go:
             return is_late
@@ -142,7 +150,7 @@ class _Hearing:
         return False
 
     def _read(self, descriptor: int, result: int) -> bool:
-        """All that is there now. False at its end."""
+        """Read all that is there now. False if the other end is closed."""
         with suppress(BlockingIOError):
             while part := os.read(descriptor, _READ_BYTES):
                 if descriptor == result:
@@ -166,7 +174,8 @@ class _Hearing:
             log_bytes=self._limits.log_bytes,
             now_s=now_s,
         )
-        if frames and not self._is_let_go:      # what drips in without an answer buys no time
+        # Only a complete frame buys time for the next one; single bytes do not.
+        if frames and not self._is_let_go:
             self._until_s = now_s + self._limits.time_s
         if frames and said.loaded is None:
             said.loaded = frames.pop(0)
@@ -181,24 +190,24 @@ class _Hearing:
 
 
 class _Descriptors:
-    """What one run has open; each is closed once."""
+    """The descriptors that one run has open. Each is closed exactly once."""
 
     def __init__(self) -> None:
         self._open: set[int] = set()
 
     def pipe(self) -> tuple[int, int]:
-        """To read, to write."""
+        """A new pipe: the end to read from, and the end to write to."""
         ends = os.pipe()
         self._open.update(ends)
         return ends
 
     def keep(self, descriptor: int) -> int:
-        """Close this one with the others."""
+        """Take over this descriptor, to close it with the others."""
         self._open.add(descriptor)
         return descriptor
 
     def sealed(self, text: bytes) -> int:
-        """A file in memory that nobody can change any more: read where it lies, never piped."""
+        """A file in memory that holds the text and that nobody can change any more."""
         descriptor = self.keep(os.memfd_create("request", _SEALABLE))
         left = memoryview(text)
         while left:
@@ -208,14 +217,14 @@ class _Descriptors:
         return descriptor
 
     def close(self, *descriptors: int) -> None:
-        """Close those that are still open."""
+        """Close those of these descriptors that are still open."""
         for each in descriptors:
             if each in self._open:
                 self._open.discard(each)
                 os.close(each)
 
     def close_all(self) -> None:
-        """Close whatever is left."""
+        """Close all that are still open."""
         self.close(*self._open)
 
 
@@ -235,7 +244,7 @@ def _served(broker: Broker) -> Iterator[int]:
     thread = threading.Thread(target=broker, args=(ours,), name="broker", daemon=True)
     try:
         thread.start()
-    except RuntimeError as error:          # the kernel's EAGAIN, under Python's own name
+    except RuntimeError as error:          # Python raises this for the kernel's EAGAIN
         ours.close()
         theirs.close()
         raise OSError(errno.EAGAIN, str(error)) from error

@@ -1,4 +1,8 @@
-"""What a child sent, taken apart and checked: it proves nothing but that a scorer said so."""
+"""Splits the bytes that a child sent into frames, and checks each frame's answer.
+
+The child shares its process with the scorer, so a frame may be forged: an answer proves only
+that the scorer's process sent it.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +17,17 @@ from scorers.sandbox.model import CodeEnd
 from spans.json import Json
 
 HEADER = struct.Struct(">III")
-"""Bytes of log dropped, length of the log, length of the body (see `inside/frames.py`)."""
+"""The header of a frame: bytes of log dropped, length of the log, length of the body.
+
+`inside/frames.py` describes the whole frame."""
 
 DEPTH_MAX = 32
 INTEGER_MAX = 2**53
-"""Beyond it a double, which is what others read numbers as, cannot tell neighbours apart."""
+"""Largest integer. Many programs read numbers as doubles, which above this cannot tell
+neighbouring integers apart."""
 
 ENVELOPE_BYTES = 8 * 1024
-"""What a body may hold beside its result: an error's message."""
+"""Most bytes that a body may hold besides its result, such as an error's message."""
 
 _ERRORS = {
     "exception": CodeEnd.ERROR,
@@ -30,7 +37,8 @@ _ERRORS = {
     "result_too_large": CodeEnd.RESULT_TOO_LARGE,
 }
 _DETAIL_CHARACTERS = 2048
-# But for line feed and tab; with what turns the direction of writing, and halves of pairs.
+# Control characters except line feed and tab, those that change the direction of writing, and
+# lone surrogates.
 _CONTROL = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -38,7 +46,7 @@ _CONTROL = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One answer, not yet believed. `at_s` is when it came, by the monotonic clock."""
+    """One answer as it came, not yet checked. `at_s` is when it came (time.monotonic)."""
 
     body: bytes
     log: bytes
@@ -48,7 +56,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a frame says."""
+    """The checked content of a frame's body."""
 
     ended: CodeEnd
     value: Json = None
@@ -58,9 +66,10 @@ class Answer:
 def split(
     buffer: bytearray, *, result_bytes: int, log_bytes: int, now_s: float
 ) -> tuple[list[Frame], str | None]:
-    """Take whole frames off the front of `buffer`.
+    """Remove all complete frames from the start of `buffer` and return them.
 
-    Also says what is wrong with the next one if it is too large: nothing after it can be read.
+    The second value is None, or says that the next frame is too large; then nothing after it
+    can be read. `now_s` becomes the frames' `at_s`.
     """
     frames: list[Frame] = []
     problem = None
@@ -82,7 +91,7 @@ def split(
 
 
 def answer(body: bytes) -> Answer:
-    """What the body says; BAD_RESULT for what is no JSON of ours. Never raises."""
+    """The answer in the body; BAD_RESULT if the runner cannot have written it. Never raises."""
     try:
         value = _parsed(body)
     except (ValueError, RecursionError) as error:
@@ -99,21 +108,22 @@ def answer(body: bytes) -> Answer:
 
 
 def readable(text: str) -> str:
-    r"""The text with control characters escaped (`\x1b`): it forges no line and no colour."""
+    r"""The text with control characters escaped (`\x1b`), so that it cannot forge log lines."""
     return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def _parsed(body: bytes) -> Json:
     value: Json = orjson.loads(body)       # refuses NaN, bad UTF-8 and lone surrogates
-    if _check(value, 1 + DEPTH_MAX):       # the envelope is the first
+    if _check(value, 1 + DEPTH_MAX):       # the envelope is the first level
         json.loads(body, parse_int=_small)
     return value
 
 
 def _check(value: Json, depth: int) -> bool:
-    """Raise ValueError for what cannot be stored. True: a number may be a large integer.
+    """Raise ValueError if it cannot be stored. Return whether it may hold a large integer.
 
-    The parser turns integers beyond 64 bits into floats, so that one cannot tell them here.
+    The caller then parses the body again to find out: orjson turns integers beyond 64 bits into
+    floats, so they cannot be told from floats here.
     """
     if isinstance(value, str):
         if "\0" in value:

@@ -1,4 +1,4 @@
-"""From what a handler returned to scores."""
+"""Reads the scores from what a handler returned."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from spans.scoring import Score
 
 NAME_CHARACTERS_MAX = 100
 SCORES_MAX = 100
-"""Of one run: more are a mistake."""
+"""Most scores of one run. More are taken for a mistake."""
 
 _KEYS = frozenset({"score", "name", "metadata"})
 
 
 def scores_of(value: Json, *, name: str) -> tuple[Score, ...]:
-    """The scores that `value` holds; `name` is theirs who bring none.
+    """The scores that `value` holds. A score without a name of its own gets `name`.
 
-    A number or a boolean, null (the scorer declines: one score without a value), an object
-    with `score` and perhaps `name` and `metadata`, or a list of these. Raises BadResult.
+    `value` is a number or a boolean, null (the scorer declines, which is one score without a
+    value), an object with `score` and perhaps `name` and `metadata`, or a list of these. Raises
+    BadResult for anything else.
     """
     if not isinstance(value, list):
         return (_score(value, name),)

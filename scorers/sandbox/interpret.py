@@ -1,4 +1,4 @@
-"""From what was heard of one child to what came of each record. Pure."""
+"""Turns the transcript of one child into the result of each of its records. Pure functions."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ _DETAIL_CHARACTERS = 2048
 
 
 def interpret(said: Transcript, count: int, limits: Limits) -> list[RunResult | None]:
-    """One for each of the `count` records, in order. None: to be run again, on its own.
+    """The result of each of the `count` records, in order.
 
-    With several records, only what is certain counts: an answer in its place, a record whose
-    own time ran out, and whatever went wrong with the jail.
+    None means that the record must run again, alone. If the child had several records, only
+    certain results count: an answer in its place, a record that itself ran out of time, and a
+    failure of the jail.
     """
     if said.status is not None:
         if said.status.get("setup"):
@@ -27,7 +28,7 @@ def interpret(said: Transcript, count: int, limits: Limits) -> list[RunResult | 
             return [problem] * count
     alone = count == 1
     if said.broken is not None:
-        # Whoever breaks the form once may have forged what came before.
+        # Code that breaks the format once may have forged the earlier answers too.
         return [_bad(said)] if alone else [None] * count
     finished = _finished(said, count)
     missing = count - len(finished)
@@ -41,15 +42,16 @@ def interpret(said: Transcript, count: int, limits: Limits) -> list[RunResult | 
 
 
 def failed_to_load(said: Transcript) -> bool:
-    """Whether no record was begun, by the scorer's own fault: none of its records can be."""
+    """Whether the code failed to load by its own fault, so that it can run on no record."""
     return said.status is not None and not said.status.get("setup") and said.loaded is None
 
 
 def _finished(said: Transcript, count: int) -> list[RunResult | None]:
-    """The answers, each with its share of the time since those before it."""
+    """The results of the answered records, each with its run time."""
     ran: list[RunResult | None] = []
     since_s = said.loaded.at_s if said.loaded else said.started_s
-    # What arrived in one read shares its time: nobody knows who took how much of it.
+    # Answers that came in one read share the time since the last one equally: it is not known
+    # how much of it each took.
     for at_s, group in groupby(said.frames[:count], key=attrgetter("at_s")):
         together = [*group]
         run_ms = 1000 * (at_s - since_s) / len(together)
@@ -61,7 +63,7 @@ def _finished(said: Transcript, count: int) -> list[RunResult | None]:
 def _ran(said: Transcript, frame: Frame, run_ms: float, count: int) -> RunResult:
     found = answer(frame.body)
     log, dropped = frame.log, frame.dropped
-    if count == 1:                         # what went past sys.stdout is its own, too
+    if count == 1:                         # output that bypassed sys.stdout is this record's
         log, dropped = log + bytes(said.log), dropped + said.log_dropped
     return RunResult(
         ended=found.ended,
@@ -75,7 +77,7 @@ def _ran(said: Transcript, frame: Frame, run_ms: float, count: int) -> RunResult
 
 
 def _problem(said: Transcript, loaded: Frame) -> RunResult | None:
-    """What is wrong with the scorer's code, if it did not load."""
+    """The result of every record if the code said that it could not load, else None."""
     found = answer(loaded.body)
     if found.ended is CodeEnd.OK:
         return None
@@ -90,7 +92,8 @@ def _problem(said: Transcript, loaded: Frame) -> RunResult | None:
 
 
 def _bad(said: Transcript) -> RunResult:
-    """Only who writes to the descriptor of results by himself sends what cannot be read."""
+    """The result of code that wrote to the descriptor of results itself: our runner's frames
+    can always be read."""
     return RunResult(
         ended=CodeEnd.BAD_RESULT,
         detail=f"it wrote answers of its own making: {said.broken}",
@@ -99,7 +102,7 @@ def _bad(said: Transcript) -> RunResult:
 
 
 def _failure(said: Transcript, limits: Limits) -> RunResult:
-    """Why there is no answer."""
+    """The result of a record that got no answer, with the reason."""
     ended, detail = _reason(said, said.status or {}, limits)
     given_s = limits.time_s if said.loaded else limits.loading_s
     return RunResult(
@@ -139,7 +142,7 @@ def _killed(by: signal.Signals, limits: Limits) -> str:
 
 
 def _ours(said: Transcript) -> RunResult:
-    """The jail's failure, and not the scorer's."""
+    """The result of a record if the jail failed and not the scorer."""
     if said.status is None:
         return RunResult(ended=CodeEnd.SANDBOX_LOST, detail="the sandbox ended while it ran")
     return RunResult(

@@ -1,4 +1,4 @@
-"""Where this machine keeps what a sandbox needs, and by which means it contains."""
+"""Finds what this machine has for sandboxes: the programs, and the means of containment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scorers.sandbox.inside.job_transpile import NODE_LEAST
 from scorers.sandbox.model import Runtime
 from spans.errors import SandboxUnavailable
 
-# Libraries, which hold no data of anybody's, and the rules of time zones.
+# Libraries, which hold nobody's data, and the rules of time zones.
 _SYSTEM = tuple(
     Path(each)
     for each in (
@@ -25,11 +25,11 @@ _SYSTEM = tuple(
 )  # fmt: skip
 
 
-_VERSION_S = 10.0                         # for node to say its version: mostly 0.05
+_VERSION_S = 10.0                         # deadline of `node --version`; mostly it takes 0.05
 
 
 class Tier(StrEnum):
-    """By which means a sandbox contains. See docs/sandbox.md."""
+    """The means by which a sandbox contains code. docs/sandbox.md compares them."""
 
     BUBBLEWRAP = "bubblewrap"              # A: namespaces, seccomp, limits
     LANDLOCK = "landlock"                  # B: Landlock, seccomp, limits; by explicit choice
@@ -37,7 +37,7 @@ class Tier(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bind:
-    """A file or folder of the host, shown in a jail at `target` (see `Place.seen`)."""
+    """A file or folder of the host that a jail sees at `target` (but see `Place.seen`)."""
 
     source: Path
     target: str
@@ -46,12 +46,13 @@ class Bind:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """What sandboxes are made of here.
+    """The files and programs of this machine that sandboxes are made of.
 
-    `python` is an interpreter's real path (no virtual environment's), `packages` the folder of
-    packages that scorers may import, `preload` those that are imported before any scorer runs.
-    Unpacked bundles lie in `bundles`, one folder each, named by its sha256. `scratch` is where
-    runs get their folders in tier B. Without `node` or `esbuild` there is no TypeScript.
+    `python` is the real path of an interpreter, not one in a virtual environment. `packages` is
+    the folder of the packages that scorers may import, and `preload` names those that a jail
+    imports before any scorer runs. `bundles` is the folder of unpacked bundles: each has a
+    folder in it, named by the bundle's sha256. `scratch` is where runs get their own folders in
+    tier B. Without `node` and `esbuild`, no TypeScript runs.
     """
 
     tier: Tier = Tier.BUBBLEWRAP
@@ -65,18 +66,21 @@ class Place:
     scratch: Path | None = None
 
     def bundle(self, digest: str) -> Path:
-        """The folder of an unpacked bundle. Raises SandboxUnavailable if there is no store."""
+        """The folder of an unpacked bundle. Raises SandboxUnavailable if `bundles` is None."""
         if self.bundles is None:
             raise unavailable("no folder for unpacked bundles is set")
         return self.bundles / digest
 
     def seen(self, bind: Bind) -> str:
-        """Where those inside find it: without namespaces, where it is."""
+        """The path at which code in a jail finds it: in tier B, its path on the host."""
         return bind.target if self.tier is Tier.BUBBLEWRAP else str(bind.source)
 
     def interpreter(self) -> list[Path]:
-        """What Python needs of the system, each at its own path: moved, an interpreter that
-        finds its library by a path in itself takes another in its stead."""
+        """The files and folders that Python needs. A jail must show each at its own path.
+
+        The interpreter may hold the path of its own library. If it were shown at another path,
+        it would load another library instead.
+        """
         prefix = self.python.parent.parent
         own = [self.python]
         if prefix != Path("/usr"):
@@ -84,14 +88,14 @@ class Place:
         return [*(each for each in _SYSTEM if each.exists()), *own]
 
     def programs(self) -> list[Bind]:
-        """What a job may become or start."""
+        """The programs that a job may become or start."""
         found = (("node", self.node), ("esbuild", self.esbuild))
         return [
             Bind(source=path, target=f"/usr/bin/{name}") for name, path in found if path
         ]
 
     def lacks(self, runtime: Runtime) -> str | None:
-        """Why this machine runs no such program, though others may; None: it does."""
+        """Why this machine cannot run programs of that runtime; None if it can."""
         if runtime is Runtime.NODE and self.node is None:
             return f"this worker has no node >= {NODE_LEAST}: install it; see docs/sandbox.md"
         return None
@@ -106,9 +110,10 @@ def find_place(
     bundles: Path | None = None,
     scratch: Path | None = None,
 ) -> Place:
-    """What this machine has. Raises SandboxUnavailable if that contains nothing.
+    """What this machine has for sandboxes of that tier.
 
-    That all is found does not prove that it holds: `selftest.prove` does.
+    Raises SandboxUnavailable if something that contains code is missing. Finding everything
+    does not prove that it contains code; `selftest.prove` does.
     """
     if sys.platform != "linux" or platform.machine() != seccomp.MACHINE:
         raise unavailable(
@@ -136,7 +141,7 @@ def find_place(
 
 
 def unavailable(why: str) -> SandboxUnavailable:
-    """The documented sentence."""
+    """The error that docs/sandbox.md documents."""
     return SandboxUnavailable(f"sandbox unavailable: {why}; see docs/sandbox.md")
 
 
@@ -146,7 +151,7 @@ def _program(name: str) -> Path | None:
 
 
 def _node() -> Path | None:
-    """Node, if it is new enough for what is made of TypeScript."""
+    """The path of node, if it is new enough for the JavaScript that is made of TypeScript."""
     path = _program("node")
     if path is None:
         return None

@@ -1,4 +1,4 @@
-"""What a child is sent: the program, and the records that it is to run on."""
+"""Encodes the request that a child gets: the program, and the records to run it on."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from scorers.sandbox.model import Isolation, Program
 from spans.json import JsonObject
 
 BATCH_RECORDS = 100
-"""Of one child: it costs some 5 ms to make, and what it finished is lost if the jail dies."""
+"""Most records of one child. A child takes about 5 ms to make, which speaks for many records;
+but if its jail dies, all that it finished is lost."""
 
 BATCH_BYTES = 4 * 1024 * 1024
+"""Most bytes of one child's records as JSON. A single larger record gets its own child."""
 
 
 def encode_record(record: JsonObject) -> bytes:
-    """The record as JSON, also if it holds what the faster writer refuses (large integers)."""
+    """The record as JSON. json writes the large integers that the faster orjson refuses."""
     try:
         return orjson.dumps(record)
     except TypeError:
@@ -25,9 +27,9 @@ def encode_record(record: JsonObject) -> bytes:
 
 
 def request(program: Program, records: Sequence[bytes], *, folder: str | None) -> bytes:
-    """The text of one order, as `runner.py` and `runner.cjs` read it.
+    """The request of one order, as `runner.py` and `runner.cjs` read it.
 
-    `folder` is where the program's bundle is seen inside, if it has one.
+    `folder` is the path of the program's bundle in the jail, if it has one.
     """
     head = orjson.dumps(
         {
@@ -45,7 +47,7 @@ def request(program: Program, records: Sequence[bytes], *, folder: str | None) -
 
 
 def batches(program: Program, records: Sequence[bytes]) -> Iterator[range]:
-    """The records' places, cut into what one child gets: not too many, nor too large."""
+    """The indexes of the records, split into batches that one child each runs."""
     most = 1 if program.isolation is Isolation.RECORD else BATCH_RECORDS
     start = size = 0
     for place, record in enumerate(records):

@@ -1,4 +1,4 @@
-"""What a handler may take, and what of it is sent to one that does not say."""
+"""The arguments that a handler may take, and those for a handler that does not declare any."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ _TRACE = re.compile(r"\btrace\b")
 
 
 def unless_declared(source: str) -> list[str] | None:
-    """Names for a handler that takes whatever there is; None: all of them.
+    """The arguments for a handler that accepts any; None means all of them.
 
-    Reading a span's whole trace is dear; whose source never says the word does not miss it.
+    Reading a span's whole trace is expensive, so `trace` is left out if the handler's source
+    never contains that word.
     """
     return None if _TRACE.search(source) else [name for name in ALL if name != "trace"]

@@ -1,7 +1,8 @@
-"""A pushed Python bundle: importing it, and finding the function that was meant.
+"""Imports a pushed Python bundle and finds one of its functions.
 
-The client's own library comes with the bundle and collects what the user's module defines; its
-lazy mode keeps it from logging in and from running evaluations as they are defined.
+The client's own library comes with the bundle and collects the functions that the user's module
+defines. Its lazy mode keeps it from logging in, and from running evaluations when they are
+defined.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ def load_handler(folder: str, index: int) -> Callable[..., object]:
 
     Raises LookupError if there are fewer functions, and whatever the modules raise.
     """
-    # What is loaded here under a name that the bundle brings would hide it: `scorers`, for one.
+    # A module that is loaded here already would hide the bundle's own module of the same name,
+    # such as `scorers`.
     brought = {each.stem for each in Path(folder).iterdir() if each.suffix in ("", ".py")}
     for name in tuple(sys.modules):
         if name.partition(".")[0] in brought:
             del sys.modules[name]
     sys.path.insert(0, folder)
     framework = importlib.import_module("braintrust.framework")
-    # As the client itself does; there is no other way.
+    # The client's own command line uses these private names; there is no public way.
     with framework._set_lazy_load(True):  # noqa: SLF001, FBT003
         importlib.import_module("register")
     functions = importlib.import_module("braintrust.framework2").global_.functions

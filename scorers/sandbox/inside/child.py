@@ -1,7 +1,7 @@
-"""The process that will run a user's code: it walls itself in, then has no way back.
+"""The process that will run a user's code: it locks itself in and cannot get out again.
 
-The order matters: what needs powers comes first, then the powers go, then the filter of
-system calls comes, and only then is anything read that a user wrote.
+The order matters. First comes all that needs powers, then the powers are given up, then the
+filter of system calls is installed. Only after that is anything read that a user wrote.
 """
 
 from __future__ import annotations
@@ -16,27 +16,30 @@ from dataclasses import dataclass
 from scorers.sandbox.inside import kernel, landlock, processes, seccomp
 from scorers.sandbox.inside.job import Powers, powers_of
 
-# The descriptors that a job finds, whatever it runs.
+# The descriptors that every job finds open, besides 0 to 2.
 RESULT, BROKER, TEXT = 3, 4, 5
 
 _TMP_OPTIONS = "size=16m,nr_inodes=256,mode=0700"
 _FILES_MAX = 64
 _STACK_BYTES = 16 * 1024 * 1024
-_OOM_SCORE = b"1000"                      # the first to go when the machine is out of memory
-_SPARE = 100                              # where descriptors wait while the low ones are set
+_OOM_SCORE = b"1000"                      # killed first when the machine is out of memory
+_SPARE = 100                              # descriptors are kept here while the low ones are set
 _DESCRIPTORS_MAX = 4096                   # more than a zygote ever opens
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
-# What an order's descriptors are, in the order in which they are sent; the last two may lack.
+# The descriptors that each order brings, in the order in which they are sent.
 _DESCRIPTORS = ("text", "result", "log", "status", "leash")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """One run: what to do, how much it may use, and descriptors (see `Limits` for units).
+    """The order for one run: the job, its limits, and its descriptors.
 
-    `text` is the request as JSON in a sealed memory file; `leash` becomes readable when the
-    worker lets the run go. `cgroup` is an open cgroup.procs that limits memory.
+    `deadline_s` is in seconds and `memory_mb` in MiB. `text` is the request as JSON, in a
+    memory file that nobody can change. The run writes its answers to `result` and its output to
+    `log`; the supervisor writes its report to `status`. `leash` becomes readable when the
+    worker wants the run to end. `cgroup` is an open cgroup.procs that limits memory, and
+    `broker` is the connection for model calls; a run may be without either.
     """
 
     job: str
@@ -52,7 +55,7 @@ class Order:
 
     @classmethod
     def parse(cls, message: bytes, descriptors: list[int]) -> Order:
-        """From the worker's message: JSON with `more`, the names of optional descriptors."""
+        """The order in the worker's message: JSON that names optional descriptors in `more`."""
         given = json.loads(message)
         names = (*_DESCRIPTORS, *given.pop("more"))
         return cls(**given, **dict(zip(names, descriptors, strict=True)))
@@ -60,7 +63,10 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Walls:
-    """What holds a child: namespaces, or Landlock with these paths if there is a `scratch`."""
+    """The means that contain a child: namespaces if `scratch` is None, else Landlock.
+
+    With Landlock the child may use only these paths, and a folder of its own in `scratch`.
+    """
 
     scratch: str | None
     readable: tuple[str, ...]
@@ -68,9 +74,9 @@ class Walls:
 
 
 def become(order: Order, walls: Walls, folder: str | None, setup: int) -> None:
-    """Give up everything but what the job may have. `setup` is closed when that is done.
+    """Give up all powers but those of the job. `setup` is closed when that is done.
 
-    Raises OSError if a wall cannot be built; nothing of the user's has been read by then.
+    Raises OSError if that fails. None of the user's code or data has been read by then.
     """
     powers = powers_of(order.job)
     kernel.set_dumpable(on=True)    # its memory may be measured, its oom score set
@@ -84,15 +90,15 @@ def become(order: Order, walls: Walls, folder: str | None, setup: int) -> None:
         others = _others()
     os.chdir(folder)
     os.environ["TMPDIR"] = os.environ["HOME"] = folder  # noqa: TID251 the jail's own
-    # Process groups cross namespaces: in the old one, kill(0) would reach the zygote.
+    # Process groups reach across namespaces: in the old group, kill(0) would hit the zygote.
     os.setsid()
     kernel.drop_capabilities()
     setup = _arrange(order, setup)
     _limit(order, powers, size, others)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     if walls.scratch is not None:
-        # The folder stays empty: without a file system of its own, nothing would bound what a
-        # run writes there before it is looked at.
+        # The run may not write to its folder. The folder is no file system of its own, so
+        # nothing would limit how much the run writes there.
         landlock.restrict(
             readable=(folder, *walls.readable),
             writable=("/dev/null", *walls.writable),
@@ -103,7 +109,7 @@ def become(order: Order, walls: Walls, folder: str | None, setup: int) -> None:
 
 
 def prepare(order: Order, walls: Walls) -> None:
-    """Before the fork: work out what would else be worked out in each child anew."""
+    """Compute, before the fork, the filter that each child would otherwise compute itself."""
     _filter(powers_of(order.job), walls)
 
 
@@ -117,15 +123,15 @@ def _filter(powers: Powers, walls: Walls) -> bytes:
 
 
 def _into_limits(order: Order) -> None:
-    with suppress(OSError):         # a hint to the kernel; the limits hold without it
+    with suppress(OSError):         # only a hint to the kernel: the limits work without it
         _write("/proc/self/oom_score_adj", _OOM_SCORE)
     if order.cgroup is not None:
-        with suppress(OSError):     # before Linux 5.16 only its owner may; see `memory`
+        with suppress(OSError):     # before Linux 5.16 only the group's owner may do this
             os.write(order.cgroup, b"0")
 
 
 def _cover() -> None:
-    """A /tmp of this run's own, and nothing where /proc was; no shared memory of others."""
+    """Give the run its own /tmp and shared memory, and put an empty folder over /proc."""
     kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC)
     flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
     kernel.mount_tmpfs("/tmp", flags, _TMP_OPTIONS)  # noqa: S108 the jail's own
@@ -133,7 +139,11 @@ def _cover() -> None:
 
 
 def _arrange(order: Order, setup: int) -> int:
-    """Only these are open: nothing to read, the log twice, RESULT, BROKER, TEXT, `setup`."""
+    """Close all descriptors but those of the job; return the new number of `setup`.
+
+    Standard input is empty, standard output and error are the log, and then come RESULT, BROKER
+    and TEXT.
+    """
     nothing = os.open("/dev/null", os.O_RDONLY)
     wanted = [nothing, order.log, order.log, order.result, order.broker, order.text, setup]
     for place, each in enumerate(wanted):
@@ -152,9 +162,13 @@ def _arrange(order: Order, setup: int) -> int:
 
 
 def _limit(order: Order, powers: Powers, size: int, others: int) -> None:
-    """`size` and `others` are the address space and the processes that were there before."""
+    """Set the limits of this process.
+
+    `size` is the address space that it takes already, in bytes. `others` is the number of
+    processes that count against its limit already.
+    """
     memory = order.memory_mb * 1024 * 1024
-    cpu_s = int(order.deadline_s) + 2     # only if the supervisor fails
+    cpu_s = int(order.deadline_s) + 2     # it counts only if the supervisor fails
     limits = {
         resource.RLIMIT_CPU: cpu_s,
         resource.RLIMIT_FSIZE: powers.file_mb * 1024 * 1024,
@@ -173,7 +187,7 @@ def _limit(order: Order, powers: Powers, size: int, others: int) -> None:
 
 
 def _address_space() -> int:
-    """Bytes of it that what is preloaded takes: a scorer's allowance comes on top."""
+    """The bytes of address space that this process takes already, before the scorer's own."""
     descriptor = os.open("/proc/self/statm", os.O_RDONLY)
     try:
         return int(os.read(descriptor, 200).split()[0]) * _PAGE
@@ -182,7 +196,10 @@ def _address_space() -> int:
 
 
 def _others() -> int:
-    """Without a namespace of users, the kernel counts all that our user has anywhere."""
+    """The processes and threads of our user on the whole machine.
+
+    Without a user namespace, the kernel counts all of them against the limit.
+    """
     proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
     try:
         return processes.tasks_of(proc, os.getuid())

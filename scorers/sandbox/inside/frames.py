@@ -1,8 +1,9 @@
-"""How a child answers: one frame when it is ready, then one for each record, in order.
+"""Writes a child's answers: one frame when it is ready, then one for each record, in order.
 
-A frame is three numbers of four bytes, most significant first (bytes of log that were dropped,
-length of the log, length of the body), the log, and the body: a JSON object with `result` or
-`error`. The worker believes none of it: all is checked there.
+A frame begins with three numbers of four bytes each, most significant byte first: how many
+bytes of log were dropped, the length of the log, and the length of the body. Then come the log
+and the body, which is a JSON object with `result` or `error`. The worker trusts none of it and
+checks everything (`scorers.sandbox.frame_reader`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _COUNT_MAX = 2**32 - 1
 
 
 def read_text() -> bytes:
-    """The request, as JSON; closes its descriptor."""
+    """The request as JSON. This closes its descriptor, so it can be read only once."""
     size = os.fstat(TEXT).st_size
     parts = []
     offset = 0
@@ -32,7 +33,7 @@ def read_text() -> bytes:
 
 
 def ready() -> None:
-    """Say that the code is loaded: what follows is records."""
+    """Send the first frame, which says that the code is loaded."""
     write({"result": True})
 
 
@@ -43,31 +44,31 @@ def encoded(body: object) -> bytes:
 
 
 def write(body: object, log: bytes = b"", dropped: int = 0) -> None:
-    """Encode and send."""
+    """Send one frame with this body, encoded as JSON."""
     send(encoded(body), log, dropped)
 
 
 def send(body: bytes, log: bytes = b"", dropped: int = 0) -> None:
-    """Send one frame whole."""
+    """Send one frame with this body, which is JSON already."""
     left = memoryview(HEADER.pack(min(dropped, _COUNT_MAX), len(log), len(body)) + log + body)
     while left:
         left = left[os.write(RESULT, left) :]
 
 
 def described(error: BaseException, kind: str = "exception") -> dict[str, str]:
-    """An exception as a body's `error`. The message may itself be code, and may fail."""
+    """The exception in the form of a body's `error`. Making its message may itself raise."""
     try:
         message = str(error)[:MESSAGE_CHARACTERS]
-    except BaseException:  # noqa: BLE001 a message that raises is no message
+    except BaseException:  # noqa: BLE001 its own code runs here, too
         message = "(its message cannot be made)"
-    # A NUL is no text that can be stored, nor is half a surrogate pair.
+    # NUL and lone surrogates cannot be stored as text.
     message = message.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
     name = type(error).__name__[:NAME_CHARACTERS]
     return {"kind": kind, "message": f"{name}: {message}" if message else name}
 
 
 def _plain(value: object) -> object:
-    """What JSON has no form for: scores, models and numbers of other libraries."""
+    """A JSON value for a score, model or number of another library. Raises TypeError."""
     for name in ("as_dict", "model_dump", "item"):
         method = getattr(value, name, None)
         if callable(method):
@@ -78,4 +79,4 @@ def _plain(value: object) -> object:
             for name in ("score", "name", "metadata")
             if getattr(value, name, None) is not None or name == "score"
         }
-    raise TypeError(f"a result holds JSON values and scores, and not {type(value).__name__}")
+    raise TypeError(f"a result may hold JSON values and scores, not {type(value).__name__}")

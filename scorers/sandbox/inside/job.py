@@ -1,8 +1,8 @@
-"""What a child may be told to do, and the powers that each job needs.
+"""Runs a job in a child, and says which powers each job needs.
 
-"python" and "node" run a scorer over records. Any other is a module `job_<name>` beside this
-one, for work of ours on what users sent: its `answer` takes the request and returns JSON.
-Such a module may name what it needs beyond a scorer's powers in `POWERS`.
+The jobs "python" and "node" run a scorer on records. Any other job is a module `job_<name>`
+beside this one, which does some work of ours on what users sent: its `answer` takes the request
+and returns JSON. If such a module needs more powers than a scorer, it sets `POWERS`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ PYTHON, NODE = "python", "node"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Powers:
-    """How much a job is trusted with. `file_mb` is the largest file that it may write.
+    """The powers of a job. `file_mb` is the largest file that it may write, in MiB.
 
-    V8 reserves more address space than any limit would grant, so that limit can be left out:
-    then memory is held by the cgroup and the supervisor alone.
+    `processes` is the most processes and threads at once. Node reserves more address space than
+    any limit could allow, so `limits_address_space` can be false; then only the cgroup and the
+    supervisor limit memory.
     """
 
     may_execute: bool = False
@@ -31,13 +32,14 @@ class Powers:
 
 
 loaded: dict[str, ModuleType] = {}
-"""Our modules by their last names; the zygote fills this in, and nothing else has them."""
+"""Our modules by the last part of their names. The zygote fills this in and then removes them
+from `sys.modules`, so this is the only way to them."""
 
 _OF_A_SCRIPT = Powers(may_execute=True, processes=32, limits_address_space=False)
 
 
 def powers_of(job: str) -> Powers:
-    """The powers of this job. Its module has been imported when the jail started."""
+    """The powers of this job."""
     if job == PYTHON:
         return Powers()
     if job == NODE:
@@ -47,7 +49,10 @@ def powers_of(job: str) -> Powers:
 
 
 def run_job(job: str) -> None:
-    """Do it, then exit without the interpreter's own ending, which a scorer could prolong."""
+    """Do the job and exit at once.
+
+    It skips the interpreter's own cleanup, which a scorer's code could prolong.
+    """
     name = {PYTHON: "runner", NODE: "node"}.get(job)
     try:
         if name is not None:
@@ -64,7 +69,7 @@ def _answer(job: str) -> None:
     frames.ready()
     try:
         frames.write({"result": _module(job).answer(request)})
-    # What the user sent is what the job works on: any failure is an answer about it.
+    # The job works on what a user sent, so any failure is an answer about that.
     except BaseException as error:  # noqa: BLE001
         frames.write({"error": frames.described(error)})
 

@@ -1,6 +1,6 @@
-"""Finds the handler in a Python scorer's source, and what it takes. Executes nothing of it.
+"""Finds the handler in a Python scorer's source, and its parameters, without executing it.
 
-Runs in a jail of its own all the same: parsers have been crashed and starved by what they read.
+It runs in a jail all the same, because source can crash a parser or exhaust its memory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 class NotAScorer(Exception):
-    """What its author must change, and where: line and column from 1, or None."""
+    """The source is not a valid scorer. Line and column count from 1; None if unknown."""
 
     def __init__(
         self, problem: str, line: int | None = None, column: int | None = None
@@ -30,9 +30,10 @@ class NotAScorer(Exception):
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Of {code}: {code, parameters}, with a `handler` in the code; or {problem, line, column}.
+    """For {code}, answer {code, parameters} or {problem, line, column}.
 
-    `parameters` are the names that the handler takes; null: whatever there is.
+    The code in the answer defines a `handler`. `parameters` are the names that it takes; null
+    means all.
     """
     code: str = request["code"]
     try:
@@ -49,7 +50,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parsed(code: str) -> ast.Module:
-    """Its tree. The compiler is asked too: it knows errors that the parser does not."""
+    """The syntax tree. The compiler runs too: it finds errors that the parser does not."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -66,7 +67,7 @@ def _parsed(code: str) -> ast.Module:
 
 
 def _handler(tree: ast.Module) -> tuple[str, Function | None]:
-    """The name of what is called, and its definition where that is beyond doubt."""
+    """The handler's name, and its definition if it is certain which one counts."""
     if HANDLER in _names(tree.body):
         last = _last_named_handler(tree.body)
         return HANDLER, last
@@ -80,13 +81,13 @@ def _handler(tree: ast.Module) -> tuple[str, Function | None]:
 
 
 def _last_named_handler(body: list[ast.stmt]) -> Function | None:
-    """The statement that binds `handler` last, if that is a plain function."""
+    """The last statement that binds `handler`, if it defines a plain function."""
     last = [each for each in body if HANDLER in _names([each])][-1]
     return last if isinstance(last, FUNCTIONS) else None
 
 
 def _names(body: list[ast.stmt]) -> Iterator[str]:
-    """Names that these statements bind in the module, those of `if`, `try` and `with` too."""
+    """The names that these statements bind, also within `if`, `try` and `with`."""
     for statement in body:
         match statement:
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
@@ -111,11 +112,11 @@ def _parameters(function: Function) -> list[str] | None:
     if given.posonlyargs and without_default > 0:
         first = given.posonlyargs[0]
         raise NotAScorer(
-            f"{function.name}() takes {first.arg!r} by position only, and arguments come by "
-            "name: remove the `/` from its parameters.",
+            f"{function.name}() takes {first.arg!r} by position only, but arguments are passed "
+            "by name: remove the `/` from its parameters.",
             first.lineno, first.col_offset + 1,
         )
-    # A decorator may change what is taken.
+    # A decorator may change which arguments are taken.
     if given.kwarg or function.decorator_list:
         return None
     return [each.arg for each in (*given.args, *given.kwonlyargs)]

@@ -1,7 +1,8 @@
-"""Makes JavaScript of a TypeScript scorer, and finds its handler. Executes nothing of it.
+"""Makes JavaScript of a TypeScript scorer and finds its handler, without executing it.
 
-Types are removed, never checked: a checker can be made to run for ever. Nothing is bundled:
-what a module imports is node's own, of a short list, or it comes as a pushed bundle.
+Types are removed and not checked, because a type checker can be made to run for ever. Packages
+are not bundled: the source may import a few of node's own modules. For anything else its author
+pushes a bundle.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ ESBUILD_FLAGS = (
     "--log-level=error", "--log-limit=1", "--color=false",
 )
 NODE_FLAGS = ("--expose-internals", "--max-old-space-size=128", "--stack-size=900")
-# Tidiness, no boundary: nothing else of node's own is of use to a scorer in a jail.
+# This list is no security boundary. No other module of node's is of use in a jail.
 IMPORTS = frozenset(
     {"assert", "buffer", "crypto", "path", "querystring", "string_decoder", "url", "util"}
 )
@@ -36,10 +37,10 @@ ESBUILD_NEEDED = "TypeScript scorers need esbuild on the workers"
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Of {code}: {code, parameters}, or {problem, line, column}.
+    """For {code}, answer {code, parameters} or {problem, line, column}.
 
-    The code that comes back exports `handler`, or has a default export.
-    `parameters` are the names that the handler takes; null: whatever there is.
+    The code in the answer exports `handler`, or has a default export. `parameters` are the
+    names that the handler takes; null means all.
     """
     source: str = request["code"]
     needed = NODE_NEEDED
@@ -55,7 +56,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     code = made.stdout
     looked = _run([node, *NODE_FLAGS, str(MODULE_CHECK)], code)
     if looked.returncode != 0:
-        return _problem("The source is nested too deeply, or too large, to be looked through.")
+        return _problem("The source is nested too deeply, or too large, to be checked.")
     found: dict[str, Any] = json.loads(looked.stdout)
     if found["node"] < NODE_LEAST:
         return _problem(NODE_NEEDED)
@@ -73,7 +74,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run(command: list[str], text: str) -> subprocess.CompletedProcess[str]:
-    # A lone surrogate is no text: it becomes a question mark, and so a syntax error or itself.
+    # A lone surrogate cannot be encoded, so it becomes a question mark.
     return subprocess.run(  # noqa: S603 the paths are the host's
         command, input=text, capture_output=True, check=False,
         env=programs.ENVIRONMENT, encoding="utf-8", errors="replace",
@@ -94,8 +95,8 @@ def _refused(said: str) -> dict[str, Any]:
 def _refused_import(name: str, source: str) -> dict[str, Any]:
     allowed = ", ".join(f"node:{each}" for each in sorted(IMPORTS))
     problem = (
-        f"invalid source: it imports {name[:100]!r}, and a scorer that is no bundle may import "
-        f"only {allowed}. For packages, push a bundle."
+        f"invalid source: it imports {name[:100]!r}, but a scorer that is not a bundle may "
+        f"import only {allowed}. For packages, push a bundle."
     )
     for number, line in enumerate(source.splitlines(), start=1):
         column = max(line.find(f"{quote}{name}{quote}") for quote in "\"'`")

@@ -1,7 +1,7 @@
-"""Lays out a pushed bundle in a folder: what a Python zip holds, or one file of JavaScript.
+"""Unpacks a pushed bundle into a folder: a zip of Python modules, or one file of JavaScript.
 
-Reads nothing but bytes, executes nothing of them; what does not look like the bundle of a
-command-line client is refused. The folder becomes part of later jails, read-only.
+It executes nothing. It refuses anything that does not look like a bundle of the command-line
+client. Later jails show the folder read-only.
 """
 
 from __future__ import annotations
@@ -21,29 +21,32 @@ from typing import Any
 
 from scorers.sandbox.inside.job import Powers
 
-# The largest native modules of ordinary packages have 60 MB.
+# The largest native modules of common packages have 60 MB.
 POWERS = Powers(file_mb=256)
 
 JAVASCRIPT = "bundle.js"
-ENTRY = "register.py"                    # what the client adds: it imports the user's module
-# A bundle of five ordinary packages has 1 200 files and 25 MB; with scipy 3 500 and 200 MB.
+ENTRY = "register.py"                    # the client adds it: it imports the user's module
+# A bundle of five common packages has 1 200 files and 25 MB; with scipy 3 500 and 200 MB.
 FILES_MAX = 20_000
 BYTES_MAX = 500 * 2**20
 JAVASCRIPT_BYTES_MAX = 64 * 2**20
 NAME_CHARACTERS_MAX = 1024
 CHUNK_BYTES = 2**20
-GZIP = 16 + zlib.MAX_WBITS               # zlib's way to say: with gzip's header
+GZIP = 16 + zlib.MAX_WBITS               # tells zlib to expect gzip's header
 VERSION = re.compile(r"(\d+)\.(\d+)")
-# RuntimeError: encrypted. NotImplementedError: an unusual compression.
+# zipfile raises RuntimeError for an encrypted zip, NotImplementedError for a rare compression.
 UNUSABLE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
 
 
 class NotABundle(Exception):
-    """What whoever pushed it must change."""
+    """The upload is not a usable bundle. The message tells its author what to change."""
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Of {content (base64), encoding, runtime, runtime_version, folder}: {} or {problem}."""
+    """Unpack the request's `content` into its `folder`; answer {} or {problem}.
+
+    The request is {content (base64), encoding, runtime, runtime_version, folder}.
+    """
     folder = Path(request["folder"])
     try:
         content = base64.b64decode(request["content"])
@@ -79,18 +82,21 @@ def _write_javascript(content: bytes, folder: Path) -> None:
     try:
         content.decode()
     except UnicodeDecodeError:
-        raise NotABundle("The bundle is no JavaScript: it is not text in UTF-8.") from None
+        raise NotABundle("The bundle is not JavaScript: it is not text in UTF-8.") from None
     (folder / JAVASCRIPT).write_bytes(content)
 
 
 def _fits_this_python(given: str) -> None:
-    """Native modules, and what uv chose, are for one minor version of Python."""
+    """Raise NotABundle if the bundle was built for another minor version of Python.
+
+    Native modules, and the packages that the client chose, fit one minor version only.
+    """
     found = VERSION.match(given)
     wanted = f"{found[1]}.{found[2]}" if found else given
     ours = f"{sys.version_info.major}.{sys.version_info.minor}"
     if wanted != ours:
         raise NotABundle(
-            f"The bundle was built for Python {wanted[:20]}, and the workers run Python "
+            f"The bundle was built for Python {wanted[:20]}, but the workers run Python "
             f"{ours}: push it again with Python {ours}."
         )
 
@@ -117,7 +123,10 @@ def _unzip(content: bytes, folder: Path) -> None:
 def _extract(
     archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path, most: int
 ) -> int:
-    """Write one file or folder; the bytes it takes. What a zip says of sizes proves nothing."""
+    """Write one file or folder and return its bytes, at most `most`.
+
+    The bytes are counted, because the sizes that a zip states may be false.
+    """
     path = _inner_path(member)
     if member.is_dir():
         (folder / path).mkdir(parents=True, exist_ok=True)
@@ -152,12 +161,12 @@ def _too_large(most: int) -> str:
 
 
 def _compile(folder: Path) -> None:
-    """Bytecode beside each source, a third of the time of a first import.
+    """Write bytecode beside each source, which saves a third of the time of a first import.
 
-    What cannot be compiled is left as it is: packages carry templates that are no Python.
+    A file that cannot be compiled is left as it is: packages hold templates that end in .py.
     """
     for cached in folder.rglob("__pycache__"):
-        shutil.rmtree(cached)            # the pusher's own, of who knows what
+        shutil.rmtree(cached)            # it may hold other code than the source beside it
     compileall.compile_dir(
         folder, quiet=2, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH
     )

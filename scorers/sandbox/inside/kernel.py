@@ -1,4 +1,4 @@
-"""The system calls that Python has no name for. Each raises OSError, naming itself."""
+"""The system calls that Python 3.11 has no function for. Each raises OSError with its name."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def setns(namespace: int, kind: int) -> None:
 
 
 def mount_tmpfs(target: str, flags: int, options: str) -> None:
-    """An empty file system in memory, over whatever `target` shows."""
+    """Mount an empty file system in memory over `target`."""
     outcome = _libc.mount(
         b"tmpfs", target.encode(), b"tmpfs", ctypes.c_ulong(flags), options.encode()
     )
@@ -57,30 +57,30 @@ def mount_tmpfs(target: str, flags: int, options: str) -> None:
 
 
 def set_dumpable(*, on: bool) -> None:
-    """Whether processes of the same user may look into this one (/proc/<pid>, ptrace)."""
+    """Set whether processes of the same user may inspect this one (/proc/<pid>, ptrace)."""
     prctl(_PR_SET_DUMPABLE, int(on))
 
 
 def adopt_orphans() -> None:
-    """Descendants whose parents end become this process's children."""
+    """Become the parent of all descendants whose own parents end."""
     prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with_parent(signal_number: int) -> None:
-    """The kernel sends the signal when the thread that started this process ends."""
+    """Have the kernel send this signal when the thread that started this process ends."""
     prctl(_PR_SET_PDEATHSIG, signal_number)
 
 
 def drop_capabilities() -> None:
-    """Give up every power of root, and the way back to it."""
-    forbid_new_privileges()   # so that no exec can draw on the bounding set
+    """Give up every power of root for good."""
+    forbid_new_privileges()   # so that no exec can regain powers from the bounding set
     _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
     _check(_libc.capset(header, bytes(24)), "capset")
 
 
 def forbid_new_privileges() -> None:
-    """No exec gives more than this process has: setuid bits are ignored from now on."""
+    """Forbid that an exec gives this process more powers: setuid bits are ignored."""
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
@@ -100,7 +100,7 @@ def install_seccomp(instructions: bytes) -> None:
 
 
 def syscall(number: int, *arguments: object) -> int:
-    """syscall(2), for calls without a wrapper in libc."""
+    """syscall(2), for calls that libc has no wrapper for."""
     result: int = _libc.syscall(ctypes.c_long(number), *arguments)
     _check(min(result, 0), f"system call {number}")
     return result

@@ -1,4 +1,4 @@
-"""Landlock: which files a process may touch, without any namespace (tier B)."""
+"""Restricts the files that a process may use by Landlock, without any namespace (tier B)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from collections.abc import Iterable
 from scorers.sandbox.inside import kernel
 
 ABI_MIN = 4
-"""The first that can forbid TCP (Linux 6.7)."""
+"""The first version of Landlock that can forbid TCP (Linux 6.7)."""
 
-_ABI_SIGNALS = 6                          # the first that keeps signals in (Linux 6.12)
+_ABI_SIGNALS = 6                          # the first that can confine signals (Linux 6.12)
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
-_VERSION = 1                              # flag: say the ABI
+_VERSION = 1                              # flag: return the ABI version
 _RULE_PATH_BENEATH = 1
 
 # linux/landlock.h
@@ -28,14 +28,14 @@ _READING = _READ_FILE | _READ_DIR
 _WRITING = (
     _READING | _WRITE_FILE | _REMOVE_DIR | _REMOVE_FILE | _MAKE_DIR | _MAKE_REG | _TRUNCATE
 )
-_ALL_FILES = (1 << 15) - 1                # what ABI 3 knows
+_ALL_FILES = (1 << 15) - 1                # all that ABI 3 knows
 _IOCTL_DEVICE = 1 << 15                   # ABI 5
 _ALL_NET = 0b11                           # bind and connect, TCP
 _ALL_SCOPES = 0b11                        # abstract sockets and signals
 
 
 def abi() -> int:
-    """The kernel's version of Landlock; 0: there is none."""
+    """The kernel's version of Landlock; 0 if it has none."""
     try:
         size, flags = ctypes.c_size_t(0), ctypes.c_uint(_VERSION)
         return kernel.syscall(_CREATE_RULESET, None, size, flags)
@@ -44,17 +44,18 @@ def abi() -> int:
 
 
 def confines_signals() -> bool:
-    """Whether a restricted process can signal only what is restricted with it."""
+    """Whether a restricted process can send signals only to processes restricted with it."""
     return abi() >= _ABI_SIGNALS
 
 
 def restrict(
     *, readable: Iterable[str], writable: Iterable[str], executable: Iterable[str] = ()
 ) -> None:
-    """From now on this process and its descendants may touch these paths alone, and no TCP.
+    """Allow this process and its descendants only these paths, and no TCP, for good.
 
-    Writing means plain files and folders: no sockets, devices, pipes or links. Mapping a shared
-    library is reading; `executable` is for what may become a program. Raises OSError.
+    In writable paths they may write plain files and folders, but make no sockets, devices,
+    pipes or links. Loading a shared library counts as reading; `executable` is for files that may be
+    run as programs. Raises OSError.
     """
     version = abi()
     files = _ALL_FILES | (_IOCTL_DEVICE if version > ABI_MIN else 0)

@@ -1,9 +1,9 @@
-// The models that a scorer may use, as `globalThis.tallyard.llm`; what `llm.py` is for Python.
+// Lets a scorer call models, as `globalThis.tallyard.llm`. `llm.py` does the same for Python.
 //
 //     const answer = await tallyard.llm.chat({ model: 'gpt-4o-mini', messages: [...] });
 //
-// One request at a time, over the one descriptor that leads out, by blocking reads and writes:
-// a call that waits holds this process, and nobody else's.
+// Requests go one at a time over the one descriptor that leads out of the jail. Reads and writes
+// block, so a call that waits holds up this process, but no other.
 'use strict';
 
 const { readSync, writeSync } = require('node:fs');
@@ -30,7 +30,7 @@ const llm = Object.freeze({
   embeddings: async (request) => call('/v1/embeddings', request),
 });
 
-// From now on the handler's code finds it.
+// Makes `tallyard.llm` available to the handler's code.
 function offer() {
   const value = Object.freeze({ llm });
   Object.defineProperty(globalThis, 'tallyard', { value, enumerable: false });
@@ -40,7 +40,7 @@ function call(path, request) {
   const body = Buffer.from(JSON.stringify(request));
   if (body.length > REQUEST_BYTES_MAX) {
     throw new LlmError(
-      413, 'request_too_large', `a request has at most ${REQUEST_BYTES_MAX} bytes`,
+      413, 'request_too_large', `a request may have at most ${REQUEST_BYTES_MAX} bytes`,
     );
   }
   const head = `POST ${path} HTTP/1.1\r\n${HOST}\r\ncontent-length: ${body.length}${END_OF_HEAD}`;
@@ -78,7 +78,7 @@ function read() {
 function some() {
   const chunk = Buffer.alloc(CHUNK);
   const size = readSync(DESCRIPTOR, chunk);
-  if (size === 0) throw Object.assign(new Error('the way out has been closed'), { code: 'EOF' });
+  if (size === 0) throw Object.assign(new Error('the connection to the models has been closed'), { code: 'EOF' });
   return chunk.subarray(0, size);
 }
 

@@ -1,11 +1,11 @@
-"""The models that a scorer may use: `from tallyard import llm`.
+"""Lets a scorer call models: `from tallyard import llm`.
 
     answer = llm.chat(model="gpt-4o-mini", messages=[{"role": "user", "content": "..."}])
     answer["choices"][0]["message"]["content"]
 
-One request at a time, over the one descriptor that leads out. Which models, and how many
-tokens, the scorer's `metadata.sandbox.models` and the operator say. Only read and write are
-used: there are no system calls for sockets in here.
+Requests go one at a time over the one descriptor that leads out of the jail. The scorer's
+`metadata.sandbox.models` and the operator decide which models it may call, and the operator how
+many tokens. Only read and write are used, because a jail has no system calls for sockets.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ JsonObject = dict[str, Any]
 
 
 class LlmError(Exception):
-    """The call was refused or went wrong. `status` is HTTP's, `code` says what it was."""
+    """The call was refused or failed. `status` is the HTTP status; `code` names the reason."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -38,22 +38,22 @@ class LlmError(Exception):
 
 
 def chat(*, model: str, messages: list[JsonObject], **parameters: Any) -> JsonObject:  # noqa: ANN401
-    """A chat completion. Raises LlmError."""
+    """The answer to a chat completion request. Raises LlmError."""
     return call("/v1/chat/completions", {"model": model, "messages": messages, **parameters})
 
 
 def responses(*, model: str, input: Any, **parameters: Any) -> JsonObject:  # noqa: A002, ANN401
-    """The same over /responses. Raises LlmError."""
+    """The answer to a request over /responses. Raises LlmError."""
     return call("/v1/responses", {"model": model, "input": input, **parameters})
 
 
 def embeddings(*, model: str, input: str | list[str], **parameters: Any) -> JsonObject:  # noqa: A002, ANN401
-    """Embeddings of texts. Raises LlmError."""
+    """The answer to a request for embeddings of texts. Raises LlmError."""
     return call("/v1/embeddings", {"model": model, "input": input, **parameters})
 
 
 def call(path: str, body: JsonObject) -> JsonObject:
-    """The answer to one POST. Raises LlmError."""
+    """The answer to one POST of JSON. Raises LlmError."""
     status, payload = exchange("POST", path, json.dumps(body).encode())
     answer: JsonObject = json.loads(payload)
     if status != 200:
@@ -63,10 +63,10 @@ def call(path: str, body: JsonObject) -> JsonObject:
 
 
 def exchange(method: str, path: str, body: bytes) -> tuple[int, bytes]:
-    """Status and body of the answer. Raises LlmError if there is no way out, or no more."""
+    """Status and body of the answer. Raises LlmError if there is no connection."""
     if len(body) > _REQUEST_BYTES_MAX:
         raise LlmError(
-            413, "request_too_large", f"a request has at most {_REQUEST_BYTES_MAX} bytes"
+            413, "request_too_large", f"a request may have at most {_REQUEST_BYTES_MAX} bytes"
         )
     head = f"{method} {path} HTTP/1.1\r\n{_HOST}\r\ncontent-length: {len(body)}\r\n\r\n"
     with _turn:
@@ -102,7 +102,7 @@ def openai_client(**options: Any) -> Any:  # noqa: ANN401 the package is the sco
 
 
 def offer() -> None:
-    """From now on `from tallyard import llm` gives this module."""
+    """Make `from tallyard import llm` give this module."""
     package = types.ModuleType("tallyard")
     package.__path__ = []
     package.llm = _this  # type: ignore[attr-defined]  # as an import would set it
@@ -131,5 +131,5 @@ def _read() -> tuple[int, bytes]:
 def _some() -> bytes:
     data = os.read(_DESCRIPTOR, _CHUNK)
     if not data:
-        raise ConnectionResetError("the way out has been closed")
+        raise ConnectionResetError("the connection to the models has been closed")
     return data

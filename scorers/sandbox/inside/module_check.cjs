@@ -1,6 +1,6 @@
-// Finds the handler in a JavaScript module, what it takes, and what the module imports; executes
-// nothing of it. Started with --expose-internals, for the parser that node brings along.
-// Reads the source from descriptor 0, writes one JSON object to descriptor 1.
+// Finds the handler in a JavaScript module, its parameters, and the module's imports, without
+// executing it. It is started with --expose-internals, because it uses node's own parser. It
+// reads the source from descriptor 0 and writes one JSON object to descriptor 1.
 'use strict';
 
 const fs = require('node:fs');
@@ -27,11 +27,11 @@ function answer(code) {
       problem: 'There is no handler: export one, `export function handler({ output }) { ... }`',
     };
   }
-  // `alias` is what has to be exported as the handler.
+  // `alias` is the function that must be exported as the handler.
   return { imports, alias: name, ...described(functions.get(name), functions) };
 }
 
-// What is imported by a name that stands in the source.
+// The modules that are imported by a literal name.
 function* specifiers(node) {
   if (Array.isArray(node)) {
     for (const each of node) yield* specifiers(each);
@@ -45,7 +45,7 @@ function* specifiers(node) {
   }
 }
 
-// Name -> what is exported under it: a node, or null where that stands elsewhere.
+// Maps each exported name to its syntax node, or to null if it comes from another module.
 function exportsOf(body) {
   const found = new Map();
   for (const node of body) {
@@ -64,7 +64,7 @@ function topLevelFunctions(body) {
   for (const node of body) {
     const statement = node.type === 'ExportNamedDeclaration' ? node.declaration : node;
     for (const [name, value] of declared(statement)) {
-      // Last means last in the source, also of a name that comes twice.
+      // A name that comes twice counts at its last place in the source.
       if (isFunction(value)) found.delete(name), found.set(name, value);
     }
   }
@@ -84,7 +84,7 @@ function isFunction(node) {
   return /^(FunctionDeclaration|FunctionExpression|ArrowFunctionExpression)$/.test(node?.type);
 }
 
-// What it takes of its one object, where the pattern says so; null: whatever there is.
+// The names that the handler takes from its one object, if its pattern lists them; null: all.
 function described(node, functions) {
   const meant = node?.type === 'Identifier' ? functions.get(node.name) : node;
   if (!isFunction(meant)) return { parameters: null };

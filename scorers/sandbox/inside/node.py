@@ -1,4 +1,4 @@
-"""Becomes node, which runs a JavaScript scorer over the records (`runner.cjs`)."""
+"""Turns the child into node, which runs a JavaScript scorer on the records (`runner.cjs`)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from scorers.sandbox.inside import programs
 
 _HEAP_MB = 128
-"""Of JavaScript objects. Beyond that V8 ends by itself, and says so."""
+"""Most MiB of JavaScript objects. Above that node ends by itself with a message."""
 
 
 def run() -> None:
-    """Never returns. Raises OSError if there is no node in this jail."""
+    """Replace this process by node. Never returns. Raises OSError if the jail has no node."""
     runner = Path(__file__).with_name("runner.cjs")
     node = programs.path("node")
     options = [f"--max-old-space-size={_HEAP_MB}", "--no-warnings"]

@@ -1,4 +1,4 @@
-"""What a scorer prints, kept for each record up to a limit."""
+"""Captures what a scorer prints, for each record up to a limit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Output(io.BufferedIOBase):
-    """Takes the place of stdout and stderr. Beyond `most` bytes it only counts."""
+    """Replaces stdout and stderr. It keeps `most` bytes and only counts the rest."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -19,27 +19,27 @@ class Output(io.BufferedIOBase):
         self._dropped = 0
 
     def install(self) -> None:
-        """From now on, what Python code prints comes here."""
+        """Make this object receive all that Python code prints."""
         for name in ("stdout", "stderr"):
             text = io.TextIOWrapper(
-                self,  # type: ignore[type-var]  # more than it needs is declared for it
+                self,  # type: ignore[type-var]  # its declaration asks for more than it uses
                 encoding="utf-8", errors="backslashreplace", write_through=True
             )
             setattr(sys, name, text)
 
     def take(self) -> tuple[bytes, int]:
-        """What was kept and how much was dropped since the last time."""
+        """The output since the last call, and how many bytes of it were dropped."""
         taken = bytes(self._kept), self._dropped
         self._kept.clear()
         self._dropped = 0
         return taken
 
     def writable(self) -> bool:
-        """Always."""
+        """Whether it can be written to: always."""
         return True
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Keep what there is room for."""
+        """Keep as much of the data as there is room for, and count the rest as dropped."""
         view = memoryview(data).cast("B")
         room = self._most - len(self._kept)
         self._kept += view[:room]

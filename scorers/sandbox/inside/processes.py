@@ -1,4 +1,4 @@
-"""What /proc tells of other processes: a run's memory, its leftovers, a user's number."""
+"""Reads /proc to measure a run's memory, count a user's processes, and kill leftovers."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from contextlib import suppress
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _PPID, _THREADS, _RSS = 1, 17, 21         # fields of /proc/<pid>/stat, counted after the name
-_ROUNDS_MAX = 1000                        # of killing: each round meets a new generation
+_ROUNDS_MAX = 1000                        # of killing: each round finds the next generation
 
 
 def exceeds(processes: int, most: int) -> bool:
     """Whether all descendants of this process together hold more than `most` bytes.
 
-    `processes` is an open directory of /proc. Pages that processes share count in each of them
-    at first; only if that sum is too much are they divided fairly, which takes longer.
+    `processes` is an open descriptor of /proc. A page that several processes share is first
+    counted for each of them. Only if that sum is too large are shared pages divided among the
+    processes, which takes longer.
     """
-    # Its number there, which is another than os.getpid() within a PID namespace.
+    # Its id in that /proc, which differs from os.getpid() within a PID namespace.
     tree = _tree(processes, int(os.readlink("self", dir_fd=processes)))
     if sum(tree.values()) <= most:
         return False
@@ -25,17 +26,17 @@ def exceeds(processes: int, most: int) -> bool:
 
 
 def tasks_of(processes: int, uid: int) -> int:
-    """How many processes and threads this user has now: what RLIMIT_NPROC counts."""
+    """How many processes and threads this user has now, as RLIMIT_NPROC counts them."""
     count = 0
     for name in os.listdir(processes):
-        with suppress(OSError, IndexError):             # it has gone
+        with suppress(OSError, IndexError):             # the process has ended
             if name.isdigit() and os.stat(name, dir_fd=processes).st_uid == uid:
                 count += int(_fields(processes, name)[_THREADS])
     return count
 
 
 def kill_children() -> None:
-    """Kill and collect all children of this process, and those that it inherits by it."""
+    """Kill and reap all children of this process, and the orphans that they leave it."""
     path = f"/proc/self/task/{os.getpid()}/children"
     for _ in range(_ROUNDS_MAX):
         with open(path) as file:  # noqa: PTH123 read once a round
@@ -49,7 +50,7 @@ def kill_children() -> None:
 
 
 def _tree(processes: int, root: int) -> dict[int, int]:
-    """Resident bytes of each descendant."""
+    """The resident bytes of each descendant of `root`, by process id."""
     resident: dict[int, int] = {}
     children: dict[int, list[int]] = {}
     for name in os.listdir(processes):
@@ -70,16 +71,20 @@ def _tree(processes: int, root: int) -> dict[int, int]:
 
 
 def _fields(processes: int, name: str) -> list[bytes]:
-    """Of its stat, after the name; empty if the process has gone."""
+    """The fields of a process's stat that follow its name; empty if it has ended."""
     return _read(processes, f"{name}/stat").rpartition(b")")[2].split()
 
 
 def _proportional(processes: int, pid: int) -> int:
-    """Its pages, each divided by the number of processes that share it; all, if untold."""
+    """The bytes of a process, each page divided by the number of processes that share it.
+
+    If the kernel does not tell, it is the resident bytes.
+    """
     for line in _read(processes, f"{pid}/smaps_rollup").splitlines():
         if line.startswith(b"Pss:"):
             return int(line.split()[1]) * 1024
-    # Asked again: it may have ended since, and its share is with the others now.
+    # The resident bytes are read again, because the process may have ended since; then its
+    # share counts for the others.
     return _resident(_fields(processes, str(pid)))
 
 
@@ -88,7 +93,7 @@ def _resident(fields: list[bytes]) -> int:
 
 
 def _read(processes: int, path: str) -> bytes:
-    """The file's first 4 kB; empty if the process has gone or is closed to us."""
+    """The first 4 kB of the file; empty if the process has ended or may not be read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=processes)
     except OSError:

@@ -1,4 +1,4 @@
-"""Where in this jail the few programs are that a job may become or start."""
+"""The paths, in this jail, of the few programs that a job may become or start."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ ENVIRONMENT = {
     "HOME": "/tmp",  # noqa: S108 the jail's own
     "TMPDIR": "/tmp",  # noqa: S108 the jail's own
     "LANG": "C.UTF-8",
-    "OPENSSL_CONF": "/dev/null",  # node ends if it may see that there is one, and not read it
+    "OPENSSL_CONF": "/dev/null",  # node fails if it sees a configuration that it may not read
 }
-"""All that such a program finds in its environment."""
+"""The whole environment of such a program."""
 
 _found: dict[str, str] = {}
 
 
 def register(found: dict[str, str]) -> None:
-    """By name, as the worker says it when the jail starts; before any fork."""
+    """Set the paths by name, as the worker gives them when the jail starts, before any fork."""
     _found.update(found)
 
 
 def path(name: str) -> str:
-    """Raises FileNotFoundError if the machine has none."""
+    """The path of the program. Raises FileNotFoundError if the machine does not have it."""
     if name not in _found:
         raise FileNotFoundError(f"this machine has no {name}")
     return _found[name]

@@ -1,7 +1,7 @@
-"""Runs a Python scorer over the records of one order.
+"""Runs a Python scorer on the records of one order.
 
-By now the walls stand. This code shares its process with the scorer, which may change any of
-it: nothing is decided here, only carried.
+The process is locked in by now. This code shares the process with the scorer, which may change
+any of it. So it only carries records and results; it decides nothing.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from scorers.sandbox.inside.output import Output
 from scorers.sandbox.inside.trace import Trace
 
 FILE = "scorer.py"
-_PLACES_MAX = 10                          # of a traceback, the innermost
+_PLACES_MAX = 10                          # innermost lines of a traceback that are told
 
-# What a record may hold; a handler that declares one which this record lacks is given None.
+# The fields of a record. If a handler declares one that the record lacks, it gets None.
 _ARGUMENTS = frozenset({"input", "output", "expected", "metadata", "tags", "id", "trace"})
 
 Handler = Callable[..., Any]
 
 
 def run() -> None:
-    """Load the scorer, then answer for each record."""
+    """Load the scorer, then send an answer for each record."""
     request = json.loads(frames.read_text())
     program = request["program"]
     output = Output(program["log_bytes"])
@@ -41,7 +41,7 @@ def run() -> None:
         llm.offer()
     try:
         call = _Call.of(_load(program), program)
-    # A scorer's own code runs here as much as in a handler: it may raise anything.
+    # Loading runs the scorer's own code, which may raise anything.
     except BaseException as error:  # noqa: BLE001
         kind = "memory" if isinstance(error, MemoryError) else "invalid_source"
         frames.write({"error": _failure(error, kind, program)}, *output.take())
@@ -57,11 +57,11 @@ def run() -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A handler, and what it declares that it takes."""
+    """A handler, and the arguments that it declares."""
 
     handler: Handler
     positional: tuple[str, ...]
-    named: frozenset[str] | None          # None: everything there is
+    named: frozenset[str] | None          # None: all that the record has
 
     @classmethod
     def of(cls, handler: Handler, program: dict[str, Any]) -> _Call:
@@ -122,14 +122,14 @@ def _handler(module: types.ModuleType) -> Handler:
 
 
 def _body(call: _Call, record: dict[str, Any], program: dict[str, Any]) -> bytes:
-    """What the handler made of the record, encoded."""
+    """The body with the handler's result for the record, or with its error."""
     try:
         value = call(record)
         if inspect.isawaitable(value):
             value = _loop().run(_awaited(value))
     except MemoryError as error:
         return frames.encoded({"error": _failure(error, "memory", program)})
-    # Foreign code over foreign data: whatever it raises is this record's error alone.
+    # The handler is foreign code on foreign data. Whatever it raises is this record's error.
     except BaseException as error:  # noqa: BLE001
         return frames.encoded({"error": _failure(error, "exception", program)})
     try:
@@ -140,7 +140,7 @@ def _body(call: _Call, record: dict[str, Any], program: dict[str, Any]) -> bytes
 
 @functools.cache
 def _loop() -> asyncio.Runner:
-    """One for all records, made for the first that needs it."""
+    """The event loop for all records, made when the first one needs it."""
     return asyncio.Runner()
 
 
@@ -153,7 +153,7 @@ def _refused(kind: str, message: str) -> dict[str, object]:
 
 
 def _failure(error: BaseException, kind: str, program: dict[str, Any]) -> dict[str, str]:
-    """The exception, and where in the author's own lines it came from."""
+    """The exception as a body's `error`, with the lines of the author's code that raised it."""
     described = frames.described(error, kind)
     own = f"{program['folder']}/"
     try:
@@ -162,7 +162,7 @@ def _failure(error: BaseException, kind: str, program: dict[str, Any]) -> dict[s
             for each in traceback.extract_tb(error.__traceback__)
             if each.filename == FILE or each.filename.startswith(own)
         ]
-    except BaseException:  # noqa: BLE001 its traceback is the scorer's to change
+    except BaseException:  # noqa: BLE001 the scorer may have changed its traceback
         places = []
     if isinstance(error, SyntaxError) and error.filename == FILE:
         places.append(f"{FILE}:{error.lineno}:{error.offset}")

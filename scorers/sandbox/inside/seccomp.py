@@ -1,8 +1,9 @@
-"""Which system calls may be made: classic BPF for seccomp, built here, x86-64 only.
+"""Builds the filters of system calls: classic BPF for seccomp, on x86-64 only.
 
-Two filters. The outer one lies over a whole jail and is a list of what is denied, because the
-trusted part within must still make namespaces. The inner one lies over a scorer and is a list
-of what is allowed: what a later kernel adds is denied until it is added here.
+There are two filters. The outer one covers a whole jail and lists the denied calls, because
+the trusted processes in the jail must still make namespaces. The inner one covers a scorer and
+lists the allowed calls, so that a call which a later kernel adds is denied until it is listed
+here.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import struct
 from collections.abc import Iterable
 
 MACHINE = "x86_64"
-"""As platform.machine() says it. The numbers below are this architecture's."""
+"""The architecture of the numbers below, as platform.machine() names it."""
 
-# linux/bpf_common.h: the few instructions used.
+# linux/bpf_common.h: the instructions that are used.
 _LOAD = 0x20
 _IF_EQUAL = 0x15
 _IF_GREATER = 0x25
@@ -23,7 +24,7 @@ _IF_AT_LEAST = 0x35
 _IF_ANY_BIT = 0x45
 _RETURN = 0x06
 
-# linux/seccomp.h: what a filter answers, and where struct seccomp_data keeps what.
+# linux/seccomp.h: the answers of a filter, and the offsets in struct seccomp_data.
 _ALLOW = 0x7FFF0000
 _KILL_PROCESS = 0x80000000
 _FAIL = 0x00050000                        # with errno in the lower half
@@ -32,23 +33,23 @@ _OFFSET_ARCHITECTURE = 4
 _OFFSET_ARGUMENTS = 16                    # six of 8 bytes, lower half first
 
 _AUDIT_ARCH_X86_64 = 0xC000003E
-_X32_BIT = 0x40000000                     # a second numbering of the same calls
-_LAST_OLD = 334                           # numbers 335..423 are unused; the later are new
+_X32_BIT = 0x40000000                     # marks a second numbering of the same calls
+_LAST_OLD = 334                           # numbers 335..423 are unused; later ones are new
 
 _SOCKET, _CLONE, _EXECVE, _IOCTL, _PRCTL, _CLONE3 = 41, 56, 59, 16, 157, 435
 _SOCKETPAIR, _FCNTL, _PRLIMIT, _SETNS = 53, 72, 302, 308
 _CLONE_ANY_NAMESPACE = 0x7E020000         # linux/sched.h: CLONE_NEW* that clone(2) takes
 _CLONE_NEWPID = 0x20000000
-# asm-generic/ioctls.h: what a terminal is like (and so whether it is one), how much may be
-# read, whether to wait, whether an exec closes it. Others reach far: a file's flags, which may
-# be set through a descriptor that only reads, or the words in a terminal's input.
+# asm-generic/ioctls.h: read a terminal's settings and size, ask how much can be read, set
+# whether reads wait and whether an exec closes the descriptor. Others would do harm: they set a
+# file's flags through a descriptor that may only read, or type into a terminal.
 _IOCTL_ALLOWED = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
-# fcntl(2): have somebody signalled (F_SETOWN, F_SETSIG, F_SETOWN_EX); keep others waiting who
-# would write to a file, or be told of it (F_SETLEASE, F_NOTIFY).
+# fcntl(2): F_SETOWN, F_SETSIG and F_SETOWN_EX have signals sent to another process. F_SETLEASE
+# makes others wait who open a file, and F_NOTIFY watches a folder.
 _FCNTL_DENIED = (8, 10, 15, 1024, 1026)
 _LOCKS = (6, 7, 37, 38)                   # F_SETLK, F_SETLKW, and of open files F_OFD_SETLK(W)
-# A pair that stays one. Datagrams (SOCK_RAW means these, too) could be sent to any other socket
-# of the machine, by its path.
+# Only pairs that stay connected. A datagram socket (SOCK_RAW makes one, too) could send to any
+# other socket of the machine by its path.
 _SOCK_STREAM, _SOCK_SEQPACKET, _SOCK_NONBLOCK, _SOCK_CLOEXEC = 1, 5, 0o4000, 0o2000000
 _PAIRS = tuple(
     kind | flags
@@ -58,8 +59,8 @@ _PAIRS = tuple(
 _PR_NAMES = (3, 15, 16, 23)               # get dumpable, set name, get name, read bounding set
 
 _ALLOWED: dict[str, int] = {
-    # Files. Where no namespace hides them, Landlock says which may be opened, made, moved and
-    # removed; that others are there (stat, access, readlink, chdir) it does not keep secret.
+    # Files. Without a namespace, Landlock decides which of them may be opened, made, moved and
+    # removed. It does not hide that others exist (stat, access, readlink, chdir).
     "read": 0, "write": 1, "open": 2, "close": 3, "stat": 4, "fstat": 5, "lstat": 6, "lseek": 8,
     "pread64": 17, "pwrite64": 18, "readv": 19, "writev": 20, "access": 21, "dup": 32,
     "dup2": 33, "sendfile": 40, "fsync": 74, "fdatasync": 75,
@@ -107,16 +108,16 @@ _ALLOWED: dict[str, int] = {
 _MARKING: dict[str, int] = {
     "flock": 73, "chmod": 90, "fchmod": 91, "fchmodat": 268, "utimensat": 280,
 }
-"""Modes, times and locks, which Landlock leaves to whoever owns, or may read, a file.
+"""Calls that change modes, times and locks, which Landlock does not control.
 
-Allowed where a scorer meets no files but its own, and read-only ones that nobody locks. Owners
-and extended attributes are of the same kind, and nobody's to change.
+They are allowed if a scorer sees only its own files, and read-only ones that nobody locks. The
+calls that change owners and extended attributes are of the same kind, and are never allowed.
 """
 
 _SIGNALLING: dict[str, int] = {
     "kill": 62, "tkill": 200, "tgkill": 234, "rt_sigqueueinfo": 129, "rt_tgsigqueueinfo": 297,
 }
-"""Allowed where something else keeps signals within the scorer's own processes."""
+"""Allowed only if something else confines signals to the scorer's own processes."""
 
 _DENIED: dict[str, int] = {
     # other processes
@@ -141,14 +142,14 @@ _DENIED: dict[str, int] = {
 
 
 def outer_filter() -> bytes:
-    """For a whole jail (`bwrap --seccomp`): all but what nobody inside ever needs."""
+    """The filter for a whole jail (`bwrap --seccomp`): it denies what nothing inside needs."""
     return b"".join(
         (
             *_prologue(),
             *_answer_if(_DENIED.values(), _FAIL | errno.EPERM),
-            # Back to where it was, for a supervisor that has started a child.
+            # A supervisor returns to its own namespace after it has started a child.
             *_by_argument(_SETNS, 1, allowed=[_CLONE_NEWPID], otherwise=errno.EPERM),
-            # Its flags lie in memory, where no filter sees them; libc then falls back on clone.
+            # A filter cannot see clone3's flags, which are in memory. libc then uses clone.
             *_answer_if([_CLONE3], _FAIL | errno.ENOSYS),
             _instruction(_RETURN, _ALLOW),
         )
@@ -178,10 +179,10 @@ def inner_filter(
             *_by_argument(_PRCTL, 0, allowed=_PR_NAMES, otherwise=errno.EPERM),
             *_by_argument(_IOCTL, 1, allowed=_IOCTL_ALLOWED, otherwise=errno.EPERM),
             *_by_argument(_FCNTL, 1, denied=_FCNTL_DENIED + (() if may_mark else _LOCKS)),
-            # Its own limits alone: a worker of the same user has a number, too.
+            # Only its own limits: with another process id it could change a worker's.
             *_by_argument(_PRLIMIT, 0, allowed=[0], otherwise=errno.EPERM),
             *_no_namespaces(),
-            # Newer than the list: libc falls back on what is older.
+            # Calls that are newer than the list: libc falls back on older ones.
             _instruction(_IF_GREATER, _LAST_OLD, no=1),
             _instruction(_RETURN, _FAIL | errno.ENOSYS),
             _instruction(_RETURN, _FAIL | errno.EPERM),
@@ -190,7 +191,7 @@ def inner_filter(
 
 
 def _prologue() -> list[bytes]:
-    """Ends the process for a call in another numbering, which would dodge the filter."""
+    """Kill the process for a call in another numbering, which would bypass the filter."""
     return [
         _instruction(_LOAD, _OFFSET_ARCHITECTURE),
         _instruction(_IF_EQUAL, _AUDIT_ARCH_X86_64, yes=1),
@@ -202,7 +203,7 @@ def _prologue() -> list[bytes]:
 
 
 def _answer_if(numbers: Iterable[int], answer: int) -> list[bytes]:
-    """The answer for each of the calls; the others go on. Neighbours share a comparison."""
+    """Give this answer to each of the calls. Neighbouring numbers share a comparison."""
     program: list[bytes] = []
     for first, last in _ranges(numbers):
         program += [
@@ -221,7 +222,7 @@ def _by_argument(
     denied: Iterable[int] = (),
     otherwise: int = 0,
 ) -> list[bytes]:
-    """A call that depends on one argument; `otherwise` is the errno of the rest, 0: allow."""
+    """Decide a call by one argument. Other values get the errno `otherwise`; 0 allows them."""
     last = _FAIL | otherwise if otherwise else _ALLOW
     body = [_instruction(_LOAD, _OFFSET_ARGUMENTS + 8 * argument)]
     for values, answer in ((allowed, _ALLOW), (denied, _FAIL | errno.EPERM)):
@@ -232,7 +233,7 @@ def _by_argument(
 
 
 def _no_namespaces() -> list[bytes]:
-    """clone(2) for processes and threads, not for namespaces."""
+    """Allow clone(2) for processes and threads, but not for namespaces."""
     return [
         _instruction(_IF_EQUAL, _CLONE, no=4),
         _instruction(_LOAD, _OFFSET_ARGUMENTS),

@@ -1,7 +1,8 @@
-"""Watches a child from outside its namespaces: deadline, leash, memory; says how it ended.
+"""Watches a child's deadline, leash and memory from outside, kills it, and reports its end.
 
-Only this process's SIGKILL counts: whatever a scorer does to its own signals, timers and
-limits, its namespace's first process cannot refuse it, and everything in there dies with it.
+It kills by SIGKILL from outside the child's PID namespace. Whatever a scorer does to its
+signals, timers and limits, the first process of its namespace cannot refuse that signal, and
+everything in the namespace dies with it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from scorers.sandbox.inside.child import Order, Walls, become, prepare
 from scorers.sandbox.inside.job import run_job
 
 WATCH_MS = 50
-"""How often memory is looked at. At some 2 GB/s of first touches, 100 MB come in between."""
+"""Milliseconds between two looks at the memory. A run that first touches pages at 2 GB/s can
+take 100 MB meanwhile."""
 
 _NOBODY = 65534
 
@@ -29,7 +31,8 @@ _NOBODY = 65534
 class ChildSupervisor:
     """Runs orders one after another, each in a child with namespaces of its own.
 
-    `is_kept` is whether more than one may come: then it takes a place from which it can go on.
+    `is_kept` says that more than one order may come. The supervisor then moves into a PID
+    namespace from which it can start one child after another.
     """
 
     def __init__(self, walls: Walls, *, is_kept: bool) -> None:
@@ -40,12 +43,12 @@ class ChildSupervisor:
         self._is_set_up = False
 
     def supervise(self, orders: Iterable[Order]) -> None:
-        """Run each order to its end and write its status; then exit. Never returns."""
+        """Run each order to its end and write its report; then exit. Never returns."""
         for order in orders:
             status: dict[str, object]
             try:
                 status = self._run(order)
-            # Whatever goes wrong here is the jail's failure: the worker must hear of it.
+            # Any error here is a failure of the jail, and the worker must be told.
             except BaseException as error:  # noqa: BLE001
                 _tell(order, {"setup": f"{type(error).__name__}: {error}"})
                 break
@@ -96,10 +99,10 @@ def _tell(order: Order, status: dict[str, object]) -> None:
 
 
 def _child(order: Order, walls: Walls, folder: str | None, setup: int) -> None:
-    """In the child: walls first, then the job. Never returns."""
+    """In the child: lock it in, then do the job. Never returns."""
     try:
         become(order, walls, folder, setup)
-    except BaseException as error:  # noqa: BLE001 any failure to build the walls ends the run
+    except BaseException as error:  # noqa: BLE001 any failure to lock it in ends the run
         with suppress(OSError):
             os.write(setup, f"{type(error).__name__}: {error}".encode()[:2000])
         os._exit(1)
@@ -107,9 +110,9 @@ def _child(order: Order, walls: Walls, folder: str | None, setup: int) -> None:
 
 
 def _become_nobody() -> None:
-    """A new user namespace with one user in it, nobody, and powers over what is made in it."""
+    """Enter a new user namespace whose one user is nobody, with powers over it."""
     uid, gid = os.getuid(), os.getgid()
-    kernel.set_dumpable(on=True)    # else /proc/self belongs to root, and the maps are closed
+    kernel.set_dumpable(on=True)    # else /proc/self belongs to root and the maps are read-only
     kernel.unshare(kernel.CLONE_NEWUSER)
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{_NOBODY} {uid} 1")
@@ -118,19 +121,23 @@ def _become_nobody() -> None:
 
 
 def _first_of_its_own() -> int:
-    """Go on as the first process of a PID namespace over which this process has powers.
+    """Continue as the first process of a new PID namespace; return an open descriptor of it.
 
-    Only from there can it start children in new ones again and again: each time it must come
-    back. Returns an open descriptor of where that is.
+    To start a child in yet another namespace, a process must leave its own, and then return to
+    it before the next one. It may return only to a namespace over which it has powers.
     """
     kernel.unshare(kernel.CLONE_NEWPID)
     if os.fork():
-        os._exit(0)                 # the zygote adopts the other
+        os._exit(0)                 # the zygote becomes the parent of the new process
     return os.open("/proc/self/ns/pid", os.O_RDONLY)
 
 
 def _watch(order: Order, pid: int, setup: int, proc: int) -> dict[str, object]:
-    """Until the child has ended; kill it at its deadline, when let go, or when too big."""
+    """Wait until the child has ended, and return the report.
+
+    The child is killed at its deadline, when the worker closes the leash, and when it takes too
+    much memory.
+    """
     ended = os.pidfd_open(pid)
     poll = select.poll()
     for descriptor in (ended, order.leash, setup):
@@ -162,7 +169,7 @@ def _watch(order: Order, pid: int, setup: int, proc: int) -> dict[str, object]:
 
 
 def _reason(order: Order, ready: set[int], until: float, proc: int) -> str | None:
-    """Why the child must be killed now, if it must."""
+    """Why the child must be killed now; None if it need not be."""
     if order.leash in ready:
         return "leash"
     if time.monotonic() > until:
@@ -173,13 +180,13 @@ def _reason(order: Order, ready: set[int], until: float, proc: int) -> str | Non
 
 
 def _folder(scratch: str) -> str:
-    """Without namespaces: a folder of the run's own."""
+    """Make the run's own folder, in tier B."""
     path = f"{scratch}/{os.getpid()}"
-    os.mkdir(path, 0o700)  # noqa: PTH102 as cheap as it gets, once a run
+    os.mkdir(path, 0o700)  # noqa: PTH102 cheaper than pathlib, for each run
     return path
 
 
 def _end_all(folder: str) -> None:
-    """Without namespaces: kill and collect what the child left behind, and its files."""
+    """Kill the processes that the child left behind, and remove its files, in tier B."""
     processes.kill_children()
     shutil.rmtree(folder, ignore_errors=True)

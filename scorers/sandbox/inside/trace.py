@@ -1,7 +1,7 @@
-"""The trace that a handler may ask for: its spans, its thread of messages, where it is stored.
+"""The `trace` argument of a handler: its spans, its conversation, and where it is stored.
 
-All of it came with the record. Each answer may be used at once or awaited, since handlers are
-written either way.
+All of its data came with the record. Its methods' results can be used at once or awaited,
+because handlers are written either way.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ JsonObject = dict[str, Any]
 
 
 class Span(dict[str, Any]):
-    """A span's fields, as keys and as attributes; None for what it lacks."""
+    """A span's fields, as keys and as attributes. A missing attribute is None."""
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 any JSON
         if name.startswith("__"):
@@ -34,7 +34,7 @@ class _Object(dict[str, Any]):
 
 
 class Trace:
-    """What a handler's `trace` argument offers."""
+    """A handler's `trace` argument."""
 
     def __init__(self, given: JsonObject) -> None:
         self._given = given
@@ -44,7 +44,7 @@ class Trace:
         span_type: Sequence[str] | str | None = None,
         include_scorers: bool = False,  # noqa: FBT001, FBT002 handlers call it by position, too
     ) -> _List:
-        """Its spans, oldest first; those of the given types alone, without scorers' own."""
+        """Its spans, oldest first: those of the given types, and no scorers' own."""
         types = [span_type] if isinstance(span_type, str) else span_type
         return _List(
             Span(each)
@@ -54,7 +54,7 @@ class Trace:
         )
 
     def get_thread(self, preprocessor: str | None = None) -> _List:
-        """Its messages in order. There is one preprocessor, the default."""
+        """Its messages in order. Raises ValueError for any preprocessor but the default."""
         if preprocessor not in (None, "project_default"):
             raise ValueError(f"there is no preprocessor {preprocessor!r} here: leave it out")
         return _List(self._given.get("thread") or ())

@@ -1,8 +1,8 @@
-"""The first process in a jail: imports what is slow to import, then forks for each run.
+"""The first process in a jail: imports the slow modules, then forks a supervisor for each run.
 
-It is trusted and stays free of users' code: that is only ever read by the child of a child.
-Orders come one per message on the control socket, each with its descriptors; when the worker
-closes the socket, or ends, the zygote ends, and with it everything in the jail.
+It is trusted and never reads users' code: only the child of a supervisor does. Each message on
+the control socket is one order with its descriptors. When the worker closes the socket, or
+ends, the zygote ends, and with it everything in the jail.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from scorers.sandbox.inside import child, job, kernel, programs, supervisor
 READY = b"ready"
 
 LINE = b"line"
-"""A message instead of an order: its one descriptor is a socket on which many orders come."""
+"""A message that is no order: its one descriptor is a socket on which many orders will come."""
 
 ORDER_BYTES_MAX = 64 * 1024
 DESCRIPTORS_MAX = 8
 
-# Loaded on first use by the library; a scorer finds them loaded, in any case of its own making.
+# Imported before the first fork, so that no scorer spends its time on them.
 _COMMON = (
     "asyncio", "collections.abc", "dataclasses", "datetime", "decimal", "difflib",
     "encodings.idna", "encodings.latin_1", "encodings.utf_8_sig", "hashlib", "inspect", "math",
@@ -38,17 +38,17 @@ _COMMON = (
     "unicodedata", "uuid", "zoneinfo",
 )
 
-# Ours, which would be taken apart if nothing held them.
+# Our modules. Python would clear them if nothing held a reference.
 _hidden: list[ModuleType] = []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """How the jail was built, as the worker says it when it starts this process.
+    """How the jail is built. The worker gives it to this process as an argument.
 
-    `uid` is who to become if we are root: a real user, since a mapped one would be free of
-    the limit on processes. `scratch` is where each run gets its folder, where there are no
-    namespaces; None: there are.
+    `uid` is the user to become if we are root. It must be a real user, because a mapped one
+    would have no limit on its processes. `scratch` is the folder in which each run gets its own
+    if there are no namespaces (tier B); with namespaces it is None.
     """
 
     control: int
@@ -72,7 +72,7 @@ def main(text: str) -> None:
         os.setresgid(setting.uid, setting.uid, setting.uid)
         os.setresuid(setting.uid, setting.uid, setting.uid)
     if setting.scratch is not None:
-        kernel.die_with_parent(signal.SIGKILL)      # bubblewrap does that where it is
+        kernel.die_with_parent(signal.SIGKILL)      # in tier A bubblewrap does that
         if not os.access(os.__file__, os.R_OK):
             sys.exit(f"{os.__file__} cannot be read by the user {os.getuid()}")
     # Nobody of the same user may look into this process, nor take its descriptors.
@@ -80,16 +80,16 @@ def main(text: str) -> None:
     kernel.adopt_orphans()                          # supervisors whose parents have ended
     programs.register(setting.programs)
     _preload(setting)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)   # the kernel collects supervisors
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)   # the kernel reaps supervisors
     gc.collect()
-    gc.freeze()                                     # else a child's first collection copies all
+    gc.freeze()                                     # else a child's first collection copies it
     _serve(socket.socket(fileno=setting.control), setting)
 
 
 def _load_ours() -> None:
-    """Import all that runs inside, then hide it.
+    """Import all our modules, then remove them from `sys.modules`.
 
-    So a scorer's own modules may be called what ours are, and it finds those and not ours.
+    A scorer may then have modules with the same names, and imports those and not ours.
     """
     here = importlib.import_module(__package__)
     for found in pkgutil.iter_modules(here.__path__):
@@ -97,11 +97,11 @@ def _load_ours() -> None:
     ours = __package__.partition(".")[0]
     names = [name for name in sys.modules if name.partition(".")[0] == ours]
     _hidden.extend(sys.modules.pop(name) for name in names)
-    sys.path.pop(0)         # where the worker has this process find them
+    sys.path.pop(0)         # the folder from which they were imported
 
 
 def _preload(setting: Setting) -> None:
-    # Numeric libraries start threads, which no fork survives.
+    # Numeric libraries would start threads, and threads do not survive a fork.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"  # noqa: TID251 the jail's own, nothing is read
     if setting.packages:
@@ -128,7 +128,7 @@ def _serve(control: socket.socket, setting: Setting) -> None:
 
 
 def _supervise(message: bytes, descriptors: list[int], walls: child.Walls) -> None:
-    """One order, or those of a line. Never returns."""
+    """Run one order, or all orders of a line. Never returns."""
     if message != LINE:
         order = child.Order.parse(message, descriptors)
         supervisor.ChildSupervisor(walls, is_kept=False).supervise([order])

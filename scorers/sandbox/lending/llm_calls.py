@@ -1,8 +1,8 @@
-"""Which calls of a model a user's code may make: read, checked, and cut to its ceilings.
+"""Checks the model calls of users' code, and cuts them to their token limits.
 
-What is let through is a list, not what is left of one: the endpoints know tools that search
-the web, files by address, and stored conversations of the operator's account, and each would
-be a way out of a jail or into somebody else's data.
+Only listed fields are let through; nothing is let through because no rule forbids it. The
+endpoints offer tools that search the web, files by their address, and conversations stored in
+the operator's account. Each would be a way out of the jail or into somebody else's data.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ _FIELDS = {
     },
     EMBEDDINGS: frozenset({"model", "input", "dimensions", "encoding_format"}),
 }
-# Fields that may be sent with the one value that they have anyway.
+# Fields that may be sent, but only with their default value.
 _FIXED: JsonObject = {"n": 1, "stream": False, "store": False}
 _CEILINGS = {
     CHAT: ("max_tokens", "max_completion_tokens"), RESPONSES: ("max_output_tokens",),
     EMBEDDINGS: (),
 }
-# Models that know only the newer name of the ceiling; the older servers know only the other.
+# These models know only the newer name of the token limit; older servers know only the older.
 _REASONING_PREFIXES = ("gpt-5", "o1", "o3", "o4")
 
-# No `id`: an item that has nothing else is one that was stored before, by anybody.
+# `id` is not among them: an item with nothing but an id names one that anybody stored before.
 _ITEM_FIELDS = frozenset({"type", "role", "content", "name", "refusal", "tool_calls",
                           "tool_call_id", "call_id", "arguments", "output", "status"})
 _ITEMS = ("message", "function_call", "function_call_output", None)
@@ -44,7 +44,7 @@ _PARTS = ("text", "input_text", "output_text", "refusal")
 
 
 class Refused(Exception):
-    """A call that is not made. `status` and `code` are HTTP's and OpenAI's for it."""
+    """The call is refused. `status` is the answer's HTTP status, `code` OpenAI's error code."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -54,7 +54,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCall:
-    """A call that may be made. `completion_tokens_max` is what its answer may take."""
+    """A call that may be made. `completion_tokens_max` is the most tokens of its answer."""
 
     path: str
     model: str
@@ -65,15 +65,18 @@ class ModelCall:
 def admitted(
     path: str, body: JsonObject, *, models: Collection[str], tokens_max: int
 ) -> ModelCall:
-    """The call as it goes out. `models` are those that this scorer may use, `tokens_max` the
-    most that one answer may take. Raises Refused."""
+    """The call as it goes out to the endpoint.
+
+    `models` are the models that this scorer may use. `tokens_max` is the most tokens that one
+    answer may take. Raises Refused.
+    """
     model = body.get("model")
     if not isinstance(model, str) or model not in models:
         allowed = ", ".join(sorted(models)) or "none"
         raise Refused(
             403, "model_not_allowed",
-            f"this scorer may not use {model!r:.99}; it may use: {allowed}. A model has to "
-            "stand in the scorer's metadata.sandbox.models and in TALLYARD_SANDBOX_MODELS",
+            f"this scorer may not use {model!r:.99}; it may use: {allowed}. List the model in "
+            "the scorer's metadata.sandbox.models and in TALLYARD_SANDBOX_MODELS",
         )
     if unknown := sorted(set(body) - _FIELDS[path]):
         raise _invalid(f"{unknown[0]:.99} is not let through from a scorer")
@@ -90,7 +93,7 @@ def admitted(
 
 
 def _ceiling(path: str, body: JsonObject, tokens_max: int) -> int:
-    """Put the ceiling into the body; the smaller of it and the caller's own counts."""
+    """Put the token limit into the body, unless the caller set a lower one. Return it."""
     given = [name for name in _CEILINGS[path] if body.get(name) is not None]
     for name in given:
         value = body[name]
@@ -115,7 +118,7 @@ def _check_tools(tools: Json) -> None:
 
 
 def _check_texts(given: Json) -> None:
-    """Messages, items or plain text, as long as nothing in them names something elsewhere."""
+    """Raise Refused unless these are messages, items or text that refer to nothing else."""
     for item in given if isinstance(given, list) else [given]:
         if isinstance(item, str):
             continue
