@@ -286,7 +286,7 @@ def test_an_answer_without_a_score_is_quoted(fake):
 @pytest.mark.parametrize("name", ["ContextPrecision", "EmbeddingSimilarity"])
 def test_nan_from_the_judge_is_no_score(fake, name):
     fake.then("nan", "nan")
-    with pytest.raises(BadResult, match=f"{name} gave nan"):
+    with pytest.raises(BadResult, match=f"{name} returned nan"):
         score(fake, name)
 
 

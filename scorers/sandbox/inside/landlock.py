@@ -54,8 +54,8 @@ def restrict(
     """Allow this process and its descendants only these paths, and no TCP, for good.
 
     In writable paths they may write plain files and folders, but make no sockets, devices,
-    pipes or links. Loading a shared library counts as reading; `executable` is for files that may be
-    run as programs. Raises OSError.
+    pipes or links. Loading a shared library counts as reading; `executable` is for files that
+    may be run as programs. Raises OSError.
     """
     version = abi()
     files = _ALL_FILES | (_IOCTL_DEVICE if version > ABI_MIN else 0)

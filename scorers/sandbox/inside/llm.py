@@ -20,10 +20,10 @@ from typing import Any
 _DESCRIPTOR = 4
 _REQUEST_BYTES_MAX = 2**20
 _CHUNK = 65536
-_BASE_URL = "http://llm.internal/v1"      # never looked up: the transport has one way to go
+_BASE_URL = "http://llm.internal/v1"      # never looked up: the transport ignores it
 _HOST = "host: llm.internal"              # which HTTP/1.1 demands
 _turn = threading.Lock()
-_this = sys.modules[__name__]             # which forgets it before a scorer is read
+_this = sys.modules[__name__]             # removed from there before a scorer is loaded
 
 JsonObject = dict[str, Any]
 
