@@ -105,7 +105,7 @@ def test_a_kind_that_is_not_run_is_kept_and_is_no_scorer(
     assert made["function_data"] == data
     answer = stack.http("POST", "/v1/project_score", rule_over(project, made))
     assert answer.status == 400
-    assert "no scorer" in answer.error
+    assert "not a scorer" in answer.error
 
 
 def test_post_finds_what_is_there_and_put_replaces_it(stack: Stack, project: str) -> None:
@@ -529,7 +529,7 @@ def test_a_rule_names_only_scorers_that_are_there(stack: Stack, project: str) ->
         ({"id": str(uuid.uuid4())}, "there is no function"),
         ({"id": made["id"], "version": "12"}, "version 12"),
         ({"id": made["id"], "version": "v2"}, "_xact_id"),
-        (text, "no scorer"), (gone, "there is no function"), (theirs, "there is no function"),
+        (text, "not a scorer"), (gone, "there is no function"), (theirs, "there is no function"),
     ):
         answer = stack.http("POST", "/v1/project_score", rule_over(project, function))
         assert answer.status == 400
