@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from spans.errors import Contended, TransientError
+
+logger = logging.getLogger(__name__)
 
 POLL_S = 0.5
 """The pause before a store that is away is tried again."""
@@ -25,10 +28,14 @@ def patiently(work: Callable[[], T], *, patience_s: float, stopping: threading.E
     next TransientError is raised.
     """
     until = time.monotonic() + patience_s
+    has_told = False
     while True:
         try:
             return work()
         except TransientError as error:
             if time.monotonic() > until or stopping.is_set():
                 raise
+            if not (has_told or isinstance(error, Contended)):
+                logger.warning("%s; trying again for %g s", error, patience_s)
+                has_told = True
             stopping.wait(CONTENDED_S if isinstance(error, Contended) else POLL_S)

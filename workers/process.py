@@ -63,7 +63,7 @@ def forget() -> None:
 
 def stop_waiting() -> None:
     """Gives up the runs and invocations under way. Their claims go back, and count no death."""
-    for drain in PROCESS.drains.values():
+    for drain in list(PROCESS.drains.values()):   # a task may just be adding one
         drain.stopping.set()
     if PROCESS.sandboxes is not None:
         PROCESS.sandboxes.stop()

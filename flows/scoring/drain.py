@@ -17,9 +17,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -72,7 +72,8 @@ class Executor(Protocol):
         """The runs that ended since the last call. Waits up to `timeout_s` for the first.
 
         A run that raised an unexpected exception ends with an errored verdict. It is not tried
-        again, since it would most likely raise the same.
+        again, since it would most likely raise the same. An executor on the drain's
+        own thread may let the exception through: the worker then counts a death of its claims.
         """
         ...
 
@@ -106,6 +107,37 @@ class Pace:
 
 
 @dataclass(slots=True, kw_only=True)
+class _Hand:
+    """What one run of a drain has in hand, beside the claims that its executor runs.
+
+    `gathered` are ends that wait for others to be recorded with, since `gathered_at` (by
+    time.monotonic, as every `_at` here); `recording` are transactions under way on other
+    threads, with the number of ends in each.
+    """
+
+    recorders: ThreadPoolExecutor | None
+    gathered: list[RunEnd] = field(default_factory=list)
+    gathered_at: float = 0.0
+    recording: dict[Future[None], int] = field(default_factory=dict)
+
+    def unrecorded(self) -> int:
+        """Ends that are not in the store yet."""
+        return len(self.gathered) + sum(self.recording.values())
+
+    def gather(self, ended: list[RunEnd]) -> None:
+        """Take ends, to be recorded soon."""
+        if ended and not self.gathered:
+            self.gathered_at = time.monotonic()
+        self.gathered += ended
+
+    def check_recorders(self) -> None:
+        """Forget the transactions that are through. Raises what made one of them fail."""
+        for record in [one for one in self.recording if one.done()]:
+            del self.recording[record]
+            record.result()
+
+
+@dataclass(slots=True, kw_only=True)
 class Drain:
     """Empties one queue of pending outcomes.
 
@@ -121,10 +153,7 @@ class Drain:
     pace: Pace
     meanwhile: Callable[[], int] = lambda: 0
     stopping: threading.Event = field(default_factory=threading.Event)
-    _renewed_at: float = 0.0     # by time.monotonic, as every `_at` here
-    _gathered: list[RunEnd] = field(default_factory=list)
-    _gathered_at: float = 0.0    # when the first of them ended
-    _recording: dict[Future[None], int] = field(default_factory=dict)
+    _renewed_at: float = 0.0
 
     def run(self, *, stop_after_s: float) -> int:
         """Runs due outcomes until none is left, or claims no more after `stop_after_s` seconds.
@@ -132,40 +161,63 @@ class Drain:
         Returns the number of claims and invocations. Safe to repeat: a verdict is recorded only
         under the fence of its claim. Raises TransientError if the store stays away.
         """
-        with self._recorder() as submit:
-            try:
-                return self._run(submit, time.monotonic() + stop_after_s)
-            finally:
-                self.executor.cancel()
-                self._gathered = []
+        until = time.monotonic() + stop_after_s
+        with ExitStack() as stack:
+            recorders = None
+            if self.pace.recorders:
+                recorders = stack.enter_context(
+                    ThreadPoolExecutor(self.pace.recorders, thread_name_prefix="record")
+                )
+            stack.callback(self.executor.cancel)
+            return self._run(_Hand(recorders=recorders), until)
 
-    def _run(self, submit: Callable[[list[RunEnd]], None], until: float) -> int:
+    def _run(self, hand: _Hand, until: float) -> int:
         count = 0
         is_empty = False
         looked_at = listened_at = 0.0
         while not self.stopping.is_set():
             now = time.monotonic()
+            answered = 0
             if now - listened_at > LISTEN_S:
                 listened_at = now
-                if answered := self.meanwhile():
-                    count += answered
-                    is_empty = False
-            room = self.executor.room(self._unrecorded()) if now < until else 0
+                answered = self._listen()
+                count += answered
+            room = self._room(hand) if now < until else 0
             if room and (not is_empty or now - looked_at > POLL_S):
                 claims, found = self._claim(room)
                 looked_at, is_empty = now, not found
                 count += found
                 if claims:
-                    self._begin(claims, submit)
-                if claims and self.executor.room(self._unrecorded()):
-                    continue   # there is room, and more may be due
+                    self._begin(claims, hand)
+                    if self._room(hand):
+                        continue   # there is room, and more may be due
             if now >= until and (claims := self.executor.take_back()):
-                self.store.give_back(claims)
-            if self._in_hand():
-                self._go_on(submit)
+                self._patiently(partial(self.store.give_back, claims))
+            if self._in_hand(hand):
+                self._go_on(hand)
+            elif answered and now < until:
+                listened_at = 0.0   # more invocations may wait than one look serves
             elif is_empty or not room:
                 return count
         return count
+
+    def _listen(self) -> int:
+        """Answers what cannot wait. A store that is away must not end the runs under way."""
+        try:
+            return self.meanwhile()
+        except TransientError as error:
+            logger.warning("%s: %s; no invocation is served meanwhile", self.queue, error)
+            return 0
+
+    def _room(self, hand: _Hand) -> int:
+        """How many claims to take now.
+
+        Where this thread records, it claims once for each transaction and not once for each
+        end: the places that become free while ends are gathered are filled together.
+        """
+        if hand.gathered and not self.pace.recorders:
+            return 0
+        return self.executor.room(hand.unrecorded())
 
     def _claim(self, room: int) -> tuple[list[RunnableClaim], int]:
         """The claims to run, and how many claims there were with the stale ones."""
@@ -179,65 +231,52 @@ class Drain:
         runnable = [claim for claim in claims if isinstance(claim, RunnableClaim)]
         return runnable, len(claims)
 
-    def _begin(
-        self, claims: list[RunnableClaim], submit: Callable[[list[RunEnd]], None]
-    ) -> None:
+    def _begin(self, claims: list[RunnableClaim], hand: _Hand) -> None:
         if not any(map(is_last_try, claims)):
             self.executor.begin(claims)
             return
-        self._finish(submit)   # if the worker dies now, no other claim pays for it
+        self._finish(hand)   # if the worker dies now, no other claim pays for it
         self.executor.begin(claims)
-        self._finish(submit)
+        self._finish(hand)
 
-    def _finish(self, submit: Callable[[list[RunEnd]], None]) -> None:
-        while self._in_hand() and not self.stopping.is_set():
-            self._go_on(submit)
+    def _finish(self, hand: _Hand) -> None:
+        while self._in_hand(hand) and not self.stopping.is_set():
+            self._go_on(hand)
 
-    def _in_hand(self) -> int:
-        return self.executor.under_way() + self._unrecorded()
+    def _in_hand(self, hand: _Hand) -> int:
+        return self.executor.under_way() + hand.unrecorded()
 
-    def _unrecorded(self) -> int:
-        return len(self._gathered) + sum(self._recording.values())
-
-    def _go_on(self, submit: Callable[[list[RunEnd]], None]) -> None:
+    def _go_on(self, hand: _Hand) -> None:
         """Waits a moment for runs to end, records those that are due, and renews the leases."""
-        ended = self.executor.wait(self.pace.gather_s if self._gathered else POLL_S)
-        if ended and not self._gathered:
-            self._gathered_at = time.monotonic()
-        self._gathered += ended
-        for record in [one for one in self._recording if one.done()]:
-            del self._recording[record]
-            record.result()
-        if self._is_gathered():
-            gathered, self._gathered = self._gathered, []
-            submit(gathered)
+        timeout_s = self.pace.gather_s if hand.unrecorded() else POLL_S
+        if self.executor.under_way():
+            hand.gather(self.executor.wait(timeout_s))
+        elif hand.recording:
+            wait(hand.recording, timeout=POLL_S, return_when=FIRST_COMPLETED)
+        hand.check_recorders()
+        if self._is_gathered(hand):
+            self._submit(hand)
         if time.monotonic() - self._renewed_at > self.pace.renew_s:
             self._renewed_at = time.monotonic()
             self._patiently(partial(self.store.renew, self.queue))
 
-    def _is_gathered(self) -> bool:
+    def _is_gathered(self, hand: _Hand) -> bool:
         """Whether to record the runs that ended now, rather than wait for more."""
-        if not self._gathered or len(self._recording) > max(0, self.pace.recorders - 1):
+        if not hand.gathered or len(hand.recording) >= max(1, self.pace.recorders):
             return False
         return (
-            len(self._gathered) >= self.pace.gather
+            len(hand.gathered) >= self.pace.gather
             or not self.executor.under_way()
-            or time.monotonic() - self._gathered_at > self.pace.gather_s
+            or time.monotonic() - hand.gathered_at > self.pace.gather_s
         )
 
-    @contextmanager
-    def _recorder(self) -> Iterator[Callable[[list[RunEnd]], None]]:
-        """The function that records runs: on this thread, or on one of the recorders'."""
-        if not self.pace.recorders:
-            yield self._record
-            return
-        with ThreadPoolExecutor(self.pace.recorders, thread_name_prefix="record") as pool:
-
-            def submit(ended: list[RunEnd]) -> None:
-                self._recording[pool.submit(self._record, ended)] = len(ended)
-
-            yield submit
-        self._recording.clear()
+    def _submit(self, hand: _Hand) -> None:
+        """Records what is gathered: here, or on one of the recorders' threads."""
+        gathered, hand.gathered = hand.gathered, []
+        if hand.recorders is None:
+            self._record(gathered)
+        else:
+            hand.recording[hand.recorders.submit(self._record, gathered)] = len(gathered)
 
     def _record(self, ended: list[RunEnd]) -> None:
         executions: list[tuple[RunnableClaim, Execution]] = []

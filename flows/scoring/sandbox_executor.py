@@ -69,11 +69,15 @@ class SandboxExecutor:
         return []
 
     def cancel(self) -> None:
-        """Withdraws the batches that wait. The others end with their sandboxes."""
+        """Withdraws the batches that wait, and waits for the others to end.
+
+        The next run begins with small claims again: its spans may be larger.
+        """
         for batch in self._running:
             batch.cancel()
         wait(self._running)
         self._running.clear()
+        self._claim_max = FIRST_CLAIM
 
     def _fit(self, claims: Sequence[RunnableClaim]) -> None:
         if size_of(claims) > CLAIM_BYTES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Iterator, Sequence
 
@@ -240,3 +241,77 @@ def test_an_error_that_time_does_not_heal_is_final_at_once() -> None:
 
     assert not isinstance(failure, RetryIn)
     assert (failure.error_class, failure.message) == ("judge_refused", "401")
+
+
+def test_a_store_that_is_away_for_invocations_ends_no_run_under_way() -> None:
+    def away() -> int:
+        raise StoreUnavailable("away")
+
+    store = Store([claim_of("a"), claim_of("b")])
+    running = drain(store, Executor())
+    running.meanwhile = away
+
+    assert running.run(stop_after_s=60.0) == 2
+    assert {row for batch in store.recorded for row in batch} == {"a", "b"}
+
+
+def test_more_invocations_than_one_look_serves_are_served_before_the_drain_ends() -> None:
+    calls: Iterator[int] = iter([8, 8, 4, 0])
+    running = drain(Store(), Executor())
+    running.meanwhile = lambda: next(calls, 0)
+
+    assert running.run(stop_after_s=60.0) == 20
+
+
+@pytest.mark.parametrize("recorders", [0, 2])
+def test_a_run_that_failed_leaves_nothing_for_the_next_one(recorders: int) -> None:
+    class Broken(Store):
+        is_broken = True
+
+        def record(self, executions: Sequence[tuple[RunnableClaim, Execution]]) -> None:
+            if self.is_broken:
+                raise RuntimeError("a bug")
+            super().record(executions)
+
+    store = Broken([claim_of("lost")], [])
+    running = drain(store, Executor(), recorders=recorders)
+    with pytest.raises(RuntimeError, match="a bug"):
+        running.run(stop_after_s=60.0)
+
+    store.is_broken = False
+    store._batches = [[claim_of("next")]]
+
+    assert running.run(stop_after_s=60.0) == 1
+    assert store.recorded == [["next"]]
+
+
+def test_a_drain_that_waits_for_its_recorders_does_not_spin() -> None:
+    class Slow(Store):
+        def record(self, executions: Sequence[tuple[RunnableClaim, Execution]]) -> None:
+            assert not threading.Event().wait(0.3)
+            super().record(executions)
+
+    class Counting(Executor):
+        waits = 0
+
+        def wait(self, timeout_s: float) -> list[RunEnd]:
+            self.waits += 1
+            return super().wait(timeout_s)
+
+    store, executor = Slow([claim_of("a")]), Counting()
+
+    drain(store, executor, recorders=1).run(stop_after_s=60.0)
+
+    assert store.recorded == [["a"]]
+    assert executor.waits == 1
+
+
+def test_places_that_become_free_while_ends_are_gathered_are_filled_by_one_claim() -> None:
+    store = Store([claim_of(f"a{n}") for n in range(4)], [claim_of("b")])
+    running = drain(store, Executor(room=4))
+    running.pace = Pace(gather=4, gather_s=60.0, renew_s=60.0)
+
+    running.run(stop_after_s=60.0)
+
+    assert store.recorded == [["a0", "a1", "a2", "a3"], ["b"]]
+    assert store.limits[:2] == [4, 4]
