@@ -529,7 +529,8 @@ def test_a_rule_names_only_scorers_that_are_there(stack: Stack, project: str) ->
         ({"id": str(uuid.uuid4())}, "there is no function"),
         ({"id": made["id"], "version": "12"}, "version 12"),
         ({"id": made["id"], "version": "v2"}, "_xact_id"),
-        (text, "not a scorer"), (gone, "there is no function"), (theirs, "there is no function"),
+        (text, "not a scorer"), (gone, "there is no function"),
+        (theirs, "there is no function"),
     ):
         answer = stack.http("POST", "/v1/project_score", rule_over(project, function))
         assert answer.status == 400
