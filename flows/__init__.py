@@ -1,3 +1,3 @@
-"""The use cases: each verb of the product, over the Protocols that it needs."""
+"""The use cases: methods that take the caller first, over the Protocols that they need."""
 
 from __future__ import annotations

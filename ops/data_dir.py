@@ -59,6 +59,16 @@ class DataDir:
         return self.path / "valkey"
 
     @property
+    def bundles(self) -> Path:
+        """Folder in which sandbox workers keep the bundles that they have unpacked."""
+        return self.path / "bundles"
+
+    @property
+    def scratch(self) -> Path:
+        """Folder in which sandbox workers make the temporary folders of jails."""
+        return self.path / "scratch"
+
+    @property
     def api_key(self) -> Path:
         """File with the local administrator's API key (mode 0600)."""
         return self.path / "api_key"
@@ -156,7 +166,10 @@ class DataDir:
 
     def remove(self) -> None:
         """Delete Tallyard's files in the directory, and the directory if it is empty then."""
-        for folder in (self.postgres, self.path / "postgres.new", self.valkey, self.logs):
+        for folder in (
+            self.postgres, self.path / "postgres.new", self.valkey, self.logs, self.bundles,
+            self.scratch,
+        ):
             shutil.rmtree(folder, ignore_errors=True)
         for file in (self.api_key, self.flower_password, self._state, self._lock):
             file.unlink(missing_ok=True)

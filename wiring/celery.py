@@ -10,7 +10,7 @@ from wiring.settings import Settings
 
 
 def make_celery(redis_url: str, queues: tuple[Queue, ...] = QUEUES) -> Celery:
-    """A Celery application for this broker and these queues, not connected yet."""
+    """A Celery application for this Redis and these queues, not connected yet."""
     # Replaces kombu's own, since a unix socket's URL (`redis+socket`) can name no other one.
     TRANSPORT_ALIASES["redis"] = TRANSPORT_ALIASES["rediss"] = "wiring.transport:RedisTransport"
     app = Celery("tallyard")
@@ -18,7 +18,7 @@ def make_celery(redis_url: str, queues: tuple[Queue, ...] = QUEUES) -> Celery:
         broker_url=_broker_url(redis_url),
         result_backend=None,                 # results are in PostgreSQL
         task_ignore_result=True,
-        accept_content=["json"],             # pickle would run code from the broker
+        accept_content=["json"],             # pickle would run code that Redis sends
         task_serializer="json",
         task_queues={queue.name: {} for queue in queues},
         task_routes={queue.task: {"queue": queue.name} for queue in queues},

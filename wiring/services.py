@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from celery import Celery
 from pydantic import SecretStr
 
-from flows.invocations.client import Calls
+from flows.invocations.client import InvocationClient
 from flows.scoring.match import Matcher
 from spans.clock import Clock, system_clock
 from spans.errors import SetupError
@@ -67,7 +67,7 @@ class Services:
     sandbox_workers: SandboxWorkers
     invocations: Invocations
     answers: AnswerListener
-    calls: Calls
+    invocation_client: InvocationClient
     upkeep: Upkeep
 
     def close(self) -> None:
@@ -117,7 +117,7 @@ def open_services(settings: Settings, *, clock: Clock = system_clock) -> Service
         sandbox_workers=sandbox_workers,
         invocations=invocations,
         answers=answers,
-        calls=Calls(
+        invocation_client=InvocationClient(
             store=invocations, answers=answers, ring=bell.ring,
             refusal=lambda queue: sandbox_workers.refusal() if queue == SANDBOX else None,
         ),

@@ -226,11 +226,6 @@ class Settings(BaseModel):
         return given
 
     @property
-    def postgres_dir(self) -> Path:
-        """Folder of the embedded PostgreSQL's data and socket."""
-        return self.data_dir / "postgres"
-
-    @property
     def scorer_packages_dir(self) -> Path:
         """Folder of the packages that users' scorers may import.
 
@@ -242,11 +237,6 @@ class Settings(BaseModel):
         own = Path(sys.prefix)
         python = f"python{sys.version_info.major}.{sys.version_info.minor}"
         return own.with_name(f"{own.name}-scorers") / "lib" / python / "site-packages"
-
-    @property
-    def valkey_socket(self) -> Path:
-        """The embedded Valkey's unix socket."""
-        return self.data_dir / "valkey" / "valkey.sock"
 
 
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:

@@ -1,4 +1,4 @@
-"""What API, pages and commands are given: the use cases, one object for each capability."""
+"""What the API and the commands are given: the use cases, one object for each capability."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def make_tallyard(services: Services, *, ring: Callable[[str], None]) -> Tallyar
     value_limits = EventLimits(depth_max=settings.depth_max, nodes_max=settings.nodes_max)
     projects = Projects(services.projects, ring=ring)
     lookup = FunctionLookup(
-        store=services.functions, projects=projects, calls=services.calls
+        store=services.functions, projects=projects, client=services.invocation_client
     )
     rules = Rules(
         services.rules, recent=services.recent, projects=projects, lookup=lookup, ring=ring,
@@ -94,11 +94,11 @@ def make_tallyard(services: Services, *, ring: Callable[[str], None]) -> Tallyar
         ),
         functions=Functions(
             services.functions, shadows=services.shadows, bundles=services.bundles,
-            projects=projects, lookup=lookup, calls=services.calls,
+            projects=projects, lookup=lookup, client=services.invocation_client,
         ),
         invocations=FunctionInvocations(
-            services.functions, lookup=lookup, calls=services.calls, reader=services.reader,
-            projects=projects, limits=value_limits,
+            services.functions, lookup=lookup, client=services.invocation_client,
+            reader=services.reader, projects=projects, limits=value_limits,
         ),
         uploads=BundleUploads(services.bundles),
         rules=rules,

@@ -1,6 +1,6 @@
 """Kombu's Redis transport, changed so that a worker survives a lost connection.
 
-If the connection to the broker is lost while a task runs, Celery later acknowledges the task's
+If the connection to Redis is lost while a task runs, Celery later acknowledges the task's
 message over a closed channel. Kombu 5.7 then raises `'NoneType' object has no attribute
 'hostname'`. The worker then ends, or stays connected and takes no more work. Here such
 acknowledgements are dropped, because a ring that is lost or arrives twice does no harm.

@@ -32,7 +32,7 @@ from store.scoring.token_budget import TokenBudgets
 from wiring.services import Services
 from wiring.settings import Settings
 
-JUDGED_CALLS = 32
+JUDGE_INVOCATIONS = 32
 """Invocations that one judge worker serves at once, each on a thread that waits."""
 
 CALL_ATTEMPTS = 3
@@ -62,14 +62,14 @@ NO_LIMIT = 1_000_000
 
 def heavy_drain(services: Services) -> Drain:
     """The drain of slow in-process scorers. It serves invocations between them."""
-    calls = _server(services, HEAVY, InProcess(), at_once=1)
+    server = _server(services, HEAVY, InProcess(), at_once=1)
     return Drain(
         store=services.ledger, queue=HEAVY, policy=_retry_policy(services.settings),
         executor=InlineExecutor(KeptFunctions(services.functions)),
         pace=Pace(
             gather=NO_LIMIT, gather_s=HEAVY_GATHER_S, renew_s=_renew_s(services.settings)
         ),
-        meanwhile=calls.serve_some,
+        meanwhile=server.serve_some,
     )
 
 
@@ -93,9 +93,9 @@ def judge_drain(services: Services, loop: asyncio.AbstractEventLoop) -> Drain:
         else None,
     )
     policy = _retry_policy(settings, CALL_ATTEMPTS, CALL_WAIT_MAX_S)
-    calls = _server(
+    server = _server(
         services, JUDGE, Judged(scorers=scorers, loop=loop, policy=policy),
-        at_once=JUDGED_CALLS,
+        at_once=JUDGE_INVOCATIONS,
     )
     return Drain(
         store=services.ledger, queue=JUDGE, policy=_retry_policy(settings),
@@ -103,8 +103,8 @@ def judge_drain(services: Services, loop: asyncio.AbstractEventLoop) -> Drain:
             scorers, loop=loop, in_flight_max=settings.judge_in_flight
         ),
         pace=Pace(gather=NO_LIMIT, gather_s=JUDGE_GATHER_S, renew_s=_renew_s(settings)),
-        meanwhile=calls.serve_aside,
-        stopping=calls.stopping,
+        meanwhile=server.serve_aside,
+        stopping=server.stopping,
     )
 
 
@@ -122,7 +122,7 @@ def sandbox_drain(
             log_bytes=settings.sandbox_log_bytes_max,
         ),
     )
-    calls = _server(services, SANDBOX, scorers, builder, at_once=settings.sandbox_batches)
+    server = _server(services, SANDBOX, scorers, builder, at_once=settings.sandbox_batches)
     batches = CodeBatches(
         functions=KeptFunctions(services.functions), traces=services.traces, scorers=scorers
     )
@@ -133,10 +133,10 @@ def sandbox_drain(
             gather=SANDBOX_GATHER, gather_s=SANDBOX_GATHER_S, recorders=RECORDERS,
             renew_s=_renew_s(settings),
         ),
-        meanwhile=calls.serve_aside,
-        stopping=calls.stopping,
+        meanwhile=server.serve_aside,
+        stopping=server.stopping,
     )
-    return drain, calls
+    return drain, server
 
 
 def sandbox_place(settings: Settings) -> Place:

@@ -4,8 +4,8 @@
         @use_case(KeyRole.READ)
         def list(self, principal: Principal, page: ListPage) -> list[ProjectScore]: ...
 
-A use case is a method that takes the Principal first. Entry points (HTTP, commands, pages) only
-call it. The role is checked here. A call whose transaction PostgreSQL rolled back, because of a
+A use case is a method that takes the Principal first. Entry points (HTTP, commands) only call
+it. The role is checked here. A call whose transaction PostgreSQL rolled back, because of a
 concurrent one, is repeated here.
 """
 

@@ -20,7 +20,7 @@ from flows.access.use_case import use_case
 from flows.functions.code_check import program_of
 from flows.functions.lookup import FunctionLookup, FunctionReference, FunctionStore
 from flows.functions.shadows import ShadowComparison, ShadowStore, compare_shadow
-from flows.invocations.client import Calls
+from flows.invocations.client import InvocationClient
 from scorers.functions.body import FunctionBody, patched
 from scorers.functions.bundle import BundleStore
 from scorers.functions.function import (
@@ -47,7 +47,7 @@ class Functions:
 
     def __init__(
         self, store: FunctionStore, *, shadows: ShadowStore, bundles: BundleStore,
-        projects: Projects, lookup: FunctionLookup, calls: Calls,
+        projects: Projects, lookup: FunctionLookup, client: InvocationClient,
         new_id: Callable[[], UUID] = uuid.uuid4,
     ) -> None:
         self._store = store
@@ -55,7 +55,7 @@ class Functions:
         self._bundles = bundles
         self._projects = projects
         self._lookup = lookup
-        self._calls = calls
+        self._client = client
         self._new_id = new_id
 
     @use_case()
@@ -238,5 +238,5 @@ class Functions:
             uploaded = await asyncio.to_thread(
                 self._bundles.digest_of, principal.org_id, body.bundle_id
             )
-        check = partial(self._calls.check, principal.org_id)
+        check = partial(self._client.check, principal.org_id)
         return await program_of(body, present, check, uploaded=uploaded)

@@ -19,7 +19,7 @@ from flows.functions.lookup import (
     FunctionReference,
     FunctionStore,
 )
-from flows.invocations.client import Calls
+from flows.invocations.client import InvocationClient
 from flows.logs.fetch import QueryReader
 from flows.logs.row_selection import RowSelection, select_rows
 from scorers.functions.function import Function
@@ -54,12 +54,12 @@ class FunctionInvocations:
     """Runs functions while the caller waits. Thread-safe."""
 
     def __init__(
-        self, store: FunctionStore, *, lookup: FunctionLookup, calls: Calls,
+        self, store: FunctionStore, *, lookup: FunctionLookup, client: InvocationClient,
         reader: QueryReader, projects: Projects, limits: EventLimits,
     ) -> None:
         self._store = store
         self._lookup = lookup
-        self._calls = calls
+        self._client = client
         self._reader = reader
         self._projects = projects
         self._limits = limits
@@ -71,11 +71,11 @@ class FunctionInvocations:
         """The verdict of a function on one record, which holds its arguments by name.
 
         Raises BadInput for a record that exceeds the limits of a span, and the errors of
-        `FunctionLookup.version` and `Calls.run`.
+        `FunctionLookup.version` and `InvocationClient.run`.
         """
         check_values(record, self._limits, BodyText(b""))
         function = await self._lookup.version(principal, which)
-        (verdict,) = await self._calls.run(principal.org_id, function, records=[record])
+        (verdict,) = await self._client.run(principal.org_id, function, records=[record])
         return verdict
 
     @use_case()
@@ -93,7 +93,7 @@ class FunctionInvocations:
         rows = await asyncio.to_thread(
             select_rows, self._reader, principal.org_id, where, selection
         )
-        verdicts = await self._calls.run(principal.org_id, function, rows=rows)
+        verdicts = await self._client.run(principal.org_id, function, rows=rows)
         return TestRun(rows=rows, verdicts=verdicts)
 
     @use_case()
@@ -119,7 +119,7 @@ class FunctionInvocations:
         rows = await asyncio.to_thread(
             select_rows, self._reader, principal.org_id, where, selection
         )
-        run = partial(self._calls.run, principal.org_id, rows=rows)
+        run = partial(self._client.run, principal.org_id, rows=rows)
         old, new = await run(older.as_version()), await run(after.as_version())
         return VersionComparison(
             before=older.version, after=after.version, difference=compare(rows, old, new)

@@ -16,7 +16,7 @@ from typing import Protocol
 from flows.access.principal import Principal
 from flows.access.projects import ListPage, Projects
 from flows.functions.code_check import program_of
-from flows.invocations.client import Calls
+from flows.invocations.client import InvocationClient
 from scorers.functions.body import FunctionBody, read_function
 from scorers.functions.function import (
     Function,
@@ -146,7 +146,7 @@ class FunctionLookup:
 
     store: FunctionStore
     projects: Projects
-    calls: Calls
+    client: InvocationClient
 
     def find(self, principal: Principal, which: FunctionReference) -> Function:
         """The stored function. Raises NotFound if there is none that the key reaches."""
@@ -166,7 +166,7 @@ class FunctionLookup:
         """The version to run. Raises NotFound if there is none that the key reaches.
 
         For a function that the request contains, raises Forbidden if the caller may not make
-        functions, InvalidSource, and the errors of `Calls.check`.
+        functions, InvalidSource, and the errors of `InvocationClient.check`.
         """
         if isinstance(which, FunctionBody):
             if which.kind is not FunctionKind.GLOBAL:
@@ -177,7 +177,7 @@ class FunctionLookup:
 
     async def _unsaved(self, principal: Principal, body: FunctionBody) -> FunctionVersion:
         program = await program_of(
-            body, None, lambda source: self.calls.check(principal.org_id, source)
+            body, None, lambda source: self.client.check(principal.org_id, source)
         )
         owner = principal.project_id or ProjectId(principal.org_id)
         function_id, version = identity(owner, body)

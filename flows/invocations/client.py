@@ -31,10 +31,10 @@ from spans.outcome import Verdict
 from spans.queues import SANDBOX
 from spans.row import RowKey
 
-ROWS_PER_CALL = 50
+ROWS_PER_INVOCATION = 50
 """Rows of one invocation: few enough that it ends long before its deadline."""
 
-CALLS_AT_ONCE = 4
+INVOCATIONS_AT_ONCE = 4
 """Invocations that one caller has under way. The deadline of each runs from its enqueuing, so
 they must not wait for one another in the queue."""
 
@@ -51,7 +51,7 @@ class AnswerStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Calls:
+class InvocationClient:
     """Enqueues invocations and waits for their answers.
 
     `ring` tells a queue's workers to look for work. `refusal` says why no worker of a queue can
@@ -122,12 +122,12 @@ class Calls:
         """
         queue = queue_of_version(function)
         requests = [
-            RunRequest(function=function, rows=tuple(rows[start : start + ROWS_PER_CALL]))
-            for start in range(0, len(rows), ROWS_PER_CALL)
+            RunRequest(function=function, rows=tuple(rows[start : start + ROWS_PER_INVOCATION]))
+            for start in range(0, len(rows), ROWS_PER_INVOCATION)
         ]
         if records:
             requests.insert(0, RunRequest(function=function, records=tuple(records)))
-        room = asyncio.Semaphore(CALLS_AT_ONCE)
+        room = asyncio.Semaphore(INVOCATIONS_AT_ONCE)
 
         async def verdicts_of(request: Request) -> tuple[Verdict, ...]:
             async with room:

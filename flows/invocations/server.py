@@ -45,7 +45,7 @@ from spans.outcome import BUG, POISONED, Errored, Failure, Verdict
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
-CALLS_PER_LOOK = 8
+INVOCATIONS_PER_LOOK = 8
 """Invocations served one after another before a worker goes back to its bulk work."""
 
 PATIENCE_S = 60.0
@@ -113,7 +113,7 @@ class InvocationServer:
                 if invocation is not None:
                     threading.Thread(
                         target=self._answer_aside, args=(invocation,), daemon=True,
-                        name=f"call {invocation.id}",
+                        name=f"invocation {invocation.id}",
                     ).start()
                     begun += 1
                     continue
@@ -135,17 +135,17 @@ class InvocationServer:
             self.room.acquire(timeout=max(0.0, until - time.monotonic()))
 
     def serve_some(self) -> int:
-        """Serves waiting invocations one after another, at most CALLS_PER_LOOK.
+        """Serves waiting invocations one after another, at most INVOCATIONS_PER_LOOK.
 
         Returns how many it served. Safe to repeat: an answer counts only under its claim's own
         fence.
         """
-        for count in range(CALLS_PER_LOOK):
+        for count in range(INVOCATIONS_PER_LOOK):
             invocation = self.store.claim(self.queue)
             if invocation is None:
                 return count
             self._answer(invocation)
-        return CALLS_PER_LOOK
+        return INVOCATIONS_PER_LOOK
 
     def _answer_aside(self, invocation: Invocation) -> None:
         try:
@@ -163,11 +163,13 @@ class InvocationServer:
             answer = self._patiently(partial(self._answer_to, invocation))
             self._patiently(partial(self._end, invocation, answer))
         except TransientError as error:
-            logger.warning("call %s: %s; the answer is dropped", invocation.id, error)
+            logger.warning("invocation %s: %s; the answer is dropped", invocation.id, error)
         # Any other exception would be raised again at the next try, so the client is told.
         except Exception as error:
-            logger.exception("call %s", invocation.id)
-            message = f"{type(error).__name__}; the worker's log has it: call {invocation.id}"
+            logger.exception("invocation %s", invocation.id)
+            message = (
+                f"{type(error).__name__}; the worker's log has it: invocation {invocation.id}"
+            )
             # A worker that stops closes the sandboxes that invocations still use: not a bug.
             is_ours = self.stopping.is_set() and invocation.attempts < ATTEMPTS_MAX
             answer = None if is_ours else FailureAnswer(

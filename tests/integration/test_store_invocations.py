@@ -1,4 +1,4 @@
-"""Calls that wait: left, taken, answered, given up; with PostgreSQL's own notifications."""
+"""Invocations: made, claimed, answered and cancelled, with PostgreSQL's own notifications."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flows.invocations.client import Calls, finished
+from flows.invocations.client import InvocationClient, finished
 from flows.invocations.messages import ATTEMPTS_MAX, CheckAnswer, CheckRequest, RunRequest
 from flows.invocations.server import InvocationServer
 from ops.servers.children import wait_until
@@ -98,13 +98,13 @@ def queue(org_id: OrgId) -> str:
 
 
 @pytest.fixture
-def calls(database: Database) -> Iterator[Calls]:
-    yield from opened_calls(database, PATIENCE_S)
+def client(database: Database) -> Iterator[InvocationClient]:
+    yield from opened_client(database, PATIENCE_S)
 
 
-def opened_calls(database: Database, patience_s: float) -> Iterator[Calls]:
+def opened_client(database: Database, patience_s: float) -> Iterator[InvocationClient]:
     answers = AnswerListener(database, patience_s=patience_s)
-    yield Calls(store=store_of(database), answers=answers, ring=lambda queue: None)
+    yield InvocationClient(store=store_of(database), answers=answers, ring=lambda queue: None)
     answers.close()
 
 
@@ -129,9 +129,9 @@ def function(name: str = "mine") -> FunctionVersion:
     )
 
 
-def test_an_answer_wakes_who_waits(database, calls, org_id, queue):
-    future = calls.begin(org_id, queue, CHECK)
-    warm(calls, database, org_id)
+def test_an_answer_wakes_who_waits(database, client, org_id, queue):
+    future = client.begin(org_id, queue, CHECK)
+    warm(client, database, org_id)
 
     assert answering(database, queue).serve_some() == 1
     begin = time.monotonic()
@@ -141,7 +141,7 @@ def test_an_answer_wakes_who_waits(database, calls, org_id, queue):
     assert answering(database, queue).serve_some() == 0
 
 
-def test_records_and_verdicts_arrive_as_they_were(database, calls, org_id, queue):
+def test_records_and_verdicts_arrive_as_they_were(database, client, org_id, queue):
     run = RunRequest(
         function=function(),
         records=({"input": {"z": 1, "a": "\u2028", "m": None}}, {"input": {}}),
@@ -150,7 +150,7 @@ def test_records_and_verdicts_arrive_as_they_were(database, calls, org_id, queue
             "gone",
         ),),
     )
-    future = calls.begin(org_id, queue, run)
+    future = client.begin(org_id, queue, run)
     answering(database, queue).serve_some()
     first, second, gone = finished(future.result(timeout=5)).verdicts
 
@@ -164,8 +164,8 @@ def test_records_and_verdicts_arrive_as_they_were(database, calls, org_id, queue
     assert gone == failed_verdict(not_found, started_at=gone.started_at)
 
 
-def test_each_call_is_taken_once(database, calls, org_id, queue):
-    futures = [calls.begin(org_id, queue, CHECK) for _ in range(20)]
+def test_each_invocation_is_taken_once(database, client, org_id, queue):
+    futures = [client.begin(org_id, queue, CHECK) for _ in range(20)]
     store = store_of(database)
     taken = [store.claim(queue) for _ in range(21)]
 
@@ -174,7 +174,7 @@ def test_each_call_is_taken_once(database, calls, org_id, queue):
 
 
 def test_calls_are_answered_together_as_far_as_there_is_room(
-    database, calls, org_id, queue
+    database, client, org_id, queue
 ):
     first, second = threading.Barrier(3), threading.Barrier(2)
     held: list[object] = []
@@ -185,7 +185,7 @@ def test_calls_are_answered_together_as_far_as_there_is_room(
             (first if len(held) <= 2 else second).wait(timeout=10)
             return CHECKED
 
-    futures = [calls.begin(org_id, queue, CHECK) for _ in range(3)]
+    futures = [client.begin(org_id, queue, CHECK) for _ in range(3)]
     together = InvocationServer(
         queue=queue, store=store_of(database), traces=Traces(database), runner=Slow(),
         builder=Slow(), at_once=2,
@@ -198,11 +198,11 @@ def test_calls_are_answered_together_as_far_as_there_is_room(
     second.wait(timeout=10)
     assert [finished(each.result(timeout=5)).checked for each in futures] == [CHECKED] * 3
     # They look for more before they end, and must not do that on a closed database.
-    assert wait_until(lambda: not any(map(is_call, threading.enumerate())), deadline_s=5)
+    assert wait_until(lambda: not any(map(is_serving, threading.enumerate())), deadline_s=5)
 
 
-def test_an_answer_under_an_older_fence_does_not_count(database, calls, org_id, queue):
-    future = calls.begin(org_id, queue, CHECK)
+def test_an_answer_under_an_older_fence_does_not_count(database, client, org_id, queue):
+    future = client.begin(org_id, queue, CHECK)
     store = store_of(database)
     late = store.claim(queue)
     let_go(database, queue)
@@ -218,9 +218,10 @@ def test_an_answer_under_an_older_fence_does_not_count(database, calls, org_id, 
     assert finished(future.result(timeout=5)).checked == CHECKED
 
 
-def test_a_call_whose_worker_died_is_taken_by_another(database_url, database, calls, org_id,
-                                                      queue):
-    future = calls.begin(org_id, queue, CHECK)
+def test_an_invocation_whose_worker_died_is_taken_by_another(
+    database_url, database, client, org_id, queue
+):
+    future = client.begin(org_id, queue, CHECK)
     killed = Database(database_url)
     assert store_of(killed).claim(queue) is not None
     assert answering(database, queue).serve_some() == 0
@@ -234,8 +235,10 @@ def test_a_call_whose_worker_died_is_taken_by_another(database_url, database, ca
     assert finished(future.result(timeout=5)).checked == CHECKED
 
 
-def test_a_call_that_kills_its_workers_is_answered_in_the_end(database, calls, org_id, queue):
-    future = calls.begin(org_id, queue, CHECK)
+def test_an_invocation_that_kills_its_workers_is_answered_in_the_end(
+    database, client, org_id, queue
+):
+    future = client.begin(org_id, queue, CHECK)
     for _ in range(ATTEMPTS_MAX):
         assert store_of(database).claim(queue) is not None
         let_go(database, queue)
@@ -246,9 +249,9 @@ def test_a_call_that_kills_its_workers_is_answered_in_the_end(database, calls, o
 
 
 def test_an_error_that_nobody_foresaw_is_answered_without_its_text(
-    database, calls, org_id, queue, caplog
+    database, client, org_id, queue, caplog
 ):
-    future = calls.begin(
+    future = client.begin(
         org_id, queue, RunRequest(function=function("unforeseen"), records=({"input": {}},))
     )
     answering(database, queue).serve_some()
@@ -266,8 +269,8 @@ REQUESTS = pytest.mark.parametrize(
 
 
 @REQUESTS
-def test_a_sandbox_that_is_lost_is_no_answer(database, calls, org_id, queue, request_):
-    future = calls.begin(org_id, queue, request_)
+def test_a_sandbox_that_is_lost_is_no_answer(database, client, org_id, queue, request_):
+    future = client.begin(org_id, queue, request_)
     rung: list[str] = []
     worker = answering(database, queue, Sandbox(lost=ATTEMPTS_MAX - 1))
     worker.ring = rung.append
@@ -283,8 +286,8 @@ def test_a_sandbox_that_is_lost_is_no_answer(database, calls, org_id, queue, req
 
 
 @REQUESTS
-def test_a_sandbox_that_is_lost_each_time_is_told(database, calls, org_id, queue, request_):
-    future = calls.begin(org_id, queue, request_)
+def test_a_sandbox_that_is_lost_each_time_is_told(database, client, org_id, queue, request_):
+    future = client.begin(org_id, queue, request_)
 
     assert answering(database, queue, Sandbox(lost=9)).serve_some() == ATTEMPTS_MAX
 
@@ -298,10 +301,10 @@ def test_a_sandbox_that_is_lost_each_time_is_told(database, calls, org_id, queue
         assert second.failure.error_class == "sandbox_lost"
 
 
-def test_a_worker_that_stops_gives_its_call_back_and_takes_no_other(
-    database, calls, org_id, queue
+def test_a_worker_that_stops_gives_its_invocation_back_and_takes_no_other(
+    database, client, org_id, queue
 ):
-    future, other = (calls.begin(org_id, queue, CHECK) for _ in range(2))
+    future, other = (client.begin(org_id, queue, CHECK) for _ in range(2))
 
     class Stopped(Sandbox):
         """What it runs is taken away under it."""
@@ -312,7 +315,7 @@ def test_a_worker_that_stops_gives_its_call_back_and_takes_no_other(
 
     worker = answering(database, queue, Stopped())
     worker.serve_aside()
-    assert wait_until(lambda: not any(map(is_call, threading.enumerate())), deadline_s=5)
+    assert wait_until(lambda: not any(map(is_serving, threading.enumerate())), deadline_s=5)
     worker.serve_aside()
     assert not future.done()
 
@@ -321,8 +324,10 @@ def test_a_worker_that_stops_gives_its_call_back_and_takes_no_other(
     assert finished(other.result(timeout=5)).checked == CHECKED
 
 
-def test_a_call_given_back_under_an_older_fence_stays_taken(database, calls, org_id, queue):
-    calls.begin(org_id, queue, CHECK)
+def test_an_invocation_given_back_under_an_older_fence_stays_taken(
+    database, client, org_id, queue
+):
+    client.begin(org_id, queue, CHECK)
     store = store_of(database)
     late = store.claim(queue)
     let_go(database, queue)
@@ -334,8 +339,8 @@ def test_a_call_given_back_under_an_older_fence_stays_taken(database, calls, org
     assert store.claim(queue) is None
 
 
-def test_an_answer_that_cannot_be_kept_is_told(database, calls, org_id, queue, caplog):
-    future = calls.begin(org_id, queue, CHECK)
+def test_an_answer_that_cannot_be_kept_is_told(database, client, org_id, queue, caplog):
+    future = client.begin(org_id, queue, CHECK)
 
     class Unreadable(Sandbox):
         def build(self, request):
@@ -347,9 +352,9 @@ def test_an_answer_that_cannot_be_kept_is_told(database, calls, org_id, queue, c
     assert "Traceback" in caplog.text
 
 
-def test_who_stops_waiting_takes_the_call_back(database, calls, org_id, queue):
+def test_who_stops_waiting_takes_the_invocation_back(database, client, org_id, queue):
     async def stop_waiting() -> None:
-        asked = asyncio.create_task(calls.ask(org_id, queue, CHECK))
+        asked = asyncio.create_task(client.ask(org_id, queue, CHECK))
         assert await asyncio.to_thread(wait_until, lambda: held(database, queue), deadline_s=5)
         asked.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -361,13 +366,15 @@ def test_who_stops_waiting_takes_the_call_back(database, calls, org_id, queue):
     asyncio.run(stop_waiting())
 
 
-def test_a_call_that_a_worker_has_is_answered_all_the_same(database, calls, org_id, queue):
-    waiting = calls.begin(org_id, queue, CHECK)
+def test_an_invocation_that_a_worker_has_is_answered_all_the_same(
+    database, client, org_id, queue
+):
+    waiting = client.begin(org_id, queue, CHECK)
     store = store_of(database)
     invocation = store.claim(queue)
     assert invocation is not None
     waiting.cancel()
-    warm(calls, database, org_id)       # so that it has looked since
+    warm(client, database, org_id)       # so that it has looked since
 
     store.answer(invocation, CheckAnswer(checked=CHECKED))
 
@@ -376,8 +383,8 @@ def test_a_call_that_a_worker_has_is_answered_all_the_same(database, calls, org_
 
 @pytest.mark.parametrize("is_taken", [False, True])
 def test_patience_ends_with_who_must_act(database, org_id, queue, is_taken):
-    for calls in opened_calls(database, 0.3):
-        future = calls.begin(org_id, queue, CHECK)
+    for client in opened_client(database, 0.3):
+        future = client.begin(org_id, queue, CHECK)
         if is_taken:
             assert store_of(database).claim(queue) is not None
         expected, said = (
@@ -393,9 +400,9 @@ def test_what_nobody_waits_for_any_more_is_not_run(database, org_id, queue):
     assert wait_until(lambda: impatient.claim(queue) is None, deadline_s=5)
 
 
-def test_a_lost_connection_loses_no_answer(database, calls, org_id, queue):
-    warm(calls, database, org_id)
-    future = calls.begin(org_id, queue, CHECK)
+def test_a_lost_connection_loses_no_answer(database, client, org_id, queue):
+    warm(client, database, org_id)
+    future = client.begin(org_id, queue, CHECK)
     with database.cursor() as cursor:
         cursor.execute(
             """select count(pg_terminate_backend(pid)) from pg_stat_activity
@@ -414,7 +421,7 @@ def test_a_lost_connection_loses_no_answer(database, calls, org_id, queue):
 
 
 def test_closing_tells_who_still_waits(database, org_id, queue):
-    opened = opened_calls(database, PATIENCE_S)
+    opened = opened_client(database, PATIENCE_S)
     waiting = next(opened).begin(org_id, queue, CHECK)
     assert next(opened, None) is None
     assert "stopping" in str(waiting.exception(timeout=5))
@@ -422,12 +429,12 @@ def test_closing_tells_who_still_waits(database, org_id, queue):
     assert not held(database, queue)     # nobody runs it for nothing
 
 
-def is_call(thread: threading.Thread) -> bool:
-    return thread.name.startswith("call ")
+def is_serving(thread: threading.Thread) -> bool:
+    return thread.name.startswith("invocation ")
 
 
 def held(database: Database, queue: str) -> int:
-    """How many calls of the queue are kept."""
+    """How many invocations of the queue are kept."""
     with database.cursor() as cursor:
         cursor.execute("select count(*) from invocation where queue = %s", (queue,))
         (count,) = cursor.fetchone() or (0,)
@@ -440,10 +447,10 @@ def let_go(database: Database, queue: str) -> None:
         cursor.execute("update invocation set owner = null where queue = %s", (queue,))
 
 
-def warm(calls: Calls, database: Database, org_id: OrgId) -> None:
+def warm(client: InvocationClient, database: Database, org_id: OrgId) -> None:
     """Until the process listens: a call of another queue is answered."""
     queue = f"warm-{uuid.uuid4().hex}"
-    future = calls.begin(org_id, queue, CHECK)
+    future = client.begin(org_id, queue, CHECK)
     answering(database, queue).serve_some()
     future.result(timeout=10)
 

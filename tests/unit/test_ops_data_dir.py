@@ -61,6 +61,18 @@ def test_cleaning_takes_the_folder_with_it(tmp_path):
     assert not data.path.exists()
 
 
+def test_cleaning_takes_what_sandbox_workers_left_so_that_the_next_start_is_accepted(tmp_path):
+    data = DataDir(tmp_path / "data")
+    with data.claim():
+        for folder in (data.bundles / "0a1b", data.scratch / "unpack"):
+            folder.mkdir(parents=True)
+            (folder / "register.py").write_text("")
+    data.remove()
+    assert not data.path.exists()
+    with data.claim():
+        pass
+
+
 def test_a_secret_is_made_once_and_closed(tmp_path):
     data = DataDir(tmp_path)
     first = data.secret(data.flower_password)
