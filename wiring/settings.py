@@ -103,8 +103,9 @@ class Settings(BaseModel):
     cost_limit: float = Field(
         1e7,
         gt=0,
-        description="Most work of a scorer that the match worker runs, in units of 0.15 ns "
-        "(for Levenshtein: characters x characters); more work goes to the heavy queue",
+        description="Largest estimated work of a scorer that the match worker runs itself; "
+        "the heavy worker runs scorers with more. One unit takes about 0.15 ns; Levenshtein "
+        "needs as many as characters of output x characters of expected",
     )
 
     scorer_packages: Path | None = Field(
