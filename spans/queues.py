@@ -1,8 +1,9 @@
 """The queues: what kinds of work there are, which process does each, and when it is rung for.
 
-To add a queue, add its line to `QUEUES` and what runs it to `workers/process.py`. Celery's
-queues, routes and beat schedule, the processes, the tasks and the metrics follow from the
-table. A test then names the service that `compose.yaml` lacks.
+To add a queue, add its line to `QUEUES`, what runs its work to `workers/process.py`, and what
+sends work there (for scorers: `scorers/functions/queue.py`). Celery's queues, routes and beat
+schedule, the processes, the tasks and the metrics follow from the table. A test then names the
+service that `compose.yaml` lacks.
 """
 
 from __future__ import annotations
