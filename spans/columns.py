@@ -1,10 +1,10 @@
 """The columns of a span's row: one table, from which every other list of columns is derived.
 
-A new column is one entry here, whose place is its place in the API's order, and one in a
-migration. `tests/integration/test_store_columns.py` compares the two. A column that is no field of
-an event also needs its cell in `store/postgres/copy.py` and its value in
-`store/postgres/row_json.py`; one that scorers take needs a field of `scorers.arguments.ScoringFields`.
-`tests/unit/test_spans_columns.py` names what is missing.
+A new column is one entry here and one in a migration; `tests/integration/test_store_columns.py`
+compares the two. The entry's place is the column's place in the API's order. A column that is
+no field of an event also needs its cell in `store/postgres/copy.py` and its value in
+`store/postgres/row_json.py`. One that scorers take also needs a field of
+`scorers.arguments.ScoringFields`. `tests/unit/test_spans_columns.py` names what is missing.
 """
 
 from __future__ import annotations

@@ -119,8 +119,11 @@ class ExplainStore(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleAnswer:
-    """What one rule did with the span. `status` is a Reason's, an outcome's state, `poisoned`,
-    or one of `waiting`, `skip_requested`, `rule_made_later`, `rule_deleted`, `not_matched`.
+    """What one rule did with the span, or what became of outcomes that no rule asked for.
+
+    `status` is one of: a value of Reason; an outcome's state; `poisoned`; `waiting`,
+    `skip_requested`, `rule_made_later`, `not_matched` (no decision is recorded); and, for
+    outcomes that no present rule asked for, `rule_deleted`, `rescored`, `asked_by_hand`.
 
     `described` are those of `outcomes` that `text` describes; the others are history.
     """
