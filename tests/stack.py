@@ -32,7 +32,7 @@ import psutil
 from flows.access.keys import Keys
 from flows.access.organizations import Organizations
 from flows.access.principal import KeyRole, Principal
-from flows.access.projects import ListPage
+from flows.access.projects import ListPage, Projects
 from ops.servers import readiness
 from ops.servers.children import Child, start, wait_until
 from ops.servers.processes import ProcessSpec, processes
@@ -238,7 +238,8 @@ class Stack:
         return organizations.administrator(org or self.settings.org_name)
 
     def _api_keys(self) -> Keys:
-        return Keys(StoredKeys(self._database), system_clock)
+        projects = Projects(StoredProjects(self._database), ring=lambda _: None)
+        return Keys(StoredKeys(self._database), system_clock, projects=projects)
 
     def http(
         self,

@@ -74,7 +74,7 @@ def make_tallyard(services: Services, *, ring: Callable[[str], None]) -> Tallyar
     )
     return Tallyard(
         organizations=Organizations(services.projects),
-        keys=Keys(services.keys, services.clock),
+        keys=Keys(services.keys, services.clock, projects=projects),
         projects=projects,
         logs=Logs(
             projects=projects, store=services.spans, reader=services.reader,

@@ -20,9 +20,10 @@ from typing import Protocol
 from cachetools import TTLCache
 
 from flows.access.principal import KeyRole, Principal
+from flows.access.projects import Projects
 from flows.access.use_case import use_case
 from spans.clock import Clock
-from spans.errors import BadInput, NotFound, UserError
+from spans.errors import BadInput, Forbidden, NotFound, UserError
 from spans.ids import OrgId, ProjectId
 
 ID_CHARS = 12
@@ -67,12 +68,18 @@ class KeyStore(Protocol):
         """The key's principal and the hash of its secret; None if revoked or unknown."""
         ...
 
-    def list_keys(self, org_id: OrgId) -> list[ApiKey]:
-        """The organisation's keys, also revoked ones, newest first."""
+    def list_keys(self, org_id: OrgId, only: ProjectId | None) -> list[ApiKey]:
+        """The keys of the organisation, also revoked ones, newest first.
+
+        `only` limits them to the keys for one project.
+        """
         ...
 
-    def revoke_key(self, org_id: OrgId, key_id: str) -> bool:
-        """Makes the key invalid; False if there is none. Safe to repeat."""
+    def revoke_key(self, org_id: OrgId, key_id: str, only: ProjectId | None) -> bool:
+        """Makes the key invalid; False if there is none. Safe to repeat.
+
+        With `only`, a key that is not for this project counts as none.
+        """
         ...
 
     def touch_key(self, key_id: str) -> None:
@@ -83,16 +90,20 @@ class KeyStore(Protocol):
 class Keys:
     """The API keys of an organisation. Thread-safe.
 
+    An administrator whose key is limited to a project sees, makes and revokes only keys that
+    are limited to the same project.
+
     `random_text(n)` gives n random bytes as URL-safe base64, as `secrets.token_urlsafe` does.
     """
 
     def __init__(
-        self, store: KeyStore, clock: Clock, *,
+        self, store: KeyStore, clock: Clock, *, projects: Projects,
         random_text: Callable[[int], str] = secrets.token_urlsafe,
         seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._clock = clock
+        self._projects = projects
         self._random_text = random_text
         self._trusted: TTLCache[str, Principal] = TTLCache(
             TRUSTED_MAX, TRUSTED_S, timer=seconds
@@ -107,13 +118,18 @@ class Keys:
         """Creates a key and returns its text, which is not stored anywhere.
 
         The key is for `project_id` only, or if that is None for every project of the
-        organisation. Raises BadInput for an empty name, and NotFound if the caller's key does
-        not reach the project.
+        organisation. Raises BadInput for an empty name, NotFound for a project that the
+        caller's key does not reach, and Forbidden if the new key would reach more than it.
         """
         if not name.strip():
             raise BadInput("must not be empty", path="name")
         if project_id is not None:
-            principal.require_project(project_id)
+            self._projects.get(principal, project_id)
+        elif principal.project_id is not None:
+            raise Forbidden(
+                "this key is limited to one project; it makes keys for that project only: name "
+                "the project of the new key"
+            )
         alphanumeric = re.sub(r"[^A-Za-z0-9]", "", self._random_text(ID_CHARS * 4))
         key_id, secret = alphanumeric[:ID_CHARS], self._random_text(SECRET_BYTES)
         self._store.add_key(
@@ -127,13 +143,13 @@ class Keys:
 
     @use_case()
     def list(self, principal: Principal) -> list[ApiKey]:
-        """The organisation's keys, also revoked ones, newest first."""
-        return self._store.list_keys(principal.org_id)
+        """The keys that the caller may revoke, also revoked ones, newest first."""
+        return self._store.list_keys(principal.org_id, principal.project_id)
 
     @use_case()
     def revoke(self, principal: Principal, key_id: str) -> None:
         """Makes the key invalid. Safe to repeat. Raises NotFound for an unknown key."""
-        if not self._store.revoke_key(principal.org_id, key_id):
+        if not self._store.revoke_key(principal.org_id, key_id, principal.project_id):
             raise NotFound(f"there is no key {key_id!r}: see `tallyard keys list`")
 
     def trusted(self, text: str) -> Principal | None:

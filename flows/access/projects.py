@@ -27,7 +27,7 @@ TRUSTED_S = 3.0
 rows no longer than this."""
 
 TRUSTED_MAX = 10_000
-"""Pairs of key and project that are trusted at once, which bounds their memory."""
+"""Pairs of caller and project that are trusted at once, which bounds their memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +96,9 @@ class Projects:
         self._store = store
         self._ring = ring
         self._new_id = new_id
-        self._reached: TTLCache[tuple[str, ProjectId], ObjectRef] = TTLCache(
+        # By the whole caller and not by its key's id, because on the command line the
+        # administrators of all organisations have the same one.
+        self._reached: TTLCache[tuple[Principal, ProjectId], ObjectRef] = TTLCache(
             TRUSTED_MAX, TRUSTED_S, timer=seconds
         )
         self._lock = threading.Lock()   # cachetools' caches are not thread-safe
@@ -166,12 +168,12 @@ class Projects:
     def trusted_logs_of(
         self, principal: Principal, project_id: ProjectId
     ) -> ObjectRef | None:
-        """The project's logs, if `logs_of` returned them for this key in the last TRUSTED_S.
+        """The project's logs, if `logs_of` returned them for this caller in the last TRUSTED_S.
 
         Never waits for the store, so an event loop may call it.
         """
         with self._lock:
-            return self._reached.get((principal.key_id, project_id))
+            return self._reached.get((principal, project_id))
 
     def logs_of(self, principal: Principal, project_id: ProjectId) -> ObjectRef:
         """The project's logs. Raises NotFound if there are none that the key reaches.
@@ -183,7 +185,7 @@ class Projects:
         self._reachable(principal, project_id)
         logs = ObjectRef(project_id, ObjectType.PROJECT_LOGS, ObjectId(project_id))
         with self._lock:
-            self._reached[principal.key_id, project_id] = logs
+            self._reached[principal, project_id] = logs
         return logs
 
     def scope(

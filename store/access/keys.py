@@ -45,13 +45,13 @@ class StoredKeys:
         )
         return principal, bytes(secret)
 
-    def list_keys(self, org_id: OrgId) -> list[ApiKey]:
-        """The organisation's keys, newest first, revoked ones too."""
+    def list_keys(self, org_id: OrgId, only: ProjectId | None) -> list[ApiKey]:
         with self._database.cursor() as cursor:
             cursor.execute(
                 """select id, project_id, name, role, created, last_used_at, revoked_at
-                     from api_key where org_id = %s order by created desc""",
-                (org_id,),
+                     from api_key where org_id = %s and (%s::uuid is null or project_id = %s)
+                    order by created desc""",
+                (org_id, only, only),
             )
             rows = cursor.fetchall()
         return [
@@ -63,13 +63,13 @@ class StoredKeys:
             for key_id, project_id, name, role, created, used, revoked in rows
         ]
 
-    def revoke_key(self, org_id: OrgId, key_id: str) -> bool:
-        """Make the key invalid; False if there is none. Safe to repeat."""
+    def revoke_key(self, org_id: OrgId, key_id: str, only: ProjectId | None) -> bool:
         with self._database.cursor() as cursor:
             cursor.execute(
                 """update api_key set revoked_at = coalesce(revoked_at, now())
-                    where org_id = %s and id = %s""",
-                (org_id, key_id),
+                    where org_id = %s and id = %s
+                      and (%s::uuid is null or project_id = %s)""",
+                (org_id, key_id, only, only),
             )
             return cursor.rowcount == 1
 

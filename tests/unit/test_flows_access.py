@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import cast
 
 import pytest
 
 from flows.access.keys import TRUSTED_S, ApiKey, Keys, Unauthorized
 from flows.access.organizations import Organizations
 from flows.access.principal import KeyRole, Principal
+from flows.access.projects import Project, Projects, ProjectStore
 from flows.access.use_case import TRIES, use_case
 from spans.errors import Contended, Forbidden, NotFound
 from spans.ids import OrgId, ProjectId
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
+OWN, NEIGHBOUR = ProjectId(uuid.uuid4()), ProjectId(uuid.uuid4())
 
 
 class MemoryStore:
@@ -41,20 +45,46 @@ class MemoryStore:
             role=key.role,
         ), secret
 
-    def list_keys(self, org_id: OrgId) -> list[ApiKey]:
-        return [key for key, _ in self.keys.values() if key.org_id == org_id]
+    def list_keys(self, org_id: OrgId, only: ProjectId | None) -> list[ApiKey]:
+        return [
+            key for key, _ in self.keys.values()
+            if key.org_id == org_id and only in {None, key.project_id}
+        ]
 
-    def revoke_key(self, org_id: OrgId, key_id: str) -> bool:
-        return self.keys.pop(key_id, None) is not None
+    def revoke_key(self, org_id: OrgId, key_id: str, only: ProjectId | None) -> bool:
+        if key_id not in {key.id for key in self.list_keys(org_id, only)}:
+            return False
+        del self.keys[key_id]
+        return True
 
     def touch_key(self, key_id: str) -> None: ...
+
+
+class TwoProjects:
+    """The part of a ProjectStore that looks up: OWN and NEIGHBOUR are of one organisation."""
+
+    def __init__(self, org_id: OrgId) -> None:
+        self.org_id = org_id
+
+    def find_project(self, org_id: OrgId, project_id: ProjectId) -> Project | None:
+        if org_id != self.org_id or project_id not in {OWN, NEIGHBOUR}:
+            return None
+        return Project(
+            id=project_id, org_id=org_id, name=str(project_id), description=None, settings=None,
+            created=NOW,
+        )
 
 
 class World:
     def __init__(self) -> None:
         self.now_s = 0.0
         self.store = MemoryStore()
-        self.keys = Keys(self.store, lambda: NOW, seconds=lambda: self.now_s)
+        self.projects = Projects(
+            cast("ProjectStore", TwoProjects(self.store.org_id)), ring=lambda _: None
+        )
+        self.keys = Keys(
+            self.store, lambda: NOW, projects=self.projects, seconds=lambda: self.now_s
+        )
         self.administrator = Organizations(self.store).administrator("acme")
 
     def key(self, role: KeyRole, project_id: ProjectId | None = None) -> str:
@@ -100,11 +130,54 @@ def test_only_an_administrator_makes_keys(world: World) -> None:
 
 
 def test_a_key_for_one_project_makes_no_key_for_another(world: World) -> None:
-    own, other = ProjectId(uuid.uuid4()), ProjectId(uuid.uuid4())
-    limited = world.keys.authenticate(world.key(KeyRole.ADMIN, own))
-    world.keys.create(limited, name="same reach", role=KeyRole.READ, project_id=own)
+    limited = world.keys.authenticate(world.key(KeyRole.ADMIN, OWN))
+    world.keys.create(limited, name="same reach", role=KeyRole.READ, project_id=OWN)
     with pytest.raises(NotFound):
-        world.keys.create(limited, name="other reach", role=KeyRole.READ, project_id=other)
+        world.keys.create(limited, name="other reach", role=KeyRole.READ, project_id=NEIGHBOUR)
+
+
+def test_a_key_for_one_project_makes_no_key_for_the_organisation(world: World) -> None:
+    limited = world.keys.authenticate(world.key(KeyRole.ADMIN, OWN))
+    kept = dict(world.store.keys)
+    with pytest.raises(Forbidden, match="limited to one project"):
+        world.keys.create(limited, name="every project", role=KeyRole.READ)
+    assert world.store.keys == kept
+
+
+def test_a_key_is_made_only_for_a_project_of_the_organisation(world: World) -> None:
+    stranger = replace(world.administrator, org_id=OrgId(uuid.uuid4()))
+    for caller, project_id in (
+        (stranger, OWN), (world.administrator, ProjectId(uuid.uuid4())),
+    ):
+        with pytest.raises(NotFound):
+            world.keys.create(caller, name="lost", role=KeyRole.READ, project_id=project_id)
+    assert world.store.keys == {}
+
+
+def test_a_key_for_one_project_sees_and_revokes_only_keys_for_it(world: World) -> None:
+    limited = world.keys.authenticate(world.key(KeyRole.ADMIN, OWN))
+    own, other, every = (
+        world.keys.authenticate(world.key(KeyRole.READ, project_id)).key_id
+        for project_id in (OWN, NEIGHBOUR, None)
+    )
+    assert {key.id for key in world.keys.list(limited)} == {limited.key_id, own}
+    for beyond in (other, every):
+        with pytest.raises(NotFound):
+            world.keys.revoke(limited, beyond)
+    world.keys.revoke(limited, own)
+    assert {key.id for key in world.keys.list(world.administrator)} == {
+        limited.key_id, other, every,
+    }
+
+
+def test_administrators_of_two_organisations_share_no_trust(world: World) -> None:
+    world.projects.logs_of(world.administrator, OWN)
+    stranger = replace(world.administrator, org_id=OrgId(uuid.uuid4()), org_name="others")
+    assert stranger.key_id == world.administrator.key_id
+    assert world.projects.trusted_logs_of(world.administrator, OWN) is not None
+    assert world.projects.trusted_logs_of(stranger, OWN) is None
+    with pytest.raises(NotFound):
+        world.projects.logs_of(stranger, OWN)
 
 
 def test_a_use_case_is_repeated_while_other_transactions_win(world: World) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import stat
 import uuid
 from datetime import UTC, datetime
+from typing import cast
 
 import pytest
 
 from flows.access.keys import ApiKey, Keys
 from flows.access.organizations import Organizations
 from flows.access.principal import KeyRole, Principal
+from flows.access.projects import Projects
 from ops.setup.first_start import ensure_local_key
-from spans.ids import OrgId
+from spans.ids import OrgId, ProjectId
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 
@@ -38,10 +40,10 @@ class FakeKeys:
             key_id=key.id, org_id=key.org_id, org_name="o", project_id=None, role=key.role
         ), secret
 
-    def list_keys(self, org_id: OrgId) -> list[ApiKey]:
+    def list_keys(self, org_id: OrgId, only: ProjectId | None) -> list[ApiKey]:
         return [key for key, _ in self.by_id.values()]
 
-    def revoke_key(self, org_id: OrgId, key_id: str) -> bool:
+    def revoke_key(self, org_id: OrgId, key_id: str, only: ProjectId | None) -> bool:
         return self.by_id.pop(key_id, None) is not None
 
     def touch_key(self, key_id: str) -> None: ...
@@ -53,7 +55,8 @@ def store() -> FakeKeys:
 
 
 def keys_of(store: FakeKeys) -> Keys:
-    return Keys(store, lambda: NOW)
+    # No key here is limited to a project.
+    return Keys(store, lambda: NOW, projects=cast("Projects", None))
 
 
 def ensure(store: FakeKeys, path) -> str:
