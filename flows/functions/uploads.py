@@ -61,7 +61,8 @@ class BundleUploads:
     def check(self, upload: BundleUpload) -> None:
         """Checks an upload's secret, which takes the place of a key: there is no Principal.
 
-        Raises NotFound, with the same message for an unknown bundle and for a wrong secret.
+        With it an entry point can refuse an upload before it reads the bytes. Raises NotFound,
+        with the same message for an unknown bundle and for a wrong secret.
         """
         kept = self._store.secret_of(upload.id)
         is_right = hmac.compare_digest(_hash(upload.secret), kept or NO_HASH)
@@ -69,12 +70,13 @@ class BundleUploads:
             raise NotFound("no such upload: ask for one with POST /function/code")
 
     def fill(self, upload: BundleUpload, content: bytes, encoding: str | None) -> None:
-        """Stores a bundle's bytes. To be called after `check`. Safe to repeat with equal bytes.
+        """Stores a bundle's bytes. Safe to repeat with equal bytes.
 
-        Raises BadInput for empty bytes, for other bytes than before, and for an encoding that
-        the bytes do not have. Bundles are found by the hash of their bytes, so equal bytes must
-        always have the same encoding.
+        Raises NotFound as `check` does, and BadInput for empty bytes, for other bytes than
+        before, and for an encoding that the bytes do not have. Bundles are found by the hash of
+        their bytes, so equal bytes must always have the same encoding.
         """
+        self.check(upload)
         if not content:
             raise BadInput("the bundle is empty")
         if content.startswith(GZIP_BEGINS) != (encoding == GZIP):

@@ -171,21 +171,30 @@ class Rules:
             self._check_functions(principal, body, present=by_name.get(body.name))
         return FilePlan(
             project_name=wanted.project, is_new_project=project is None,
-            present=tuple(present), changes=differences(wanted, present, names, prune=prune),
+            changes=differences(wanted, present, names, prune=prune),
         )
 
     @use_case()
     def apply(self, principal: Principal, plan: FilePlan) -> Project:
-        """Makes the changes of a plan from `plan_file`. Creates the project if needed."""
+        """Makes the changes of a plan from `plan_file`. Creates the project if needed.
+
+        The functions in the plan are checked again, and the rules to delete are looked up again
+        by name in the project, since the caller could have made the plan itself.
+        """
         project, _ = self._projects.get_or_create(principal, plan.project_name)
-        by_name = {rule.name: rule for rule in plan.present}
+        present = {rule.name: rule for rule in self._online(principal, project)}
+        for change in plan.changes:
+            if change.body is not None:
+                self._check_functions(
+                    principal, change.body, present=present.get(change.name)
+                )
         for change in plan.changes:
             if change.body is not None:
                 self._store.create_rule(
                     project.id, RuleId(self._new_id()), change.body, replace=True
                 )
-            elif change.kind is ChangeKind.DELETE:
-                self._store.delete_rule(by_name[change.name])
+            elif change.kind is ChangeKind.DELETE and change.name in present:
+                self._store.delete_rule(present[change.name])
         return project
 
     @use_case(KeyRole.READ)

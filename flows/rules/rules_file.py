@@ -8,18 +8,16 @@ from flows.access.principal import Principal
 from flows.access.projects import Projects
 from flows.functions.lookup import FunctionById, FunctionBySlug, FunctionLookup
 from rules.file import Change, FunctionName
-from rules.wire import ProjectScore
 from scorers.functions.function import function_id_of
 from spans.errors import NotFound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilePlan:
-    """The `changes` that applying a rule file makes to a project, whose rules are `present`."""
+    """The `changes` that applying a rule file makes to the rules of a project."""
 
     project_name: str
     is_new_project: bool
-    present: tuple[ProjectScore, ...]
     changes: tuple[Change, ...]
 
 
