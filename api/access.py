@@ -110,10 +110,11 @@ async def get(request: Request, context: Context, principal: Principal) -> Respo
 
 async def change(request: Request, context: Context, principal: Principal) -> Response:
     """Changes a project's name, description or settings."""
-    project_id = _project_id(request)
+    project_id, projects = _project_id(request), context.tallyard.projects
+    # Before the body is read, so that a key without reach costs little and gets 404.
+    await in_thread(lambda: projects.get(principal, project_id))
     body = read_model(ProjectChanges, await json_body(request, context))
     changes: JsonObject = body.model_dump(exclude_unset=True)
-    projects = context.tallyard.projects
     changed = await in_thread(lambda: projects.change(principal, project_id, changes))
     return Json200(project_json(changed))
 

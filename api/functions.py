@@ -209,7 +209,7 @@ async def change(
     form: Form, request: Request, context: Context, principal: Principal
 ) -> Response:
     """Changes the fields of a function that are sent, which makes a new version."""
-    which = FunctionById(id=_function_id(request))
+    which = await reachable_function(request, context, principal, is_prompt=form.is_prompt)
     changes = await _body(request, context)
     form.read(changes)
     changed = await context.tallyard.functions.change(
@@ -232,7 +232,7 @@ async def delete(
 
 async def start_shadow(request: Request, context: Context, principal: Principal) -> Response:
     """Runs a version as a shadow beside the one in force, for a share of the traces."""
-    which = FunctionById(id=_function_id(request))
+    which = await reachable_function(request, context, principal)
     body = read_model(ShadowBody, await json_body(request, context))
     shadow = Shadow(version=body.version, rate=body.rate)
     functions = context.tallyard.functions
@@ -262,7 +262,7 @@ async def show_shadow(request: Request, context: Context, principal: Principal) 
 
 async def promote(request: Request, context: Context, principal: Principal) -> Response:
     """Puts a version in force: the shadow, or an older version."""
-    which = FunctionById(id=_function_id(request))
+    which = await reachable_function(request, context, principal)
     body = read_model(PromoteBody, await json_body(request, context))
     functions = context.tallyard.functions
     changed = await in_thread(lambda: functions.promote(principal, which, body.version))
@@ -294,6 +294,19 @@ async def take_upload(request: Request) -> Response:
     except TallyardError as error:
         return error_response(error)
     return Json200({"bundleId": str(upload.id)})
+
+
+async def reachable_function(
+    request: Request, context: Context, principal: Principal, *, is_prompt: bool = False
+) -> FunctionById:
+    """The function in the URL's path. Raises NotFound unless the key reaches it.
+
+    Endpoints call this before they read the body: a key that does not reach the function costs
+    no more than a look-up, and learns nothing from the errors of the body.
+    """
+    which, functions = FunctionById(id=_function_id(request)), context.tallyard.functions
+    await in_thread(lambda: functions.require(principal, which, is_prompt=is_prompt))
+    return which
 
 
 async def _body(request: Request, context: Context) -> JsonObject:

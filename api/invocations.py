@@ -6,6 +6,7 @@ A worker runs the function; this process waits for its answer (see flows.invocat
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -14,7 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api.endpoint import Context, Json200, endpoint, json_body, path_uuid
+from api.endpoint import Context, Json200, endpoint, json_body
+from api.functions import reachable_function
 from api.health import own_url
 from flows.access.principal import Principal
 from flows.functions.comparison import (
@@ -24,11 +26,10 @@ from flows.functions.comparison import (
     test_json,
 )
 from flows.functions.invocations import FunctionInvocations, read_record, result_of
-from flows.functions.lookup import FunctionById, read_choice
+from flows.functions.lookup import read_choice
 from flows.logs.row_selection import LAST_DEFAULT, RowSelection
 from scorers.functions.function import Version, read_project_id
 from spans.errors import NotFound
-from spans.ids import FunctionId
 from spans.json import Json, JsonObject
 from spans.outcome import Errored, Failure, Verdict
 from spans.scoring import Role
@@ -92,9 +93,9 @@ async def invoke(request: Request, context: Context, principal: Principal) -> Re
 
 async def invoke_by_id(request: Request, context: Context, principal: Principal) -> Response:
     """Runs the function that the URL's path names, as `invoke`."""
-    function_id = path_uuid(request, "function_id", "function")
+    which = await reachable_function(request, context, principal)
     body = await json_body(request, context)
-    return await _invoke(request, {**body, "function_id": str(function_id)}, context, principal)
+    return await _invoke(request, {**body, "function_id": str(which.id)}, context, principal)
 
 
 async def _invoke(
@@ -154,10 +155,10 @@ async def diff(request: Request, context: Context, principal: Principal) -> Resp
 
     The scores are not stored.
     """
-    function_id = FunctionId(path_uuid(request, "function_id", "function"))
+    which = await reachable_function(request, context, principal)
     body = read_model(DiffBody, await json_body(request, context))
     compared = await context.tallyard.invocations.diff(
-        principal, FunctionById(id=function_id, version=body.after), body.selection(),
+        principal, replace(which, version=body.after), body.selection(),
         before=body.before,
         project_id=read_project_id(body.project_id) if body.project_id else None,
     )

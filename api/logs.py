@@ -34,7 +34,8 @@ async def logs3(request: Request, context: Context, principal: Principal) -> Res
 
 async def insert(request: Request, context: Context, principal: Principal) -> Response:
     """Stores events of one project, all or none."""
-    project_id, body = _project_id(request), await _body(request, context)
+    project_id = await reachable_project(request, context, principal)
+    body = await _body(request, context)
     sent = _sent(request, body, parse_object(body), "events")
     row_ids = await context.tallyard.logs.insert(principal, project_id, sent)
     return Json200({"row_ids": list(row_ids)})
@@ -42,7 +43,8 @@ async def insert(request: Request, context: Context, principal: Principal) -> Re
 
 async def feedback(request: Request, context: Context, principal: Principal) -> Response:
     """Stores people's feedback on rows of one project, all or none."""
-    project_id, body = _project_id(request), await _body(request, context)
+    project_id = await reachable_project(request, context, principal)
+    body = await _body(request, context)
     sent = _sent(request, body, parse_object(body), "feedback")
     await context.tallyard.logs.feedback(principal, project_id, sent)
     return Json200({"status": "success"})
@@ -50,7 +52,8 @@ async def feedback(request: Request, context: Context, principal: Principal) -> 
 
 async def fetch_rows(request: Request, context: Context, principal: Principal) -> Response:
     """One page of a project's rows, newest first."""
-    project_id, logs = _project_id(request), context.tallyard.logs
+    project_id = await reachable_project(request, context, principal)
+    logs = context.tallyard.logs
     if request.method == "POST":
         fetch_request = FetchRequest.read(await json_body(request, context))
     else:
@@ -62,8 +65,17 @@ async def fetch_rows(request: Request, context: Context, principal: Principal) -
     return Json200({"events": page.rows, "cursor": page.cursor})
 
 
-def _project_id(request: Request) -> ProjectId:
-    return ProjectId(path_uuid(request, "project_id", "project"))
+async def reachable_project(
+    request: Request, context: Context, principal: Principal
+) -> ProjectId:
+    """The project in the URL's path. Raises NotFound unless the key reaches it.
+
+    Endpoints call this before they read the body: a key that does not reach the project costs
+    no more than a look-up, and learns nothing from the errors of the body.
+    """
+    project_id = ProjectId(path_uuid(request, "project_id", "project"))
+    await context.tallyard.logs.require(principal, project_id)
+    return project_id
 
 
 async def _body(request: Request, context: Context) -> bytes:

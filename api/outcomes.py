@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api.endpoint import Context, Json200, endpoint, in_thread, json_body, path_uuid, query_int
+from api.logs import reachable_project
 from flows.access.principal import Principal
 from flows.logs.logs import Logs
 from flows.outcomes.explain import explanation_json
@@ -50,7 +51,8 @@ async def errors(request: Request, context: Context, principal: Principal) -> Re
 
 async def retry(request: Request, context: Context, principal: Principal) -> Response:
     """Makes errored outcomes pending again."""
-    project_id, outcomes = _project_id(request), context.tallyard.outcomes
+    project_id = await reachable_project(request, context, principal)
+    outcomes = context.tallyard.outcomes
     body = read_model(RetryBody, await json_body(request, context))
     rule_id = None if body.rule_id is None else rule_id_of(body.rule_id)
     if body.rule_id is not None and rule_id is None:

@@ -100,7 +100,8 @@ async def get(request: Request, context: Context, principal: Principal) -> Respo
 
 async def change(request: Request, context: Context, principal: Principal) -> Response:
     """Changes the fields of a rule that are sent."""
-    rule_id, rules = _rule_id(request), context.tallyard.rules
+    rules = context.tallyard.rules
+    rule_id = await _reachable_rule(request, context, principal)
     body = await json_body(request, context)
     changes = {name: body[name] for name in body if name != "project_id"}
     changed = await in_thread(lambda: rules.change(principal, rule_id, changes))
@@ -116,7 +117,8 @@ async def delete(request: Request, context: Context, principal: Principal) -> Re
 
 async def score_recent(request: Request, context: Context, principal: Principal) -> Response:
     """Runs a rule on the latest rows that it selects."""
-    rule_id, rules = _rule_id(request), context.tallyard.rules
+    rules = context.tallyard.rules
+    rule_id = await _reachable_rule(request, context, principal)
     body = read_model(ScoreRecentBody, await json_body(request, context))
     done = await in_thread(lambda: rules.score_recent(principal, rule_id, body.last))
     return Json200({
@@ -127,6 +129,19 @@ async def score_recent(request: Request, context: Context, principal: Principal)
 
 def _rule_id(request: Request) -> RuleId:
     return RuleId(path_uuid(request, "rule_id", "project score"))
+
+
+async def _reachable_rule(
+    request: Request, context: Context, principal: Principal
+) -> RuleId:
+    """The rule in the URL's path. Raises NotFound unless the key reaches it.
+
+    Endpoints call this before they read the body: a key that does not reach the rule costs no
+    more than a look-up, and learns nothing from the errors of the body.
+    """
+    rule_id, rules = _rule_id(request), context.tallyard.rules
+    await in_thread(lambda: rules.get(principal, rule_id))
+    return rule_id
 
 
 def _project_id(value: Json) -> ProjectId:

@@ -89,6 +89,17 @@ class Functions:
         )
         return await asyncio.to_thread(partial(self._store.write, principal.org_id, writes))
 
+    @use_case(KeyRole.INGEST, KeyRole.READ)
+    def require(
+        self, principal: Principal, which: FunctionReference, *, is_prompt: bool = False
+    ) -> None:
+        """Raises NotFound unless the key reaches the function; `is_prompt`: and it is a prompt.
+
+        With it an entry point can refuse a request before it reads the body. The other methods
+        do not rely on it.
+        """
+        self._find(principal, which, is_prompt=is_prompt)
+
     @use_case(KeyRole.READ)
     def get(self, principal: Principal, which: FunctionReference) -> Function:
         """The function. Raises NotFound if there is none that the key reaches."""

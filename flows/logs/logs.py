@@ -81,6 +81,15 @@ class Logs:
         """Stores the rows that were sent so far, then stops."""
         self._commit.close()
 
+    @use_case(KeyRole.INGEST, KeyRole.READ)
+    async def require(self, principal: Principal, project_id: ProjectId) -> None:
+        """Raises NotFound unless the key reaches the project.
+
+        With it an entry point can refuse a request before it reads the body. The other methods
+        do not rely on it.
+        """
+        await self._logs_of(principal, project_id)
+
     @use_case(KeyRole.INGEST)
     async def ingest(self, principal: Principal, sent: SentRows) -> Ingested:
         """Stores rows, each of which names its project. Bad rows are rejected and listed.

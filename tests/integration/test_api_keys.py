@@ -12,7 +12,8 @@ import pytest
 from stack import Stack
 from starlette.routing import BaseRoute, Route
 
-from api.asgi import ROUTES
+from api.asgi import make_app
+from wiring.services import open_services
 
 INGEST, READ, ADMIN = "ingest", "read", "admin"
 OPEN = {("GET", "/health/live"), ("GET", "/health/ready"), ("GET", "/metrics")}
@@ -186,8 +187,13 @@ def world(stack: Stack) -> World:
     return make_world(stack)
 
 
-def test_every_route_is_in_the_table_of_roles_or_of_open_routes() -> None:
-    assert set(routes_of(ROUTES)) == ROLES.keys() | OPEN | {UPLOAD}
+def test_every_route_is_in_the_table_of_roles_or_of_open_routes(stack: Stack) -> None:
+    services = open_services(stack.settings)
+    try:
+        served = set(routes_of(make_app(services).routes))
+    finally:
+        services.close()
+    assert served == ROLES.keys() | OPEN | {UPLOAD}
 
 
 @pytest.mark.parametrize(("method", "path", "role"), CASES)
@@ -242,6 +248,26 @@ def test_anothers_id_is_answered_like_one_that_does_not_exist(
 
     assert (answer.status, expected.status) == (404, 404), answer.body
     assert answer.body == expected.body
+
+
+@pytest.mark.parametrize("whose", ["neighbour_key", "stranger_key"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        each for each in ROLES
+        if "{" in each[1] and each[0] in {"POST", "PATCH", "PUT"}
+    ],
+)
+def test_reach_is_checked_before_the_body_is_read(
+    world: World, method: str, path: str, whose: str
+) -> None:
+    foreign = world.request(method, path)
+    key = getattr(world, whose)
+
+    answer = world.stack.http(method, foreign["path"], b"not JSON", key=key)
+
+    assert answer.status == 404, answer.body
+    assert world.stack.http(method, foreign["path"], b"not JSON").status == 400
 
 
 def test_logs3_rejects_rows_for_anothers_project(world: World) -> None:

@@ -130,6 +130,15 @@ def test_rows_are_stored_only_in_projects_that_the_key_reaches(world: World) -> 
     assert len(done.rejected) == 1
 
 
+def test_reach_can_be_checked_before_the_rows_are_read(world: World) -> None:
+    for role in (KeyRole.INGEST, KeyRole.READ):
+        asyncio.run(world.logs.require(principal(role, PROJECT), PROJECT))
+        for project_id in (ProjectId(uuid.uuid4()), PROJECT):
+            elsewhere = principal(role, ProjectId(uuid.uuid4()))
+            with pytest.raises(NotFound):
+                asyncio.run(world.logs.require(elsewhere, project_id))
+
+
 def test_a_key_that_only_reads_logs_nothing(world: World) -> None:
     with pytest.raises(Forbidden):
         asyncio.run(world.logs.ingest(principal(KeyRole.READ), sent()))
