@@ -56,15 +56,6 @@ def resolve(name: str) -> ScorerSpec:
     return spec
 
 
-def ref(name: str) -> ScorerRef:
-    """The scorer's name with the installed version of autoevals, as an outcome stores them.
-
-    A new autoevals release is a new version of every scorer. Raises BadInput for an unknown
-    name.
-    """
-    return ScorerRef(kind=GLOBAL, name=resolve(name).name, version=installed_version())
-
-
 def at_version(wanted: ScorerRef) -> ScorerSpec:
     """The scorer at exactly the wanted version.
 
@@ -81,7 +72,10 @@ def at_version(wanted: ScorerRef) -> ScorerSpec:
 
 @cache
 def installed_version() -> str:
-    """The installed release of autoevals, which is the version of all its scorers."""
+    """The installed release of autoevals, which is the version of all its scorers.
+
+    So a new release of autoevals is a new version of every scorer.
+    """
     return version("autoevals")
 
 

@@ -12,7 +12,7 @@ import pytest
 from autoevals.llm import SpecFileClassifier
 
 from ops.commands.yaml_files import read_yaml_file
-from scorers.catalog import ScorerKind, at_version, is_known, names, ref, resolve
+from scorers.catalog import ScorerKind, at_version, is_known, names, resolve
 from spans.errors import BadInput
 from spans.scoring import ScorerRef
 
@@ -76,13 +76,9 @@ def test_names_are_exact():
     assert not is_known("levenshtein")
 
 
-def test_a_reference_carries_the_version_of_autoevals():
-    expected = ScorerRef(kind="global", name="Sql", version=version("autoevals"))
-    assert ref("Sql") == expected
-
-
 def test_a_scorer_is_had_at_the_version_that_is_installed_and_no_other():
-    assert at_version(ref("Sql")) == resolve("Sql")
+    installed = ScorerRef(kind="global", name="Sql", version=version("autoevals"))
+    assert at_version(installed) == resolve("Sql")
     with pytest.raises(BadInput, match=r"the rule wants Sql at version 0\.0\.1"):
         at_version(ScorerRef(kind="global", name="Sql", version="0.0.1"))
 
@@ -91,7 +87,7 @@ def test_checking_names_loads_no_scorer_library():
     script = (
         "import sys, scorers.catalog, scorers.arguments;"
         "import scorers.heuristics.in_process, scorers.judge.client;"
-        "scorers.catalog.ref('Factuality');"
+        "scorers.catalog.resolve('Factuality');"
         "print({'autoevals', 'openai', 'aiohttp'} & set(sys.modules))"
     )
     done = subprocess.run(
