@@ -15,7 +15,8 @@ from spans.row import ObjectRef, RowKey
 LAST_DEFAULT = 20
 """Rows of a test or a difference, if the request does not say."""
 
-# Rows that a rule could select: finished, and not made by a scorer.
+# Rows that a rule could select: finished, and not made by a scorer. The same condition as
+# `spans.row.is_made_by_scorer`, in the filter language.
 SCORABLE = (
     "metrics.end IS NOT NULL"
     " AND (span_attributes.purpose IS NULL OR span_attributes.purpose != 'scorer')"
@@ -39,8 +40,8 @@ def select_rows(
 
     Raises BadInput for a filter with an error, and NotFound for an id that no row has.
     """
-    # One id may be the row id of one row and the span id of another, so there may be twice as
-    # many rows as ids.
+    # An id may be the row id of one row and the span id of another. Both are read, and
+    # `_in_order` takes the one whose row id it is.
     limit = selection.last if not selection.ids else 2 * len(selection.ids)
     condition = _named(selection.ids) if selection.ids else _filtered(selection.filter)
     query = read_query({

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flows.logs.change_feed import ChangedRow, Changes
 from spans.ids import ProjectId, Xact
 from store.postgres.database import Database
+from store.postgres.row_views import IS_MADE_BY_SCORER_SQL
 from store.postgres.versions import settled_version
 from store.postgres.visible_scores import VISIBLE_SCORES_SQL
 
@@ -31,7 +32,7 @@ class ChangeFeed:
             settled = settled_version(cursor)
             cursor.execute(
                 f"""select xact, id, span_id, span_attributes ->> 'name',
-                          coalesce(span_attributes ->> 'purpose' = 'scorer', false),
+                          {IS_MADE_BY_SCORER_SQL},
                           {VISIBLE_SCORES_SQL}
                      from span
                     where project_id = %s and xact > %s and xact <= %s and deleted_at is null

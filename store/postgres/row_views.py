@@ -46,6 +46,11 @@ def _expression(column: Column) -> str:
             return column.stored_as
 
 
+IS_MADE_BY_SCORER_SQL = """(coalesce(span.span_attributes ->> 'purpose' = 'scorer', false)
+    or coalesce(span.span_attributes ->> 'type' = 'score', false))"""
+"""Whether a scorer made the row, as raw SQL in a statement whose FROM names `span`. It has the
+same meaning as `spans.row.is_made_by_scorer`."""
+
 EXPRESSIONS: Mapping[str, str] = {
     name: _MADE_OF_OTHERS.get(name) or _expression(column)
     for name, column in API_COLUMNS.items()

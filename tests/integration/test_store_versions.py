@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 from flows.logs.ingest import IngestAnswer, IngestRequest
 from spans.clock import system_clock
 from spans.ids import ObjectId, OrgId, ProjectId, Xact
-from spans.row import ObjectRef, ObjectType, RowKey, RowWrite
+from spans.row import ObjectRef, ObjectType, RowKey, RowWrite, is_made_by_scorer
 from store.access.projects import StoredProjects
 from store.logs.change_feed import ChangeFeed
 from store.logs.ingest import SpanWriter
@@ -93,6 +94,26 @@ def test_a_version_that_is_drawn_and_not_committed_holds_the_reader_back(databas
         assert following.changes(logs.project_id, before, 10).rows == []
         assert following.changes(logs.project_id, before, 10).upto < drawn
     assert [row.id for row in following.changes(logs.project_id, before, 10).rows] == ["later"]
+
+
+def test_a_reader_is_told_which_rows_a_scorer_made(database, logs):
+    attributes = [
+        None, {}, {"type": "llm"}, {"purpose": "scorer"}, {"type": "score"},
+        {"type": "score", "purpose": "scorer"}, {"type": "llm", "purpose": "scorer"},
+        {"type": "score", "purpose": None}, {"purpose": ["scorer"], "type": {"score": 1}},
+    ]
+    fields = {str(number): {"span_attributes": each} for number, each in enumerate(attributes)}
+    writer = SpanWriter(database, system_clock, resend_minutes=60)
+    writes = tuple(
+        RowWrite(key=RowKey(logs, row_id), fields=each) for row_id, each in fields.items()
+    )
+    writer.write([replace(request(logs), writes=writes)])
+
+    rows = ChangeFeed(database).changes(logs.project_id, Xact(0), 100).rows
+
+    assert {row.id: row.is_score_span for row in rows} == {
+        row_id: is_made_by_scorer(each) for row_id, each in fields.items()
+    }
 
 
 def test_versions_of_one_row_under_concurrent_writers_only_ever_grow(database, logs):
