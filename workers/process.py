@@ -40,7 +40,7 @@ PROCESS = WorkerProcess()
 
 def run(queue: str) -> str:
     """Runs the queue's work, and returns the task's result, which Flower shows."""
-    return EXECUTORS[queue]()
+    return QUEUE_RUNS[queue]()
 
 
 def prove_sandbox() -> WorkerSandboxes:
@@ -103,8 +103,9 @@ def _run_upkeep() -> str:
     return tidy_up(_services())
 
 
-# What runs each queue's work: to add a queue, add its line here and in `spans.queues`.
-EXECUTORS: Mapping[str, Callable[[], str]] = {
+# The function that runs each queue's work, which returns the task's result. To add a queue, add
+# its line here and in `spans.queues`.
+QUEUE_RUNS: Mapping[str, Callable[[], str]] = {
     MATCH: _run_match,
     HEAVY: _run_heavy,
     JUDGE: _run_judge,

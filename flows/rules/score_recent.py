@@ -58,8 +58,8 @@ class RecentRowStore(Protocol):
         """The object's rows, newest first, page by page."""
         ...
 
-    def postpone(
-        self, project_id: ProjectId, revision: int, postponed: list[Deferred]
+    def defer(
+        self, project_id: ProjectId, revision: int, deferred: list[Deferred]
     ) -> int:
         """Adds pending outcomes, and returns how many of them are new.
 
@@ -91,7 +91,7 @@ def score_recent(
         chosen += [subject for subject in page if _selects(planned, subject)]
         if len(chosen) >= last or examined >= EXAMINED_MAX:
             break
-    postponed = [
+    deferred = [
         Deferred(
             assignment=Assignment(
                 subject=subject, scorer=request.key.scorer, asked=(request,),
@@ -105,9 +105,9 @@ def score_recent(
     return Started(
         examined=examined,
         selected=len(chosen[:last]),
-        outcomes=len(postponed),
-        started=store.postpone(score.project_id, revision, postponed),
-        queues=frozenset(later.queue for later in postponed),
+        outcomes=len(deferred),
+        started=store.defer(score.project_id, revision, deferred),
+        queues=frozenset(later.queue for later in deferred),
     )
 
 

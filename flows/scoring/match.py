@@ -34,7 +34,7 @@ ROWS_PER_CLAIM = 500
 DEATHS_WHILE_MATCHING = 1
 """How many workers may die of an entry before its cheap scorers move to the heavy queue."""
 
-DEATHS_MAX = 5
+ENTRY_DEATHS_MAX = 5
 """How many workers may die of an entry before it is given up: deciding alone kills them."""
 
 
@@ -123,7 +123,7 @@ class Matcher:
     def decide(self, batch: Batch) -> MatchDecision:
         """Decides on every row of the batch, and runs the cheap scorers. Writes nothing."""
         rule_set = self.store.rule_set(batch.where.project_id, batch.revision)
-        if any(entry.deaths >= DEATHS_MAX for entry in batch.entries):
+        if any(entry.deaths >= ENTRY_DEATHS_MAX for entry in batch.entries):
             return _given_up(batch, rule_set)
         ids = [row_id for entry in batch.entries for row_id in entry.row_ids]
         subjects = self.store.subjects(batch.where, ids, rule_set.columns)

@@ -58,13 +58,13 @@ class RecentRows:
             before = min(ids.values())
             yield sorted(found.values(), key=lambda subject: -ids[subject.key.id])
 
-    def postpone(
-        self, project_id: ProjectId, revision: int, postponed: Sequence[Deferred]
+    def defer(
+        self, project_id: ProjectId, revision: int, deferred: Sequence[Deferred]
     ) -> int:
         counts = Counts()
         with self._database.cursor() as cursor:
             lock_revision(cursor, project_id, revision)
-            locked = lock_rows(cursor, [later.assignment.subject.key for later in postponed])
+            locked = lock_rows(cursor, [later.assignment.subject.key for later in deferred])
             return record(
-                cursor, locked, (), postponed, now=self._clock(), counts=counts
+                cursor, locked, (), deferred, now=self._clock(), counts=counts
             )

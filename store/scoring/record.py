@@ -169,13 +169,13 @@ def record(
     cursor: Cursor,
     locked: Locked,
     executions: Sequence[Execution],
-    postponed: Sequence[Deferred],
+    deferred: Sequence[Deferred],
     *,
     now: datetime,
     counts: Counts,
     is_new: bool = False,
 ) -> int:
-    """Write the outcomes of `executions`, with their scores, and `postponed` ones as pending.
+    """Write the outcomes of `executions`, with their scores, and `deferred` ones as pending.
 
     Returns how many outcomes were added, or got their result. Safe to repeat: an outcome that
     has a result keeps it.
@@ -185,10 +185,10 @@ def record(
     """
     at = now.isoformat().encode()
     lines = [line for execution in executions for line in _outcome_lines(execution, locked, at)]
-    later_keys = [later.assignment.subject.key for later in postponed]
+    later_keys = [later.assignment.subject.key for later in deferred]
     must_choose = not is_new or is_any_pending(cursor, later_keys)
     lines += [
-        line for later in postponed
+        line for later in deferred
         for line in _pending_lines(later, locked, leads=not must_choose)
     ]
     fresh = _insert_outcomes(cursor, lines, is_new=is_new)
@@ -196,7 +196,7 @@ def record(
         supersede_other_versions(
             cursor,
             [
-                asked.key for later in postponed for asked in later.assignment.asked
+                asked.key for later in deferred for asked in later.assignment.asked
                 if _is_current(later.assignment, locked)
             ],
         )

@@ -250,7 +250,7 @@ def test_rows_chosen_under_older_rules_are_not_put_up_for_scoring(world: World) 
     world.push("mine")
 
     with pytest.raises(Contended):
-        world.recent.postpone(world.home, revision, [])
+        world.recent.defer(world.home, revision, [])
 
 
 def test_nothing_waits_for_a_deleted_function_any_more(world: World) -> None:

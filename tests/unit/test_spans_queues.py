@@ -24,7 +24,7 @@ from spans.queues import (
 from store.scoring.queue_depth import depths_of_all
 from wiring.celery import make_celery, task_annotations, time_limits_s
 from wiring.settings import Settings, read_settings
-from workers.process import EXECUTORS
+from workers.process import QUEUE_RUNS
 from workers.tasks import register
 
 EXAMPLE = Queue(
@@ -107,7 +107,7 @@ def test_outcomes_that_are_pending_again_ring_an_added_queue():
 
 
 def test_each_queue_has_what_runs_it():
-    assert set(EXECUTORS) == {queue.name for queue in QUEUES}
+    assert set(QUEUE_RUNS) == {queue.name for queue in QUEUES}
 
 
 def test_upkeep_has_no_worker_of_its_own():
