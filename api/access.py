@@ -7,15 +7,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api.endpoint import (
-    Context,
-    Json200,
-    endpoint,
-    in_thread,
-    json_body,
-    list_page,
-    path_uuid,
-)
+from api.answer import Json200
+from api.endpoint import endpoint
+from api.request import Context, in_thread, json_body, list_page, path_uuid
 from flows.access.principal import Principal
 from flows.access.projects import Project, Projects
 from spans.errors import NotFound

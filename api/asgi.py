@@ -15,8 +15,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import access, functions, health, invocations, logs, outcomes, query, rules
-from api.endpoint import Context
+from api import access, functions, health, invocations, logs, outcomes, rules
+from api.request import Context
 from wiring.services import Services
 from wiring.tallyard import make_tallyard
 
@@ -28,7 +28,7 @@ no thread waits for one."""
 
 ROUTES = [
     *logs.ROUTES, *access.ROUTES, *rules.ROUTES, *functions.ROUTES,
-    *invocations.ROUTES, *outcomes.ROUTES, *query.ROUTES, *health.ROUTES,
+    *invocations.ROUTES, *outcomes.ROUTES, *health.ROUTES,
 ]
 
 

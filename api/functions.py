@@ -14,12 +14,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from api.answer import Json200, error_response
 from api.body import parse_object, read_body, read_sent
-from api.endpoint import (
+from api.endpoint import endpoint
+from api.health import own_url
+from api.request import (
     Context,
-    Json200,
-    endpoint,
-    error_response,
     in_thread,
     json_body,
     list_page,
@@ -27,7 +27,6 @@ from api.endpoint import (
     query_int,
     query_project,
 )
-from api.health import own_url
 from flows.access.principal import Principal
 from flows.functions.functions import Functions
 from flows.functions.lookup import FunctionById

@@ -9,8 +9,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from api.endpoint import Context, Json200, endpoint_for_any_key, in_thread
+from api.answer import Json200
+from api.endpoint import endpoint_for_any_key
 from api.metrics import metrics_text
+from api.request import Context, in_thread
 from flows.access.principal import Principal
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"

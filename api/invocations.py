@@ -15,9 +15,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api.endpoint import Context, Json200, endpoint, json_body
+from api.answer import Json200
+from api.endpoint import endpoint
 from api.functions import reachable_function
 from api.health import own_url
+from api.request import Context, json_body
 from flows.access.principal import Principal
 from flows.functions.comparison import (
     DIFF_ROWS_MAX,

@@ -1,19 +1,46 @@
-"""Endpoints of logs: `/logs3`, and insert, fetch and feedback of `/v1/project_logs`."""
+"""Endpoints of logs: `/logs3`, `/btql`, and insert, fetch and feedback of a project's logs."""
 
 from __future__ import annotations
 
+from typing import Literal
+
+import orjson
+from pydantic import BaseModel, Field, JsonValue
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from api.answer import Json200
 from api.body import parse_leniently, parse_object, read_body
-from api.endpoint import Context, Json200, endpoint, in_thread, json_body, path_uuid, query_int
+from api.endpoint import endpoint
+from api.request import Context, in_thread, json_body, path_uuid, query_int
+from btql.query import read_query
 from flows.access.principal import Principal
 from flows.logs.fetch import FetchRequest
 from flows.logs.logs import Logs, SentRows
 from spans.errors import BadInput
 from spans.ids import ProjectId
 from spans.json import JsonObject
+from spans.validation import read_model
+
+TZ_OFFSET_MAX_MINUTES = 24 * 60
+"""The most that a client's local time is away from UTC."""
+
+CURSOR_HEADER = "x-bt-cursor"
+"""Where the cursor of a jsonl answer stands, as clients look for it."""
+
+
+class QueryBody(BaseModel):
+    """A query, the format of its answer, and the minutes that local time is behind UTC."""
+
+    query: JsonValue = None
+    fmt: Literal["json", "jsonl", ""] | None = Field(
+        None, description="must be json or jsonl"
+    )
+    tz_offset: int | None = Field(
+        None, strict=True, ge=-TZ_OFFSET_MAX_MINUTES, le=TZ_OFFSET_MAX_MINUTES,
+        description="must be a number of minutes, at most a day",
+    )
 
 
 async def logs3(request: Request, context: Context, principal: Principal) -> Response:
@@ -65,6 +92,21 @@ async def fetch_rows(request: Request, context: Context, principal: Principal) -
     return Json200({"events": page.rows, "cursor": page.cursor})
 
 
+async def query_rows(request: Request, context: Context, principal: Principal) -> Response:
+    """One page of the rows that a query selects."""
+    body = read_model(QueryBody, await json_body(request, context))
+    query, minutes = read_query(body.query), body.tz_offset or 0
+    logs = context.tallyard.logs
+    page = await in_thread(
+        lambda: logs.query(principal, query, tz_offset_minutes=minutes)
+    )
+    if body.fmt == "jsonl":
+        lines = b"".join(orjson.dumps(row) + b"\n" for row in page.rows)
+        headers = {CURSOR_HEADER: page.cursor} if page.cursor else {}
+        return Response(lines, media_type="application/x-ndjson", headers=headers)
+    return Json200({"data": page.rows, "schema": page.schema, "cursor": page.cursor})
+
+
 async def reachable_project(
     request: Request, context: Context, principal: Principal
 ) -> ProjectId:
@@ -99,4 +141,5 @@ ROUTES = [
     Route(f"{LOGS}/insert", endpoint(insert, Logs.insert), methods=["POST"]),
     Route(f"{LOGS}/feedback", endpoint(feedback, Logs.feedback), methods=["POST"]),
     Route(f"{LOGS}/fetch", endpoint(fetch_rows, Logs.fetch), methods=["GET", "POST"]),
+    Route("/btql", endpoint(query_rows, Logs.query), methods=["POST"]),
 ]

@@ -9,8 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api.endpoint import Context, Json200, endpoint, in_thread, json_body, path_uuid, query_int
+from api.answer import Json200
+from api.endpoint import endpoint
 from api.logs import reachable_project
+from api.request import Context, in_thread, json_body, path_uuid, query_int
 from flows.access.principal import Principal
 from flows.logs.logs import Logs
 from flows.outcomes.explain import explanation_json

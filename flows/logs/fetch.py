@@ -102,7 +102,7 @@ class QueryReader(Protocol):
     ) -> QueryPage:
         """One page of the rows of these projects that the query selects.
 
-        `tz_offset` is how far the query's local times are ahead of UTC, in minutes.
+        `tz_offset` counts the minutes that the query's local time is behind UTC.
         """
         ...
 
