@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from flows.scoring.drain import Drain
+from spans.errors import TransientError
 from spans.queues import HEAVY, JUDGE, MATCH, SANDBOX, UPKEEP
 from wiring.services import Services, open_services
 from wiring.settings import read_settings
@@ -70,11 +72,25 @@ def stop_waiting() -> None:
 
 
 def close() -> None:
-    """Ends the sandboxes and closes the connections."""
+    """Ends the sandboxes, tells other workers what is left, and closes the connections."""
     if PROCESS.sandboxes is not None:
         PROCESS.sandboxes.close()
     if PROCESS.services is not None:
+        for queue in list(PROCESS.drains):
+            _ring_for_the_rest(PROCESS.services, queue)
         PROCESS.services.close()
+
+
+def _ring_for_the_rest(services: Services, queue: str) -> None:
+    """Rings for work that this process leaves, which waits for beat's next ring otherwise.
+
+    Its own last ring may have been lost: it rang on a thread that ended with the process, or
+    this worker took the message while it was ending.
+    """
+    with suppress(TransientError):
+        if services.ledger.is_waiting(queue):
+            services.bell.answer(queue)
+            services.bell.ring_now(queue)
 
 
 def _run_match() -> str:
