@@ -210,7 +210,7 @@ async def change(
     """Changes the fields of a function that are sent, which makes a new version."""
     which = await reachable_function(request, context, principal, is_prompt=form.is_prompt)
     changes = await _body(request, context)
-    form.read(changes)
+    changes = form.read(changes)
     changed = await context.tallyard.functions.change(
         principal, which, changes, is_prompt=form.is_prompt
     )

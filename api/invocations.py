@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
 from pydantic import BaseModel, Field
@@ -35,7 +35,7 @@ from spans.errors import NotFound
 from spans.json import Json, JsonObject
 from spans.outcome import Errored, Failure, Verdict
 from spans.scoring import Role
-from spans.validation import read_model
+from spans.validation import EMPTY_AS_NONE, read_model
 
 EVENT_STREAM = "text/event-stream"
 NOT_STORED = ("prompt_session_id", "prompt_session_function_id")
@@ -83,7 +83,7 @@ class DiffBody(TestBody):
     before: Version = Field(
         alias="from", description="must be the `_xact_id` of the version to compare with"
     )
-    after: Version | None = Field(
+    after: Annotated[Version | None, EMPTY_AS_NONE] = Field(
         None, alias="to", description="must be the `_xact_id` of a version"
     )
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import orjson
-from pydantic import BaseModel, Field, JsonValue
+from pydantic import BaseModel, Field, SkipValidation
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -20,8 +20,8 @@ from flows.logs.fetch import FetchRequest
 from flows.logs.logs import Logs, SentRows
 from spans.errors import BadInput
 from spans.ids import ProjectId
-from spans.json import JsonObject
-from spans.validation import read_model
+from spans.json import Json, JsonObject
+from spans.validation import EMPTY_AS_NONE, read_model
 
 TZ_OFFSET_MAX_MINUTES = 24 * 60
 """The most that a client's local time is away from UTC."""
@@ -33,8 +33,8 @@ CURSOR_HEADER = "x-bt-cursor"
 class QueryBody(BaseModel):
     """A query, the format of its answer, and the minutes that local time is behind UTC."""
 
-    query: JsonValue = None
-    fmt: Literal["json", "jsonl", ""] | None = Field(
+    query: SkipValidation[Json] = None   # btql checks it, and its depth
+    fmt: Annotated[Literal["json", "jsonl"] | None, EMPTY_AS_NONE] = Field(
         None, description="must be json or jsonl"
     )
     tz_offset: int | None = Field(

@@ -110,7 +110,7 @@ class OnlineConfig(BaseModel):
     @field_validator("scope", mode="before")
     @classmethod
     def _is_span(cls, scope: Json) -> Json:
-        if isinstance(scope, dict) and scope.get("type") in {"trace", "group"}:
+        if isinstance(scope, dict) and scope.get("type") in ("trace", "group"):
             raise ValueError(f"the scope {scope['type']!r} is not supported yet; use span")
         return scope
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from spans.errors import BadInput
 from spans.json import Json
 
 Model = TypeVar("Model", bound=BaseModel)
+
+EMPTY_AS_NONE = BeforeValidator(lambda value: value or None)
+"""For `Annotated`: clients send "", false, 0, [] or {} for a field that they leave out."""
 
 
 def read_model(model: type[Model], body: Mapping[str, Json]) -> Model:
@@ -48,7 +51,7 @@ def _sentence(model: type[BaseModel], error: ValidationError) -> str:
     field = fields.get(str(path[0])) if path else None
     if field is None or field.description is None:
         return first_problem(error)
-    return _at([str(part) for part in path], field.description)
+    return _at([str(path[0])], field.description)   # the description is of the whole field
 
 
 def _at(path: list[str], message: str) -> str:

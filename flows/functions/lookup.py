@@ -247,4 +247,4 @@ def identity(owner: ProjectId, body: FunctionBody) -> tuple[FunctionId, Xact]:
 
 
 def _version(value: Json) -> Xact | None:
-    return None if value in {None, ""} else read_version(value)
+    return None if value in (None, "") else read_version(value)   # a set would hash it

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from pydantic import BaseModel, Field, JsonValue
+from pydantic import BaseModel, Field, JsonValue, SkipValidation
 
 from btql.query import Query
 from btql.tree import Expr
@@ -23,8 +23,8 @@ class PathLookup(BaseModel):
     """A filter: selects rows whose field at `path` has this value."""
 
     type: Literal["path_lookup"]
-    path: list[JsonValue] = Field(min_length=1)
-    value: JsonValue = None
+    path: list[SkipValidation[Json]] = Field(min_length=1)   # btql checks both
+    value: SkipValidation[Json] = None
 
 
 class FetchBody(BaseModel):

@@ -32,6 +32,9 @@ CODE_BYTES_MAX = 2**20
 DEPTH_MAX, NODES_MAX = 64, 20_000
 """Of what is kept as it came: a schema or a prompt has hundreds of values, ten deep."""
 
+SETTING_MAX = 2**53
+"""Of a whole number: what every JSON reader still holds exactly. Operators set lower limits."""
+
 DEFAULTS = Limits()
 _PROGRAM = TypeAdapter(Program)
 
@@ -66,7 +69,7 @@ class FunctionBody(BaseModel):
         if self.function_type not in {None, SCORER}:
             return FunctionKind.OTHER
         if data.get("type") == "global":
-            is_scorer = data.get("function_type") in {None, SCORER}
+            is_scorer = data.get("function_type") in (None, SCORER)   # a set would hash it
             return FunctionKind.GLOBAL if is_scorer else FunctionKind.OTHER
         code = _object(data.get("data"))
         if data.get("type") == "code" and (
@@ -136,9 +139,9 @@ class SandboxSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
     isolation: Isolation = Isolation.BATCH
     time_s: float = Field(DEFAULTS.time_s, gt=0, allow_inf_nan=False)
-    memory_mb: int = Field(DEFAULTS.memory_mb, ge=32)
-    result_bytes: int = Field(DEFAULTS.result_bytes, ge=1024)
-    log_bytes: int = Field(DEFAULTS.log_bytes, ge=0)
+    memory_mb: int = Field(DEFAULTS.memory_mb, ge=32, le=SETTING_MAX)
+    result_bytes: int = Field(DEFAULTS.result_bytes, ge=1024, le=SETTING_MAX)
+    log_bytes: int = Field(DEFAULTS.log_bytes, ge=0, le=SETTING_MAX)
     models: list[str] = Field([], max_length=64)
 
     @property
@@ -273,7 +276,7 @@ def _check_source(code: Json, path: str) -> None:
 
 def _runtime(code: JsonObject) -> Runtime:
     name = _object(code.get("runtime_context")).get("runtime")
-    if name not in {*Runtime}:
+    if name not in (*Runtime,):   # a set would hash what was sent
         raise BadInput(
             f"{name!r} is not run here; there are {' and '.join(Runtime)}",
             path="function_data.data.runtime_context.runtime",

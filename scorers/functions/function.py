@@ -17,7 +17,7 @@ from scorers.sandbox.model import Program
 from spans.errors import BadInput, NotFound
 from spans.ids import FunctionId, OrgId, ProjectId, Xact, parse_uuid
 from spans.json import Json, JsonObject
-from spans.validation import read_model
+from spans.validation import EMPTY_AS_NONE, read_model
 
 FUNCTIONS_MAX = 500
 """Most functions of one request. A pushed file holds a handful."""
@@ -146,7 +146,9 @@ class Rollout(BaseModel):
 class DefinitionBody(BaseModel):
     """The fields of a written function that are not stored with it (see FunctionBody)."""
 
-    if_exists: IfExists | None = Field(None, description=f"one of {', '.join(IfExists)}")
+    if_exists: Annotated[IfExists | None, EMPTY_AS_NONE] = Field(
+        None, description=f"one of {', '.join(IfExists)}"
+    )
     rollout: Rollout | None = Field(
         None, description='{"shadow": the share of traces, 0 to 1}'
     )

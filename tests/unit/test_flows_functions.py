@@ -25,6 +25,7 @@ from scorers.functions.body import (
 from scorers.functions.function import (
     NOT_UPLOADED,
     Function,
+    IfExists,
     read_definition,
     read_rollout,
     read_version,
@@ -321,3 +322,45 @@ def test_a_function_of_which_nothing_is_known_is_an_error_that_names_its_id() ->
     assert wanted(functions) == [(NO_VERSION, Role.LIVE)]
     with pytest.raises(BadInput, match=str(ID)):
         functions.queue(ScorerRef(kind=FUNCTION, name=str(ID), version=NO_VERSION))
+
+
+@pytest.mark.parametrize("value", [[], {}, 7, "ruby"])
+@pytest.mark.parametrize("place", ["runtime", "function_type"])
+def test_a_value_of_any_type_is_refused_by_a_sentence(place, value):
+    code = {"type": "inline", "code": "x = 1", "runtime_context": {"runtime": value}}
+    data = (
+        {"type": "code", "data": code} if place == "runtime"
+        else {"type": "global", "name": "Levenshtein", "function_type": value}
+    )
+    body = {"name": "n", "slug": "n", "function_type": "scorer", "function_data": data}
+    if place == "runtime":
+        with pytest.raises(BadInput, match="is not run here"):
+            read_function(body)
+    else:
+        assert read_function(body).queue is None
+
+
+@pytest.mark.parametrize("name", ["memory_mb", "result_bytes", "log_bytes"])
+def test_a_limit_that_no_json_reader_holds_is_refused(name):
+    code = {
+        "type": "inline", "code": "x = 1",
+        "runtime_context": {"runtime": "python", "version": "3"},
+    }
+    body = {
+        "name": "n", "slug": "n", "function_type": "scorer",
+        "function_data": {"type": "code", "data": code},
+        "metadata": {"sandbox": {name: "9" * 30}},
+    }
+
+    with pytest.raises(BadInput, match=f"metadata.sandbox: {name}"):
+        read_function(body)
+
+
+@pytest.mark.parametrize("value", [None, "", False, 0, [], {}])
+def test_an_empty_if_exists_is_one_that_was_not_sent(value):
+    item = {
+        "project_id": str(uuid.UUID(int=1)), "name": "n", "slug": "n", "if_exists": value,
+        "function_data": {"type": "global", "name": "Levenshtein"},
+    }
+
+    assert read_definition(item).if_exists is IfExists.ERROR
