@@ -1,4 +1,4 @@
-"""Bodies of requests, checked by pydantic models; what is wrong with one is a sentence."""
+"""Checks the bodies of requests with pydantic models, and reports a problem as a sentence."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from spans.json import Json
 Model = TypeVar("Model", bound=BaseModel)
 
 EMPTY_AS_NONE = BeforeValidator(lambda value: value or None)
-"""For `Annotated`: clients send "", false, 0, [] or {} for a field that they leave out."""
+"""For `Annotated`: treats "", false, 0, [] and {} as null, because clients send them for fields
+that they leave unset."""
 
 
 def read_model(model: type[Model], body: Mapping[str, Json]) -> Model:
-    """The body as the model reads it.
+    """The body as an instance of the model.
 
-    Raises BadInput that names the first wrong field and says what is expected there: its
-    `description`, or pydantic's own words where it has none.
+    Raises BadInput that lists the unknown fields, or names the first wrong field and says what
+    it must contain: the field's `description`, or pydantic's message if it has none.
     """
     try:
         return model.model_validate(dict(body))
@@ -29,9 +30,9 @@ def read_model(model: type[Model], body: Mapping[str, Json]) -> Model:
 
 
 def first_problem(error: ValidationError, *, hidden: frozenset[str] = frozenset()) -> str:
-    """Where the first problem is, and pydantic's words for it.
+    """The path of the first problem and pydantic's message, as "path: message".
 
-    `hidden` are parts of the path that the author never wrote: the tags of unions.
+    `hidden` are parts to leave out of the path: the tags of unions, which are not in the body.
     """
     problem = error.errors()[0]
     message = problem["msg"].removeprefix("Value error, ")
@@ -51,7 +52,8 @@ def _sentence(model: type[BaseModel], error: ValidationError) -> str:
     field = fields.get(str(path[0])) if path else None
     if field is None or field.description is None:
         return first_problem(error)
-    return _at([str(path[0])], field.description)   # the description is of the whole field
+    # The description is of the whole field, so the path must not go deeper.
+    return _at([str(path[0])], field.description)
 
 
 def _at(path: list[str], message: str) -> str:

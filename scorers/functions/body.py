@@ -1,6 +1,6 @@
-"""A function as its author writes it: read, checked, and what of it is to be run.
+"""Reads and checks a function as its author sent it, and gives the program to run.
 
-Nothing here looks into the code: that is the jail's, and what it found comes back as a Program.
+Users' code is not inspected here. The jail inspects it, and returns a Program.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from spans.validation import first_problem
 SCORER = "scorer"
 NAME_CHARS_MAX = 256
 SCORER_NAME_CHARS_MAX = 100
-"""A scorer's name is its score's, and those are no longer."""
+"""A scorer's name becomes the name of its score, which has at most 100 characters."""
 
 CODE_BYTES_MAX = 2**20
-"""Of inline source. Whatever is larger carries libraries, and is pushed as a bundle."""
+"""The most bytes of inline source. Larger code contains libraries: push it as a bundle."""
 
 DEPTH_MAX, NODES_MAX = 64, 20_000
-"""Of what is kept as it came: a schema or a prompt has hundreds of values, ten deep."""
+"""Limits of a function's JSON. A real schema or prompt has hundreds of values, ten deep."""
 
 SETTING_MAX = 2**53
-"""Of a whole number: what every JSON reader still holds exactly. Operators set lower limits."""
+"""The largest whole number that every JSON reader holds exactly. Operators set lower limits."""
 
 DEFAULTS = Limits()
 _PROGRAM = TypeAdapter(Program)
 
 
 class FunctionBody(BaseModel):
-    """A function's contents: the fields of the wire that a version consists of.
+    """A function's contents: the fields of the request that make up a version.
 
-    Other fields are left aside: clients of another day send some that we have no use for.
+    Other fields are ignored, because older and newer clients send some that are not used here.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -59,7 +59,7 @@ class FunctionBody(BaseModel):
 
     @property
     def kind(self) -> FunctionKind:
-        """What it consists of; only scorers are run."""
+        """What the function consists of. Functions of kind OTHER are stored but not run."""
         data = self.function_data
         if data.get("type") == "prompt":
             if _object(_object(self.prompt_data).get("parser")):
@@ -69,7 +69,8 @@ class FunctionBody(BaseModel):
         if self.function_type not in {None, SCORER}:
             return FunctionKind.OTHER
         if data.get("type") == "global":
-            is_scorer = data.get("function_type") in (None, SCORER)   # a set would hash it
+            # A tuple: a set would hash the value, which may be a list.
+            is_scorer = data.get("function_type") in (None, SCORER)
             return FunctionKind.GLOBAL if is_scorer else FunctionKind.OTHER
         code = _object(data.get("data"))
         if data.get("type") == "code" and (
@@ -81,7 +82,7 @@ class FunctionBody(BaseModel):
 
     @property
     def queue(self) -> str | None:
-        """The queue of its runs; None: it is no scorer."""
+        """The queue in which the function runs, or None if it is not a scorer."""
         return queue_of_function(self.kind, self.global_name)
 
     @property
@@ -91,7 +92,7 @@ class FunctionBody(BaseModel):
 
     @property
     def source(self) -> InlineCode | None:
-        """Its inline source, or None where there is none to be checked."""
+        """The inline source, or None if the function is not inline code."""
         code = _object(self.function_data.get("data"))
         if self.kind is not FunctionKind.CODE or code.get("type") != "inline":
             return None
@@ -99,14 +100,14 @@ class FunctionBody(BaseModel):
 
     @property
     def bundle_id(self) -> UUID | None:
-        """The bundle that holds its code."""
+        """The id of the bundle that contains the code, or None if the code is in no bundle."""
         code = _object(self.function_data.get("data"))
         if self.kind is not FunctionKind.CODE or code.get("type") != "bundle":
             return None
         return parse_uuid(str(code.get("bundle_id")))
 
     def bundled(self, sha256: str) -> BundledCode:
-        """Its code, once its bundle's bytes are there; `sha256` is theirs, in hex."""
+        """The code's place in an uploaded bundle. `sha256` is of the bundle's bytes, in hex."""
         code = _object(self.function_data.get("data"))
         return BundledCode(
             runtime=_runtime(code),
@@ -115,7 +116,7 @@ class FunctionBody(BaseModel):
         )
 
     def bundled_program(self, sha256: str) -> Program:
-        """What runs it, before anyone has looked into the bundle."""
+        """The program that runs the code, made without looking into the bundle."""
         at = self.bundled(sha256)
         return self.with_settings(
             Program(
@@ -125,7 +126,7 @@ class FunctionBody(BaseModel):
         )
 
     def with_settings(self, program: Program) -> Program:
-        """The program under its author's settings (`metadata.sandbox`)."""
+        """The program with its author's settings (`metadata.sandbox`)."""
         settings = SandboxSettings.model_validate(_object(self.metadata).get("sandbox") or {})
         return replace(
             program, isolation=settings.isolation, limits=settings.limits,
@@ -146,7 +147,7 @@ class SandboxSettings(BaseModel):
 
     @property
     def limits(self) -> Limits:
-        """Before the operator's are laid over them."""
+        """The author's limits. The operator's lower limits are applied later."""
         return Limits(
             time_s=self.time_s, memory_mb=self.memory_mb, result_bytes=self.result_bytes,
             log_bytes=self.log_bytes,
@@ -155,7 +156,7 @@ class SandboxSettings(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InlineCode:
-    """Source as its author wrote it."""
+    """Source code as its author wrote it."""
 
     runtime: Runtime
     code: str
@@ -163,7 +164,7 @@ class InlineCode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundledCode:
-    """A function of a bundle; `bundle` is the sha256 of its bytes, in hex."""
+    """A function in a bundle. `bundle` is the sha256 of the bundle's bytes, in hex."""
 
     runtime: Runtime
     runtime_version: str
@@ -172,8 +173,11 @@ class BundledCode:
 
 
 def read_function(body: Mapping[str, Json]) -> FunctionBody:
-    """The function that was sent. Raises BadInput with the field and what is wrong with it,
-    and InvalidSource where it is the code."""
+    """The function that a client sent.
+
+    Raises BadInput that names the field and says what is wrong with it, or InvalidSource if the
+    source code is wrong.
+    """
     values = _values(body)
     try:
         function = FunctionBody.model_validate(dict(body))
@@ -202,9 +206,10 @@ def read_function(body: Mapping[str, Json]) -> FunctionBody:
 
 
 def patched(present: FunctionBody, changes: Mapping[str, Json]) -> FunctionBody:
-    """The function with `changes` laid over it, checked as a whole. Raises BadInput.
+    """The function with `changes` applied, checked as a whole.
 
-    `metadata` is merged; what else is given replaces what was there.
+    `metadata` is merged; every other given field replaces the present one. Raises the same
+    errors as `read_function`.
     """
     merged: JsonObject = {**present.model_dump(), **changes}
     given = changes.get("metadata")
@@ -214,12 +219,12 @@ def patched(present: FunctionBody, changes: Mapping[str, Json]) -> FunctionBody:
 
 
 def program_to_json(program: Program) -> JsonObject:
-    """A program as it is kept."""
+    """The JSON form in which a program is stored."""
     return dict(_PROGRAM.dump_python(program, mode="json"))
 
 
 def program_from_json(stored: JsonObject) -> Program:
-    """The program that was kept."""
+    """The program that `program_to_json` stored."""
     return _PROGRAM.validate_python(stored)
 
 
@@ -276,7 +281,7 @@ def _check_source(code: Json, path: str) -> None:
 
 def _runtime(code: JsonObject) -> Runtime:
     name = _object(code.get("runtime_context")).get("runtime")
-    if name not in (*Runtime,):   # a set would hash what was sent
+    if name not in (*Runtime,):   # a set would hash the name, which may be a list
         raise BadInput(
             f"{name!r} is not run here; there are {' and '.join(Runtime)}",
             path="function_data.data.runtime_context.runtime",
@@ -285,8 +290,11 @@ def _runtime(code: JsonObject) -> Runtime:
 
 
 def _values(body: Mapping[str, Json]) -> list[Json]:
-    """Every value in it, and every name. Raises BadInput for more, or deeper ones, than are
-    of use: what jsonb still keeps of such, Python could not write out again."""
+    """Every value and every field name in the body, at any depth.
+
+    Raises BadInput if there are more than NODES_MAX, or if they are nested deeper than
+    DEPTH_MAX: jsonb stores nesting so deep that Python cannot serialise it again.
+    """
     found: list[Json] = []
     level: list[Json] = [dict(body)]
     for _ in range(DEPTH_MAX):

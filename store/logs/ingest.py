@@ -1,8 +1,9 @@
-"""Writing rows: a group of requests, one transaction, one version (`xact`) a request.
+"""Writes a group of requests in one transaction, with one version (`xact`) for each request.
 
-Order matters here. Rows are locked in the order of their keys (two writers never wait for
-each other in a circle); versions are drawn only then, so that no row's version steps back;
-rows, outbox and answers commit together, so that what is answered is never lost.
+The order of the steps matters. First the rows are locked in the order of their keys, so that
+writers cannot deadlock. Then the versions are drawn, so that the version of a row never
+decreases. Rows, outbox entries and answers commit together, so that an acknowledged row is
+never lost.
 """
 
 from __future__ import annotations
@@ -45,12 +46,14 @@ from store.postgres.row_views import EXPRESSIONS
 from store.postgres.versions import draw_versions
 
 TRIES_MAX = 5
-"""Of one request that meets a concurrent writer; each loss means that another one won."""
+"""Tries of one request that conflicts with other writers. Each conflict means that another
+writer made progress."""
 
 CONFLICTS = (pg.UniqueViolation, Contended)
 
 ROW_FIELDS = (*IDENTITY_FIELDS, *EVENT_FIELDS)
-# What a merge set to null, of a row whose base has not come yet, is JSON null and not SQL's.
+# The fields that a merge set to null before the row's base arrived. They are stored as JSON
+# null; SQL null means that the field was never set.
 CLEARED = "array_remove(array[" + ", ".join(
     f"case when {column}::text = 'null' then '{name}' end"
     for name, column in zip(EVENT_FIELDS, EVENT_COLUMNS, strict=True)
@@ -66,7 +69,7 @@ SELECT_ROWS = f"""
      where project_id = %s and object_type = %s and object_id = %s and id = any(%s)
      order by id for update
 """
-# Names and values of the row's view in `row_at_end`.
+# The names and values of the view that `row_at_end` keeps of a row.
 AT_END = ", ".join(
     f"'{name}', {EXPRESSIONS[name]}::jsonb"
     for name, column in API_COLUMNS.items() if column.is_kept_at_end
@@ -87,7 +90,7 @@ KEEP_AT_END = f"""
 
 @dataclass(slots=True)
 class Group:
-    """One transaction's work."""
+    """The rows, comments and audit entries that one transaction writes."""
 
     rows: Drafts
     comments: list[tuple[Any, ...]] = field(default_factory=list)
@@ -103,9 +106,11 @@ class SpanWriter:
         self._resend_minutes = resend_minutes
 
     def write(self, requests: Sequence[IngestRequest]) -> list[IngestAnswer | TallyardError]:
-        """Store a group of requests in one transaction, each with a version of its own.
+        """Store the requests. Return an answer or an error for each of them, in their order.
 
-        Safe to repeat: rows are keyed, and a request that is sent again is recognised.
+        They share one transaction, and each gets its own version. If the transaction fails,
+        each request is written alone. Safe to repeat: a request with the same key and body gets
+        its first answer again, for `resend_minutes`.
         """
         try:
             return list(self._write_group(requests))
@@ -191,7 +196,7 @@ class SpanWriter:
             ),
         )
         if cursor.rowcount != len(requests):
-            # The same body came in on another connection and committed first.
+            # Another connection committed the same request first.
             raise pg.UniqueViolation("a request was sent twice at once")
         for request in requests:
             counts.add("ingested_rows", {}, len(request.writes))
@@ -232,7 +237,7 @@ def _stored_row(key: RowKey, columns: list[Any]) -> StoredRow:
     if isinstance(created := values[0], datetime):
         fields["created"] = created.isoformat()
     if not has_base and fields.get("span_id") == key.id:
-        # Filled in by us, for want of better; the base will say.
+        # We set these ids because the row came without them. Its base may bring others.
         del fields["span_id"]
         if fields.get("root_span_id") == key.id:
             del fields["root_span_id"]
@@ -246,7 +251,7 @@ def _stored_row(key: RowKey, columns: list[Any]) -> StoredRow:
 
 
 def _gather(cursor: Cursor, group: Group, request: IngestRequest, xact: Xact) -> IngestAnswer:
-    """Apply the request's writes, in order, to the rows in memory."""
+    """Apply the request's writes, in order, to the rows in memory. Return its answer."""
     for write in request.writes:
         if write.comment is not None:
             group.comments.append(_comment(write, xact))
@@ -262,10 +267,10 @@ def _gather(cursor: Cursor, group: Group, request: IngestRequest, xact: Xact) ->
 
 
 def _with_parent(cursor: Cursor, group: Group, write: RowWrite) -> RowWrite:
-    """`write` with the span fields that its parent (a row id) gives it.
+    """The write with `root_span_id` and `span_parents` taken from its parent (a row id).
 
-    A parent that is not there yet is taken to be a root whose span id is its row id, which
-    is what it will be if it comes without span ids of its own.
+    A parent that is not stored yet is assumed to be a root whose span id is its row id. That is
+    right if the parent arrives without span ids.
     """
     parent_id = write.parent_id or ""
     parent = group.rows.current(RowKey(write.key.object, parent_id))
@@ -286,8 +291,11 @@ def _with_parent(cursor: Cursor, group: Group, write: RowWrite) -> RowWrite:
 
 
 def _keep_how_rows_ended(cursor: Cursor, group: Group) -> None:
-    """Of rows that wait to be matched, and are changed without being put up for it anew, keep
-    how they are before this write: that is what their rules' filters are to see."""
+    """Keep a view of waiting rows as they are before this write.
+
+    These rows wait to be matched, and this write changes them without starting a new match. The
+    filters of the rules must see the row as it was when it was queued for matching.
+    """
     waiting = [
         (where.project_id, where.object_id, draft.row.key.id)
         for draft in group.rows.changed.values()
@@ -339,7 +347,7 @@ def _write_rows(cursor: Cursor, group: Group, now: datetime) -> None:
 
 
 def _withdraw_scores(cursor: Cursor, where: ObjectRef, row_ids: list[str]) -> None:
-    """Take away computed scores and score spans; the outcomes stay as history."""
+    """Delete the rows' computed scores and score spans. Outcomes stay as history."""
     cursor.execute(
         """delete from span where project_id = %s and object_type = %s and object_id = %s
               and id in (select score_span_id::text from outcome
@@ -354,7 +362,7 @@ def _withdraw_scores(cursor: Cursor, where: ObjectRef, row_ids: list[str]) -> No
 
 
 def _write_outbox(cursor: Cursor, group: Group) -> None:
-    """One entry for each (object, version) with the rows that are up for matching."""
+    """Add one entry for each object and version, with the rows that must be matched."""
     entries: dict[tuple[ObjectRef, Xact], list[Draft]] = {}
     for draft in group.rows.changed.values():
         before = draft.stored.trigger_xact if draft.stored else None

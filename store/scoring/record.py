@@ -137,7 +137,7 @@ class LockedRow:
         self.scores[score.name] = score.value
         self.by[score.name] = {
             "outcome": str(outcome.id),
-            "rule": str(outcome.origin.id),   # the origin's id, whatever kind it is of
+            "rule": str(outcome.origin.id),   # the origin's id, also if it is not a rule
             "scorer": outcome.scorer.name,
             "generation": outcome.origin.generation,
         }
@@ -180,8 +180,8 @@ def record(
     Returns how many outcomes were added, or got their result. Safe to repeat: an outcome that
     has a result keeps it.
 
-    With `is_new` the outcomes are copied straight into their table, which is faster. It then
-    raises UniqueViolation if one of them exists already.
+    `is_new`: copy the outcomes straight into their table, which is faster. Raises
+    UniqueViolation if one of them exists already.
     """
     at = now.isoformat().encode()
     lines = [line for execution in executions for line in _outcome_lines(execution, locked, at)]
@@ -212,7 +212,7 @@ def record(
 
 
 def is_any_pending(cursor: Cursor, keys: Iterable[RowKey]) -> bool:
-    """Whether these locked rows have pending outcomes, which new ones may have to follow."""
+    """Whether these locked rows have pending outcomes, one of which may lead the new ones."""
     for where, group in groupby(sorted(set(keys)), key=lambda key: key.object):
         ids = [key.id for key in group]
         cursor.execute(ANY_PENDING, (where.project_id, where.object_id, ids))
@@ -273,8 +273,11 @@ def _insert_outcomes(cursor: Cursor, lines: Sequence[bytes], *, is_new: bool) ->
 
 
 def _pending_lines(later: Deferred, locked: Locked, *, leads: bool) -> list[bytes]:
-    """COPY lines of pending outcomes. With `leads`, the first one of the assignment leads;
-    otherwise the caller calls `ensure_leads` afterwards."""
+    """The COPY lines of pending outcomes.
+
+    If `leads` is true, the first outcome of the assignment is the lead. Otherwise the caller
+    must call `ensure_leads` afterwards, which chooses the lead.
+    """
     if later.assignment.subject.key not in locked:
         return []
     nothing = [OutcomeState.PENDING.encode(), NULL, NULL, NULL, b"0", *[NULL] * 8, FALSE]

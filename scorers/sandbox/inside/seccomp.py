@@ -123,7 +123,7 @@ _DENIED: dict[str, int] = {
     # other processes
     "ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312,
     "pidfd_getfd": 438, "process_madvise": 440,
-    # much code in the kernel, little use here
+    # calls with much kernel code behind them, which no scorer needs
     "bpf": 321, "perf_event_open": 298, "userfaultfd": 323, "io_uring_setup": 425,
     "io_uring_enter": 426, "io_uring_register": 427, "add_key": 248, "request_key": 249,
     "keyctl": 250, "fanotify_init": 300, "fanotify_mark": 301,
@@ -133,7 +133,7 @@ _DENIED: dict[str, int] = {
     "settimeofday": 164, "clock_settime": 227, "clock_adjtime": 305, "adjtimex": 159,
     "iopl": 172, "ioperm": 173, "syslog": 103, "quotactl": 179, "quotactl_fd": 443,
     "sethostname": 170, "setdomainname": 171, "personality": 135,
-    # files by another way than their path
+    # files that are opened without a path
     "open_by_handle_at": 304, "name_to_handle_at": 303,
     # memory that no limit of a process counts
     "memfd_secret": 447, "shmget": 29, "shmat": 30, "shmctl": 31, "mq_open": 240, "mbind": 237,
@@ -160,11 +160,12 @@ def outer_filter() -> bytes:
 def inner_filter(
     *, may_execute: bool = False, may_signal: bool = True, may_mark: bool = True
 ) -> bytes:
-    """For a scorer: what a computation needs, and no more.
+    """The filter for a scorer: it allows only the calls that a computation needs.
 
-    `may_execute` is for what must become node or esbuild. Without `may_signal`, for where no
-    namespace holds signals in, only a process's own death can end it. Without `may_mark`, for
-    where none hides the machine's files, it changes no file's mode or times, and locks none.
+    `may_execute`: allow execve, for a process that must become node or esbuild.
+    `may_signal`: allow signals. Pass False if nothing confines them to the scorer.
+    `may_mark`: allow changes of files' modes and times, and locks. Pass False if no namespace
+    hides the machine's files.
     """
     allowed = [*_ALLOWED.values()]
     allowed += [*_MARKING.values()] if may_mark else []
@@ -182,7 +183,7 @@ def inner_filter(
             # Only its own limits: with another process id it could change a worker's.
             *_by_argument(_PRLIMIT, 0, allowed=[0], otherwise=errno.EPERM),
             *_no_namespaces(),
-            # Calls that are newer than the list: libc falls back on older ones.
+            # Calls that are newer than the list fail with ENOSYS: libc then uses older ones.
             _instruction(_IF_GREATER, _LAST_OLD, no=1),
             _instruction(_RETURN, _FAIL | errno.ENOSYS),
             _instruction(_RETURN, _FAIL | errno.EPERM),

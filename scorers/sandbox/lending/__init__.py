@@ -1,3 +1,3 @@
-"""Lends users' code a model: which calls, at what cost."""
+"""Lets users' code call an LLM: which calls it may make, and what they may cost."""
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Lends a user's code an LLM: one socket into the jail, and nothing behind it but three calls.
+"""Lets users' code call an LLM through one socket, which gives it three calls and no more.
 
-The code has no network and no key. What it writes to its end of a socket pair is read here as
-HTTP, believed in nothing, and, if it is one of the calls that its author and the operator
-both allow, made for it with the worker's own key.
+The code has no network and no key. It writes HTTP requests to its end of a socket pair. The
+worker reads them here as untrusted input. If the author and the operator both allow a call, the
+worker makes it with its own key.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ _STATUS_OF: dict[type[TallyardError], int] = {
 
 
 class TokenBudget(Protocol):
-    """What a scorer may spend in a day, kept where every worker sees it."""
+    """How many tokens a scorer may spend in a day. All workers share the count."""
 
     def reserve(self, scorer_id: str, tokens: int) -> bool:
-        """Take tokens before a call; False, and nothing taken, if there are not so many."""
+        """Take `tokens` before a call. Return False and take none if too few are left."""
         ...
 
     def give_back(self, scorer_id: str, tokens: int) -> None:
-        """Give back what a call did not need."""
+        """Give back reserved tokens that a call did not use."""
         ...
 
 
@@ -79,10 +79,10 @@ class Broker:
     clock: Clock = system_clock
 
     def serve(self, end: socket.socket, *, scorer_id: str, models: Collection[str]) -> Usage:
-        """Answer requests on `end` until the other end closes, or `end` is shut down; what
-        they cost. Closes `end`. `models` are those that the scorer asks for.
+        """Answer requests until the other end closes or `end` is shut down. Return their cost.
 
-        Blocks: for a thread of its own. Never raises for what the other end does.
+        `models` are the models that the scorer asks for. Closes `end`. Blocks, so call it in a
+        thread of its own. Nothing that the other end does makes it raise.
         """
         return asyncio.run(self._serve(end, scorer_id, self.models.intersection(models)))
 
@@ -99,11 +99,11 @@ class Broker:
             execution=execution,
         )
         reader, writer = await asyncio.open_connection(sock=end, limit=HEAD_BYTES_MAX)
-        writer.transport.set_write_buffer_limits(0)   # an answer is written when it is read
+        writer.transport.set_write_buffer_limits(0)   # drain() then waits for the reader
         try:
             await Conversation(reader, writer, lending.answer).hold()
         except (ConnectionError, TimeoutError):
-            pass   # it went away, or does not read its answer: nobody is left to be told
+            pass   # the other end is gone or too slow, so no answer would reach it
         finally:
             writer.transport.abort()
             await endpoint.close()
@@ -112,7 +112,7 @@ class Broker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Lending:
-    """One conversation's side of the world."""
+    """Answers the requests of one conversation, for one scorer."""
 
     broker: Broker
     endpoint: JudgeEndpoint
@@ -121,7 +121,7 @@ class _Lending:
     execution: CallCosts
 
     async def answer(self, request: HttpRequest) -> tuple[int, JsonObject]:
-        """Status and body: the model's answer, or an error as OpenAI words it."""
+        """The HTTP status and body: the model's answer, or an error in OpenAI's form."""
         try:
             return 200, await self._call(*_path_and_body(request))
         except Refused as error:
@@ -133,7 +133,7 @@ class _Lending:
             return _STATUS_OF.get(type(error), 502), error_body(error.error_class(), told)
 
     async def _call(self, path: str, body: JsonObject) -> JsonObject:
-        """The model's answer. Raises Refused, or what the endpoint raises."""
+        """The model's answer. Raises Refused, or the endpoint's error."""
         call = admitted(
             path, body, models=self.models, tokens_max=self.broker.tokens_per_call
         )
@@ -145,20 +145,20 @@ class _Lending:
                 "this scorer has spent the tokens that it may spend in a day "
                 "(TALLYARD_SANDBOX_TOKENS_PER_DAY)",
             )
-        spent = reserved   # unless it is known better: an endpoint may charge and not answer
+        spent = reserved   # until the cost is known: an endpoint may charge and not answer
         try:
             before = self._spent()
             self.execution.calls += 1
             answer = await self.endpoint.post(call.path, call.body)
             self.execution.count(answer, call.model)
-            # An endpoint that counts nothing is taken to have needed all.
+            # If the endpoint reports no tokens, count all reserved ones as spent.
             spent = self._spent() - before or reserved
         except (RateLimited, JudgeRefused):
             spent = 0
             raise
         finally:
             if spent < reserved:
-                with suppress(TransientError):   # then it stays taken
+                with suppress(TransientError):   # the tokens then stay reserved
                     self.broker.budget.give_back(self.scorer_id, reserved - spent)
         return answer
 
@@ -167,7 +167,7 @@ class _Lending:
 
 
 def _told(error: TallyardError, base_url: str) -> str:
-    """What the model's server said is a scorer's business; where that stands is not."""
+    """The error's text for the scorer, without the address of the model's server."""
     if not isinstance(error, RateLimited | JudgeRefused | BadResult):
         return "the model is away, failing, or too slow: try again later"
     host = urlsplit(base_url).hostname or ""
@@ -175,7 +175,7 @@ def _told(error: TallyardError, base_url: str) -> str:
 
 
 def _path_and_body(request: HttpRequest) -> tuple[str, JsonObject]:
-    """Raises Refused if there is no such call."""
+    """The call's path and its JSON body. Raises Refused if the request is none of the calls."""
     path = PATHS.get(request.target)
     if path is None:
         raise Refused(404, "not_found", f"there are only {', '.join(PATHS)}")

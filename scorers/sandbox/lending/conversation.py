@@ -1,7 +1,7 @@
-"""HTTP/1.1 with users' code over one socket: requests one after another, believed in nothing.
+"""Speaks HTTP/1.1 with users' code over one socket, one request after another.
 
-h11 reads and writes; here are the limits of size, time and number. Whatever cannot be read is
-answered with an error, and ends the conversation.
+h11 parses and serialises. This module limits the size, time and number of requests, which are
+untrusted. A request that cannot be read is answered with an error and ends the conversation.
 """
 
 from __future__ import annotations
@@ -17,25 +17,27 @@ from scorers.sandbox.lending.llm_calls import Refused
 from spans.json import JsonObject
 
 HEAD_BYTES_MAX = 16 * 1024
-"""Also what is read at a time, so that a whole head may have twice as many."""
+"""The most bytes of an incomplete head, and of one read. So a head that one more read completes
+may have twice as many."""
 
 BODY_BYTES_MAX = 2**20
 
 REQUEST_S = 3.0
-"""From a request's first byte to its last; it is written by a process on this machine."""
+"""Seconds from a request's first byte to its last. Its sender is on this machine."""
 
 ANSWER_S = 3.0
-"""How long a scorer may take to read an answer."""
+"""Seconds in which a scorer must read an answer."""
 
 LINGER_S = 1.0
+"""Seconds in which the other end must close after the last answer."""
 
 REQUESTS_MAX = 1000
-"""Of one run of a batch, refused ones included: ten for each of a hundred records."""
+"""Requests in one run of a batch, including refused ones: ten for each of a hundred records."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpRequest:
-    """One request, whole, with nothing in it believed yet."""
+    """One complete request. Nothing in it has been checked yet."""
 
     method: str
     target: str
@@ -43,7 +45,7 @@ class HttpRequest:
 
 
 Answer = Callable[[HttpRequest], Awaitable[tuple[int, JsonObject]]]
-"""Gives the status and the body of the answer to one request."""
+"""Returns the HTTP status and the body of the answer to one request."""
 
 
 class Conversation:
@@ -60,9 +62,10 @@ class Conversation:
         self._coming = asyncio.ensure_future(reader.read(HEAD_BYTES_MAX))
 
     async def hold(self) -> None:
-        """Return when the other end has gone, or is to be left.
+        """Answer requests until the other end closes or the conversation has to end.
 
-        Raises ConnectionError or TimeoutError if it goes away, or stays behind, in the midst.
+        Raises ConnectionError if the other end closes in the middle of a request, and
+        TimeoutError if it writes or reads too slowly.
         """
         try:
             for _ in range(REQUESTS_MAX):
@@ -74,7 +77,7 @@ class Conversation:
                 if answered is None:
                     return
                 await self._write(*answered)
-                if self._http.our_state is not h11.DONE:   # it asked for an end
+                if self._http.our_state is not h11.DONE:   # it sent "Connection: close"
                     await self._hang_up()
                     return
                 self._http.start_next_cycle()
@@ -88,11 +91,11 @@ class Conversation:
             self._coming.cancel()
 
     async def _is_asked(self) -> bool:
-        """Wait for the beginning of a request; False if the other end has closed instead."""
+        """Wait for the first bytes of a request. False if the other end closes instead."""
         return bool(self._http.trailing_data[0]) or await self._receive()
 
     async def _receive(self) -> bool:
-        """Take in what has come; False if the other end has closed."""
+        """Wait for bytes and give them to h11. False if the other end has closed."""
         data = await self._coming
         self._coming = asyncio.ensure_future(self._reader.read(HEAD_BYTES_MAX))
         if data:
@@ -100,7 +103,11 @@ class Conversation:
         return bool(data)
 
     async def _read(self) -> HttpRequest:
-        """One request. Raises Refused if there is no telling where the next would begin."""
+        """The next request, complete.
+
+        Raises Refused if it cannot be read. The conversation must then end, because the start
+        of the following request is unknown.
+        """
         method = target = b""
         body = bytearray()
         while True:
@@ -123,7 +130,7 @@ class Conversation:
                 raise ConnectionResetError
 
     async def _while_it_listens(self, request: HttpRequest) -> tuple[int, JsonObject] | None:
-        """The answer; None, and the call under way for it ended, if the other end goes away."""
+        """The answer. If the other end closes first, cancel the call and return None."""
         answering = asyncio.ensure_future(self._answer(request))
         try:
             await asyncio.wait(
@@ -140,11 +147,11 @@ class Conversation:
         await self._hang_up()
 
     async def _write(self, status: int, body: JsonObject, *, is_last: bool = False) -> None:
-        """Raises TimeoutError if the other end does not read."""
+        """Send one answer. Raises TimeoutError if the other end does not read it."""
         payload = json.dumps(body).encode()
         headers = [("content-type", "application/json"), ("content-length", str(len(payload)))]
         if status != 200:
-            # Clients that try again by themselves would spend the scorer's time in vain.
+            # Clients retry by themselves otherwise, and spend the scorer's time in vain.
             headers.append(("x-should-retry", "false"))
         if is_last:
             headers.append(("connection", "close"))
@@ -157,8 +164,11 @@ class Conversation:
             await self._writer.drain()
 
     async def _hang_up(self) -> None:
-        """For a moment, read and forget what is on its way: who still writes to a closed
-        socket loses the last answer, and is killed by a signal."""
+        """Send the end of the stream, then read and discard until the other end closes.
+
+        If this end closed at once, a process that is still writing would lose the last answer
+        and be killed by SIGPIPE. Raises TimeoutError after LINGER_S.
+        """
         self._writer.write_eof()
         async with asyncio.timeout(LINGER_S):
             while await self._coming:
@@ -166,12 +176,12 @@ class Conversation:
 
 
 def error_body(code: str, message: str) -> JsonObject:
-    """An error as OpenAI words it."""
+    """The body of an error, in OpenAI's form."""
     return {"error": {"message": message, "type": code, "code": code}}
 
 
 def _check(request: h11.Request) -> None:
-    """Raises Refused for what is HTTP and not spoken here."""
+    """Raises Refused for valid HTTP that is not supported here, and for too large a body."""
     headers = dict(request.headers)
     if request.http_version != b"1.1":
         raise Refused(400, "invalid_request_error", "this is not HTTP/1.1")
