@@ -1,4 +1,4 @@
-"""Filters and rows for property tests: few names and values, so that they meet."""
+"""Filters and rows for property tests. Few names and values, so that rows match."""
 
 from __future__ import annotations
 

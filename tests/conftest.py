@@ -1,6 +1,6 @@
-"""Real servers for the tests that ask for them: started once a session, dead with it.
+"""Starts real servers for the tests that ask for them, once for each test session.
 
-The kernel ends them with this process, so that an interrupted or killed run leaves none.
+The kernel kills the servers when this process ends, so a killed run leaves none behind.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a test needs of the machine."""
+"""Fails or skips a test if the machine lacks what it needs."""
 
 from __future__ import annotations
 

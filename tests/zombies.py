@@ -1,4 +1,4 @@
-"""A judge worker that sleeps beyond its lease, and wakes up while another does its work."""
+"""A judge worker that sleeps past its lease, and wakes while another does its work."""
 
 from __future__ import annotations
 

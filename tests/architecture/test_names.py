@@ -1,4 +1,4 @@
-"""One name, one thing: class names, module names, and the shape of folders."""
+"""Each class name stands for one thing, no module is named by a gerund, no folder is flat."""
 
 from __future__ import annotations
 

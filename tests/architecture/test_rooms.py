@@ -1,4 +1,4 @@
-"""The shape of the whole: rooms, their one list, and what importing them may do."""
+"""The top-level packages: their list, and what importing them may do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API is killed under load: what it answered is there, what it did not may be."""
+"""If the API is killed under load, every acknowledged row is stored; others may be."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checker tells every kind of damage; `test_mutants.py` has it find whole mutants."""
+"""The checker reports each kind of damage. `test_mutants.py` runs it on whole mutants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bells may be doubled, reordered, rung by anyone at any time: no work is done twice."""
+"""No work is done twice if bells are duplicated, reordered or rung by anyone at any time."""
 
 from __future__ import annotations
 

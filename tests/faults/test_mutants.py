@@ -1,4 +1,4 @@
-"""The checker is checked: a Tallyard that breaks a promise on purpose is found out.
+"""The checker finds each mutant: a Tallyard that breaks a promise on purpose.
 
 A mutant is a copy of our tree with one text replaced; its processes run in that folder and
 import from there. Each scenario also runs unchanged, and then the checker has no complaint.

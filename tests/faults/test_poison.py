@@ -1,4 +1,4 @@
-"""A span that kills whoever scores it is marked so after three deaths; its neighbours live."""
+"""A span that kills its workers gets an error after three deaths; other spans get scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever dies while users' code runs, each span gets one outcome, and the right one."""
+"""Each span gets one correct outcome, whichever process dies while users' code runs."""
 
 from __future__ import annotations
 

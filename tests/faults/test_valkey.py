@@ -1,4 +1,4 @@
-"""Valkey is lost, emptied, frozen: logging goes on, and all is scored once it is back."""
+"""While Valkey is lost, emptied or frozen, logging works. Later, all spans get scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers are killed while spans are logged and scored: nothing is lost, nothing doubled."""
+"""Nothing is lost or duplicated if workers are killed while spans are logged and scored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writers that meet: on the same rows, and with the scorer of what they change."""
+"""Concurrent writers of the same rows, and writers of a row that is being scored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker that sleeps beyond its lease and wakes up has lost what it held."""
+"""A worker that sleeps past the end of its lease has lost its claims when it wakes up."""
 
 from __future__ import annotations
 

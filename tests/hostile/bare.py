@@ -1,4 +1,4 @@
-"""The control: runs an attack with nothing around it, and prints what it answers as JSON.
+"""The control: runs an attack without a sandbox, and prints its answer as JSON.
 
     python bare.py ATTACK.py < record.json
 

@@ -1,4 +1,4 @@
-"""The attacks, and what may become of each.
+"""The attacks, and the outcomes that are allowed for each.
 
 An attack answers 1.0 if it worked, so OK is contained only with another score. Where it is
 about what its own answer may claim, that score is its author's to choose: `scores_itself`.

@@ -1,4 +1,4 @@
-"""Scorers that attack: each is tried in every kind of sandbox, and leaves nothing behind."""
+"""Each attack runs in every kind of sandbox, and leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a sandbox consists of, killed from outside in the middle of a batch.
+"""Each process of a sandbox is killed from outside in the middle of a batch.
 
-What came of a record is then right, or ours to try again: never wrong, and never missing.
+Each record then has its correct result or an error that is retried, never a wrong result.
 """
 
 from __future__ import annotations

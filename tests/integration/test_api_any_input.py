@@ -1,4 +1,4 @@
-"""Anything at all, over HTTP: a row costs no other row anything, and nothing is our bug."""
+"""Any input over HTTP: a bad row does not affect other rows, and no input causes a 500."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What hostile, broken and merely odd requests are answered with.
+"""The answers to hostile, broken and odd requests.
 
 The numbers are those of the list of bad input in the reference of security.
 """

@@ -1,4 +1,4 @@
-"""What a client asks first, and what is left of what was deleted."""
+"""The first requests of a client, and what remains of deleted objects."""
 
 from __future__ import annotations
 

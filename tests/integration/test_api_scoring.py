@@ -1,4 +1,4 @@
-"""When a span is scored, when again, when not; and what `explain` says of it."""
+"""When a span is scored, rescored or not scored, and how `explain` describes it."""
 
 from __future__ import annotations
 

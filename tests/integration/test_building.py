@@ -1,4 +1,4 @@
-"""Programs from what users bring: source that is looked at, and bundles that are unpacked."""
+"""Programs built from users' code: inspected source, and unpacked bundles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Set-up from a lock: once, whole or anew, and a sentence where it cannot be."""
+"""Set-up of an environment from a lock file: complete, repeated, or a clear error."""
 
 from __future__ import annotations
 

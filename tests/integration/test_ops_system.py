@@ -1,4 +1,4 @@
-"""What sandboxes need of the system: installed where that may be, else told."""
+"""What sandboxes need of the system: it is installed if allowed, or else reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records that run apart: nothing goes from one to the next, and a death costs one."""
+"""Records that run in separate processes share nothing, and a crash fails only one."""
 
 from __future__ import annotations
 

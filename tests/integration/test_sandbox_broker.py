@@ -1,4 +1,4 @@
-"""What comes out of a jail over the broker's socket, and what does not."""
+"""Which calls leave a jail through the broker's socket, and which are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jails kept and let go: never shared, never lost with a record, never left behind."""
+"""The pool of jails: no jail is shared or left behind, and no record is lost with one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Classifiers of the users' own against a judge: what it is asked, and what is made of it."""
+"""Users' classifiers with a judge: the request, and the score from the answer."""
 
 from __future__ import annotations
 

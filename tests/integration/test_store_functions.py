@@ -1,4 +1,4 @@
-"""Functions in the store: revisions that hold them whole, and bundles that nobody wants."""
+"""Functions in the store: complete revisions, and bundles that no function uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Matching and the ledger where two meet: late workers, changed rules, shared runs."""
+"""Matching and outcomes under concurrency: late workers, changed rules, shared runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much waits in each queue, read from PostgreSQL."""
+"""The depth of each queue, read from PostgreSQL."""
 
 from __future__ import annotations
 

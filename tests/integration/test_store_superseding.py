@@ -1,4 +1,4 @@
-"""Versions of a scorer that meet on one row: what waits for which, and whose score is shown."""
+"""Two versions of a scorer on one row: which one waits, and whose score the row shows."""
 
 from __future__ import annotations
 

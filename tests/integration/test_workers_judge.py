@@ -1,4 +1,4 @@
-"""What a judge may do, through the whole pipeline: one outcome each, as it deserves."""
+"""Each behaviour of a judge, through the whole pipeline, gives one correct outcome."""
 
 from __future__ import annotations
 

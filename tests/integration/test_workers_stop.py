@@ -1,4 +1,4 @@
-"""A worker that is asked to stop leaves nothing behind that others would have to wait for."""
+"""A worker that is asked to stop leaves no claims that other workers must wait for."""
 
 from __future__ import annotations
 

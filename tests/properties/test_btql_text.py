@@ -1,4 +1,4 @@
-"""Any text parses or gives an error with its place; nothing else ever comes out."""
+"""Any text parses, or gives an error with its position; no other exception is raised."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What filters mean, in memory; that SQL means the same is tests/properties' to show."""
+"""The results of filters in memory. tests/properties shows that SQL gives the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a function is read as, what of it is run, and which versions a rule asks for."""
+"""How a function is read, which program it runs, and which versions a rule asks for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Functions that are given whole: what they are known by."""
+"""The identity of functions that an invocation contains in full."""
 
 from __future__ import annotations
 

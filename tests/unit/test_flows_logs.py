@@ -1,4 +1,4 @@
-"""One way in for every row: read, checked, rejected or refused, and committed."""
+"""Ingest: each row is read and checked, then committed, rejected or refused."""
 
 from __future__ import annotations
 

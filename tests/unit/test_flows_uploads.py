@@ -1,4 +1,4 @@
-"""Uploads of bundles: only who knows the secret stores bytes."""
+"""Uploads of bundles: only a client that knows the secret can store bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The data directory: closed, ours alone, used by one at a time."""
+"""The data directory: private to one user, and used by one process at a time."""
 
 from __future__ import annotations
 

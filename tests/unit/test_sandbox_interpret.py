@@ -1,4 +1,4 @@
-"""What came of records, from what was heard of a child that broke the form of its answers."""
+"""The results of records, from what a child process sent before it failed or was killed."""
 
 from __future__ import annotations
 

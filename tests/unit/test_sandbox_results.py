@@ -1,4 +1,4 @@
-"""What a handler returned, as scores; and what a child sent, taken apart."""
+"""Scores from a handler's return value, and the parsing of a child's messages."""
 
 from __future__ import annotations
 

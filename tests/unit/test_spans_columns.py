@@ -1,4 +1,4 @@
-"""What each room derives from the one table of a row's columns, written out once."""
+"""What each package derives from the table of a row's columns, written out in full."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bodies of requests: what is wrong with one is a sentence that names the field."""
+"""A wrong request body gives a sentence that names the field."""
 
 from __future__ import annotations
 

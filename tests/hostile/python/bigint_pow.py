@@ -1,4 +1,4 @@
-"""One call of C that no signal interrupts."""
+"""Compute a power in one C call that no signal interrupts."""
 
 from __future__ import annotations
 

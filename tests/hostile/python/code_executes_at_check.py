@@ -1,4 +1,4 @@
-"""Everything that runs when a module is only looked at: decorators, defaults, annotations."""
+"""Run code while a module is only inspected: in decorators, defaults and annotations."""
 from __future__ import annotations
 
 import os

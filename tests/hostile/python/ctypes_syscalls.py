@@ -1,4 +1,4 @@
-"""The kernel's riskier doors: bpf, keys, io_uring, userfaultfd, perf, modules, kernel log."""
+"""Make risky system calls: bpf, keys, io_uring, userfaultfd, perf, modules, kernel log."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """A daemon, forked twice in a session of its own, that goes on after the answer.
 
-from __future__ import annotations
-
 It writes results of its own to every descriptor, and a file on the host.
 """
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An answer too deep for whoever parses it."""
+"""Return an answer that is nested too deeply for its parser."""
 
 from __future__ import annotations
 

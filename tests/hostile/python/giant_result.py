@@ -1,4 +1,4 @@
-"""An answer that fills whoever reads it."""
+"""Return an answer that fills the memory of its reader."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The 32-bit way into the kernel, where the numbers mean other calls."""
+"""Make system calls by int 0x80, which uses the 32-bit numbers of calls."""
 
 from __future__ import annotations
 

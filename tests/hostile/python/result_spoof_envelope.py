@@ -1,4 +1,4 @@
-"""An answer that claims what only the worker may say: whose it is, its cost, its end."""
+"""Claim in an answer what only the worker may set: the record, the cost, how the run ended."""
 
 from __future__ import annotations
 

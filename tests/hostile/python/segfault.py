@@ -1,4 +1,4 @@
-"""Read from nowhere."""
+"""Read from an unmapped address."""
 
 from __future__ import annotations
 
