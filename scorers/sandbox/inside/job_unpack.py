@@ -9,9 +9,11 @@ from __future__ import annotations
 import base64
 import compileall
 import io
+import lzma
 import re
 import shutil
 import stat
+import struct
 import sys
 import zipfile
 import zlib
@@ -34,8 +36,12 @@ NAME_CHARACTERS_MAX = 1024
 CHUNK_BYTES = 2**20
 GZIP = 16 + zlib.MAX_WBITS               # tells zlib to expect gzip's header
 VERSION = re.compile(r"(\d+)\.(\d+)")
-# zipfile raises RuntimeError for an encrypted zip, NotImplementedError for a rare compression.
-UNUSABLE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
+# What zipfile raises for an archive that it cannot read. RuntimeError stands for an encrypted
+# member and for an unknown compression, ValueError for a false offset and a name not in UTF-8.
+UNUSABLE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError,
+    ValueError,
+)
 
 
 class NotABundle(Exception):
@@ -115,7 +121,7 @@ def _unzip(content: bytes, folder: Path) -> None:
     except UNUSABLE as error:
         raise NotABundle(f"The bundle is not a usable zip: {error}.") from None
     except OSError as error:
-        raise NotABundle(f"The bundle cannot be unzipped: {error.strerror}.") from None
+        raise NotABundle(f"The bundle cannot be unzipped: {error.strerror or error}.") from None
     if not (folder / ENTRY).is_file():
         raise NotABundle(f"The bundle has no {ENTRY}: push it with `braintrust push`.")
 
