@@ -220,7 +220,10 @@ class Drain:
         return self.executor.room(hand.unrecorded())
 
     def _claim(self, room: int) -> tuple[list[RunnableClaim], int]:
-        """The claims to run, and how many claims there were with the stale ones."""
+        """The claims to run, and how many claims there were with the stale ones.
+
+        If the store goes away after the claim, its leases stay until the caller releases them.
+        """
         try:
             claims = self.store.claim(self.queue, room, self.executor.columns)
             stale = [claim for claim in claims if isinstance(claim, StaleClaim)]
