@@ -9,11 +9,9 @@ from __future__ import annotations
 import base64
 import compileall
 import io
-import lzma
 import re
 import shutil
 import stat
-import struct
 import sys
 import zipfile
 import zlib
@@ -36,12 +34,6 @@ NAME_CHARACTERS_MAX = 1024
 CHUNK_BYTES = 2**20
 GZIP = 16 + zlib.MAX_WBITS               # tells zlib to expect gzip's header
 VERSION = re.compile(r"(\d+)\.(\d+)")
-# What zipfile raises for an archive that it cannot read. RuntimeError stands for an encrypted
-# member and for an unknown compression, ValueError for a false offset and a name not in UTF-8.
-UNUSABLE = (
-    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError,
-    ValueError,
-)
 
 
 class NotABundle(Exception):
@@ -110,20 +102,26 @@ def _fits_this_python(given: str) -> None:
 def _unzip(content: bytes, folder: Path) -> None:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = archive.infolist()
-            if len(members) > FILES_MAX:
-                raise NotABundle(f"The bundle has over {FILES_MAX} files.")
-            if sum(each.file_size for each in members) > BYTES_MAX:
-                raise NotABundle(_too_large(BYTES_MAX))
-            left = BYTES_MAX
-            for each in members:
-                left -= _extract(archive, each, folder, left)
-    except UNUSABLE as error:
-        raise NotABundle(f"The bundle is not a usable zip: {error}.") from None
+            _extract_all(archive, folder)
+    except NotABundle:
+        raise
     except OSError as error:
         raise NotABundle(f"The bundle cannot be unzipped: {error.strerror or error}.") from None
+    except Exception as error:  # noqa: BLE001 zipfile raises many types, and lists none
+        raise NotABundle(f"The bundle is not a usable zip: {error}.") from None
     if not (folder / ENTRY).is_file():
         raise NotABundle(f"The bundle has no {ENTRY}: push it with `braintrust push`.")
+
+
+def _extract_all(archive: zipfile.ZipFile, folder: Path) -> None:
+    members = archive.infolist()
+    if len(members) > FILES_MAX:
+        raise NotABundle(f"The bundle has over {FILES_MAX} files.")
+    if sum(each.file_size for each in members) > BYTES_MAX:
+        raise NotABundle(_too_large(BYTES_MAX))
+    left = BYTES_MAX
+    for each in members:
+        left -= _extract(archive, each, folder, left)
 
 
 def _extract(
