@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Protocol
 
-
-class Clock(Protocol):
-    """Returns the time as an aware UTC instant. Leases and schedules use the database's."""
-
-    def __call__(self) -> datetime: ...
+Clock = Callable[[], datetime]
+"""Returns the time as an aware UTC instant. Leases and schedules use the database's."""
 
 
 def system_clock() -> datetime:

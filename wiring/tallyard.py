@@ -93,7 +93,7 @@ def make_tallyard(services: Services, *, ring: Callable[[str], None]) -> Tallyar
             queue_depths=lambda: read_queue_depths(database),
         ),
         functions=Functions(
-            services.functions, shadows=services.shadows, bundles=services.bundles,
+            services.functions, pairs_of=services.shadows.pairs, bundles=services.bundles,
             projects=projects, lookup=lookup, client=services.invocation_client,
         ),
         invocations=FunctionInvocations(

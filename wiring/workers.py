@@ -11,7 +11,7 @@ import random
 import threading
 
 from flows.invocations.runners import InProcess, Judged
-from flows.invocations.server import Builder, InvocationServer, Runner
+from flows.invocations.server import CheckCode, InvocationServer, Runner
 from flows.scoring.code_batches import CodeBatches
 from flows.scoring.drain import Drain, Pace
 from flows.scoring.inline_executor import InlineExecutor
@@ -65,7 +65,7 @@ def heavy_drain(services: Services) -> Drain:
     server = _server(services, HEAVY, InProcess(), at_once=1)
     return Drain(
         store=services.ledger, queue=HEAVY, policy=_retry_policy(services.settings),
-        executor=InlineExecutor(KeptFunctions(services.functions)),
+        executor=InlineExecutor(KeptFunctions(services.functions.version)),
         pace=Pace(
             gather=NO_LIMIT, gather_s=HEAVY_GATHER_S, renew_s=_renew_s(services.settings)
         ),
@@ -86,8 +86,8 @@ def judge_drain(services: Services, loop: asyncio.AbstractEventLoop) -> Drain:
             timeout_s=settings.judge_timeout_s,
             in_flight=settings.judge_in_flight,
         ),
-        functions=KeptFunctions(services.functions),
-        traces=services.traces,
+        functions=KeptFunctions(services.functions.version),
+        spans_of=services.traces.spans_of,
         cache=JudgeAnswers(services.database, days=settings.judge_cache_days)
         if settings.judge_cache_days
         else None,
@@ -122,9 +122,12 @@ def sandbox_drain(
             log_bytes=settings.sandbox_log_bytes_max,
         ),
     )
-    server = _server(services, SANDBOX, scorers, builder, at_once=settings.sandbox_batches)
+    server = _server(
+        services, SANDBOX, scorers, builder.build, at_once=settings.sandbox_batches
+    )
     batches = CodeBatches(
-        functions=KeptFunctions(services.functions), traces=services.traces, scorers=scorers
+        functions=KeptFunctions(services.functions.version),
+        spans_of=services.traces.spans_of, scorers=scorers,
     )
     drain = Drain(
         store=services.ledger, queue=SANDBOX, policy=_retry_policy(settings),
@@ -155,12 +158,12 @@ def sandbox_place(settings: Settings) -> Place:
 
 
 def _server(
-    services: Services, queue: str, runner: Runner, builder: Builder | None = None, *,
+    services: Services, queue: str, runner: Runner, check_code: CheckCode | None = None, *,
     at_once: int,
 ) -> InvocationServer:
     return InvocationServer(
-        queue=queue, store=services.invocations, traces=services.traces, runner=runner,
-        builder=builder, at_once=at_once, ring=services.bell.ring_now,
+        queue=queue, store=services.invocations, spans_of=services.traces.spans_of,
+        runner=runner, check_code=check_code, at_once=at_once, ring=services.bell.ring_now,
         stopping=threading.Event(),
     )
 

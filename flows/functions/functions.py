@@ -19,7 +19,7 @@ from flows.access.projects import ListPage, Projects
 from flows.access.use_case import use_case
 from flows.functions.code_check import program_of
 from flows.functions.lookup import FunctionLookup, FunctionReference, FunctionStore
-from flows.functions.shadows import ShadowComparison, ShadowStore, compare_shadow
+from flows.functions.shadows import PairsOf, ShadowComparison, compare_shadow
 from flows.invocations.client import InvocationClient
 from scorers.functions.body import FunctionBody, patched
 from scorers.functions.bundle import BundleStore
@@ -46,12 +46,12 @@ class Functions:
     """
 
     def __init__(
-        self, store: FunctionStore, *, shadows: ShadowStore, bundles: BundleStore,
+        self, store: FunctionStore, *, pairs_of: PairsOf, bundles: BundleStore,
         projects: Projects, lookup: FunctionLookup, client: InvocationClient,
         new_id: Callable[[], UUID] = uuid.uuid4,
     ) -> None:
         self._store = store
-        self._shadows = shadows
+        self._pairs_of = pairs_of
         self._bundles = bundles
         self._projects = projects
         self._lookup = lookup
@@ -199,7 +199,7 @@ class Functions:
         the spans of that project only. Raises NotFound, also if there is no shadow.
         """
         function = self._lookup.find(principal, which)
-        return compare_shadow(self._shadows, function, principal.project_id, last)
+        return compare_shadow(self._pairs_of, function, principal.project_id, last)
 
     def _list(
         self, principal: Principal, page: ListPage, wanted: FunctionFilter,

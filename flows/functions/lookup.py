@@ -114,11 +114,6 @@ class FunctionStore(Protocol):
         """
         ...
 
-    def version(self, function_id: FunctionId, version: Xact) -> FunctionVersion | None:
-        """The version, even if its function has been deleted since; None if unknown."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionById:
     """A stored function, at this version or at the one in force."""

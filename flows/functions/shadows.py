@@ -5,9 +5,8 @@ Nothing is run: the outcomes of both are stored, under the same rule and for the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from flows.functions.comparison import Difference, compare, difference_json
 from scorers.functions.function import Function, Shadow
@@ -33,18 +32,12 @@ class Pair:
     shadow: Verdict
 
 
-class ShadowStore(Protocol):
-    """Where outcomes are stored."""
+PairsOf = Callable[[Function, Xact, ProjectId | None, int], Sequence[Pair]]
+"""Reads the pairs from the latest outcomes of a shadow, newest first.
 
-    def pairs(
-        self, function: Function, version: Xact, project_id: ProjectId | None, last: int
-    ) -> Sequence[Pair]:
-        """Pairs from the `last` outcomes of the shadow `version`, newest first.
-
-        Only outcomes whose counterpart in force has ended too make a pair. `project_id` limits
-        them to the rules of one project. An outcome of several rules comes several times.
-        """
-        ...
+The arguments are the function, the shadow's version, the project whose rules alone count (None:
+any), and how many of the shadow's outcomes are read. Only outcomes whose counterpart in force
+has ended too make a pair. An outcome of several rules comes several times."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +50,7 @@ class ShadowComparison:
 
 
 def compare_shadow(
-    store: ShadowStore, function: Function, project_id: ProjectId | None, last: int
+    pairs_of: PairsOf, function: Function, project_id: ProjectId | None, last: int
 ) -> ShadowComparison:
     """Compares the version in force with its shadow on the latest spans that both have scored.
 
@@ -65,7 +58,7 @@ def compare_shadow(
     """
     if function.shadow is None:
         raise NotFound(f"{function.body.name!r} has no shadow: push a version as one first")
-    found = store.pairs(function, function.shadow.version, project_id, last)
+    found = pairs_of(function, function.shadow.version, project_id, last)
     # Rules that want the same outcome share one run, which counts once here.
     pairs = {(pair.row, pair.content): pair for pair in found}.values()
     difference = compare(

@@ -28,7 +28,7 @@ from scorers.functions.version import FunctionVersion
 from scorers.judge.prompt import FIELDS
 from scorers.run.heuristic import arguments_of, failed_verdict
 from scorers.run.judge import wants_trace as is_judged_by_trace
-from scorers.run.trace import TRACE, TraceStore, trace_argument
+from scorers.run.trace import TRACE, SpansOf, trace_argument
 from scorers.sandbox.model import CodeCheck
 from spans.errors import (
     BadInput,
@@ -70,28 +70,25 @@ class Runner(Protocol):
         ...
 
 
-class Builder(Protocol):
-    """Checks source and unpacks bundles inside a sandbox."""
-
-    def build(self, code: InlineCode | BundledCode) -> CodeCheck:
-        """The program, or the problem that the code's author must solve."""
-        ...
+CheckCode = Callable[[InlineCode | BundledCode], CodeCheck]
+"""Checks source, or unpacks a bundle, inside a sandbox: the program, or the problem that the
+code's author must solve."""
 
 
 @dataclass(slots=True, kw_only=True)
 class InvocationServer:
     """Serves the invocations of one queue, at most `at_once` of them at a time.
 
-    Only a server with a `builder` can check code. `ring` tells the queue's workers to look for
+    Without `check_code` it refuses to check code. `ring` tells the queue's workers to look for
     work. Any thread sets `stopping` when the worker is to stop: the server then claims nothing
     more, and gives back invocations that lose their sandbox.
     """
 
     queue: str
     store: InvocationStore
-    traces: TraceStore
+    spans_of: SpansOf
     runner: Runner
-    builder: Builder | None = None
+    check_code: CheckCode | None = None
     at_once: int = 1
     ring: Callable[[str], None] = lambda _: None
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -214,17 +211,17 @@ class InvocationServer:
         return RunAnswer(verdicts=tuple(map(answered_verdict, ends)))
 
     def _build(self, request: CheckRequest | UnpackRequest) -> CodeCheck:
-        if self.builder is None:
+        if self.check_code is None:
             raise BadInput(f"workers of the queue {self.queue} cannot check code")
         if isinstance(request, CheckRequest):
-            return self.builder.build(InlineCode(runtime=request.runtime, code=request.code))
-        return self.builder.build(BundledCode(
+            return self.check_code(InlineCode(runtime=request.runtime, code=request.code))
+        return self.check_code(BundledCode(
             runtime=request.runtime, runtime_version=request.runtime_version,
             bundle=request.bundle, index=request.index,
         ))
 
     def _run(self, request: RunRequest) -> list[Verdict | TallyardError]:
-        read = records_of(self.store, self.traces, request)
+        read = records_of(self.store, self.spans_of, request)
         records = [record for record in read if not isinstance(record, TallyardError)]
         ends = iter(self.runner.run(request.function, records) if records else ())
         return [
@@ -233,12 +230,12 @@ class InvocationServer:
 
 
 def records_of(
-    store: InvocationStore, traces: TraceStore, request: RunRequest
+    store: InvocationStore, spans_of: SpansOf, request: RunRequest
 ) -> list[JsonObject | TallyardError]:
     """The arguments of each run by name, or the error of reading them."""
     found = store.subjects(request.rows) if request.rows else []
     names = (*FIELDS, TRACE) if wants_trace(request.function) else FIELDS
-    trace_of = cache(partial(trace_argument, traces))    # rows of one trace share it
+    trace_of = cache(partial(trace_argument, spans_of))    # rows of one trace share it
     read: list[JsonObject | TallyardError] = [
         {name: record.get(name) for name in FIELDS} | record for record in request.records
     ]

@@ -11,11 +11,11 @@ from itertools import groupby
 import orjson
 
 from flows.scoring.drain import RunEnd
-from scorers.functions.source import FunctionSource
+from scorers.functions.source import KeptFunctions
 from scorers.functions.version import FunctionVersion
 from scorers.run.code import CodeScorers, arguments_taken
 from scorers.run.heuristic import arguments_of, failed_verdict
-from scorers.run.trace import TRACE, TraceStore, trace_argument
+from scorers.run.trace import TRACE, SpansOf, trace_argument
 from spans.errors import TallyardError, TransientError
 from spans.json import JsonObject
 from spans.outcome import Verdict
@@ -33,8 +33,8 @@ TRACED_BATCH = 8
 class CodeBatches:
     """Runs batches of claims. It may be called from several threads at once."""
 
-    functions: FunctionSource
-    traces: TraceStore
+    functions: KeptFunctions
+    spans_of: SpansOf
     scorers: CodeScorers
 
     def columns(self, scorer: ScorerRef) -> frozenset[str]:
@@ -69,7 +69,7 @@ class CodeBatches:
         records: list[JsonObject] = []
         readable: list[RunnableClaim] = []
         done: list[RunEnd] = []
-        trace_of = cache(partial(trace_argument, self.traces))   # spans of one trace share it
+        trace_of = cache(partial(trace_argument, self.spans_of))   # spans of one trace share it
         for claim in claims:
             try:
                 records.append(arguments_of(claim.assignment.subject, names, trace_of))

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from flows.scoring.drain import RunEnd
-from scorers.functions.source import FunctionSource
+from scorers.functions.source import KeptFunctions
 from scorers.functions.version import FUNCTION
 from scorers.run.heuristic import failed_verdict, run_assignment, run_global, scoring_fields
 from spans.errors import TallyardError, TransientError
@@ -27,7 +27,7 @@ class InlineExecutor:
 
     columns: ColumnsOf | None = None
 
-    def __init__(self, functions: FunctionSource) -> None:
+    def __init__(self, functions: KeptFunctions) -> None:
         self._functions = functions
         self._waiting: deque[RunnableClaim] = deque()
 

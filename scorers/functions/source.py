@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from threading import Lock
-from typing import Protocol
 
 from cachetools import LRUCache
 
@@ -16,28 +16,19 @@ KEPT = 1024
 """Most versions that a process caches. One takes a few kB."""
 
 
-class FunctionSource(Protocol):
-    """Finds functions by the ScorerRef that an outcome names."""
-
-    def function(self, scorer: ScorerRef) -> FunctionVersion:
-        """The function at exactly that version. Raises BadInput if there is none."""
-        ...
-
-
-class FunctionVersions(Protocol):
-    """Reads versions of functions from the store."""
-
-    def version(self, function_id: FunctionId, version: Xact) -> FunctionVersion | None: ...
+VersionOf = Callable[[FunctionId, Xact], FunctionVersion | None]
+"""Reads a version of a function from the store, even if the function has been deleted since.
+None if there is none."""
 
 
 class KeptFunctions:
-    """A FunctionSource that reads each version from the store once, since it never changes.
+    """Functions by the ScorerRef that an outcome names.
 
-    Threads may share it.
+    Each version is read from the store once, since it never changes. Threads may share it.
     """
 
-    def __init__(self, store: FunctionVersions) -> None:
-        self._store = store
+    def __init__(self, version_of: VersionOf) -> None:
+        self._version_of = version_of
         self._kept: LRUCache[ScorerRef, FunctionVersion] = LRUCache(KEPT)
         self._lock = Lock()   # cachetools' caches are not thread-safe
 
@@ -50,7 +41,7 @@ class KeptFunctions:
         function_id = parse_uuid(scorer.name)
         if function_id is None or not scorer.version.isdecimal():
             raise BadInput(f"{scorer.name} {scorer.version} names no function")
-        found = self._store.version(FunctionId(function_id), Xact(int(scorer.version)))
+        found = self._version_of(FunctionId(function_id), Xact(int(scorer.version)))
         if found is None:
             raise BadInput(
                 f"there is no function {scorer.name} at version {scorer.version}: it has been "

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
-from typing import Protocol
 
 from scorers.arguments import ScoringFields, arguments
 from scorers.catalog import ScorerSpec
@@ -45,9 +45,9 @@ def score_in_process(spec: ScorerSpec, fields: ScoringFields) -> ScoringResult:
     ScorerFailed if the scorer raised, and BadResult if its score is not a number in 0..1.
     """
     given = arguments(spec, fields)
-    scorer = _scorer(spec)
+    evaluate = _eval(spec)
     try:
-        returned = scorer.eval(**given)
+        returned = evaluate(**given)
     # The scorer is foreign code that runs on foreign data, so it may raise anything. Whatever
     # it raises must become this span's error alone: the batch's other spans must go on.
     except Exception as error:
@@ -86,17 +86,14 @@ def cost(spec: ScorerSpec, fields: ScoringFields) -> float:
             return _CHARACTER * (_characters(fields.output) + _characters(fields.expected))
 
 
-class _InProcessScorer(Protocol):
-    def eval(self, **given: Json) -> AutoevalsScore: ...
-
-
 @cache
-def _scorer(spec: ScorerSpec) -> _InProcessScorer:
-    """The one instance of the scorer. It keeps no state between runs, so it can be shared."""
+def _eval(spec: ScorerSpec) -> Callable[..., AutoevalsScore]:
+    """The scorer's method that runs it. It keeps no state between runs, so it can be shared."""
     # Imported here because autoevals takes 0.13 s and 15 MB, and not every process needs it.
     home = _OWN_MODULES.get(spec.name, "autoevals")
-    scorer: _InProcessScorer = getattr(import_module(home), spec.name)()
-    return scorer
+    scorer = getattr(import_module(home), spec.name)()
+    evaluate: Callable[..., AutoevalsScore] = scorer.eval
+    return evaluate
 
 
 def _validation_cost(fields: ScoringFields) -> float:

@@ -9,9 +9,10 @@ aiohttp.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from scorers.arguments import ScoringFields, arguments, as_text
@@ -25,6 +26,9 @@ from spans.scoring import ScoringResult
 
 if TYPE_CHECKING:
     from scorers.judge.http import JudgeEndpoint
+
+AsyncEval = Callable[..., Awaitable[AutoevalsScore]]
+"""The method `eval_async` of one of autoevals' scorers, which ships no types."""
 
 IN_FLIGHT_MAX = 256
 SCORERS_KEPT = 256
@@ -87,7 +91,7 @@ class Judge:
             clock=clock,
         )
         self._is_set_up = api_key is not None or urlsplit(base_url).hostname != OPENAI_HOST
-        self.scorer = lru_cache(maxsize=SCORERS_KEPT)(self._scorer)
+        self.evaluator = lru_cache(maxsize=SCORERS_KEPT)(self._evaluator)
 
     async def close(self) -> None:
         """Close the connections to the endpoint."""
@@ -105,10 +109,10 @@ class Judge:
         """The start of `value` as text, for a message. The API key is taken out of it."""
         return self._endpoint.excerpt(as_text(value))
 
-    def _scorer(self, name: str, model: str, threshold: float | None) -> _JudgedScorer:
-        """autoevals' scorer object, with this judge as its client.
+    def _evaluator(self, name: str, model: str, threshold: float | None) -> AsyncEval:
+        """The method that runs autoevals' scorer, with this judge as its client.
 
-        `self.scorer` caches it, because reading its template takes 0.5 ms.
+        `self.evaluator` caches it, because reading its template takes 0.5 ms.
         """
         options: dict[str, Any] = {"client": self._client()}
         if name == "Moderation":
@@ -124,8 +128,8 @@ class Judge:
             scorer.contains_scorer = lists.ListContains(
                 pairwise_scorer=pairwise, allow_extra_entities=True
             )
-        judged: _JudgedScorer = scorer
-        return judged
+        evaluate: AsyncEval = scorer.eval_async
+        return evaluate
 
     def _client(self) -> object:
         """A client of autoevals' own class that calls this judge.
@@ -199,10 +203,10 @@ async def score_judged(
     """
     given = arguments(spec, fields)
     judge.require_key()
-    scorer = judge.scorer(spec.name, model or judge.model, _threshold(spec, given))
+    evaluate = judge.evaluator(spec.name, model or judge.model, _threshold(spec, given))
     with counting_calls() as execution:
         try:
-            returned = await scorer.eval_async(**_rendered(given))
+            returned = await evaluate(**_rendered(given))
         except _READING_ERRORS as error:
             if execution.answer is None:
                 raise failure(spec, error) from error
@@ -212,10 +216,6 @@ async def score_judged(
                 f"{spec.name} found no score in the judge's answer ({reason}): {answer}"
             ) from error
     return result(spec, given, returned, execution.usage())
-
-
-class _JudgedScorer(Protocol):
-    async def eval_async(self, **given: Json) -> AutoevalsScore: ...
 
 
 class _NeverRaised(Exception):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from socket import socket
 from threading import Lock
-from typing import Protocol
 
 from cachetools import LRUCache
 
@@ -20,8 +19,8 @@ from scorers.judge.prompt import FIELDS
 from scorers.run.heuristic import failed_verdict
 from scorers.run.trace import TRACE
 from scorers.sandbox import build, bundles
-from scorers.sandbox.exchange import Broker as Lender
 from scorers.sandbox.handler_scores import scores_of
+from scorers.sandbox.lending.broker import Broker
 from scorers.sandbox.model import (
     OURS,
     CodeCheck,
@@ -31,7 +30,7 @@ from scorers.sandbox.model import (
     RunResult,
     Runtime,
 )
-from scorers.sandbox.pool import Owner
+from scorers.sandbox.pool import Owner, Sandboxes
 from spans import outcome
 from spans.errors import (
     BadInput,
@@ -58,33 +57,11 @@ Such code spends its time waiting. Each record has a process of its own, so that
 shows the cost of its own calls."""
 
 
-class ProgramRunner(build.JobRunner, Protocol):
-    """Runs programs and our own jobs in jails (`scorers.sandbox.pool.Sandboxes`)."""
-
-    def run(
-        self, owner: Owner, program: Program, records: Sequence[JsonObject],
-        broker: Lender | None = None,
-    ) -> list[RunResult]:
-        """Run the program once for each record; the results are in the records' order.
-
-        Whatever the scorer does is in its result: this never raises for it.
-        """
-        ...
-
-
-class Lending(Protocol):
-    """Makes LLM calls for code in a jail (`scorers.sandbox.lending.broker.Broker`)."""
-
-    def serve(self, end: socket, *, scorer_id: str, models: Collection[str]) -> Usage:
-        """Answer the requests that come in over `end` until it closes; return their cost."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeBuilder:
-    """Checks source and unpacks bundles in jails (a `flows.invocations.server.Builder`)."""
+    """Checks source and unpacks bundles in jails."""
 
-    sandboxes: ProgramRunner
+    sandboxes: Sandboxes
     bundles: BundleStore
 
     def build(self, code: InlineCode | BundledCode) -> CodeCheck:
@@ -132,8 +109,8 @@ class CodeScorers:
     """
 
     def __init__(
-        self, sandboxes: ProgramRunner, builder: CodeBuilder, *, most: Limits,
-        lending: Lending | None,
+        self, sandboxes: Sandboxes, builder: CodeBuilder, *, most: Limits,
+        lending: Broker | None,
     ) -> None:
         self._sandboxes = sandboxes
         self._builder = builder
@@ -210,7 +187,7 @@ class CodeScorers:
         ]
 
     def _run_lent(
-        self, owner: Owner, program: Program, records: Sequence[JsonObject], lending: Lending
+        self, owner: Owner, program: Program, records: Sequence[JsonObject], lending: Broker
     ) -> list[tuple[RunResult, Usage]]:
         def run_one(record: JsonObject) -> tuple[RunResult, Usage]:
             spent: list[Usage] = []

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from scorers.catalog import at_version, resolve
-from scorers.functions.source import FunctionSource
+from scorers.functions.source import KeptFunctions
 from scorers.functions.version import FUNCTION, FunctionKind, FunctionVersion
 from scorers.judge.ask import AnswerCache, score_classified
 from scorers.judge.client import Judge, score_judged
 from scorers.judge.prompt import FIELDS
 from scorers.run.heuristic import arguments_of, fields_of, scoring_fields
-from scorers.run.trace import TRACE, TraceStore, trace_argument
+from scorers.run.trace import TRACE, SpansOf, trace_argument
 from spans.errors import BadInput
 from spans.json import JsonObject
 from spans.scoring import ScoringResult
@@ -25,8 +25,8 @@ class JudgedScorers:
     """Runs judged scorers on an event loop. Without a `cache`, every call goes to the judge."""
 
     judge: Judge
-    functions: FunctionSource
-    traces: TraceStore
+    functions: KeptFunctions
+    spans_of: SpansOf
     cache: AnswerCache | None = None
 
     async def score(self, assignment: Assignment) -> ScoringResult:
@@ -41,7 +41,7 @@ class JudgedScorers:
             return await score_judged(self.judge, spec, scoring_fields(subject))
         function = await asyncio.to_thread(self.functions.function, scorer)
         read = partial(
-            arguments_of, subject, trace_of=partial(trace_argument, self.traces)
+            arguments_of, subject, trace_of=partial(trace_argument, self.spans_of)
         )
         if wants_trace(function):
             record = await asyncio.to_thread(read, (*FIELDS, TRACE))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from spans.json import Json, JsonObject
 from spans.row import ObjectRef
@@ -28,23 +27,17 @@ class TraceRef:
     root_span_id: str
 
 
-class TraceStore(Protocol):
-    """Reads traces from the store."""
-
-    def spans_of(self, trace: TraceRef) -> list[JsonObject]:
-        """The trace's rows as the API shows them, oldest first, with its score spans.
-
-        Raises TraceTooLarge above TRACE_SPANS_MAX or TRACE_BYTES_MAX.
-        """
-        ...
+SpansOf = Callable[[TraceRef], list[JsonObject]]
+"""Reads a trace's rows as the API shows them, oldest first, with its score spans. Raises
+TraceTooLarge above TRACE_SPANS_MAX or TRACE_BYTES_MAX."""
 
 
-def trace_argument(store: TraceStore, trace: TraceRef) -> JsonObject:
+def trace_argument(spans_of: SpansOf, trace: TraceRef) -> JsonObject:
     """The value of a scorer's `trace` argument: {spans, thread, configuration}.
 
     Raises TraceTooLarge.
     """
-    spans = store.spans_of(trace)
+    spans = spans_of(trace)
     return {
         "spans": [*spans],
         "thread": [*thread_of(spans)],

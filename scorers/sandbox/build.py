@@ -12,10 +12,8 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 from scorers.sandbox.bubblewrap import BUILD, BUNDLE
 from scorers.sandbox.jail import JAIL_UID
@@ -28,7 +26,8 @@ from scorers.sandbox.model import (
     RunResult,
     Runtime,
 )
-from scorers.sandbox.place import Bind, Place, unavailable
+from scorers.sandbox.place import Bind, unavailable
+from scorers.sandbox.pool import Sandboxes
 from spans.errors import InfraError
 from spans.json import JsonObject
 
@@ -42,28 +41,13 @@ DESCRIBE_LIMITS = Limits(time_s=20.0, memory_mb=1024)
 _FOLDER_MODE, _FILE_MODE = 0o755, 0o644   # readable for all, because scorers own no bundle
 
 
-class JobRunner(Protocol):
-    """Runs our own jobs in jails."""
-
-    @property
-    def place(self) -> Place:
-        """What this machine makes jails of."""
-        ...
-
-    def do(
-        self, job: str, asked: JsonObject, *, limits: Limits, binds: Sequence[Bind] = ()
-    ) -> RunResult:
-        """Run one job in a jail made for it; the result's `value` is its answer."""
-        ...
-
-
-def check_python(sandboxes: JobRunner, code: str) -> CodeCheck:
+def check_python(sandboxes: Sandboxes, code: str) -> CodeCheck:
     """The program made from Python source, or its problem. Raises InfraError without a jail."""
     ran = sandboxes.do("check", {"code": code}, limits=SOURCE_LIMITS)
     return _of_source(ran, Runtime.PYTHON)
 
 
-def transpile(sandboxes: JobRunner, code: str) -> CodeCheck:
+def transpile(sandboxes: Sandboxes, code: str) -> CodeCheck:
     """The program made from TypeScript or JavaScript, or its problem.
 
     Raises InfraError if no jail could be started.
@@ -73,7 +57,7 @@ def transpile(sandboxes: JobRunner, code: str) -> CodeCheck:
 
 
 def unpack(
-    sandboxes: JobRunner,
+    sandboxes: Sandboxes,
     content: bytes,
     *,
     encoding: str | None,
@@ -107,7 +91,7 @@ def unpack(
 
 
 def lay_out(
-    sandboxes: JobRunner, content: bytes, *, encoding: str | None, runtime: Runtime,
+    sandboxes: Sandboxes, content: bytes, *, encoding: str | None, runtime: Runtime,
     runtime_version: str,
 ) -> str | None:
     """Unpack the bundle, in a jail, into its folder; return the problem if it has one.

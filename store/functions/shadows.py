@@ -50,7 +50,7 @@ PAIRS = f"""
 
 
 class Shadows:
-    """Implements flows.functions.shadows.ShadowStore."""
+    """Reads what `flows.functions.shadows` compares; `pairs` is its PairsOf."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -30,7 +30,7 @@ SIZE = f"""
 
 
 class Traces:
-    """Implements scorers.run.trace.TraceStore."""
+    """Reads whole traces; `spans_of` is the SpansOf of `scorers.run.trace`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -117,8 +117,8 @@ def answering(
 ) -> InvocationServer:
     sandbox = sandbox or Sandbox()
     return InvocationServer(
-        queue=queue, store=store_of(database), traces=Traces(database), runner=sandbox,
-        builder=sandbox,
+        queue=queue, store=store_of(database), spans_of=Traces(database).spans_of,
+        runner=sandbox, check_code=sandbox.build,
     )
 
 
@@ -187,8 +187,8 @@ def test_calls_are_answered_together_as_far_as_there_is_room(
 
     futures = [client.begin(org_id, queue, CHECK) for _ in range(3)]
     together = InvocationServer(
-        queue=queue, store=store_of(database), traces=Traces(database), runner=Slow(),
-        builder=Slow(), at_once=2,
+        queue=queue, store=store_of(database), spans_of=Traces(database).spans_of,
+        runner=Slow(), check_code=Slow().build, at_once=2,
     )
     together.serve_aside()
     assert wait_until(lambda: len(held) == 2, deadline_s=5)
