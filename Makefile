@@ -37,7 +37,7 @@ check: environment-dev ## Lint, types, imports, unit and property tests (under a
 	@$(BIN)/python -m pytest -q tests/unit tests/properties tests/architecture
 
 .PHONY: test
-test: system-required environment-dev clients ## Run check and all other tests, on real servers
+test: environment-test ## Run check and all other tests, on real servers
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
@@ -75,6 +75,10 @@ environment: scorers
 environment-dev: scorers
 	@$(PYTHON) ops/setup/environment.py --venv $(VENV) --lock requirements.txt \
 		--lock requirements-dev.txt --project .
+
+# All that the tests need.
+.PHONY: environment-test
+environment-test: system-required environment-dev clients
 
 # The packages that users' scorers may import. Their sandbox sees only this environment.
 .PHONY: scorers
