@@ -22,6 +22,9 @@ from ops.servers.postgres import start_postgres
 from ops.servers.valkey import start_valkey
 from store.migrate import upgrade
 
+# So that an assertion that fails there shows its values, as one in a test module does.
+pytest.register_assert_rewrite("store_behaviours")
+
 ROOT = Path(__file__).parents[1]
 # A test kills processes, never the machine: what the kernel holds is as good as on disk.
 FAST = {"fsync": "off", "full_page_writes": "off"}
