@@ -1,0 +1,315 @@
+"""Rows in memory: written, fetched, queried, and followed as they change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from fakes.memory.access import MemoryProjects
+
+from btql.closure import compile_filter, compile_value
+from btql.query import Query
+from flows.logs.change_feed import ChangedRow, Changes
+from flows.logs.fetch import FetchRequest, Page, QueryPage
+from flows.logs.ingest import IngestAnswer, IngestRequest
+from spans.clock import Clock
+from spans.columns import EVENT_FIELDS
+from spans.drafts import Draft, Drafts, StoredRow
+from spans.errors import BadInput, TallyardError
+from spans.ids import OrgId, ProjectId, Xact
+from spans.json import JsonObject
+from spans.row import (
+    IDENTITY_FIELDS,
+    ObjectRef,
+    RowKey,
+    RowView,
+    RowWrite,
+    is_made_by_scorer,
+    is_root,
+    visible_scores,
+)
+from spans.work import Subject
+from store.postgres.row_json import api_row, instant_text
+
+FIRST_XACT = 10**18
+PAGE = 500
+"""Rows of one page of `recent`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptRow:
+    """A row, with what the table has beside it. `computed` are the scores of scorers."""
+
+    stored: StoredRow
+    org_id: OrgId
+    xact: Xact
+    seq: int
+    computed: JsonObject | None = None
+
+    @property
+    def key(self) -> RowKey:
+        return self.stored.row.key
+
+    @property
+    def is_deleted(self) -> bool:
+        return self.stored.row.is_deleted
+
+    @property
+    def view(self) -> RowView:
+        """The row as the API shows it and filters read it."""
+        row, where = self.stored.row, self.stored.row.key.object
+        fields = row.fields
+        span_id = fields.get("span_id") or row.key.id
+        known = {*EVENT_FIELDS, *IDENTITY_FIELDS}
+        logged = fields.get("scores")
+        columns = {
+            "id": row.key.id, "xact": self.xact, "seq": self.seq,
+            "created": datetime.fromisoformat(str(fields["created"])),
+            "project_id": where.project_id, "object_type": where.object_type.value,
+            "object_id": where.object_id, "span_id": span_id,
+            "root_span_id": fields.get("root_span_id") or span_id,
+            "span_parents": fields.get("span_parents") or None, "is_root": is_root(fields),
+            "scoring_state": row.scoring_state,
+            "extra": {name: fields[name] for name in fields if name not in known},
+            **{name: fields.get(name) for name in EVENT_FIELDS},
+            "scores": visible_scores(logged if isinstance(logged, dict) else None,
+                                     self.computed),
+        }
+        return api_row(columns, org_id=self.org_id)
+
+    @property
+    def subject(self) -> Subject:
+        view = self.view
+        metrics = view["metrics"]
+        end = metrics.get("end") if isinstance(metrics, dict) else None
+        return Subject(
+            key=self.key, span_id=str(view["span_id"]), root_span_id=str(view["root_span_id"]),
+            content_xact=self.stored.content_xact, trigger_xact=self.stored.trigger_xact,
+            ended_at=float(end) if isinstance(end, int | float) else None, view=view,
+        )
+
+
+class MemoryRows:
+    """Implements flows.logs.ingest.IngestStore, RowReader and ChangeStore.
+
+    Its queries have no `sort`. While a test has set `away`, every write fails with that error.
+    """
+
+    def __init__(
+        self, projects: MemoryProjects, clock: Clock, *, resend_minutes: float = 60
+    ) -> None:
+        self._projects = projects
+        self._clock = clock
+        self._resend = timedelta(minutes=resend_minutes)
+        self._rows: dict[RowKey, KeptRow] = {}
+        self._answers: dict[tuple[str, bytes], tuple[datetime, IngestAnswer]] = {}
+        self._rejected: list[tuple[OrgId, ProjectId | None, JsonObject]] = []
+        self._xact = FIRST_XACT
+        self.comments: list[RowWrite] = []
+        self.audits: list[RowWrite] = []
+        self.away: TallyardError | None = None
+
+    # --- writes
+
+    def write(
+        self, requests: Sequence[IngestRequest]
+    ) -> list[IngestAnswer | TallyardError]:
+        if self.away is not None:
+            raise self.away
+        return [self._write_one(request) for request in requests]
+
+    def _write_one(self, request: IngestRequest) -> IngestAnswer:
+        now, sent = self._clock(), (request.key_id, request.body_hash)
+        if sent in self._answers and self._answers[sent][0] > now - self._resend:
+            return self._answers[sent][1]
+        xact = self.draw()
+        drafts = Drafts(stored={key: kept.stored for key, kept in self._rows.items()})
+        for write in request.writes:
+            if write.comment is not None:
+                self.comments.append(write)
+                continue
+            drafts.apply(self._with_parent(drafts, write), xact)
+            if write.is_feedback or write.audit_source or write.is_delete:
+                self.audits.append(write)
+        for draft in drafts.changed.values():
+            self._keep(draft, request.org_id, now)
+        self._rejected += [
+            (request.org_id, row.project_id, {
+                "id": row.row_id, "reason": row.reason, "excerpt": row.excerpt,
+                "created": instant_text(now),
+            })
+            for row in request.rejected
+        ]
+        answer = IngestAnswer(
+            row_ids=tuple(write.comment_id or write.key.id for write in request.writes),
+            xact=xact,
+        )
+        self._answers[sent] = now, answer
+        return answer
+
+    def draw(self) -> Xact:
+        """A new version, higher than all before."""
+        self._xact += 1
+        return Xact(self._xact)
+
+    def _with_parent(self, drafts: Drafts, write: RowWrite) -> RowWrite:
+        if write.parent_id is None:
+            return write
+        parent = drafts.current(RowKey(write.key.object, write.parent_id))
+        fields = parent.fields if parent else {}
+        span_id = str(fields.get("span_id") or write.parent_id)
+        root = str(fields.get("root_span_id") or span_id)
+        given: JsonObject = {"root_span_id": root, "span_parents": [span_id]}
+        return replace(write, fields={**given, **write.fields}, parent_id=None)
+
+    def _keep(self, draft: Draft, org_id: OrgId, now: datetime) -> None:
+        row, key, before = draft.row, draft.row.key, self._rows.get(draft.row.key)
+        keeps_nulls = not row.has_base
+        fields: JsonObject = {"created": now.isoformat()} | {
+            name: value for name, value in row.fields.items()
+            if value is not None or (keeps_nulls and name in EVENT_FIELDS)
+        }
+        if row.has_base:    # a base that comes later may bring other ids
+            fields.setdefault("span_id", key.id)
+            fields.setdefault("root_span_id", fields["span_id"])
+        is_withdrawn = draft.was_deleted or draft.has_stale_scores
+        self._rows[key] = KeptRow(
+            stored=StoredRow(
+                row=replace(row, fields=fields), content_xact=draft.content_xact,
+                trigger_xact=draft.trigger_xact,
+                was_scored=before is not None and before.stored.was_scored,
+            ),
+            org_id=org_id, xact=draft.xact,
+            seq=before.seq if before else len(self._rows) + 1,
+            computed=None if before is None or is_withdrawn else before.computed,
+        )
+
+    def set_computed(self, key: RowKey, scores: JsonObject) -> None:
+        """Shows scores of scorers on a row, as recording their outcomes does."""
+        kept = self._rows[key]
+        self._rows[key] = replace(
+            kept, xact=self.draw(), computed=scores,
+            stored=replace(kept.stored, was_scored=True),
+        )
+
+    # --- reads
+
+    def page(
+        self, where: ObjectRef, org_id: OrgId, asked: FetchRequest, *, limit: int
+    ) -> Page:
+        passes = compile_filter(asked.filter, now=self._clock)
+        found = self._after(asked.cursor, [
+            kept for kept in self.of_object(where) if passes(kept.view) is True
+        ])
+        return Page(
+            rows=[dict(kept.view) for kept in found[:limit]], cursor=_cursor(found, limit)
+        )
+
+    def query(
+        self, query: Query, org_id: OrgId, projects: tuple[ProjectId, ...], *,
+        limit_max: int, tz_offset: int,
+    ) -> QueryPage:
+        if query.sort:
+            raise NotImplementedError("the store in memory sorts no query")
+        limit = query.limit or limit_max
+        if limit > limit_max:
+            raise BadInput(f"a limit is at most {limit_max}")
+        passes = compile_filter(query.filter, now=self._clock, tz_offset=tz_offset)
+        found = self._after(query.cursor, [
+            kept for kept in sorted(self._rows.values(), key=lambda kept: -kept.seq)
+            if kept.key.object.project_id in projects and not kept.is_deleted
+            and kept.key.object.object_type.value == query.object_type
+            and str(kept.key.object.object_id) in query.object_ids
+            and passes(kept.view) is True
+        ])
+        fields = [
+            (field.name, compile_value(field.expr, now=self._clock, tz_offset=tz_offset))
+            for field in query.select if field.expr is not None
+        ]
+        has_star = len(fields) < len(query.select)
+        return QueryPage(
+            rows=[
+                {**(kept.view if has_star else {}),
+                 **{name: read(kept.view) for name, read in fields}}
+                for kept in found[:limit]
+            ],
+            cursor=_cursor(found, limit),
+            schema={"type": "array", "items": {"type": "object"}},
+        )
+
+    def rejected(self, org_id: OrgId, project_id: ProjectId, limit: int) -> list[JsonObject]:
+        found = [row for *of, row in self._rejected if of == [org_id, project_id]]
+        return found[::-1][:limit]
+
+    def now(self) -> Xact:
+        return Xact(self._xact)
+
+    def changes(self, project_id: ProjectId, after: Xact, limit: int) -> Changes:
+        changed = sorted(
+            (
+                kept for kept in self._rows.values()
+                if kept.key.object.project_id == project_id and kept.xact > after
+                and not kept.is_deleted
+            ),
+            key=lambda kept: kept.xact,
+        )
+        if len(changed) > limit:
+            changed = [kept for kept in changed if kept.xact <= changed[limit - 1].xact]
+        rows = [_changed(kept) for kept in changed]
+        return Changes(rows=rows, upto=rows[-1].xact if len(rows) >= limit else self.now())
+
+    # --- what the stores of other capabilities read of rows
+
+    def of_object(self, where: ObjectRef) -> list[KeptRow]:
+        """The object's rows, newest first."""
+        found = [
+            kept for kept in self._rows.values()
+            if kept.key.object == where and not kept.is_deleted
+        ]
+        return sorted(found, key=lambda kept: -kept.seq)
+
+    def find(self, key: RowKey) -> KeptRow | None:
+        """The row; None if there is none, or it was deleted."""
+        kept = self._rows.get(key)
+        return None if kept is None or kept.is_deleted else kept
+
+    def subjects(self, rows: Sequence[RowKey]) -> list[Subject | None]:
+        found = [self.find(key) for key in rows]
+        return [None if kept is None else kept.subject for kept in found]
+
+    def recent(self, where: ObjectRef) -> Iterator[list[Subject]]:
+        rows = [kept.subject for kept in self.of_object(where)]
+        for start in range(0, len(rows), PAGE):
+            yield rows[start : start + PAGE]
+
+    def named(self, org_id: OrgId, text: str) -> list[KeptRow]:
+        """The rows of the organisation's projects whose row id or span id is `text`."""
+        return [
+            kept for kept in self._rows.values()
+            if kept.org_id == org_id and not kept.is_deleted
+            and self._projects.is_present(kept.key.object.project_id)
+            and text in {kept.key.id, kept.view["span_id"]}
+        ]
+
+    def _after(self, cursor: str | None, rows: list[KeptRow]) -> list[KeptRow]:
+        if cursor is None:
+            return rows
+        if not cursor.startswith("s") or not cursor[1:].isdecimal():
+            raise BadInput("not a cursor", path="cursor")
+        return [kept for kept in rows if kept.seq < int(cursor[1:])]
+
+
+def _cursor(rows: Sequence[KeptRow], limit: int) -> str | None:
+    return f"s{rows[limit - 1].seq}" if limit and len(rows) > limit else None
+
+
+def _changed(kept: KeptRow) -> ChangedRow:
+    view = kept.view
+    attributes, scores = view["span_attributes"], view["scores"]
+    name = attributes.get("name") if isinstance(attributes, dict) else None
+    return ChangedRow(
+        xact=kept.xact, id=kept.key.id, span_id=str(view["span_id"]),
+        name=None if name is None else str(name), is_score_span=is_made_by_scorer(view),
+        scores=scores if isinstance(scores, dict) else None,
+    )

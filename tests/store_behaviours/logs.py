@@ -1,0 +1,293 @@
+"""What every store of rows does with what it is told to write, fetch, query and follow."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+import pytest
+from store_behaviours.access import BothStores, create, new_org
+
+from btql.query import parse_query
+from btql.tree import TRUE
+from btql.wire import read_filter
+from flows.logs.change_feed import ChangeStore
+from flows.logs.fetch import FetchRequest, Page, RowReader
+from flows.logs.ingest import IngestAnswer, IngestRequest, IngestStore, RejectedRow
+from spans.columns import API_COLUMNS
+from spans.errors import BadInput
+from spans.ids import ObjectId, OrgId, ProjectId, Xact
+from spans.json import JsonObject
+from spans.row import ObjectRef, ObjectType, RowKey, RowWrite
+
+ENDED: JsonObject = {"metrics": {"start": 1, "end": 2}}
+
+
+@dataclass(kw_only=True)
+class LogStores:
+    """The stores of rows of one database, and a project of its own in it."""
+
+    writer: IngestStore
+    reader: RowReader
+    feed: ChangeStore
+    projects: BothStores
+
+    def __post_init__(self) -> None:
+        self.org = new_org(self.projects)
+        self.where = self.project("app")
+
+    def project(self, name: str) -> ObjectRef:
+        made, _ = create(self.projects, self.org, name)
+        return ObjectRef(made.id, ObjectType.PROJECT_LOGS, ObjectId(made.id))
+
+    def row(self, row_id: str, where: ObjectRef | None = None, **changes: object) -> RowWrite:
+        given = {"fields": {"input": f"of {row_id}", **ENDED}, **changes}
+        return RowWrite(key=RowKey(where or self.where, row_id), **given)
+
+    def send(
+        self, *writes: RowWrite, body: bytes | None = None, key_id: str = "key",
+        rejected: tuple[RejectedRow, ...] = (), org: OrgId | None = None,
+    ) -> IngestAnswer:
+        request = IngestRequest(
+            org_id=org or self.org, key_id=f"{key_id} {self.org}",
+            body_hash=body or uuid.uuid4().bytes * 2, writes=writes, rejected=rejected,
+        )
+        (answer,) = self.writer.write([request])
+        assert isinstance(answer, IngestAnswer)
+        return answer
+
+    def page(
+        self, *, limit: int = 100, cursor: str | None = None, condition: object = None
+    ) -> Page:
+        asked = FetchRequest(
+            limit=limit, cursor=cursor,
+            filter=TRUE if condition is None else read_filter(condition),
+        )
+        return self.reader.page(self.where, self.org, asked, limit=limit)
+
+    def ids(self, **asked: object) -> list[object]:
+        return [row["id"] for row in self.page(**asked).rows]
+
+
+class LogBehaviours:
+    """A subclass has a fixture `logs` that gives LogStores."""
+
+    def test_a_row_is_shown_with_every_column_and_the_fields_that_have_none(
+        self, logs: LogStores
+    ) -> None:
+        answer = logs.send(logs.row("a", fields={
+            "input": {"z": 1, "a": 2}, "created": "2026-06-13T10:00:00.123+00:00",
+            "scores": {"s": 1}, "own": [1], **ENDED,
+        }))
+
+        (row,) = logs.page().rows
+
+        assert answer.row_ids == ("a",)
+        assert (row["_xact_id"], row["created"]) == (
+            str(answer.xact), "2026-06-13T10:00:00.123Z"
+        )
+        assert (row["span_id"], row["root_span_id"], row["is_root"]) == ("a", "a", True)
+        assert (row["org_id"], row["project_id"]) == (
+            str(logs.org), str(logs.where.project_id)
+        )
+        assert list(row["input"]) == ["z", "a"]
+        assert (row["scores"], row["own"], row["output"]) == ({"s": 1}, [1], None)
+        assert row.keys() >= API_COLUMNS.keys() - {"experiment_id", "dataset_id"}
+
+    def test_pages_are_newest_first_and_have_each_row_once(self, logs: LogStores) -> None:
+        for row_id in "abcde":
+            logs.send(logs.row(row_id))
+        first = logs.page(limit=2)
+        logs.send(logs.row("a", fields={"input": "later", **ENDED}))   # keeps its place
+        second = logs.page(limit=2, cursor=first.cursor)
+        third = logs.page(limit=2, cursor=second.cursor)
+
+        pages = [[row["id"] for row in page.rows] for page in (first, second, third)]
+        assert pages == [["e", "d"], ["c", "b"], ["a"]]
+        assert third.cursor is None
+
+    @pytest.mark.parametrize("cursor", ["s", "x1", "s-1", "1"])
+    def test_a_cursor_that_no_page_gave_is_refused(self, logs: LogStores, cursor: str) -> None:
+        with pytest.raises(BadInput, match="not a cursor"):
+            logs.page(cursor=cursor)
+
+    def test_a_page_has_the_rows_of_its_object_that_pass_its_filter(
+        self, logs: LogStores
+    ) -> None:
+        logs.send(logs.row("a"), logs.row("b"), logs.row("c", logs.project("other")))
+
+        assert logs.ids() == ["b", "a"]
+        assert logs.ids(condition={"btql": "input = 'of a'"}) == ["a"]
+        assert logs.ids(condition={"btql": "output = 'x'"}) == []
+
+    def test_a_merge_adds_to_a_row_and_a_plain_write_replaces_it(self, logs: LogStores) -> None:
+        logs.send(logs.row("a", fields={"metadata": {"a": 1}, **ENDED}))
+        logs.send(logs.row("a", fields={"metadata": {"b": 2}}, is_merge=True))
+        (merged,) = logs.page().rows
+        logs.send(logs.row("a", fields={"output": 1}))
+        (replaced,) = logs.page().rows
+
+        assert (merged["metadata"], merged["metrics"]) == ({"a": 1, "b": 2}, ENDED["metrics"])
+        assert (replaced["metadata"], replaced["output"]) == (None, 1)
+
+    def test_a_base_that_comes_after_its_merge_lies_under_it(self, logs: LogStores) -> None:
+        logs.send(logs.row("a", fields={"output": None, "tags": ["t"]}, is_merge=True))
+        logs.send(logs.row("a", fields={
+            "span_id": "s", "root_span_id": "r", "output": 1, "input": 2,
+        }))
+
+        (row,) = logs.page().rows
+
+        assert (row["span_id"], row["root_span_id"]) == ("s", "r")
+        assert (row["input"], row["output"], row["tags"]) == (2, None, ["t"])
+
+    def test_a_deleted_row_is_shown_nowhere(self, logs: LogStores) -> None:
+        before = logs.feed.now()
+        logs.send(logs.row("a"), logs.row("b"))
+        logs.send(logs.row("a", fields={}, is_delete=True))
+
+        assert logs.ids() == ["b"]
+        changed = logs.feed.changes(logs.where.project_id, before, 9).rows
+        assert [row.id for row in changed] == ["b"]
+
+    def test_a_row_takes_its_trace_from_the_parent_that_it_names(self, logs: LogStores) -> None:
+        logs.send(
+            logs.row("child of none", parent_id="later"),
+            logs.row("root", fields={"span_id": "s", "root_span_id": "t"}),
+            logs.row("child", parent_id="root"),
+        )
+
+        rows = {row["id"]: row for row in logs.page().rows}
+
+        assert rows["child"]["root_span_id"] == "t"
+        assert rows["child"]["span_parents"] == ["s"]
+        assert rows["child of none"]["root_span_id"] == "later"
+        assert rows["child of none"]["is_root"] is False
+
+    def test_a_comment_changes_no_row(self, logs: LogStores) -> None:
+        written = logs.send(logs.row("a"))
+
+        answer = logs.send(logs.row("a", fields={}, comment={"text": "!"}, comment_id="c"))
+
+        (row,) = logs.page().rows
+        assert answer.row_ids == ("c",)
+        assert row["_xact_id"] == str(written.xact)
+
+    def test_a_request_sent_again_changes_nothing_and_gets_its_first_answer(
+        self, logs: LogStores
+    ) -> None:
+        body = uuid.uuid4().bytes * 2
+        first = logs.send(logs.row("a"), body=body)
+        later = logs.send(logs.row("a", fields={"input": "later"}))
+
+        again = logs.send(logs.row("a"), body=body)
+        others = logs.send(logs.row("b"), body=body, key_id="another")
+
+        assert again == first
+        assert others.xact > later.xact > first.xact
+        assert [row["input"] for row in logs.page().rows] == ["of b", "later"]
+
+    def test_requests_of_a_group_are_answered_in_their_order_each_with_its_version(
+        self, logs: LogStores
+    ) -> None:
+        requests = [
+            IngestRequest(
+                org_id=logs.org, key_id="key", body_hash=uuid.uuid4().bytes * 2,
+                writes=(logs.row("same", fields={"input": n}),),
+            )
+            for n in range(3)
+        ]
+
+        answers = logs.writer.write(requests)
+
+        versions = [answer.xact for answer in answers if isinstance(answer, IngestAnswer)]
+        assert len(versions) == 3
+        assert versions == sorted(set(versions))
+        assert [row["input"] for row in logs.page().rows] == [2]
+
+    def test_a_write_that_changes_nothing_keeps_the_version(self, logs: LogStores) -> None:
+        first = logs.send(logs.row("a"))
+        second = logs.send(logs.row("a"))
+
+        (row,) = logs.page().rows
+        assert second.xact > first.xact
+        assert row["_xact_id"] == str(first.xact)
+
+    def test_rejected_rows_are_listed_newest_first_for_their_project(
+        self, logs: LogStores
+    ) -> None:
+        project = logs.where.project_id
+
+        def rejected(name: str, of: ProjectId | None = project) -> RejectedRow:
+            return RejectedRow(project_id=of, row_id=name, reason="why", excerpt="{}")
+
+        logs.send(rejected=(rejected("first"), rejected("nowhere", None)))
+        logs.send(logs.row("a"), rejected=(rejected("second"), rejected("third")))
+
+        found = logs.reader.rejected(logs.org, project, 2)
+        assert [row["id"] for row in found] == ["third", "second"]
+        assert (found[0]["reason"], found[0]["excerpt"]) == ("why", "{}")
+        assert logs.reader.rejected(OrgId(uuid.uuid4()), project, 9) == []
+
+    def test_a_query_gives_its_fields_of_the_rows_in_its_scope(self, logs: LogStores) -> None:
+        other, beyond = logs.project("other"), logs.project("beyond")
+        for where in (logs.where, other, beyond):
+            logs.send(logs.row("a", where), logs.row("b", where))
+        ids = ", ".join(f"'{each.object_id}'" for each in (logs.where, other, beyond))
+        query = parse_query(
+            f"select: id, input AS said | from: project_logs({ids}) | filter: id != 'a'"
+        )
+
+        found = logs.reader.query(
+            query, logs.org, (logs.where.project_id, other.project_id), limit_max=9,
+            tz_offset=0,
+        )
+
+        assert found.rows == [{"id": "b", "said": "of b"}] * 2
+        assert found.cursor is None
+
+    def test_a_querys_pages_have_each_row_once_and_a_limit(self, logs: LogStores) -> None:
+        logs.send(*(logs.row(row_id) for row_id in "abc"))
+        text = f"select: id | from: project_logs('{logs.where.object_id}')"
+
+        def page(query: str) -> tuple[list[object], str | None]:
+            found = logs.reader.query(
+                parse_query(query), logs.org, (logs.where.project_id,), limit_max=5,
+                tz_offset=0,
+            )
+            return [row["id"] for row in found.rows], found.cursor
+
+        first, cursor = page(f"{text} | limit: 2")
+        second, end = page(f"{text} | limit: 2 | cursor: '{cursor}'")
+
+        assert (first, second, end) == (["c", "b"], ["a"], None)
+        with pytest.raises(BadInput, match="a limit is at most 5"):
+            page(f"{text} | limit: 6")
+
+    def test_a_follower_sees_each_changed_row_once_as_it_is_now(self, logs: LogStores) -> None:
+        project, begin = logs.where.project_id, logs.feed.now()
+        logs.send(logs.row("a", fields={"span_attributes": {"name": "call"}}))
+        logs.send(logs.row("b", fields={"span_attributes": {"type": "score"}}))
+        last = logs.send(logs.row("a", fields={"scores": {"s": 0.5}}, is_merge=True))
+
+        changes = logs.feed.changes(project, begin, 9)
+
+        told = [(row.id, row.name, row.is_score_span, row.scores) for row in changes.rows]
+        assert told == [("b", None, True, None), ("a", "call", False, {"s": 0.5})]
+        assert changes.rows[-1].xact == last.xact
+        assert changes.upto >= last.xact
+        assert logs.feed.changes(project, changes.upto, 9).rows == []
+
+    def test_rows_of_one_version_come_together_beyond_the_limit(self, logs: LogStores) -> None:
+        project, begin = logs.where.project_id, logs.feed.now()
+        first = logs.send(logs.row("a"))
+        both = logs.send(logs.row("b"), logs.row("c"))
+        logs.send(logs.row("d"))
+
+        def follow(after: Xact, limit: int) -> tuple[list[str], Xact]:
+            changes = logs.feed.changes(project, after, limit)
+            return sorted(row.id for row in changes.rows), changes.upto
+
+        assert follow(begin, 1) == (["a"], first.xact)
+        assert follow(begin, 2) == (["a", "b", "c"], both.xact)
+        assert follow(first.xact, 1) == (["b", "c"], both.xact)
