@@ -5,17 +5,29 @@ from __future__ import annotations
 import uuid
 
 from fakes.memory.access import MemoryKeys, MemoryProjects
+from fakes.memory.functions import MemoryBundles, MemoryFunctions
+from fakes.memory.invocations import MemoryInvocations
 from fakes.memory.logs import MemoryRows
 from fakes.memory.ticks import Ticks
+from fakes.sandbox import FakeSandbox
 
 from flows.access.keys import Keys
 from flows.access.organizations import Organizations
 from flows.access.principal import KeyRole, Principal
 from flows.access.projects import Projects
+from flows.functions.functions import Functions
+from flows.functions.invocations import FunctionInvocations
+from flows.functions.lookup import FunctionLookup
+from flows.functions.shadows import Pair
+from flows.functions.uploads import BundleUploads
+from flows.invocations.client import InvocationClient
+from flows.invocations.runners import InProcess
+from flows.invocations.server import InvocationServer
 from flows.logs.limits import LogLimits
 from flows.logs.logs import Logs
 from spans.event import EventLimits
 from spans.ids import ProjectId
+from spans.queues import HEAVY, SANDBOX
 
 LIMITS = LogLimits(
     rows_per_request_max=3, span_bytes_max=1000,
@@ -26,29 +38,67 @@ LIMITS = LogLimits(
 class MemoryTallyard:
     """Use cases and the stores under them.
 
-    `rung` lists the queues that were rung. `now_s` is the time by which keys and projects are
-    trusted, in seconds; a test moves it on. `logs` is to be closed at the end.
+    `rung` lists the queues that were rung; a queue's server answers its bell at once. `now_s`
+    is the time by which keys and projects are trusted, in seconds; a test moves it on.
+    `refusals` says why a queue's workers can answer nothing. `logs` is to be closed at the end.
     """
 
     def __init__(self) -> None:
         self.clock = Ticks()
         self.now_s = 0.0
         self.rung: list[str] = []
+        self.refusals: dict[str, str] = {}
         self.stored_projects = MemoryProjects(self.clock)
         self.stored_keys = MemoryKeys(self.stored_projects, self.clock)
+        self.rows = MemoryRows(self.stored_projects, self.clock)
+        self.bundles = MemoryBundles()
+        self.stored_functions = MemoryFunctions(
+            self.stored_projects, self.bundles, self.clock, draw=self.rows.draw
+        )
+        self.asked = MemoryInvocations(rows=self.rows)
+        self.pairs: list[Pair] = []
+        self.sandbox = FakeSandbox()
+        self.servers = {
+            SANDBOX: InvocationServer(
+                queue=SANDBOX, store=self.asked, spans_of=self.rows.spans_of,
+                runner=self.sandbox, check_code=self.sandbox.check,
+            ),
+            HEAVY: InvocationServer(
+                queue=HEAVY, store=self.asked, spans_of=self.rows.spans_of, runner=InProcess(),
+            ),
+        }
+        self.client = InvocationClient(
+            store=self.asked, answers=self.asked, ring=self.ring, refusal=self.refusals.get
+        )
         self.projects = Projects(
-            self.stored_projects, ring=self.rung.append, seconds=lambda: self.now_s
+            self.stored_projects, ring=self.ring, seconds=lambda: self.now_s
         )
         self.keys = Keys(
             self.stored_keys, self.clock, projects=self.projects, seconds=lambda: self.now_s
         )
-        self.rows = MemoryRows(self.stored_projects, self.clock)
+        self.organizations = Organizations(self.stored_projects)
         self.logs = Logs(
             projects=self.projects, store=self.rows, reader=self.rows, feed=self.rows,
-            ring=self.rung.append, limits=LIMITS,
+            ring=self.ring, limits=LIMITS,
         )
-        self.organizations = Organizations(self.stored_projects)
+        self.lookup = FunctionLookup(
+            store=self.stored_functions, projects=self.projects, client=self.client
+        )
+        self.functions = Functions(
+            self.stored_functions, pairs_of=lambda *_: self.pairs, bundles=self.bundles,
+            projects=self.projects, lookup=self.lookup, client=self.client,
+        )
+        self.invocations = FunctionInvocations(
+            self.stored_functions, lookup=self.lookup, client=self.client, reader=self.rows,
+            projects=self.projects, limits=LIMITS.event,
+        )
+        self.uploads = BundleUploads(self.bundles)
         self.admin = self.organizations.administrator("acme")
+
+    def ring(self, queue: str) -> None:
+        self.rung.append(queue)
+        if queue in self.servers:
+            self.servers[queue].serve_some()
 
     def project(self, name: str, of: Principal | None = None) -> ProjectId:
         """A project of the organisation, or of that of another administrator."""

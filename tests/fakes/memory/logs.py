@@ -13,10 +13,11 @@ from btql.query import Query
 from flows.logs.change_feed import ChangedRow, Changes
 from flows.logs.fetch import FetchRequest, Page, QueryPage
 from flows.logs.ingest import IngestAnswer, IngestRequest
+from scorers.run.trace import TRACE_SPANS_MAX, TraceRef
 from spans.clock import Clock
-from spans.columns import EVENT_FIELDS
+from spans.columns import API_COLUMNS, EVENT_FIELDS
 from spans.drafts import Draft, Drafts, StoredRow
-from spans.errors import BadInput, TallyardError
+from spans.errors import BadInput, TallyardError, TraceTooLarge
 from spans.ids import OrgId, ProjectId, Xact
 from spans.json import JsonObject
 from spans.row import (
@@ -32,6 +33,7 @@ from spans.row import (
 from spans.work import Subject
 from store.postgres.row_json import api_row, instant_text
 
+TRACED = tuple(name for name, column in API_COLUMNS.items() if column.is_in_trace)
 FIRST_XACT = 10**18
 PAGE = 500
 """Rows of one page of `recent`."""
@@ -277,6 +279,17 @@ class MemoryRows:
     def subjects(self, rows: Sequence[RowKey]) -> list[Subject | None]:
         found = [self.find(key) for key in rows]
         return [None if kept is None else kept.subject for kept in found]
+
+    def spans_of(self, trace: TraceRef) -> list[JsonObject]:
+        """The trace's spans, oldest first, as `store.logs.traces` gives them (a SpansOf)."""
+        found = [kept.view for kept in self.of_object(trace.where)[::-1]]
+        spans: list[JsonObject] = [
+            {name: view[name] for name in TRACED} for view in found
+            if view["root_span_id"] == trace.root_span_id
+        ]
+        if len(spans) > TRACE_SPANS_MAX:
+            raise TraceTooLarge(f"{trace.root_span_id} has more than {TRACE_SPANS_MAX} spans")
+        return spans
 
     def recent(self, where: ObjectRef) -> Iterator[list[Subject]]:
         rows = [kept.subject for kept in self.of_object(where)]
