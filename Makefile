@@ -15,17 +15,15 @@ endif
 
 VENV := .venv
 BIN := $(VENV)/bin
-CLIENTS := sdk-0.47 sdk-0.3 api-0.6 openai-2
-# `braintrust push`. Its test has no network, so what it bundles is downloaded here.
-PUSHER := push-0.47
-JS_CLIENT := .cache/clients/push-js
+INSTALL = @"$(PYTHON)" -m ops.install
+CLIENTS := $(basename $(notdir $(wildcard tests/clients/*.in)))
 
 .PHONY: help
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: system environment ## Install what is missing, start everything and show its URLs (Ctrl-C stops it)
+run: environment ## Install what is missing, start everything and show its URLs (Ctrl-C stops it)
 	@exec $(BIN)/tallyard up
 
 .PHONY: check
@@ -57,59 +55,34 @@ clean: ## Delete all data and everything that was installed
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The locks hold hashes but no addresses, so any index or mirror can serve them.
-COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+COMPILE = .cache/uv/*/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock"
 
 .PHONY: lock
-lock: environment-dev ## Compile the lock files again from pyproject.toml (keeps versions that still fit)
+lock: python ## Compile the lock files again from pyproject.toml (keeps versions that still fit)
+	$(INSTALL) uv
+	@$(COMPILE) --group setup -o requirements-setup.txt
 	@$(COMPILE) pyproject.toml --group build -o requirements.txt
 	@$(COMPILE) pyproject.toml --group build --group dev -c requirements.txt -o requirements-dev.txt
 	@$(COMPILE) --group scorers -c requirements.txt -o requirements-scorers.txt
-	@for each in $(CLIENTS) $(PUSHER); do $(COMPILE) tests/clients/$$each.in -o tests/clients/$$each.txt; done
+	@for each in $(CLIENTS); do $(COMPILE) tests/clients/$$each.in -o tests/clients/$$each.txt; done
 
+# Each installs what is missing of it. With nothing to do, that takes a twentieth of a second.
 .PHONY: environment
-environment: scorers
-	@$(PYTHON) ops/setup/environment.py --venv $(VENV) --lock requirements.txt --project .
+environment: python
+	$(INSTALL) product
 
 .PHONY: environment-dev
-environment-dev: scorers
-	@$(PYTHON) ops/setup/environment.py --venv $(VENV) --lock requirements.txt \
-		--lock requirements-dev.txt --project .
+environment-dev: python
+	$(INSTALL) dev
 
-# All that the tests need.
 .PHONY: environment-test
-environment-test: system-required environment-dev clients
-
-# The packages that users' scorers may import. Their sandbox sees only this environment.
-.PHONY: scorers
-scorers: python
-	@$(PYTHON) ops/setup/environment.py --venv $(VENV)-scorers --lock requirements-scorers.txt
-
-.PHONY: system
-system: python
-	@$(PYTHON) ops/setup/system.py
-
-.PHONY: system-required
-system-required: python
-	@$(PYTHON) ops/setup/system.py --required
-
-# The real clients. Each has its own environment, because their dependencies conflict.
-.PHONY: clients
-clients: python $(JS_CLIENT)/node_modules/.package-lock.json
-	@for each in $(CLIENTS); do $(PYTHON) ops/setup/environment.py --venv .cache/clients/$$each \
-		--lock tests/clients/$$each.txt; done
-	@$(PYTHON) ops/setup/environment.py --venv .cache/clients/$(PUSHER) \
-		--lock tests/clients/$(PUSHER).txt --wheels wheels
-
-$(JS_CLIENT)/node_modules/.package-lock.json: $(wildcard tests/clients/push-js/*.json)
-	@echo "Installing tests/clients/push-js/package-lock.json (half a minute, once) ..."
-	@mkdir -p $(JS_CLIENT)
-	@cp tests/clients/push-js/{package.json,package-lock.json,.npmrc} $(JS_CLIENT)/
-	@cd $(JS_CLIENT) && npm ci --loglevel=error && touch node_modules/.package-lock.json
+environment-test: python
+	$(INSTALL) tests
 
 .PHONY: python
 python:
-	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	@[ -n "$(PYTHON)" ] || { \
 		echo "Tallyard needs Python 3.11 or newer, and there is none: install it" \
 		"(on Debian and Ubuntu: apt install python3 python3-venv)," \
 		"or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }

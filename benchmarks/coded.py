@@ -100,8 +100,8 @@ def javascript_loop() -> CodeTurn:
     """The same in node."""
     records = [orjson.dumps(record).decode() for record in _records(1_000)]
     ran = subprocess.run(
-        ["node", "-e", JAVASCRIPT_LOOP], input=json.dumps(records), capture_output=True,
-        text=True, check=True,
+        [str(find_place().node), "-e", JAVASCRIPT_LOOP], input=json.dumps(records),
+        capture_output=True, text=True, check=True,
     )
     told = json.loads(ran.stdout)
     return CodeTurn(records=told["done"], seconds=told["seconds"])

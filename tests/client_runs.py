@@ -1,4 +1,4 @@
-"""Runs the real clients, each with the Python of its own environment (`make clients`)."""
+"""Runs the real clients, each with the Python of its own environment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def run_client(
 ) -> Any:
     """The JSON that the script printed. Fails with its words if it does not succeed."""
     python = ROOT / ".cache" / "clients" / client / "bin" / "python"
-    assert python.exists(), f"{python} is missing: run `make clients`"
+    assert python.exists(), f"{python} is missing: run `make environment-test`"
     done = subprocess.run(
         [str(python), str(SCRIPTS / script), *arguments],
         # The SDKs look for git and for .env.braintrust from here upwards.

@@ -139,7 +139,7 @@ def client_python() -> Callable[[str], Path]:
 
     def python_of(name: str) -> Path:
         path = ROOT / ".cache" / "clients" / name / "bin" / "python"
-        assert path.exists(), f"{path} is missing: `make clients` makes it"
+        assert path.exists(), f"{path} is missing: `make environment-test` makes it"
         return path
 
     return python_of

@@ -1,3 +1,3 @@
-"""Set-up: environments, system packages, the schema, the first API key, the example."""
+"""Set-up of the data: the schema, the first API key, the example."""
 
 from __future__ import annotations

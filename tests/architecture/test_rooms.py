@@ -191,13 +191,22 @@ def test_a_celery_task_is_a_few_lines_over_a_flow():
 
 def test_the_locks_hold_hashes_and_no_addresses():
     locks = [*ROOT.glob("requirements*.txt"), *(ROOT / "tests" / "clients").glob("*.txt")]
-    assert len(locks) == 8
+    assert len(locks) == 9
     for lock in locks:
         text = lock.read_text()
         assert "://" not in text, lock
         pinned = re.findall(r"^\w[^\s#]*==", text, flags=re.MULTILINE)
         hashed = re.findall(r"^\w[^\n]*\\\n +--hash=sha256:", text, flags=re.MULTILINE)
         assert len(pinned) == len(hashed) > 0, lock
+
+
+def test_the_locks_of_npm_hold_hashes_and_no_addresses():
+    for folder in (ROOT, ROOT / "tests" / "clients" / "push-js"):
+        locked = json.loads((folder / "package-lock.json").read_text())["packages"]
+        packages = [about for path, about in locked.items() if path]
+        assert len(packages) > 1, folder
+        assert [each for each in packages if "resolved" in each] == []
+        assert [each for each in packages if "integrity" not in each] == []
 
 
 def test_every_setting_stands_in_the_readme():

@@ -13,6 +13,8 @@ import pytest
 from client_runs import SCRIPTS, run_client
 from stack import ROOT, Stack, inherited
 
+from scorers.sandbox.place import find_place
+
 MODULES = ROOT / ".cache" / "clients" / "push-js" / "node_modules"
 RUN_S = 90
 
@@ -66,11 +68,11 @@ def made(stack: Stack) -> tuple[str, str]:
 
 def run_script(stack: Stack, folder: Path, script: str, *arguments: str) -> Any:
     """What a script for the JavaScript SDK printed. Fails with its words."""
-    assert MODULES.exists(), "run `make clients`"
+    assert MODULES.exists(), "run `make environment-test`"
     (folder / "node_modules").symlink_to(MODULES)
     shutil.copy(SCRIPTS / script, folder)
     done = subprocess.run(
-        ["node", script, *arguments], cwd=folder,
+        [str(find_place().node), script, *arguments], cwd=folder,
         env=inherited(
             BRAINTRUST_APP_URL=stack.api_url, BRAINTRUST_API_KEY=stack.key(),
             HOME=str(folder),

@@ -1,6 +1,6 @@
 """`braintrust push` of both real command lines, unmodified: what is pushed runs and scores.
 
-What they bundle was fetched at set-up (`make clients`): here they reach loopback alone.
+What they bundle was fetched at set-up: here they reach loopback alone.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from client_runs import SCRIPTS
 from stack import ROOT, Stack, inherited
+
+from scorers.sandbox.place import find_place
 
 CLIENTS = ROOT / ".cache" / "clients"
 PYTHON = CLIENTS / "push-0.47"
@@ -45,20 +47,20 @@ def push(stack: Stack, language: str, folder: Path, *more: str) -> None:
         "HOME": str(folder),
     }
     if language == "python":
-        assert PYTHON.exists(), "run `make clients`"
+        assert PYTHON.exists(), "run `make environment-test`"
         shutil.copy(SCRIPTS / "push_scorer.py", folder)
         path = f"{PYTHON / 'bin'}:/usr/bin:/bin"
         wheels = {"UV_FIND_LINKS": str(PYTHON / "wheels"), "UV_CACHE_DIR": str(folder / "uv")}
         environment |= {"PATH": path, "UV_NO_INDEX": "1", "UV_OFFLINE": "1", **wheels}
         command = [str(PYTHON / "bin" / "braintrust"), "push", "push_scorer.py"]
     else:
-        assert JAVASCRIPT.exists(), "run `make clients`"
+        assert JAVASCRIPT.exists(), "run `make environment-test`"
         shutil.copy(SCRIPTS / "push_scorer.ts", folder)
         modules = folder / "node_modules"
         if not modules.exists():
             modules.symlink_to(JAVASCRIPT)
         script = JAVASCRIPT / "braintrust" / "dist" / "cli.js"
-        command = ["node", str(script), "push", "push_scorer.ts"]
+        command = [str(find_place().node), str(script), "push", "push_scorer.ts"]
     done = subprocess.run(
         [*command, *more], cwd=folder, env=inherited(**environment), capture_output=True,
         text=True, timeout=PUSH_S, check=False,

@@ -21,6 +21,7 @@ from hostile.worker import ROOT
 
 from ops.servers.children import wait_until
 from scorers.sandbox.model import Runtime
+from scorers.sandbox.place import find_place
 
 # An attack that ends by its own mistake, or for want of a module, has shown nothing.
 MISTAKES = (
@@ -116,15 +117,17 @@ def test_a_python_attack_works_where_nothing_contains_it(
 def test_a_javascript_attack_works_where_nothing_contains_it(
     case: Case, canaries: Canaries, tmp_path: Path
 ):
+    place = find_place()
     script = tmp_path / "attack.mjs"
     source = (HERE / "javascript" / f"{case.name}.ts").read_bytes()
     script.write_bytes(
         subprocess.run(
-            ["esbuild", "--loader=ts", "--format=esm", "--target=node20"],
+            [place.esbuild, "--loader=ts", "--format=esm", "--target=node20"],
             input=source, capture_output=True, check=True,
         ).stdout
     )
-    assert_works(case, ["node", str(HERE / "bare.mjs"), str(script)], canaries, tmp_path)
+    command = [str(place.node), str(HERE / "bare.mjs"), str(script)]
+    assert_works(case, command, canaries, tmp_path)
 
 
 def assert_works(case: Case, command: list[str], canaries: Canaries, folder: Path) -> None:

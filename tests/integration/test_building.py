@@ -187,8 +187,8 @@ def test_typescript_that_cannot_run_is_a_problem_with_its_place(
 
 @pytest.mark.parametrize(
     ("missing", "needed"),
-    [({"esbuild": None}, "esbuild"), ({"node": None}, "node >= 20"),
-     ({"node": None, "esbuild": None}, "node >= 20")],
+    [({"esbuild": None}, "esbuild"), ({"node": None}, "Node.js"),
+     ({"node": None, "esbuild": None}, "Node.js")],
 )
 def test_typescript_says_what_the_workers_lack(
     sandboxes: Sandboxes, missing: dict[str, None], needed: str

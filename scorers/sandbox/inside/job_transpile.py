@@ -31,8 +31,7 @@ IMPORTS = frozenset(
 PLACE = re.compile(r"^\s*<stdin>:(\d+):(\d+):", re.MULTILINE)
 MESSAGE = re.compile(r"\[ERROR\] (.+)")
 MESSAGE_CHARACTERS = 500
-NODE_LEAST = 20
-NODE_NEEDED = "TypeScript scorers need node >= 20 on the workers"
+NODE_NEEDED = "TypeScript scorers need Node.js on the workers"
 ESBUILD_NEEDED = "TypeScript scorers need esbuild on the workers"
 
 
@@ -58,8 +57,6 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     if looked.returncode != 0:
         return _problem("The source is nested too deeply, or too large, to be checked.")
     found: dict[str, Any] = json.loads(looked.stdout)
-    if found["node"] < NODE_LEAST:
-        return _problem(NODE_NEEDED)
     for name in found.get("imports", ()):
         if name.removeprefix("node:") not in IMPORTS:
             return _refused_import(name, source)
