@@ -8,6 +8,8 @@ from fakes.memory.access import MemoryKeys, MemoryProjects
 from fakes.memory.functions import MemoryBundles, MemoryFunctions
 from fakes.memory.invocations import MemoryInvocations
 from fakes.memory.logs import MemoryRows
+from fakes.memory.outcomes import MemoryOutcomes
+from fakes.memory.rules import MemoryRules
 from fakes.memory.ticks import Ticks
 from fakes.sandbox import FakeSandbox
 
@@ -25,6 +27,8 @@ from flows.invocations.runners import InProcess
 from flows.invocations.server import InvocationServer
 from flows.logs.limits import LogLimits
 from flows.logs.logs import Logs
+from flows.outcomes.outcomes import Outcomes
+from flows.rules.rules import Rules
 from spans.event import EventLimits
 from spans.ids import ProjectId
 from spans.queues import HEAVY, SANDBOX
@@ -54,6 +58,13 @@ class MemoryTallyard:
         self.bundles = MemoryBundles()
         self.stored_functions = MemoryFunctions(
             self.stored_projects, self.bundles, self.clock, draw=self.rows.draw
+        )
+        self.stored_rules = MemoryRules(
+            self.stored_projects, self.stored_functions, self.clock
+        )
+        self.stored_outcomes = MemoryOutcomes(
+            self.stored_projects, self.rows, self.stored_functions, self.stored_rules,
+            self.clock,
         )
         self.asked = MemoryInvocations(rows=self.rows)
         self.pairs: list[Pair] = []
@@ -93,6 +104,14 @@ class MemoryTallyard:
             projects=self.projects, limits=LIMITS.event,
         )
         self.uploads = BundleUploads(self.bundles)
+        self.rules = Rules(
+            self.stored_rules, recent=self.stored_outcomes, projects=self.projects,
+            lookup=self.lookup, ring=self.ring, clock=self.clock,
+        )
+        self.outcomes = Outcomes(
+            self.stored_outcomes, explained=self.stored_outcomes, projects=self.projects,
+            rules=self.rules, ring=self.ring,
+        )
         self.admin = self.organizations.administrator("acme")
 
     def ring(self, queue: str) -> None:

@@ -271,6 +271,10 @@ class MemoryRows:
         ]
         return sorted(found, key=lambda kept: -kept.seq)
 
+    def present(self) -> list[KeptRow]:
+        """Every row that was not deleted."""
+        return [kept for kept in self._rows.values() if not kept.is_deleted]
+
     def find(self, key: RowKey) -> KeptRow | None:
         """The row; None if there is none, or it was deleted."""
         kept = self._rows.get(key)
