@@ -48,7 +48,7 @@ class TestStoredOutcomes(OutcomeBehaviours):
                 if isinstance(claim, RunnableClaim):
                     ledger.record([(claim, execution_of(claim, verdict, HEAVY))])
                 else:
-                    ledger.supersede([claim.lead])
+                    ledger.supersede([claim])
 
         yield OutcomeStores(
             logs=LogStores(
