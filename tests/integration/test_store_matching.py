@@ -1,4 +1,4 @@
-"""Matching and outcomes under concurrency: late workers, changed rules, shared runs."""
+"""Matched rows as they are written again, deleted, or left without their rule or project."""
 
 from __future__ import annotations
 
@@ -11,24 +11,18 @@ import pytest
 
 from flows.logs.ingest import IngestAnswer, IngestRequest
 from flows.outcomes.retry import RetryRequest
-from flows.scoring.claims import execution_of
 from flows.scoring.match import Matcher
 from rules.wire import ProjectScore, read_rule
-from scorers.run.heuristic import run_assignment
 from spans.clock import system_clock
-from spans.errors import Contended
 from spans.event import BodyText, EventLimits, read_event
 from spans.ids import ObjectId, OrgId, ProjectId, RuleId
 from spans.json import JsonObject
-from spans.queues import HEAVY
 from spans.row import ObjectRef, ObjectType
-from spans.work import RunnableClaim
 from store.access.projects import StoredProjects
 from store.logs.ingest import SpanWriter
 from store.outcomes.outcomes import StoredOutcomes
 from store.postgres.database import Database
 from store.rules.rules import StoredRules
-from store.scoring.ledger import Ledger
 from store.scoring.match_records import MatchRecords
 
 LIMITS = EventLimits(depth_max=64, nodes_max=10_000)
@@ -43,9 +37,8 @@ class World:
 
     def __post_init__(self) -> None:
         self.rules = StoredRules(self.database)
-        self.records = MatchRecords(self.database, system_clock, lease_s=60)
-        self.matcher = Matcher(store=self.records, cost_limit=1e7)
-        self.ledger = Ledger(self.database, system_clock, lease_s=60, time_limits_s={})
+        records = MatchRecords(self.database, system_clock, lease_s=60)
+        self.matcher = Matcher(store=records, cost_limit=1e7)
 
     def rule(self, name: str, scorer: str = "Levenshtein", **online: object) -> ProjectScore:
         body = read_rule({
@@ -83,13 +76,6 @@ class World:
         while self.matcher.match_some().rows:
             pass
 
-    def score_heavy(self) -> None:
-        while claims := self.ledger.claim(HEAVY, 16):
-            for claim in claims:
-                assert isinstance(claim, RunnableClaim)
-                verdict = run_assignment(claim.assignment)
-                self.ledger.record([(claim, execution_of(claim, verdict, HEAVY))])
-
     def one(self, query: str) -> object:
         with self.database.cursor() as cursor:
             cursor.execute(query.encode())
@@ -118,78 +104,6 @@ def world(fresh_database_url: str) -> Iterator[World]:
     project, _ = projects.get_or_create_project(org, ProjectId(uuid.uuid4()), "app", None)
     yield World(database, ObjectRef(project.id, ObjectType.PROJECT_LOGS, ObjectId(project.id)))
     database.close()
-
-
-def test_a_late_match_of_an_older_write_leaves_the_newer_score_alone(world: World) -> None:
-    world.rule("close")
-    world.write(world.ended("kitten"))
-    world.match()
-    world.write(world.ended("mitten"))
-    (late,) = world.records.claim_entries(500)
-    decided_late = world.matcher.decide(late)
-    world.write(world.ended("bitten"))
-    world.match()
-    newest = world.scores()
-
-    world.records.record_match(decided_late)
-
-    assert world.scores() == newest
-    assert newest is not None
-    assert world.score_spans() == 1
-
-
-def test_what_waits_for_a_scorer_that_was_answered_already_is_claimed_by_itself(
-    world: World,
-) -> None:
-    world.matcher = Matcher(store=world.records, cost_limit=1e-9)   # all to the heavy queue
-    world.rule("first")
-    world.write(world.ended("sitting"))
-    world.match()
-    world.score_heavy()
-    world.rule("second")
-    world.write({
-        "id": "a", "_is_merge": True,
-        "_async_scoring_control": {"kind": "state_force_reselect"},
-    })
-    world.match()
-
-    world.score_heavy()
-
-    assert world.states() == ["completed", "completed"]
-
-
-def test_a_rule_that_joins_a_run_under_way_gets_its_result(world: World) -> None:
-    world.matcher = Matcher(store=world.records, cost_limit=1e-9)
-    world.rule("first")
-    world.write(world.ended("sitting"))
-    world.match()
-    (claim,) = world.ledger.claim(HEAVY, 16)
-    world.rule("second")
-    world.write({
-        "id": "a", "_is_merge": True,
-        "_async_scoring_control": {"kind": "state_force_reselect"},
-    })
-    world.match()
-    assert claim.assignment is not None
-
-    world.ledger.record([(claim, execution_of(claim, run_assignment(claim.assignment), HEAVY))])
-
-    assert world.states() == ["completed", "completed"]
-    assert world.ledger.claim(HEAVY, 16) == []
-
-
-def test_rules_that_change_while_a_match_is_decided_have_it_decided_anew(world: World) -> None:
-    rule = world.rule("close")
-    world.write(world.ended("sitting"))
-    (batch,) = world.records.claim_entries(500)
-    decided = world.matcher.decide(batch)
-    world.rules.delete_rule(rule)
-
-    with pytest.raises(Contended):
-        world.records.record_match(decided)
-
-    assert world.scores() is None
-    assert world.states() is None
 
 
 def test_a_row_deleted_and_made_anew_in_one_request_keeps_no_score(world: World) -> None:

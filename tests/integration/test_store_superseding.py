@@ -185,18 +185,6 @@ def test_a_version_that_waits_for_its_next_attempt_gives_way_to_a_newer_one(
     assert world.claim().lead.scorer.version == str(newest.version)
 
 
-def test_a_row_that_is_matched_again_waits_for_the_version_in_force_alone(
-    world: World,
-) -> None:
-    newest = world.push("mine")
-
-    world.write(RESELECT)
-
-    assert world.states() == {
-        str(world.function.version): "superseded", str(newest.version): "pending"
-    }
-
-
 def test_a_version_that_is_back_in_force_is_asked_for_anew(world: World) -> None:
     newer = world.push("mine")
     world.score_recent()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -96,6 +96,8 @@ class MemoryRows:
     """Implements flows.logs.ingest.IngestStore, RowReader and ChangeStore.
 
     Its queries have no `sort`. While a test has set `away`, every write fails with that error.
+    Each of `watchers` is told what a write makes of rows before these are kept, as what else
+    the real store writes in the same transaction.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class MemoryRows:
         self.comments: list[RowWrite] = []
         self.audits: list[RowWrite] = []
         self.away: TallyardError | None = None
+        self.watchers: list[Callable[[Mapping[RowKey, Draft]], None]] = []
 
     # --- writes
 
@@ -134,6 +137,8 @@ class MemoryRows:
             drafts.apply(self._with_parent(drafts, write), xact)
             if write.is_feedback or write.audit_source or write.is_delete:
                 self.audits.append(write)
+        for watch in self.watchers:
+            watch(drafts.changed)
         for draft in drafts.changed.values():
             self._keep(draft, request.org_id, now)
         self._rejected += [
@@ -187,11 +192,16 @@ class MemoryRows:
             computed=None if before is None or is_withdrawn else before.computed,
         )
 
-    def set_computed(self, key: RowKey, scores: JsonObject) -> None:
-        """Shows scores of scorers on a row, as recording their outcomes does."""
+    def set_computed(
+        self, key: RowKey, scores: JsonObject | None, xact: Xact | None = None
+    ) -> None:
+        """Shows scores of scorers on a row, as recording their outcomes does.
+
+        Rows that are recorded together have one version, `xact`.
+        """
         kept = self._rows[key]
         self._rows[key] = replace(
-            kept, xact=self.draw(), computed=scores,
+            kept, xact=xact or self.draw(), computed=scores,
             stored=replace(kept.stored, was_scored=True),
         )
 

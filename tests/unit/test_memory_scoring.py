@@ -1,0 +1,25 @@
+"""The store of matching and scoring in memory does what the stored one does."""
+
+from __future__ import annotations
+
+import pytest
+from memory_scoring import MemoryWorld
+from store_behaviours.scoring import ClaimBehaviours, MatchingBehaviours, VersionBehaviours
+
+
+class InMemory:
+    @pytest.fixture
+    def world(self) -> MemoryWorld:
+        return MemoryWorld()
+
+
+class TestMemoryMatching(InMemory, MatchingBehaviours):
+    pass
+
+
+class TestMemoryClaims(InMemory, ClaimBehaviours):
+    pass
+
+
+class TestMemoryVersions(InMemory, VersionBehaviours):
+    pass
