@@ -79,6 +79,28 @@ def inner(pid):
     return children + [each for child in children for each in inner(child)]
 
 
+# Asks the broker about each record, and waits for the answer.
+KNOCKS = python(
+    "import os\ndef handler(output):\n"
+    "  os.write(4, str(output).encode()); os.read(4, 1); return output",
+    models=("a-model",),
+)
+
+
+class Door:
+    """A broker that counts who asks, and answers nobody before it is opened."""
+
+    def __init__(self):
+        self.knocks = threading.Semaphore(0)
+        self.opens = threading.Event()
+
+    def __call__(self, end):
+        while end.recv(1):
+            self.knocks.release()
+            self.opens.wait(SECONDS)
+            end.sendall(b"!")
+
+
 def test_a_jail_is_used_again_by_its_owner_and_by_nobody_else(sandboxes):
     assert sandboxes.run(owner(1), ECHO, [{"output": 1}])[0].value == 1
     first = jails()
@@ -107,14 +129,19 @@ def test_idle_jails_are_let_go(sandboxes):
 
 
 def test_a_jail_that_is_in_use_is_neither_idle_nor_in_the_way(sandboxes):
-    slow = python("import time\ndef handler(output): time.sleep(1); return output")
+    door = Door()
     with ThreadPoolExecutor(4) as threads:
         running = [
-            threads.submit(sandboxes.run, owner(number), slow, [{"output": number}])
+            threads.submit(sandboxes.run, owner(number), KNOCKS, [{"output": number}], door)
             for number in range(4)
         ]
-        assert wait_until(lambda: len(jails()) == 4, deadline_s=SECONDS)
-        assert sandboxes.let_go_idle() == 0
+        try:
+            for _ in running:
+                assert door.knocks.acquire(timeout=SECONDS)
+            assert len(jails()) == 4
+            assert sandboxes.let_go_idle() == 0
+        finally:
+            door.opens.set()
         assert [each.result()[0].value for each in running] == [0, 1, 2, 3]
     assert len(jails()) <= 2
 
@@ -156,11 +183,6 @@ class Gate:
             end.sendall(b"!")
 
 
-HELD = python(
-    "import os\ndef handler(output):\n"
-    "  os.write(4, str(output).encode()); os.read(4, 1); return output",
-    models=("a-model",),
-)
 
 
 @pytest.mark.parametrize("which", ["bubblewrap", "zygote", "child", "pool"])
@@ -168,7 +190,7 @@ def test_whatever_dies_around_a_run_no_record_gets_a_wrong_result(sandboxes, whi
     gate = Gate()
     records = [{"output": n} for n in range(4)]
     with ThreadPoolExecutor(1) as threads:
-        running = threads.submit(sandboxes.run, owner(1), HELD, records, gate)
+        running = threads.submit(sandboxes.run, owner(1), KNOCKS, records, gate)
         assert gate.holds.wait(SECONDS)
         (jail,) = jails()
         # bubblewrap's own first process, the zygote, the supervisor, the child
