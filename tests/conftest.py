@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from cells import leave_to_the_long_run
 from fakes.judge import FakeJudge
 from sqlalchemy import NullPool, create_engine, make_url
 from stack import Stack
@@ -29,6 +30,12 @@ ROOT = Path(__file__).parents[1]
 # A test kills processes, never the machine: what the kernel holds is as good as on disk.
 FAST = {"fsync": "off", "full_page_writes": "off"}
 _numbers = itertools.count(1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Runs before pytest leaves out what is marked."""
+    leave_to_the_long_run(items)
 
 
 @pytest.fixture(scope="session")

@@ -56,9 +56,10 @@ def postgres() -> Iterator[Postgres]:
         own.child.stop(patience_s=5)
 
 
-def test_five_deaths_of_postgres_are_503_meanwhile_and_lose_nothing(
+@pytest.mark.parametrize("rounds", [1, pytest.param(3, marks=pytest.mark.long)])
+def test_deaths_of_postgres_are_503_meanwhile_and_lose_nothing(
     make_stack: Callable[..., Stack], check_project: Callable[..., Checker],
-    judge: FakeJudge, postgres: Postgres,
+    judge: FakeJudge, postgres: Postgres, rounds: int,
 ) -> None:
     stack = make_stack(database_url=postgres.url)
     stack.start("api", "match", "heavy", "judge", "beat")
@@ -66,7 +67,7 @@ def test_five_deaths_of_postgres_are_503_meanwhile_and_lose_nothing(
     pids = [stack.children[name].process.pid for name in ("api", "match", "judge")]
 
     with Load(stack, checker.project, checker.log, seed=4) as load:
-        for how in (*[signal.SIGQUIT, signal.SIGKILL] * 2, signal.SIGQUIT):
+        for how in [signal.SIGQUIT, signal.SIGKILL] * rounds:
             until = load.answered + 3
             stack.wait_until(lambda until=until: load.answered >= until, deadline_s=AGAIN_S)
             refused = len(checker.log.refusals)

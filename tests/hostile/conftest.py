@@ -1,7 +1,4 @@
-"""Both tiers, each as root and as an ordinary user: whoever runs the tests, nothing is skipped.
-
-An ordinary user cannot be root, so a run as one has the two cells of its own user.
-"""
+"""A worker in each cell (tests/cells.py), and canaries around it."""
 
 from __future__ import annotations
 
@@ -13,16 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cells import CELLS, IS_ROOT, cell_id
 from hostile.canaries import Canaries, listening
 from hostile.cell import Cell, Owned
 from hostile.worker import ORDINARY_UID, ROOT, started
 
 from scorers.sandbox.jail import JAIL_UID
 from scorers.sandbox.model import Runtime
-from scorers.sandbox.place import Tier
 
-USERS = {"root": 0, "user": ORDINARY_UID} if os.geteuid() == 0 else {"user": os.geteuid()}
-CELLS = [(tier, user) for tier in Tier for user in USERS]
+UIDS = {"root": 0, "user": ORDINARY_UID if IS_ROOT else os.geteuid()}
 ANYBODY = 0o777
 PYTHON = Path(sys.executable).resolve()
 
@@ -42,9 +38,7 @@ def canaries() -> Iterator[Canaries]:
         yield found
 
 
-@pytest.fixture(
-    scope="session", params=CELLS, ids=[f"{tier.value}-{user}" for tier, user in CELLS]
-)
+@pytest.fixture(scope="session", params=CELLS, ids=cell_id)
 def cell(request: pytest.FixtureRequest, canaries: Canaries) -> Iterator[Cell]:
     """A worker that has also scored a secret record of another project's."""
     tier, user = request.param
@@ -58,11 +52,11 @@ def cell(request: pytest.FixtureRequest, canaries: Canaries) -> Iterator[Cell]:
         "packages": str(PACKAGES), "preload": ("autoevals",),
         "bundles": str(bundles), "scratch": str(scratch),
     }
-    owned = Owned.made(folder, USERS[user] or JAIL_UID)
+    owned = Owned.made(folder, UIDS[user] or JAIL_UID)
     needed = [Path(sys.base_prefix).resolve(), _ENVIRONMENT, PACKAGES, ROOT]
     try:
         with started(
-            setting, uid=USERS[user], needed=needed,
+            setting, uid=UIDS[user], needed=needed,
             environment={"CANARY": canaries.in_environment, "TMPDIR": str(folder)},
         ) as worker:
             made = Cell(

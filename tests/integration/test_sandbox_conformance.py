@@ -7,15 +7,14 @@ was missing, proves nothing: the test fails.
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
 import threading
 import time
-from itertools import product
 
 import pytest
+from cells import CELLS, IS_ROOT, cell_id
 from pieces import missing
 from sandbox_user import NOBODY, OthersSandboxes, OwnSandboxes, common_python, place_of
 
@@ -29,22 +28,22 @@ OWNER = Owner("project", "scorer", "1")
 LIMITS = Limits(time_s=2.0, memory_mb=128)
 # On a machine where other tests run, a limit of time must not be met by being slow.
 PATIENT = Limits(time_s=20.0, memory_mb=256)
-IS_ROOT = os.geteuid() == 0
 
 
-@pytest.fixture(
-    scope="module",
-    params=product(Tier, ["root", "nobody"] if IS_ROOT else ["own user"]),
-    ids=lambda param: f"{param[0].value}-{param[1]}",
-)
-def sandboxes(request):
+@pytest.fixture(scope="module", params=CELLS, ids=cell_id)
+def cell(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def sandboxes(cell):
     """Sandboxes of one tier and user."""
-    tier, user = request.param
+    tier, user = cell
     if tier is Tier.LANDLOCK and landlock.abi() < landlock.ABI_MIN:
         missing(f"this kernel has Landlock {landlock.abi()}")
     try:
         common_python()
-        made = OthersSandboxes(tier, NOBODY) if user == "nobody" else None
+        made = OthersSandboxes(tier, NOBODY) if IS_ROOT and user != "root" else None
     except LookupError as error:
         missing(str(error))
     made = made or OwnSandboxes(place_of(tier), kept=4, idle_s=60)
