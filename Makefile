@@ -26,21 +26,38 @@ help: ## List the commands
 run: environment ## Install what is missing, start everything and show its URLs (Ctrl-C stops it)
 	@exec $(BIN)/tallyard up
 
+# Tests of decisions, which start no servers.
+FAST := tests/unit tests/properties tests/architecture
+
 .PHONY: check
-check: environment-dev ## Lint, types, imports, unit and property tests (under a minute)
-	@$(BIN)/ruff check .
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-logo
-	@$(BIN)/deptry --no-ansi .
-	@$(BIN)/python -m pytest -q tests/unit tests/properties tests/architecture
+check: environment-dev ## Lint, types, import contracts, fast tests (about a minute)
+	@$(MAKE) --jobs=2 --output-sync=target lint types contracts imports
+	@$(BIN)/python -m pytest -q -n logical $(FAST)
 
 .PHONY: test
-test: environment-test ## Run check and all other tests, on real servers
+test: environment-test ## Run check and all other tests but the long ones, on real servers
+	@$(MAKE) --jobs=2 --output-sync=target lint types contracts imports
+	@$(BIN)/python -m pytest -q -n auto --dist worksteal
+
+.PHONY: test-long
+test-long: environment-test ## Run the long tests: many kills, every attack in every sandbox
+	@$(BIN)/python -m pytest -q -n auto --dist worksteal -m long
+
+.PHONY: lint
+lint:
 	@$(BIN)/ruff check .
+
+.PHONY: types
+types:
 	@$(BIN)/mypy
+
+.PHONY: contracts
+contracts:
 	@$(BIN)/lint-imports --no-logo
+
+.PHONY: imports
+imports:
 	@$(BIN)/deptry --no-ansi .
-	@$(BIN)/python -m pytest
 
 .PHONY: bench
 bench: environment-dev ## Measure speed beside the baselines (table and JSON)

@@ -6,7 +6,6 @@ imports stays in memory as long as it runs.
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
 
 import click
@@ -43,6 +42,14 @@ class CommandGroup(click.Group):
         command: click.Command = getattr(import_module(f"ops.commands.{module}"), name)
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command. An expected error prints one sentence and exits with code 1."""
+        try:
+            return super().invoke(ctx)
+        except TallyardError as error:
+            click.echo(f"tallyard: {error}", err=True)
+            return ctx.exit(1)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the list of commands for `--help` without importing any."""
         with formatter.section("Commands"):
@@ -52,12 +59,3 @@ class CommandGroup(click.Group):
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def tallyard() -> None:
     """Score LLM traces in the background, on this machine."""
-
-
-def main() -> None:
-    """Run the command. An expected error prints one sentence and exits with code 1."""
-    try:
-        tallyard()
-    except TallyardError as error:
-        click.echo(f"tallyard: {error}", err=True)
-        sys.exit(1)

@@ -6,6 +6,7 @@ The kernel kills the servers when this process ends, so a killed run leaves none
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -30,6 +31,16 @@ ROOT = Path(__file__).parents[1]
 # A test kills processes, never the machine: what the kernel holds is as good as on disk.
 FAST = {"fsync": "off", "full_page_writes": "off"}
 _numbers = itertools.count(1)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Twice as many workers as cores for `-n auto`, since most tests that use servers wait.
+
+    At most 8: each has servers of its own, which take about 1 GB.
+    """
+    if config.option.numprocesses != "auto":
+        return None
+    return min(2 * (os.cpu_count() or 1), 8)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -28,11 +28,13 @@ from typing import Any, TypeVar
 
 import httpx2
 import psutil
+from click.testing import CliRunner
 
 from flows.access.keys import Keys
 from flows.access.organizations import Organizations
 from flows.access.principal import KeyRole, Principal
 from flows.access.projects import ListPage, Projects
+from ops.cli import tallyard
 from ops.servers import readiness
 from ops.servers.children import Child, start, wait_until
 from ops.servers.processes import ProcessSpec, processes
@@ -367,12 +369,11 @@ class Stack:
     # --- the command line
 
     def tallyard(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run the command `tallyard` on this stack."""
-        return subprocess.run(
-            [sys.executable, "-c", "from ops.cli import main; main()", *arguments],
-            env={**self.environment, "PYTHONPATH": str(ROOT)},
-            capture_output=True, text=True, timeout=60, check=False,
-        )
+        """Run the command `tallyard` on this stack, in this process, which has loaded it."""
+        ran = CliRunner(env=self.variables).invoke(tallyard, arguments)
+        if ran.exception is not None and not isinstance(ran.exception, SystemExit):
+            raise ran.exception
+        return subprocess.CompletedProcess(arguments, ran.exit_code, ran.stdout, ran.stderr)
 
     # --- waiting
 
