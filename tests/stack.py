@@ -29,6 +29,7 @@ from typing import Any, TypeVar
 import httpx2
 import psutil
 from click.testing import CliRunner
+from fork_server import fork_server
 
 from flows.access.keys import Keys
 from flows.access.organizations import Organizations
@@ -92,13 +93,16 @@ class Stack:
     """Tallyard's processes on the given PostgreSQL and Redis; their logs are in `folder`.
 
     `settings` are Tallyard's variables without their prefix, such as
-    `judge_base_url="http://..."`.
+    `judge_base_url="http://..."`. `code` is the folder whose code they run; other code than
+    ours is run by interpreters of its own (see tests/fork_server.py).
     """
 
     def __init__(
-        self, *, database_url: str, redis_url: str, folder: Path, **settings: str
+        self, *, database_url: str, redis_url: str, folder: Path, code: Path = ROOT,
+        **settings: str,
     ) -> None:
         self.folder = folder
+        self.code = code
         self.database_url = database_url
         port = readiness.free_port("127.0.0.1", 0, what="The API", setting="port")
         given = {
@@ -191,14 +195,21 @@ class Stack:
     def _launch(self, name: str) -> None:
         kind, _, number = name.partition("-")
         process = self._processes[kind]
-        argv = [*_python_argv(process)]
+        argv = _python_arguments(process)
         if number:
             argv = [part.replace(f"{kind}@", f"{name}@") for part in argv]
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.children[name] = start(
-            name, argv, log=self._log(name),
-            environment={**self.environment, "PYTHONPATH": str(ROOT), **process.environment},
-        )
+        environment = {**self.environment, "PYTHONPATH": str(self.code), **process.environment}
+        if self.code == ROOT:
+            forked = fork_server().start(argv, log=self._log(name), environment=environment)
+            self.children[name] = Child(
+                name=name, process=forked, stop_signals=(signal.SIGTERM,)  # type: ignore[arg-type]
+            )
+        else:
+            self.children[name] = start(
+                name, [sys.executable, "-P", *argv], log=self._log(name),
+                environment=environment,
+            )
 
     def _log(self, name: str) -> Path:
         return self.folder / f"{name}.log"
@@ -412,6 +423,6 @@ class Stack:
         return [project.name for project in found]
 
 
-def _python_argv(process: ProcessSpec) -> list[str]:
+def _python_arguments(process: ProcessSpec) -> list[str]:
     module = [] if process.argv[0] == "python" else ["-m", process.argv[0]]
-    return [sys.executable, *module, *process.argv[1:]]
+    return [*module, *process.argv[1:]]

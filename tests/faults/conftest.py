@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from checker import CheckedRule, Checker
 from fakes.judge import FakeJudge
-from stack import Stack
+from stack import ROOT, Stack
 
 JUDGE_DELAY_S = 0.1
 
@@ -29,7 +29,7 @@ def make_stack(
     """Makes the test's stack, with settings of its own; nothing of it is started yet."""
     with ExitStack() as opened:
 
-        def make(*, folder: Path | None = None, **settings: str) -> Stack:
+        def make(*, folder: Path | None = None, code: Path = ROOT, **settings: str) -> Stack:
             path = folder or Path(
                 opened.enter_context(tempfile.TemporaryDirectory(prefix="tallyard-test-"))
             )
@@ -39,7 +39,7 @@ def make_stack(
                 "judge_model": "gpt-4o", "backoff_max_s": "1", "judge_timeout_s": "30",
                 "lease_s": "2", **settings,
             }
-            return opened.enter_context(Stack(folder=path / "stack", **given))  # type: ignore[arg-type]
+            return opened.enter_context(Stack(folder=path / "stack", code=code, **given))  # type: ignore[arg-type]
 
         yield make
 

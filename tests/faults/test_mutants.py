@@ -46,10 +46,13 @@ EARLY_ACK = (
 
 
 @pytest.fixture
-def mutate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Processes that are started from now on run this mutant."""
+def mutate(tmp_path: Path) -> Callable[..., Path]:
+    """Makes the folder of a mutant's code; of the code as it is if there is no mutant."""
 
-    def apply(file: str, old: str, new: str) -> None:
+    def apply(mutant: tuple[str, str, str] | None) -> Path:
+        if mutant is None:
+            return ROOT
+        file, old, new = mutant
         for room in ROOMS:
             shutil.copytree(
                 ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__")
@@ -57,29 +60,25 @@ def mutate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
         text = (tmp_path / file).read_text()
         assert text.count(old) == 1, f"{file} has changed: the mutant needs another text"
         (tmp_path / file).write_text(text.replace(old, new))
-        monkeypatch.chdir(tmp_path)
+        return tmp_path
 
     return apply
 
 
 def test_a_late_result_without_the_fence_is_found_out(
-    make_stack: Callable[..., Stack], judge: FakeJudge, mutate: Callable[..., None]
+    make_stack: Callable[..., Stack], judge: FakeJudge, mutate: Callable[..., Path]
 ) -> None:
-    mutate(*NO_FENCE)
-
-    checker = judge_zombie(make_stack(lease_s="1"), judge)
+    checker = judge_zombie(make_stack(lease_s="1", code=mutate(NO_FENCE)), judge)
 
     assert any("recorded by" in violation for violation in checker.violations())
 
 
 @pytest.mark.parametrize("mutant", [None, NO_UNIQUE_KEY], ids=["as it is", "no unique key"])
 def test_a_row_that_is_matched_twice_has_one_outcome_unless_ids_are_random(
-    make_stack: Callable[..., Stack], mutate: Callable[..., None],
+    make_stack: Callable[..., Stack], mutate: Callable[..., Path],
     mutant: tuple[str, str, str] | None,
 ) -> None:
-    if mutant:
-        mutate(*mutant)
-    stack = make_stack()
+    stack = make_stack(code=mutate(mutant))
     stack.start("api", "match", "beat")
     project = stack.project()
     rule = stack.rule(project, "ExactMatch")
@@ -107,12 +106,10 @@ def test_a_row_that_is_matched_twice_has_one_outcome_unless_ids_are_random(
 
 @pytest.mark.parametrize("mutant", [None, EARLY_ACK], ids=["as it is", "early ack"])
 def test_an_api_killed_before_its_commit_has_not_answered_unless_it_answers_early(
-    make_stack: Callable[..., Stack], mutate: Callable[..., None],
+    make_stack: Callable[..., Stack], mutate: Callable[..., Path],
     mutant: tuple[str, str, str] | None,
 ) -> None:
-    if mutant:
-        mutate(*mutant)
-    stack = make_stack()
+    stack = make_stack(code=mutate(mutant))
     stack.start("api")
     project = stack.project()
     checker = Checker(stack.database_url, project, rules=())
