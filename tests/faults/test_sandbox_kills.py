@@ -15,6 +15,8 @@ from stack import Stack
 
 SEED = 31
 BATCH = 100
+"""Rows that take three seconds together: long enough to be hit in the middle."""
+
 QUIET_S = 60.0
 HELD = "select count(*) from outcome where owner is not null and queue = 'sandbox'"
 UNSETTLED = """
@@ -24,7 +26,7 @@ UNSETTLED = """
 SLOW = """
     import time
     def handler(output):
-        time.sleep(0.004)
+        time.sleep(0.03)
         return output / 1000
 """
 

@@ -15,6 +15,10 @@ from zombies import judge_zombie
 MATCHED = "select from outbox where matched_at is not null"
 REFUSED = "select from counter where name = 'stale_fences'"
 MATCHING = "select from outbox where owner is not null"
+READING = (
+    "select from pg_stat_activity where datname = current_database() "
+    "and wait_event_type = 'Lock' and application_name like 'tallyard %%'"
+)
 STALE = "select coalesce(sum(value), 0) as sum from counter where name = 'stale_fences'"
 
 
@@ -34,26 +38,12 @@ def test_a_frozen_judge_worker_that_wakes_up_late_is_refused_by_the_fence(
 def test_a_frozen_match_worker_that_wakes_up_late_is_refused_by_the_fence(
     make_stack: Callable[..., Stack], judge: FakeJudge
 ) -> None:
-    """A second of Levenshtein while matching leaves the time to freeze it."""
-    stack = make_stack(lease_s="1", cost_limit="1e12")
-    stack.start("api", "match", "heavy", "beat")
-    project = stack.project()
-    rule = stack.rule(project, "Levenshtein")
-    checker = Checker(
-        stack.database_url, project, rules=(CheckedRule(id=rule, scorers=("Levenshtein",)),)
-    )
-    checker.watch()
-    dear = span("one", output="a" * 150_000, expected="b" * 150_000)
-    request = checker.log.send([dear])
-    stack.insert(project, dear)
-    checker.log.acknowledge(request)
+    stack = make_stack(lease_s="1", match_processes="1")
+    stack.start("api", "beat")
+    checker = logging_to_a_rule(stack)
+    log(stack, checker, "one")
 
-    stack.wait_until(
-        lambda: query(stack.database_url, MATCHING),
-        deadline_s=30, what="matching",
-    )
-    _, child, *_ = stack.pids("match")
-    os.kill(child, signal.SIGSTOP)
+    child = frozen_over_a_batch(stack, entries=1)
     stack.start("match-2")
     stack.wait_until(
         lambda: query(stack.database_url, MATCHED),
@@ -72,26 +62,13 @@ def test_a_frozen_match_worker_that_wakes_up_late_is_refused_by_the_fence(
 def test_a_late_match_worker_that_lost_part_of_its_batch_leaves_the_rest_to_others(
     make_stack: Callable[..., Stack], judge: FakeJudge
 ) -> None:
-    stack = make_stack(lease_s="1", cost_limit="1e12")
-    stack.start("api", "heavy", "beat")
-    project = stack.project()
-    rule = stack.rule(project, "Levenshtein")
-    checker = Checker(
-        stack.database_url, project, rules=(CheckedRule(id=rule, scorers=("Levenshtein",)),)
-    )
-    checker.watch()
-    for event in (span("one", output="a" * 150_000, expected="b" * 150_000), span("two")):
-        request = checker.log.send([event])
-        stack.insert(project, event)
-        checker.log.acknowledge(request)
-    stack.start("match")
-    stack.wait_until(
-        lambda: len(query(stack.database_url, MATCHING)) == 2,
-        deadline_s=30, what="one worker to hold both entries",
-    )
-    _, child, *_ = stack.pids("match")
-    os.kill(child, signal.SIGSTOP)
+    stack = make_stack(lease_s="1", match_processes="1")
+    stack.start("api", "beat")
+    checker = logging_to_a_rule(stack)
+    log(stack, checker, "one")
+    log(stack, checker, "two")
 
+    child = frozen_over_a_batch(stack, entries=2)
     with connect(stack.database_url) as connection, connection.transaction():
         # Whoever claims now passes the second entry over.
         connection.execute("select from outbox order by seq desc limit 1 for update")
@@ -108,3 +85,41 @@ def test_a_late_match_worker_that_lost_part_of_its_batch_leaves_the_rest_to_othe
 
     stack.wait_until(checker.is_quiet, deadline_s=30, what="quiet")
     checker.assert_holds()
+
+
+def logging_to_a_rule(stack: Stack) -> Checker:
+    """A checker of a new project with one rule."""
+    project = stack.project()
+    rule = stack.rule(project, "Levenshtein")
+    checker = Checker(
+        stack.database_url, project, rules=(CheckedRule(id=rule, scorers=("Levenshtein",)),)
+    )
+    checker.watch()
+    return checker
+
+
+def log(stack: Stack, checker: Checker, row_id: str) -> None:
+    request = checker.log.send([span(row_id)])
+    stack.insert(checker.project, span(row_id))
+    checker.log.acknowledge(request)
+
+
+def frozen_over_a_batch(stack: Stack, *, entries: int) -> int:
+    """Starts a match worker, and freezes it once it holds all entries and reads the rules.
+
+    Returns the id of the frozen process. A lock keeps the rules from it until then, so that it
+    is never frozen in the middle of a write.
+    """
+    with connect(stack.database_url) as connection, connection.transaction():
+        connection.execute("lock table rule_set in access exclusive mode")
+        stack.start("match")
+        stack.wait_until(
+            lambda: (
+                len(query(stack.database_url, MATCHING)) == entries
+                and query(stack.database_url, READING)
+            ),
+            deadline_s=30, what="one worker to hold all entries and to read the rules",
+        )
+        _, child, *_ = stack.pids("match")
+        os.kill(child, signal.SIGSTOP)
+    return child
