@@ -34,6 +34,20 @@ check: environment-dev ## Lint, types, import contracts, fast tests (about a min
 	@$(MAKE) --jobs=2 --output-sync=target lint types contracts imports
 	@$(BIN)/python -m pytest -q -n logical $(FAST)
 
+# The rooms that decide something: what they decide can be told without a server.
+COVERED := rules flows btql spans
+COVERED_MIN := 80
+
+.PHONY: coverage
+coverage: environment-dev ## Run the fast tests, which reach 80 % of the lines of each room that decides
+	@$(BIN)/python -m pytest -q -n 2 $(COVERED:%=--cov=%) --cov-report= \
+		tests/unit tests/properties tests/architecture
+	@for room in $(COVERED); do \
+		reached=$$($(BIN)/coverage report --include="$$room/*" --format=total \
+			--fail-under=$(COVERED_MIN)) && echo "$$room: $$reached % of its lines" \
+		|| { echo "$$room: $$reached % of its lines, fewer than $(COVERED_MIN) %" >&2; \
+			exit 1; }; done
+
 .PHONY: test
 test: environment-test ## Run check and all other tests but the long ones, on real servers
 	@$(MAKE) --jobs=2 --output-sync=target lint types contracts imports

@@ -9,11 +9,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from http.client import parse_headers
 
 import pytest
 from fakes.judge import FakeJudge
+from fakes.memory.token_budget import MemoryTokenBudget
 from stack import ROOT
 
 from ops.servers.children import wait_until
@@ -25,8 +25,6 @@ from scorers.sandbox.place import find_place
 from scorers.sandbox.pool import Owner, Sandboxes
 from spans.errors import StoreUnavailable
 from spans.scoring import Usage
-from store.postgres.database import Database
-from store.scoring.token_budget import TokenBudgets
 
 SCORERS_PYTHON = ROOT / ".venv-scorers" / "bin" / "python"
 KEY = "sk-of-the-operator"
@@ -42,24 +40,6 @@ def request(body: object, *, path: str = CHAT, method: str = "POST") -> bytes:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     head = f"{method} {path} HTTP/1.1\r\n{HOST}Content-Length: {len(data)}\r\n\r\n"
     return head.encode() + data
-
-
-@dataclass
-class Purse:
-    """A TokenBudget in memory."""
-
-    left: int = 1_000_000
-    reserved: list[int] = field(default_factory=list)
-
-    def reserve(self, scorer_id: str, tokens: int) -> bool:
-        self.reserved.append(tokens)
-        if tokens > self.left:
-            return False
-        self.left -= tokens
-        return True
-
-    def give_back(self, scorer_id: str, tokens: int) -> None:
-        self.left += tokens
 
 
 class Scorer:
@@ -120,7 +100,8 @@ def fake(server: FakeJudge) -> FakeJudge:
 def broker_to(fake: FakeJudge, **changes: object) -> Broker:
     settings = {
         "base_url": fake.url, "api_key": KEY, "timeout_s": 5.0,
-        "models": frozenset({MODEL, OTHER}), "tokens_per_call": 100, "budget": Purse(),
+        "models": frozenset({MODEL, OTHER}), "tokens_per_call": 100,
+        "budget": MemoryTokenBudget(),
     }
     return Broker(**{**settings, **changes})
 
@@ -441,15 +422,15 @@ def test_a_host_that_hangs_up_ends_it(fake):
 
 
 def test_a_scorer_that_has_spent_its_day_makes_no_more_calls(fake):
-    purse = Purse(left=400)
-    scorer = Scorer(broker_to(fake, budget=purse))
+    budget = MemoryTokenBudget(per_day=400)
+    scorer = Scorer(broker_to(fake, budget=budget))
 
     statuses = [scorer.ask(ASKED)[0] for _ in range(60)]
 
     made = statuses.count(200)
     assert made == len(fake.calls) > 1
     assert statuses == [200] * made + [429] * (60 - made)
-    assert purse.left == 400 - made * 8   # 1 of the prompt, 7 of the answer
+    assert budget.left("one") == 400 - made * 8   # 1 of the prompt, 7 of the answer
     assert code(scorer.ask(ASKED)) == (429, "insufficient_quota")
     scorer.leave()
 
@@ -459,24 +440,24 @@ def test_a_scorer_that_has_spent_its_day_makes_no_more_calls(fake):
     [("429", False), ("400", False), ("500", True), ("hang", True), ("uncounted", True)],
 )
 def test_only_what_an_endpoint_surely_did_not_charge_is_given_back(fake, behaviour, is_charged):
-    purse = Purse()
-    scorer = Scorer(broker_to(fake, budget=purse, timeout_s=0.5))
+    budget = MemoryTokenBudget()
+    scorer = Scorer(broker_to(fake, budget=budget, timeout_s=0.5))
     fake.then(behaviour)
 
     scorer.ask(ASKED)
 
     scorer.leave()
-    assert purse.left == 1_000_000 - (purse.reserved[0] if is_charged else 0)
+    assert budget.left("one") == 1_000_000 - (budget.reserved[0] if is_charged else 0)
 
 
-class AwayPurse(Purse):
+class AwayBudget(MemoryTokenBudget):
     """One whose database is away."""
 
     def reserve(self, scorer_id: str, tokens: int) -> bool:
         raise StoreUnavailable("PostgreSQL: 10.1.2.3 is gone")
 
 
-class LatePurse(Purse):
+class LateBudget(MemoryTokenBudget):
     """One whose database goes away during a call."""
 
     def give_back(self, scorer_id: str, tokens: int) -> None:
@@ -484,7 +465,7 @@ class LatePurse(Purse):
 
 
 def test_without_a_place_to_count_no_call_is_made_and_nothing_told_of_it(fake):
-    scorer = Scorer(broker_to(fake, budget=AwayPurse()))
+    scorer = Scorer(broker_to(fake, budget=AwayBudget()))
 
     answer = scorer.ask(ASKED)
 
@@ -495,7 +476,7 @@ def test_without_a_place_to_count_no_call_is_made_and_nothing_told_of_it(fake):
 
 
 def test_an_answer_that_is_paid_for_is_given_even_if_its_change_is_lost(fake):
-    scorer = Scorer(broker_to(fake, budget=LatePurse()))
+    scorer = Scorer(broker_to(fake, budget=LateBudget()))
 
     assert scorer.ask(ASKED)[0] == 200
     scorer.leave()
@@ -514,38 +495,6 @@ def test_a_body_of_any_depth_is_sent_or_refused(fake):
     assert statuses <= {200, 400}
     assert scorer.ask(ASKED)[0] == 200
     scorer.leave()
-
-
-def test_workers_share_a_days_ceiling(database_url):
-    database = Database(database_url)
-    budgets = [TokenBudgets(database, per_day=100) for _ in range(2)]
-
-    assert budgets[0].reserve("shared", 60)
-    assert not budgets[1].reserve("shared", 60)
-    assert budgets[1].reserve("another", 60)
-    budgets[0].give_back("shared", 50)
-    assert budgets[1].reserve("shared", 90)
-    assert not budgets[0].reserve("shared", 1)
-    assert not budgets[0].reserve("new", 101)
-    database.close()
-
-
-def test_many_who_ask_at_once_never_take_more_than_there_is(database_url):
-    database = Database(database_url)
-    budget = TokenBudgets(database, per_day=100)
-    taken = []
-    threads = [
-        threading.Thread(target=lambda: taken.append(budget.reserve("at once", 30)))
-        for _ in range(8)
-    ]
-
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-
-    assert (taken.count(True), len(taken)) == (3, 8)
-    database.close()
 
 
 PYTHON = """

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 from fakes.judge import FakeJudge
+from fakes.memory.judge_cache import MemoryAnswers
+from fakes.memory.ticks import Ticks
 from sqlalchemy import text
 
 from scorers.judge.ask import AnswerCache, Choice, score_classified
@@ -269,8 +271,8 @@ def database(database_url: str) -> Iterator[Database]:
     opened.close()
 
 
-def test_an_identical_call_is_answered_from_the_cache_and_shown_so(fake, database):
-    cache = JudgeAnswers(database, days=1)
+def test_an_identical_call_is_answered_from_the_cache_and_shown_so(fake):
+    cache = MemoryAnswers(Ticks(), days=1)
     fake.then("ok;choice=rude;reasons=curt")
 
     first, again = (score(fake, version="cache 1", cache=cache) for _ in range(2))
@@ -292,8 +294,8 @@ def test_an_identical_call_is_answered_from_the_cache_and_shown_so(fake, databas
         {"classifier": changed(use_cot=False)},
     ],
 )
-def test_a_call_that_differs_in_anything_is_made(fake, database, other):
-    cache = JudgeAnswers(database, days=1)
+def test_a_call_that_differs_in_anything_is_made(fake, other):
+    cache = MemoryAnswers(Ticks(), days=1)
     score(fake, version="differs 1", cache=cache)
     made = len(fake.calls)
 
@@ -303,8 +305,8 @@ def test_a_call_that_differs_in_anything_is_made(fake, database, other):
     assert not result.usage.is_cached
 
 
-def test_an_answer_that_gave_no_score_is_not_kept(fake, database):
-    cache = JudgeAnswers(database, days=1)
+def test_an_answer_that_gave_no_score_is_not_kept(fake):
+    cache = MemoryAnswers(Ticks(), days=1)
     fake.then("unknown_choice")
     with pytest.raises(BadResult):
         score(fake, version="bad 1", cache=cache)

@@ -202,6 +202,7 @@ def test_a_schema_whose_checking_may_never_end_has_no_bound():
         ("ListContains", ["long text" * 100] * 5),
     ],
 )
+@pytest.mark.no_cover   # tracing its lines would be part of its time
 def test_work_takes_no_more_than_five_times_what_its_cost_says(name, output):
     schema = {"items": {"type": "object", "properties": {"a": {"minimum": 0}}}}
     metadata = {"schema": schema}

@@ -10,7 +10,7 @@ TICK = timedelta(milliseconds=1)
 
 
 class Ticks:
-    """Implements spans.clock.Clock. A test moves the time on by `pass_s`."""
+    """A Clock. A test moves the time on by `pass_s`."""
 
     def __init__(self) -> None:
         self.now = START

@@ -5,28 +5,20 @@ from __future__ import annotations
 import uuid
 
 import pytest
+from fakes.function_names import ListedNames
 
-from rules.file import ChangeKind, FunctionName, differences, read_file
-from spans.errors import BadInput, NotFound
+from rules.file import ChangeKind, differences, read_file
+from spans.errors import BadInput
 
 POLITE = str(uuid.UUID(int=3))
 
 
-class OneFunction:
-    """The project `mine` has one function, `polite`."""
-
-    def id_of(self, project: str, slug: str) -> str:
-        if (project, slug) != ("mine", "polite"):
-            raise NotFound(f"the project {project!r} has no function {slug!r}")
-        return POLITE
-
-    def name_of(self, function_id: str) -> FunctionName | None:
-        return FunctionName(project="mine", slug="polite") if function_id == POLITE else None
+NAMES = ListedNames({("mine", "polite"): POLITE})
 
 
 def rules(*scorers, project="mine", **fields):
     rule = {"name": "r", "scorers": list(scorers), **fields}
-    return read_file({"project": project, "rules": [rule]}, OneFunction())
+    return read_file({"project": project, "rules": [rule]}, NAMES)
 
 
 @pytest.mark.parametrize(
@@ -54,12 +46,12 @@ def test_an_unknown_name_may_be_meant_as_either():
 
 def test_an_empty_file_is_called_so():
     with pytest.raises(BadInput, match="the file is empty"):
-        read_file(None, OneFunction())
+        read_file(None, NAMES)
 
 
 def test_a_new_rule_is_shown_as_yaml_writes_it():
     wanted = rules("polite", "Levenshtein", apply_to_root_span=True)
-    (change,) = differences(wanted, [], OneFunction(), prune=False)
+    (change,) = differences(wanted, [], NAMES, prune=False)
     assert change.kind is ChangeKind.CREATE
     assert change.lines == (
         "scorers: [{type: function, slug: polite}, Levenshtein]", "sampling_rate: 1",
