@@ -40,8 +40,7 @@ COVERED_MIN := 80
 
 .PHONY: coverage
 coverage: environment-dev ## Run the fast tests, which reach 80 % of the lines of each room that decides
-	@$(BIN)/python -m pytest -q -n 2 $(COVERED:%=--cov=%) --cov-report= \
-		tests/unit tests/properties tests/architecture
+	@$(BIN)/python -m pytest -q -n logical $(COVERED:%=--cov=%) --cov-report= $(FAST)
 	@for room in $(COVERED); do \
 		reached=$$($(BIN)/coverage report --include="$$room/*" --format=total \
 			--fail-under=$(COVERED_MIN)) && echo "$$room: $$reached % of its lines" \

@@ -19,8 +19,6 @@ FAKES = TESTS / "fakes"
 
 # Protocols that one class meets, each with its reason.
 ALONE = {
-    "flows.scoring.claims.ClaimStore": "its fake comes with the tests of the drain",
-    "flows.scoring.match.MatchStore": "its fake comes with the tests of matching",
     "scorers.results.AutoevalsScore": "the type of a class of autoevals, which ships no types",
 }
 
@@ -106,21 +104,20 @@ def test_a_protocol_has_a_second_implementation_or_a_fake() -> None:
         for name, protocol in PROTOCOLS.items()
         if len(found := implementations(protocol)) < 2
     }
-    assert alone.keys() <= ALONE.keys(), alone
-    assert ALONE.keys() <= PROTOCOLS.keys(), "a reason for a Protocol that has gone"
+    assert alone.keys() == ALONE.keys(), alone
 
 
 def test_a_fake_of_a_protocol_is_used_by_a_test() -> None:
-    users = [
-        ast.parse(path.read_text()) for path in TESTS.rglob("*.py")
-        if FAKES not in path.parents
-    ]
-    named = {node.id for tree in users for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    fakes = {
-        name for protocol in PROTOCOLS.values() for name in implementations(protocol)
-        if name in FAKE
+    imported = {
+        node.module
+        for path in TESTS.rglob("*.py") if FAKES not in path.parents
+        for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)
     }
-    assert {name for name in fakes if name.rpartition(".")[2] not in named} == set()
+    homes = {
+        name.rpartition(".")[0]
+        for protocol in PROTOCOLS.values() for name in implementations(protocol) if name in FAKE
+    }
+    assert homes - imported == set()
 
 
 def test_a_class_that_says_that_it_implements_a_protocol_does() -> None:
