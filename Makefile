@@ -6,16 +6,18 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-# Version managers install launchers for Pythons that are missing, so each is tried first.
-ifndef PYTHON
-PYTHON := $(shell for each in python3.11 python3.12 python3.13 python3.14 python3 python; do \
-	"$$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
-	&& { echo "$$each"; break; }; done)
-endif
+# Paths may have letters that the locale's encoding lacks.
+export PYTHONUTF8 := 1
+
+# Version managers install launchers for Pythons that are missing, so each is tried first. Of a
+# virtual environment, the interpreter that it was made with is meant: the environment may go.
+FOUND := $(shell for each in $(if $(PYTHON),"$(PYTHON)",python3.11 python3.12 python3.13 python3.14 python3 python); do \
+	"$$each" -c 'import sys; sys.version_info < (3, 11) or print(sys._base_executable)' 2>/dev/null \
+	| grep . && break; done)
 
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL = @"$(PYTHON)" -m ops.install
+INSTALL = @"$(FOUND)" -m ops.install
 CLIENTS := $(basename $(notdir $(wildcard tests/clients/*.in)))
 
 .PHONY: help
@@ -97,7 +99,7 @@ lock: python ## Compile the lock files again from pyproject.toml (keeps versions
 	@$(COMPILE) --group scorers -c requirements.txt -o requirements-scorers.txt
 	@for each in $(CLIENTS); do $(COMPILE) tests/clients/$$each.in -o tests/clients/$$each.txt; done
 
-# Each installs what is missing of it. With nothing to do, that takes a twentieth of a second.
+# Each installs what is missing of it. With nothing to do, that takes a tenth of a second.
 .PHONY: environment
 environment: python
 	$(INSTALL) product
@@ -112,7 +114,7 @@ environment-test: python
 
 .PHONY: python
 python:
-	@[ -n "$(PYTHON)" ] || { \
+	@[ -n "$(FOUND)" ] || { \
 		echo "Tallyard needs Python 3.11 or newer, and there is none: install it" \
 		"(on Debian and Ubuntu: apt install python3 python3-venv)," \
 		"or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }

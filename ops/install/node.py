@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from ops.install import pip
 from ops.install.environments import Environment
 from ops.install.failure import ProgramFailed, SetupFailed
 from ops.install.pieces import Making
 from ops.install.places import CACHE, guarded, stamp, stamped
 
 FILES = ("package.json", "package-lock.json", ".npmrc")
+SYSTEM_SETTINGS = Path("/etc/npmrc")
+"""Where Debian's npm has its settings for all users; the wheel's npm would look elsewhere."""
+
+WITHOUT = " Until then no TypeScript scorer can be uploaded, and all else works."
 
 
 @dataclass(frozen=True, kw_only=True)
 class NodePackages:
     """The folder `node_modules` below `folder`, made of the lock in the folder `source`.
 
-    Without Node.js, which has no wheel for some processors, there is nothing to make.
+    Without Node.js, which has no wheel for some processors, there is nothing to make. If it is
+    not required, its failure is told and all else goes on.
     """
 
     folder: Path
     source: Path
     environment: Environment
+    is_required: bool
 
     @property
     def name(self) -> str:
@@ -63,15 +71,35 @@ class NodePackages:
             try:
                 making.run(
                     [str(self.node), str(npm), "ci", "--loglevel=error"], folder=self.folder,
-                    environment={"npm_config_cache": str((CACHE / "npm").absolute())},
+                    environment=self._variables(making),
                 )
             except ProgramFailed as failure:
                 raise SetupFailed(
                     f"{failure}\nInstalling {self.source / FILES[1]} failed: the reason is "
                     "above. If npm could not reach its registry, check the network and npm's "
                     "settings; then run the command again."
+                    + ("" if self.is_required else WITHOUT),
+                    is_fatal=self.is_required,
                 ) from failure
             stamp(self._modules, [self._wanted])
+
+    def _variables(self, making: Making) -> dict[str, str]:
+        """The environment variables under which npm runs, beside the user's own."""
+        own = os.environ  # noqa: TID251 of npm and pip, not ours
+        found = {
+            "npm_config_cache": str((CACHE / "npm").absolute()),
+            # As pip and uv do, trust what the system trusts, and the certificate set for pip.
+            "NODE_USE_SYSTEM_CA": "1",
+        }
+        if not self.is_required:
+            # Each retry takes ten seconds or more, at every start.
+            found["npm_config_fetch_retries"] = "1"
+        certificate = pip.certificate(self.environment.uv.configured(making), own)
+        if certificate and "NODE_EXTRA_CA_CERTS" not in own:
+            found["NODE_EXTRA_CA_CERTS"] = certificate
+        if SYSTEM_SETTINGS.exists() and "npm_config_globalconfig" not in own:
+            found["npm_config_globalconfig"] = str(SYSTEM_SETTINGS)
+        return found
 
     @property
     def _modules(self) -> Path:

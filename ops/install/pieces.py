@@ -54,12 +54,12 @@ class Making:
         self.name = name
         self.source = "the package index"
         """Where its files come from. A piece that knows better says so."""
-        self._tell: Callable[[], str] = lambda: "waits"
+        self._tell: Callable[[], str] = lambda: ""
         self._process: subprocess.Popen[str] | None = None
         self._is_ended = threading.Event()
 
     def state(self) -> str:
-        """What it does just now, such as `12 of 70 packages`."""
+        """What it does just now, such as `12 of 70 packages`. Empty while it waits."""
         return self._tell()
 
     def now(self, state: str) -> None:
@@ -168,7 +168,8 @@ def _watch(left: dict[Future[None], Making]) -> None:
             making = left.pop(future)
             if not future.exception():
                 show(f"{clock}{making.name} is ready")
-        states = "; ".join(f"{each.name}: {each.state()}" for each in left.values())
+        told = {each: each.state() for each in left.values()}
+        states = "; ".join(f"{each.name}: {state}" for each, state in told.items() if state)
         if done or states != shown:
             news_s = warned_s = now_s
             if not done:
@@ -179,7 +180,9 @@ def _watch(left: dict[Future[None], Making]) -> None:
                 each.end()
         elif now_s - warned_s >= QUIET_S:
             warned_s = now_s
-            sources = " and ".join(dict.fromkeys(each.source for each in left.values()))
+            sources = " and ".join(
+                dict.fromkeys(each.source for each, state in told.items() if state)
+            )
             show(
                 f"{clock}nothing new for {now_s - news_s:.0f} s: {sources} is slow or does not "
                 f"answer. Still trying; after {GIVE_UP_S:.0f} s without news this ends"

@@ -90,14 +90,19 @@ def for_uv(configured: Mapping[str, str], own: Mapping[str, str]) -> dict[str, s
     timeout = configured.get("timeout") or configured.get("default-timeout", "")
     _put(result, "UV_HTTP_TIMEOUT", timeout)
     _put(result, "SSL_CLIENT_CERT", configured.get("client-cert", ""))
-    bundle = own.get("REQUESTS_CA_BUNDLE") or own.get("CURL_CA_BUNDLE", "")
-    _put(result, "SSL_CERT_FILE", configured.get("cert") or bundle)
+    _put(result, "SSL_CERT_FILE", certificate(configured, own))
     # pip trusts what the system trusts.
     result["UV_SYSTEM_CERTS"] = "1"
     for name in ("HTTP_PROXY", "HTTPS_PROXY"):
         if name.lower() not in said:
             _put(result, name, configured.get("proxy", ""))
     return {name: value for name, value in result.items() if name not in said}
+
+
+def certificate(configured: Mapping[str, str], own: Mapping[str, str]) -> str:
+    """The file of certificates that pip trusts; empty if it is not set."""
+    bundle = own.get("REQUESTS_CA_BUNDLE") or own.get("CURL_CA_BUNDLE", "")
+    return configured.get("cert") or bundle
 
 
 def index_name(configured: Mapping[str, str]) -> str:
@@ -118,7 +123,7 @@ def _is_true(value: str) -> bool:
 def unreachable(reason: str, index: str) -> str:
     """The sentence for an index that does not answer."""
     return (
-        f"{reason}\n{index} does not answer: the reason is above. Check the network and pip's "
+        f"{reason}\nNo answer from {index}: the reason is above. Check the network and pip's "
         "settings (`pip config list`); then run the command again."
     )
 

@@ -6,9 +6,9 @@ import hashlib
 import os
 import re
 import shutil
-import tempfile
 import threading
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 
 from ops.install import pip
@@ -36,13 +36,12 @@ class Uv:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._configured: dict[str, str] | None = None
-        digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()
-        self._folder = FOLDER / digest[:16]
 
-    @property
+    @cached_property
     def program(self) -> Path:
-        """The program's path, absolute; it may be missing."""
-        return (self._folder / "bin" / "uv").absolute()
+        """The program's path, absolute; it may be missing. It changes with the lock."""
+        digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()
+        return (FOLDER / digest[:16] / "bin" / "uv").absolute()
 
     def is_complete(self) -> bool:
         """Whether it is here."""
@@ -55,26 +54,22 @@ class Uv:
             if self.is_complete():
                 return
             making.source = pip.index_name(self.configured(making))
-            FOLDER.mkdir(parents=True, exist_ok=True)
-            half = Path(tempfile.mkdtemp(dir=FOLDER))
+            # Whatever is there was interrupted, or is an older uv.
+            shutil.rmtree(FOLDER, ignore_errors=True)
+            half = FOLDER / "half"
             try:
                 self._fetch(making, half)
                 making.run([str(half / "bin" / "uv"), "--version"])
             except ProgramFailed as failure:
                 reason = str(failure)
-                if _NO_ANSWER in reason and "ReadTimeout" not in reason:
+                if _NO_ANSWER in reason:
                     raise SetupFailed(pip.unreachable(reason, making.source)) from failure
                 making.say(
                     f"not to be had here, so pip installs, which takes some minutes: "
                     f"{reason.splitlines()[-1]}"
                 )
             else:
-                for older in set(FOLDER.iterdir()) - {half}:
-                    shutil.rmtree(older)
-                half.chmod(0o755)
-                half.rename(self._folder)
-            finally:
-                shutil.rmtree(half, ignore_errors=True)
+                half.rename(self.program.parents[1])
 
     def _fetch(self, making: Making, folder: Path) -> None:
         # Without a wheel for this machine, its source would be compiled.

