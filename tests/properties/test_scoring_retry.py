@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -40,6 +41,11 @@ def wait_s(given_policy: RetryPolicy, attempt: int, retry_after_s: float | None)
     decision = given_policy.decide(error, attempt=attempt)
     assert isinstance(decision, RetryIn)
     return decision.wait_s
+
+
+@pytest.mark.parametrize(("attempt", "expected_s"), [(1, 2), (2, 4), (3, 8), (50, 600)])
+def test_the_wait_doubles_up_to_the_longest(attempt: int, expected_s: float) -> None:
+    assert wait_s(policy(wait_max_s=600.0), attempt, None) == expected_s
 
 
 @given(attempts, jitters, asked, waits_max)
