@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -87,9 +87,11 @@ class MachineRun:
             "PYTHONUNBUFFERED": "1",
         }
         readiness.check_redis(redis_url)
+        specs = self._processes()
+        # These start while the database is prepared, which takes a second of one core.
+        self._keep_all(each for each in specs if not each.uses_database)
         self._prepare()
-        for process in self._processes():
-            self._keep(process.name, partial(self._launch, process), process.stop_order)
+        self._keep_all(each for each in specs if each.uses_database)
         self._write_state()
         self._await_ready()
         self._tell(time.monotonic() - began_s)
@@ -146,6 +148,10 @@ class MachineRun:
             else self.data.secret(self.data.flower_password),
             flower_database=str(self.data.flower_database),
         )
+
+    def _keep_all(self, specs: Iterable[ProcessSpec]) -> None:
+        for each in specs:
+            self._keep(each.name, partial(self._launch, each), each.stop_order)
 
     def _keep(self, name: str, launch: Callable[[], Child], stop_order: int) -> None:
         log = LogFile(self.data.logs / f"{name}.log")
