@@ -10,6 +10,7 @@ from fakes.memory.invocations import MemoryInvocations
 from fakes.memory.logs import MemoryRows
 from fakes.memory.outcomes import MemoryOutcomes
 from fakes.memory.rules import MemoryRules
+from fakes.memory.scoring import MemoryScoring
 from fakes.memory.ticks import Ticks
 from fakes.sandbox import FakeSandbox
 
@@ -62,9 +63,9 @@ class MemoryTallyard:
         self.stored_rules = MemoryRules(
             self.stored_projects, self.stored_functions, self.clock
         )
+        self.scoring = MemoryScoring(self.rows, self.stored_projects, self.clock)
         self.stored_outcomes = MemoryOutcomes(
-            self.stored_projects, self.rows, self.stored_functions, self.stored_rules,
-            self.clock,
+            self.scoring, self.stored_functions, self.stored_rules
         )
         self.asked = MemoryInvocations(rows=self.rows)
         self.pairs: list[Pair] = []

@@ -365,6 +365,21 @@ class OutcomeBehaviours:
 
         assert stores.outcomes.retry(stores.app, RetryRequest()) == 0
 
+    def test_what_waits_for_a_deleted_function_is_superseded(
+        self, stores: OutcomeStores
+    ) -> None:
+        home = stores.functions.project()
+        gone, stays = (stores.functions.write(home, slug) for slug in ("gone", "stays"))
+        stores.rule("rule", gone, stays)
+        stores.log("a")
+        stores.match()
+
+        stores.functions.functions.delete(gone)
+
+        assert {one.scorer: one.state for one in stores.shown()} == {
+            str(gone.id): OutcomeState.SUPERSEDED, str(stays.id): OutcomeState.PENDING,
+        }
+
     def test_what_waits_for_a_deleted_rule_is_superseded(self, stores: OutcomeStores) -> None:
         gone, stays = stores.rule("gone"), stores.rule("stays")
         stores.log("a")

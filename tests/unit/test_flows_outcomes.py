@@ -74,7 +74,7 @@ class World(MemoryTallyard):
         )
         asked = OutcomeRequest(key=key, rules_revision=None, skip_logging=False)
         assignment = Assignment(subject=subject, scorer=scorer, asked=(asked,))
-        revision = self.stored_rules.revision(self.app)
+        revision = self.stored_outcomes.current_rules(self.app).revision
         later = Deferred(assignment=assignment, queue=HEAVY)
         assert self.stored_outcomes.defer(self.app, revision, [later]) == 1
 

@@ -88,7 +88,10 @@ class _KeptFunction:
 
 
 class MemoryFunctions:
-    """Implements flows.functions.lookup.FunctionStore. `draw` gives each new version."""
+    """Implements flows.functions.lookup.FunctionStore.
+
+    `draw` gives each new version. `deleted` are called with each deleted function.
+    """
 
     def __init__(
         self, projects: MemoryProjects, bundles: MemoryBundles, clock: Clock, *,
@@ -99,6 +102,7 @@ class MemoryFunctions:
         self._clock = clock
         self._draw = draw
         self._kept: dict[FunctionId, _KeptFunction] = {}
+        self.deleted: list[Callable[[Function], None]] = []
 
     # --- writes
 
@@ -185,6 +189,8 @@ class MemoryFunctions:
 
     def delete(self, function: Function) -> None:
         self._change(function.id, is_deleted=True, shadow=None)
+        for told in self.deleted:
+            told(function)
 
     def set_shadow(self, function: Function, shadow: Shadow | None) -> Function:
         kept = self._reloaded(function)

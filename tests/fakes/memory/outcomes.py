@@ -1,55 +1,35 @@
-"""Outcomes in memory, as people see them: asked for, ended, explained, counted, run again.
-
-There are no workers: `match` decides on the rows that wait, and `settle` ends what is pending.
-"""
+"""Outcomes in memory, as people see them: asked for, explained, counted, run again."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from fakes.memory.access import MemoryProjects
 from fakes.memory.functions import MemoryFunctions
 from fakes.memory.logs import KeptRow, MemoryRows
 from fakes.memory.rules import MemoryRules
+from fakes.memory.scoring import Entry, MemoryScoring, Outcome
 
 from flows.outcomes.explain import CANDIDATES_MAX, Candidate, MatchRecord, OutcomeView
 from flows.outcomes.retry import ErrorSummary, RetryRequest
+from flows.scoring.claims import execution_of
+from flows.scoring.match import Matcher
 from rules.named_functions import NamedFunctions
-from rules.outcome_requests import outcome_requests, queue_of
 from rules.rule_set import RuleSet
 from rules.wire import ProjectScore
+from scorers.functions.function import Function
 from scorers.functions.queue import queue_of_global
 from scorers.functions.version import FUNCTION
-from spans.clock import Clock
 from spans.errors import Contended, NotFound
-from spans.ids import OrgId, OutcomeId, ProjectId, Xact, parse_uuid
-from spans.outcome import Errored, OriginKind, OutcomeKey, Verdict, verdict_scores
-from spans.queues import SANDBOX
-from spans.row import ObjectRef, RowKey
-from spans.scoring import REASON_BYTES, OutcomeState, Reason, Role
-from spans.work import Assignment, Deferred, Subject
+from spans.ids import OrgId, ProjectId, RuleId, Xact, parse_uuid
+from spans.outcome import Errored, OriginKind, Verdict
+from spans.queues import SANDBOX, queues_of_outcomes
+from spans.row import ObjectRef
+from spans.scoring import OutcomeState
+from spans.work import Deferred, RunnableClaim, Subject
 
-
-@dataclass(frozen=True, kw_only=True)
-class KeptOutcome:
-    """An outcome; `verdict` is that of its last run."""
-
-    key: OutcomeKey
-    queue: str
-    label: str | None
-    created: datetime
-    state: OutcomeState = OutcomeState.PENDING
-    verdict: Verdict | None = None
-    attempts: int = 0
-    next_attempt_at: datetime | None = None
-    finished_at: datetime | None = None
-
-    @property
-    def error_class(self) -> str | None:
-        failed = isinstance(self.verdict, Errored)
-        return self.verdict.failure.error_class if failed else None
+CLAIMS = 100
+"""Outcomes that `settle` ends at once."""
 
 
 class MemoryOutcomes:
@@ -59,23 +39,23 @@ class MemoryOutcomes:
     """
 
     def __init__(
-        self, projects: MemoryProjects, rows: MemoryRows, functions: MemoryFunctions,
-        rules: MemoryRules, clock: Clock,
+        self, scoring: MemoryScoring, functions: MemoryFunctions, rules: MemoryRules
     ) -> None:
-        self._projects = projects
-        self._rows = rows
+        self._scoring = scoring
         self._functions = functions
         self._rules = rules
-        self._clock = clock
-        self._kept: dict[OutcomeId, KeptOutcome] = {}
-        self._records: dict[tuple[RowKey, Xact], MatchRecord] = {}
         self.refusal: str | None = None
         rules.deleted.append(self._rule_deleted)
+        functions.deleted.append(self._function_deleted)
+
+    @property
+    def _rows(self) -> MemoryRows:
+        return self._scoring.rows
 
     # --- flows.rules.score_recent.RecentRowStore
 
     def functions(self, score: ProjectScore) -> tuple[NamedFunctions, int]:
-        rule_set = self._rules.rule_set(score.project_id)
+        rule_set = self.current_rules(score.project_id)
         return rule_set.functions, rule_set.revision
 
     def recent(self, where: ObjectRef, columns: frozenset[str]) -> Iterator[list[Subject]]:
@@ -84,171 +64,128 @@ class MemoryOutcomes:
     def defer(
         self, project_id: ProjectId, revision: int, deferred: list[Deferred]
     ) -> int:
-        if not self._projects.is_present(project_id) or (
-            revision != self._rules.revision(project_id)
-        ):
+        is_present = self._scoring.projects.is_present(project_id)
+        if not is_present or revision != self.current_rules(project_id).revision:
             raise Contended("the project's rules have changed: send this again")
-        return sum(self._defer(later) for later in deferred)
+        before = self._pending()
+        self._scoring.record((), deferred)
+        return len(self._pending() - before)
 
-    def _defer(self, later: Deferred) -> int:
-        fresh = 0
-        row = self._rows.find(later.assignment.subject.key)
-        for asked in later.assignment.asked if row is not None else ():
-            known = self._kept.get(asked.key.id)
-            if known is None or known.state is OutcomeState.SUPERSEDED:
-                created = self._clock() if known is None else known.created
-                self._kept[asked.key.id] = KeptOutcome(
-                    key=asked.key, queue=later.queue, label=later.assignment.label,
-                    created=created, next_attempt_at=created,
-                )
-                fresh += 1
-            if row is not None and row.stored.content_xact == asked.key.subject_version:
-                self._supersede_other_versions(asked.key)
-        return fresh
-
-    def _supersede_other_versions(self, wanted: OutcomeKey) -> None:
-        if wanted.role is not Role.LIVE:
-            return
-        for outcome_id, one in self._kept.items():
-            same = replace(
-                wanted, scorer=one.key.scorer, subject_version=one.key.subject_version
-            )
-            if (
-                one.key == same and one.key.scorer.name == wanted.scorer.name
-                and one.key != wanted and one.state is OutcomeState.PENDING
-            ):
-                self._kept[outcome_id] = self._superseded(one)
-
-    def _superseded(self, one: KeptOutcome) -> KeptOutcome:
-        return replace(one, state=OutcomeState.SUPERSEDED, finished_at=self._clock())
+    def _pending(self) -> set[object]:
+        return {key for key, one in self._scoring.outcomes.items() if one.is_waiting}
 
     def _rule_deleted(self, rule: ProjectScore) -> None:
-        for outcome_id, one in self._kept.items():
-            if one.key.origin.id == rule.id and one.state is OutcomeState.PENDING:
-                self._kept[outcome_id] = self._superseded(one)
+        self._supersede([
+            one for one in self._scoring.outcomes.values() if one.key.origin.id == rule.id
+        ])
+
+    def _function_deleted(self, function: Function) -> None:
+        self._supersede([
+            one for one in self._scoring.outcomes.values()
+            if one.key.scorer.kind == FUNCTION and one.key.scorer.name == str(function.id)
+        ])
+
+    def _supersede(self, outcomes: list[Outcome]) -> None:
+        waiting = [one for one in outcomes if one.is_waiting]
+        for one in waiting:
+            one.supersede()
+        self._scoring.ensure_leads({one.subject_key for one in waiting})
 
     # --- what workers do
 
     def match(self) -> None:
-        """Decides on every row that waits. Scorers do not run: their outcomes are pending."""
-        for kept in self._rows.present():
-            subject = kept.subject
-            is_matched = self._record_key(subject) in self._records
-            if subject.trigger_xact is None or is_matched:
-                continue
-            rule_set = self._rules.rule_set(subject.key.object.project_id)
-            reasons = [planned.decide(subject.view) for planned in rule_set.rules]
-            self._records[self._record_key(subject)] = MatchRecord(
-                created=self._clock(), matched_at=self._clock(), attempts=1,
-                rule_set=rule_set, reasons=b"".join(REASON_BYTES[each] for each in reasons),
-            )
-            for planned, reason in zip(rule_set.rules, reasons, strict=True):
-                if reason is Reason.SELECTED:
-                    for asked in outcome_requests(planned, subject, rule_set.functions, None):
-                        scorer = asked.key.scorer
-                        self._defer(Deferred(
-                            assignment=Assignment(
-                                subject=subject, scorer=scorer, asked=(asked,),
-                                label=rule_set.functions.label(scorer),
-                            ),
-                            queue=queue_of(scorer, rule_set.functions),
-                        ))
+        """Decides on every row that waits. No scorer runs: each has a queue to wait in."""
+        for project_id in self._scoring.projects.projects:
+            self.current_rules(project_id)
+        matcher = Matcher(store=self._scoring.process().records, cost_limit=-1)
+        while matcher.match_some().rows:
+            pass
 
     def settle(self, verdict: Verdict) -> None:
-        """Ends every pending outcome in this way, and shows the scores of the live ones."""
-        for outcome_id, one in self._kept.items():
-            if one.state is not OutcomeState.PENDING:
-                continue
-            key = RowKey(one.key.object, one.key.subject_id)
-            row = self._rows.find(key)
-            is_current = (
-                row is not None and row.stored.content_xact == one.key.subject_version
-            )
-            self._kept[outcome_id] = replace(
-                one, verdict=verdict, attempts=one.attempts + 1, finished_at=self._clock(),
-                next_attempt_at=None,
-                state=verdict.state if is_current else OutcomeState.SUPERSEDED,
-            )
-            scores = {
-                score.name: score.value for score in verdict_scores(verdict)
-                if score.value is not None
-            }
-            if is_current and scores and one.key.role is Role.LIVE:
-                self._rows.set_computed(key, {**scores})
+        """Ends every outcome that is due in this way, as a worker would."""
+        ledger = self._scoring.process().ledger
+        for queue in queues_of_outcomes():
+            for claim in ledger.claim(queue, CLAIMS):
+                if isinstance(claim, RunnableClaim):
+                    ledger.record([(claim, execution_of(claim, verdict, queue))])
+                else:
+                    ledger.supersede([claim])
 
     # --- flows.outcomes.retry.OutcomeStore
 
     def retry(self, project_id: ProjectId, request: RetryRequest) -> int:
         chosen = [
-            one for one in self._of_project(project_id)
-            if one.state is OutcomeState.ERRORED and self._may_run(one)
-            and request.error_class in {None, one.error_class}
+            (one, queue) for one in self._errored(project_id)
+            if (queue := self._queue(one)) is not None and self._may_be_shown(one)
+            and request.error_class in {None, _error_class(one)}
             and request.rule_id in {None, one.key.origin.id}
             and self._is_recent(one, request.since)
         ]
-        for one in chosen:
-            self._kept[one.key.id] = replace(
-                one, state=OutcomeState.PENDING, attempts=0, finished_at=None,
-                next_attempt_at=self._clock(),
-            )
+        for one, queue in chosen:
+            one.state, one.queue, one.is_lead = OutcomeState.PENDING, queue, False
+            one.attempts, one.deaths = 0, 0
+            one.next_attempt_at, one.finished_at = self._scoring.clock(), None
+            one.release()
+        self._scoring.ensure_leads({one.subject_key for one, _ in chosen})
         return len(chosen)
 
-    def _may_run(self, one: KeptOutcome) -> bool:
-        key, rule = one.key, self._rule_name(one)
-        row = self._rows.find(RowKey(key.object, key.subject_id))
-        is_current = row is not None and row.stored.content_xact == key.subject_version
+    def _may_be_shown(self, one: Outcome) -> bool:
+        row = self._rows.find(one.subject_key)
+        is_current = row is not None and row.stored.content_xact == one.key.subject_version
         is_followed = any(
-            replace(other.key, scorer=key.scorer) == key and other.key != key
-            and other.key.scorer.name == key.scorer.name
+            other.key.scorer.version != one.key.scorer.version
+            and (other.key.subject_version, other.key.origin, other.key.role)
+            == (one.key.subject_version, one.key.origin, one.key.role)
+            and other.key.scorer.name == one.key.scorer.name
             and other.state is not OutcomeState.SUPERSEDED and other.created > one.created
-            for other in self._kept.values()
+            for other in self._scoring.outcomes_of(one.subject_key)
         )
-        return is_current and rule is not None and not is_followed and (
-            self._queue(one) is not None
-        )
+        return is_current and self._rule_name(one) is not None and not is_followed
 
-    def _queue(self, one: KeptOutcome) -> str | None:
+    def _queue(self, one: Outcome) -> str | None:
         scorer = one.key.scorer
         if scorer.kind != FUNCTION:
             return queue_of_global(scorer.name)
-        function_id, version = parse_uuid(scorer.name), Xact(int(scorer.version))
-        found = self._functions.whether_deleted(function_id, version)
+        found = self._functions.whether_deleted(
+            parse_uuid(scorer.name), Xact(int(scorer.version))
+        )
         return None if found is None or found[1] else found[0].body.queue
 
-    def _is_recent(self, one: KeptOutcome, since: timedelta | None) -> bool:
+    def _is_recent(self, one: Outcome, since: timedelta | None) -> bool:
         return since is None or (
-            one.finished_at is not None and one.finished_at > self._clock() - since
+            one.finished_at is not None and one.finished_at > self._scoring.clock() - since
         )
 
     def errors(self, project_id: ProjectId) -> list[ErrorSummary]:
-        kinds: dict[tuple[object, ...], list[KeptOutcome]] = {}
-        for one in self._of_project(project_id):
-            if one.state is OutcomeState.ERRORED:
-                kind = (one.key.origin, one.key.scorer.name, one.key.role, one.error_class)
-                kinds.setdefault(kind, []).append(one)
+        kinds: dict[tuple[object, ...], list[Outcome]] = {}
+        for one in self._errored(project_id):
+            kind = (one.key.origin, one.key.scorer.name, one.key.role, _error_class(one))
+            kinds.setdefault(kind, []).append(one)
         found = [self._summary(of_kind) for of_kind in kinds.values()]
         return sorted(found, key=lambda summary: -summary.count)
 
-    def _summary(self, of_kind: list[KeptOutcome]) -> ErrorSummary:
+    def _summary(self, of_kind: list[Outcome]) -> ErrorSummary:
         last = max(of_kind, key=lambda one: one.finished_at or one.created)
-        failed = isinstance(last.verdict, Errored)
         return ErrorSummary(
             rule_id=str(last.key.origin.id), rule_name=self._rule_name(last),
             scorer=last.label or last.key.scorer.name, role=last.key.role.value,
-            error_class=last.error_class or "", count=len(of_kind),
-            last_message=last.verdict.failure.message if failed else "",
+            error_class=_error_class(last) or "", count=len(of_kind),
+            last_message="" if last.failure is None else last.failure.message,
             last_at=(last.finished_at or last.created).isoformat(),
         )
 
-    def _rule_name(self, one: KeptOutcome) -> str | None:
+    def _errored(self, project_id: ProjectId) -> list[Outcome]:
+        return [
+            one for one in self._scoring.outcomes.values()
+            if one.key.object.project_id == project_id and one.state is OutcomeState.ERRORED
+        ]
+
+    def _rule_name(self, one: Outcome) -> str | None:
         if one.key.origin.kind is not OriginKind.RULE:
             return None
-        project = self._projects.projects[one.key.object.project_id]
-        rule = self._rules.find_rule(project.org_id, one.key.origin.id)
+        project = self._scoring.projects.projects[one.key.object.project_id]
+        rule = self._rules.find_rule(project.org_id, RuleId(one.key.origin.id))
         return None if rule is None else rule.name
-
-    def _of_project(self, project_id: ProjectId) -> list[KeptOutcome]:
-        return [one for one in self._kept.values() if one.key.object.project_id == project_id]
 
     # --- flows.outcomes.explain.ExplainStore
 
@@ -267,7 +204,8 @@ class MemoryOutcomes:
         attributes = view["span_attributes"]
         name = attributes.get("name") if isinstance(attributes, dict) else None
         return Candidate(
-            project_id=str(project_id), project_name=self._projects.projects[project_id].name,
+            project_id=str(project_id),
+            project_name=self._scoring.projects.projects[project_id].name,
             id=kept.key.id, span_id=str(view["span_id"]),
             name=None if name is None else str(name),
         )
@@ -280,32 +218,48 @@ class MemoryOutcomes:
         raise NotFound(f"the span {candidate.id!r} has just been deleted")
 
     def match_record(self, subject: Subject) -> MatchRecord | None:
-        if subject.trigger_xact is None:
-            return None
-        waiting = MatchRecord(
-            created=self._clock(), matched_at=None, attempts=0, rule_set=None, reasons=b""
+        where, row_id = subject.key.object, subject.key.id
+        entry = next(
+            (
+                entry for entry in self._scoring.entries
+                if entry.where == where and entry.xact == subject.trigger_xact
+                and row_id in entry.row_ids
+            ),
+            None,
         )
-        return self._records.get(self._record_key(subject), waiting)
+        return None if entry is None else self._record(entry, row_id)
+
+    def _record(self, entry: Entry, row_id: str) -> MatchRecord:
+        rule_set, reasons = None, b""
+        if entry.reasons is not None and entry.rules_revision is not None:
+            rule_set = self._scoring.rule_set(entry.where.project_id, entry.rules_revision)
+            start = entry.row_ids.index(row_id) * len(rule_set.rules)
+            reasons = entry.reasons[start : start + len(rule_set.rules)]
+        return MatchRecord(
+            created=entry.created, matched_at=entry.matched_at, attempts=entry.attempts,
+            rule_set=rule_set, reasons=reasons,
+        )
 
     def outcomes(self, subject: Subject) -> list[OutcomeView]:
-        own = [
-            one for one in self._kept.values()
-            if RowKey(one.key.object, one.key.subject_id) == subject.key
-        ]
+        own = self._scoring.outcomes_of(subject.key)
+        leads = {(one.run, one.state): one for one in own if one.is_lead}
         return [
-            self._view(one) for one in
+            self._view(one, leads.get((one.run, one.state), one)) for one in
             sorted(own, key=lambda one: (one.key.subject_version, one.created), reverse=True)
         ]
 
     def current_rules(self, project_id: ProjectId) -> RuleSet:
-        return self._rules.rule_set(project_id)
+        """The project's rules as they are now; a new revision if they have changed."""
+        revision = self._rules.put_in_force(self._scoring, project_id)
+        return self._scoring.rule_set(project_id, revision)
 
-    def _view(self, one: KeptOutcome) -> OutcomeView:
-        verdict = one.verdict
-        failure = verdict.failure if isinstance(verdict, Errored) else None
-        result = None if verdict is None or failure is not None else verdict.result
+    def _view(self, one: Outcome, run: Outcome) -> OutcomeView:
+        verdict, failure = one.verdict, run.failure
+        result = (
+            None if verdict is None or isinstance(verdict, Errored) else verdict.result
+        )
         usage = None if result is None else result.usage
-        is_waiting = one.state is OutcomeState.PENDING and one.queue == SANDBOX
+        is_waiting = one.is_waiting and one.queue == SANDBOX
         return OutcomeView(
             id=str(one.key.id), origin=one.key.origin, role=one.key.role,
             scorer=one.key.scorer.name, label=one.label,
@@ -316,9 +270,9 @@ class MemoryOutcomes:
                 {"name": score.name, "score": score.value, "metadata": score.metadata}
                 for score in result.scores
             ],
-            attempts=one.attempts, next_attempt_at=one.next_attempt_at, is_running=False,
-            created=one.created, finished_at=one.finished_at,
-            run_ms=None if verdict is None else verdict.run_ms,
+            attempts=run.attempts, next_attempt_at=run.next_attempt_at,
+            is_running=run.owner is not None, created=one.created,
+            finished_at=one.finished_at, run_ms=None if verdict is None else verdict.run_ms,
             prompt_tokens=None if usage is None else usage.prompt_tokens,
             completion_tokens=None if usage is None else usage.completion_tokens,
             model=None if usage is None else usage.model,
@@ -327,5 +281,6 @@ class MemoryOutcomes:
             hindrance=self.refusal if is_waiting else None,
         )
 
-    def _record_key(self, subject: Subject) -> tuple[RowKey, Xact]:
-        return subject.key, subject.trigger_xact or Xact(0)
+
+def _error_class(one: Outcome) -> str | None:
+    return None if one.failure is None else one.failure.error_class

@@ -9,12 +9,11 @@ from uuid import UUID
 from fakes.memory.access import MemoryProjects
 from fakes.memory.functions import MemoryFunctions
 from fakes.memory.pages import page_of
+from fakes.memory.scoring import MemoryScoring
 
 from flows.access.projects import ListPage
 from rules.model import NamedFunction, Rule, ShadowVersion
-from rules.named_functions import NamedFunctions
-from rules.planning import plan
-from rules.rule_set import RuleSet, rule_of
+from rules.rule_set import rule_of
 from rules.wire import ONLINE, ProjectScore, ProjectScoreBody, stored_config
 from scorers.functions.version import FUNCTION
 from spans.clock import Clock
@@ -32,7 +31,7 @@ class MemoryRules:
         self._functions = functions
         self._clock = clock
         self._rules: dict[RuleId, ProjectScore] = {}
-        self._sets: dict[ProjectId, list[tuple[list[Rule], list[NamedFunction]]]] = {}
+        self._in_force: dict[ProjectId, tuple[list[Rule], list[NamedFunction]]] = {}
         self.deleted: list[Callable[[ProjectScore], None]] = []
 
     def create_rule(
@@ -82,26 +81,17 @@ class MemoryRules:
 
     # --- rule sets
 
-    def revision(self, project_id: ProjectId) -> int:
-        """The number of times that the project's rule set has changed, as far as was seen."""
+    def put_in_force(self, scoring: MemoryScoring, project_id: ProjectId) -> int:
+        """The revision of the rules as they are now, a new one if they have changed."""
         rules = [
             rule_of(rule) for rule in self._rules.values()
             if rule.project_id == project_id and rule.score_type == ONLINE
         ]
-        sets = self._sets.setdefault(project_id, [([], [])])
-        if sets[-1] != (rules, self._functions_of(rules)):
-            sets.append((rules, self._functions_of(rules)))
-        return len(sets) - 1
-
-    def rule_set(self, project_id: ProjectId, revision: int | None = None) -> RuleSet:
-        """The project's rules at a revision, or as they are now."""
-        latest = self.revision(project_id)
-        at = latest if revision is None else revision
-        rules, functions = self._sets[project_id][at]
-        return RuleSet(
-            revision=at, rules=plan(rules, clock=self._clock),
-            functions=NamedFunctions(functions),
-        )
+        present = rules, self._functions_of(rules)
+        if self._in_force.get(project_id, ([], [])) != present:
+            self._in_force[project_id] = present
+            scoring.set_rules(project_id, *present)
+        return scoring.revision(project_id)
 
     def _functions_of(self, rules: list[Rule]) -> list[NamedFunction]:
         chosen = {

@@ -79,6 +79,7 @@ class Entry(Lease):
     created: datetime
     reasons: bytes | None = None
     rules_revision: int | None = None
+    matched_at: datetime | None = None
 
     @property
     def is_waiting(self) -> bool:
@@ -93,6 +94,8 @@ class Outcome(Lease):
     queue: str
     label: str | None
     next_attempt_at: datetime
+    created: datetime
+    finished_at: datetime | None = None
     state: OutcomeState = OutcomeState.PENDING
     is_lead: bool = False
     verdict: Verdict | None = None
@@ -301,6 +304,7 @@ class MemoryScoring:
             outcome.verdict = verdict
             outcome.failure = verdict.failure if isinstance(verdict, Errored) else None
             outcome.attempts = execution.attempts
+            outcome.finished_at = self.clock()
             outcome.release()
             yield asked.key.id
 
@@ -316,8 +320,9 @@ class MemoryScoring:
                 outcome.attempts, outcome.verdict, outcome.failure = 0, None, None
 
     def _new(self, asked: OutcomeRequest, queue: str, assignment: Assignment) -> Outcome:
+        now = self.clock()
         outcome = self.outcomes[asked.key.id] = Outcome(
-            asked=asked, queue=queue, label=assignment.label, next_attempt_at=self.clock()
+            asked=asked, queue=queue, label=assignment.label, next_attempt_at=now, created=now
         )
         return outcome
 
@@ -437,6 +442,7 @@ class MemoryRecords:
                 raise StaleFence("the entries were taken over by another worker")
             for entry, reasons in zip(entries, matched.reasons, strict=True):
                 entry.reasons, entry.rules_revision = reasons, batch.revision
+                entry.matched_at = shared.clock()
                 entry.release()
             xacts = {entry.xact for entry in entries}
             for key, xact in list(shared.at_end):
