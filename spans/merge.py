@@ -66,7 +66,16 @@ def is_same(one: Row, other: Row) -> bool:
         (one.has_base, one.scoring_state) == (other.has_base, other.scoring_state)
         and has_same_content(one, other)
         and _without_nulls(one.fields) == _without_nulls({**known, **other.fields})
+        and (one.has_base or _cleared(one) == _cleared(other))
     )
+
+
+def _cleared(row: Row) -> set[str]:
+    """The fields that merges set to null. A base that comes later does not fill them in."""
+    return {
+        name for name, value in row.fields.items()
+        if value is None and name not in IDENTITY_FIELDS
+    }
 
 
 def _text(value: Json) -> bytes:

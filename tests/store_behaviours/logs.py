@@ -141,6 +141,21 @@ class LogBehaviours:
         assert (row["span_id"], row["root_span_id"]) == ("s", "r")
         assert (row["input"], row["output"], row["tags"]) == (2, None, ["t"])
 
+    def test_a_field_that_a_merge_alone_cleared_is_not_filled_in_by_a_later_base(
+        self, logs: LogStores
+    ) -> None:
+        logs.send(logs.row("a", fields={"output": 1}, is_merge=True))
+        logs.send(logs.row("a", fields={"tags": None}, is_merge=True))
+        cleared = logs.send(logs.row("b", fields={"tags": None}, is_merge=True))
+        logs.send(logs.row("b", fields={"tags": None}, is_merge=True))    # changes nothing
+        b, _ = logs.page().rows
+        logs.send(logs.row("a", fields={"tags": ["t"], "input": 2}))
+
+        _, a = logs.page().rows
+
+        assert (a["output"], a["input"], a["tags"]) == (1, 2, None)
+        assert b["_xact_id"] == str(cleared.xact)
+
     def test_a_deleted_row_is_shown_nowhere(self, logs: LogStores) -> None:
         before = logs.feed.now()
         logs.send(logs.row("a"), logs.row("b"))
