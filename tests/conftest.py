@@ -16,6 +16,7 @@ import psycopg
 import pytest
 from cells import leave_to_the_long_run
 from fakes.judge import FakeJudge
+from hypothesis import HealthCheck, settings
 from sqlalchemy import NullPool, create_engine, make_url
 from stack import Stack
 
@@ -26,6 +27,12 @@ from store.migrate import upgrade
 
 # So that an assertion that fails there shows its values, as one in a test module does.
 pytest.register_assert_rewrite("store_behaviours")
+
+# How long an example takes says nothing on a machine that does other things beside it.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 ROOT = Path(__file__).parents[1]
 # A test kills processes, never the machine: what the kernel holds is as good as on disk.

@@ -69,7 +69,7 @@ def read_where_valid(texts: list[str]) -> dict[str, Expr]:
     return trees
 
 
-@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=200)
+@settings(suppress_health_check=list(HealthCheck), max_examples=200)
 @given(
     st.lists(rows, min_size=1, max_size=8),
     st.lists(conditions, min_size=1, max_size=8),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from btql_strategies import conditions, rows
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from btql.closure import compile_filter
@@ -106,14 +106,12 @@ def is_within(error: BtqlError, text: str) -> bool:
     return 1 <= error.column <= len(lines[error.line - 1]) + 1
 
 
-@settings(deadline=None)
 @given(texts | mutated())
 def test_any_text_is_a_filter_or_an_error_with_its_place(text: str) -> None:
     error = error_of(parse_filter, text)
     assert error is None or is_within(error, text)
 
 
-@settings(deadline=None)
 @given(
     texts
     | texts.map(lambda text: f"from: dataset('d') | filter: {text}")
@@ -175,7 +173,6 @@ trees = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(trees)
 def test_any_json_is_a_filter_or_an_error(tree: object) -> None:
     for read in (read_filter, read_query):
@@ -183,7 +180,6 @@ def test_any_json_is_a_filter_or_an_error(tree: object) -> None:
         assert error is None or error.reason
 
 
-@settings(deadline=None)
 @given(conditions, rows)
 def test_a_filter_that_is_read_never_raises_for_a_row(text: str, row: dict) -> None:
     try:
