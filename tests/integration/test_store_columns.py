@@ -77,7 +77,7 @@ def test_the_key_is_the_primary_key_in_its_order(cursor: Cursor) -> None:
     assert cursor.fetchone() == (list(KEY_COLUMNS),)
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(scores, scores), min_size=1, max_size=30))
 def test_postgresql_and_memory_agree_on_the_visible_scores(
     cursor: Cursor, pairs: list[tuple[JsonObject | None, JsonObject | None]]
