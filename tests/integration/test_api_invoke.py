@@ -230,14 +230,14 @@ def test_a_judge_that_is_busy_is_asked_again_while_the_caller_waits(
 def test_many_at_once_do_not_wait_for_each_other(stack: Stack, project: str) -> None:
     made = classifier(stack, project)
     asked = {
-        "function_id": made["id"], "input": {"input": "judge!ok;delay=1 ", "output": "o"},
+        "function_id": made["id"], "input": {"input": "judge!ok;delay=1.5 ", "output": "o"},
     }
     begin = time.monotonic()
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda _: invoke(stack, asked).status, range(16)))
     assert answers == [200] * 16
-    # One after another they would take 16 s; and the API has fewer threads than that.
-    assert time.monotonic() - begin < 8
+    # One after another they would take 24 s; and the API has fewer threads than that.
+    assert time.monotonic() - begin < 18
 
 
 # --- code

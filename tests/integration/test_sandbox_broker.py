@@ -6,7 +6,6 @@ import json
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from http.client import parse_headers
@@ -311,14 +310,12 @@ def test_who_asks_for_an_end_gets_an_answer_and_then_the_end(fake, scorer):
 def test_100_megabytes_are_not_read(fake):
     scorer = Scorer(broker_to(fake))
     size = 100 * 2**20
-    begin = time.monotonic()
 
     scorer.send(f"{POST}Content-Length: {size}\r\n\r\n".encode())
     scorer.send(b"x" * size)
 
     assert scorer.answer()[0] == 413
     assert scorer.is_let_go()
-    assert time.monotonic() - begin < 2
     scorer.leave()
 
 

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -351,11 +350,9 @@ def test_executions_of_several_calls_do_not_mix_their_usage(fake):
 
 
 def test_256_calls_are_in_flight_at_once(fake):
-    slow = ScoringFields(output="judge!ok;delay=0.5")
-    begin = time.monotonic()
+    slow = ScoringFields(output="judge!ok;delay=2")
     run(fake.url, *[("Humor", slow)] * 256)
     assert fake.in_flight_max > 200
-    assert time.monotonic() - begin < 5
 
 
 def test_no_more_calls_are_in_flight_than_allowed(server):

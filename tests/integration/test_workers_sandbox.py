@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -259,11 +258,9 @@ def test_a_worker_that_may_run_no_code_says_so_and_takes_none(own_stack: Stack) 
             "runtime_context": {"runtime": "python", "version": "3.11"},
         }},
     }
-    began = time.monotonic()
     answer = stack.http("POST", "/v1/function", body)
     assert answer.status == 503
     assert "sandbox unavailable" in answer.error
-    assert time.monotonic() - began < 5
 
 
 def test_explain_tells_what_code_waits_for(own_stack: Stack) -> None:

@@ -157,14 +157,19 @@ def test_what_is_no_template_is_refused_with_line_and_column(template, line, col
         parse(template, where="prompt")
 
 
+AT_ONCE_S = 10.0
+"""Processor time that no machine needs, if the work is linear in what is given. It would take
+minutes if it were quadratic."""
+
+
 @pytest.mark.parametrize("template", ["{{" * 50_000, "{{{" * 33_000, "\n{{#a}}" * 14_000])
 def test_a_template_made_to_be_slow_is_refused_at_once(template):
-    begin = time.process_time()
+    begin = time.thread_time()
 
     with pytest.raises(BadInput):
         parse(template)
 
-    assert time.process_time() - begin < 0.5
+    assert time.thread_time() - begin < AT_ONCE_S
 
 
 @pytest.mark.parametrize(
@@ -321,9 +326,9 @@ FOUR_DEEP = "{{#output}}" * 4 + "{{/output}}" * 4
     ],
 )
 def test_a_prompt_that_grows_without_measure_is_an_error_and_soon(template, record):
-    begin = time.process_time()
+    begin = time.thread_time()
 
     with pytest.raises(ScorerFailed):
         prompt_messages(judge_of(template), record, version="1")
 
-    assert time.process_time() - begin < 2
+    assert time.thread_time() - begin < AT_ONCE_S
