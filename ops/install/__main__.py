@@ -15,6 +15,7 @@ from types import FrameType
 from typing import NoReturn
 
 from ops.install.bubblewrap import Bubblewrap
+from ops.install.bytecode import Bytecode
 from ops.install.environments import Environment
 from ops.install.failure import SetupFailed
 from ops.install.node import NodePackages
@@ -85,6 +86,8 @@ def pieces_of(what: str, into: Path) -> list[Piece]:
         is_required=what != "product",
     )
     found: list[Piece] = [uv, environment, scorers, node]
+    if environment.project:
+        found.append(Bytecode(environment))
     if what == "tests":
         found += _clients(uv, environment)
     if what in ("product", "tests"):

@@ -53,29 +53,35 @@ class Uv:
         with guarded("uv"):
             if self.is_complete():
                 return
-            making.source = pip.index_name(self.configured(making))
+            command = pip.pip(making)
+            # pip takes half a second to tell its settings, which are needed next.
+            reading = threading.Thread(target=self.configured, args=(making,))
+            reading.start()
             # Whatever is there was interrupted, or is an older uv.
             shutil.rmtree(FOLDER, ignore_errors=True)
             half = FOLDER / "half"
             try:
-                self._fetch(making, half)
+                self._fetch(making, command, half)
                 making.run([str(half / "bin" / "uv"), "--version"])
             except ProgramFailed as failure:
                 reason = str(failure)
                 if _NO_ANSWER in reason:
-                    raise SetupFailed(pip.unreachable(reason, making.source)) from failure
+                    index = pip.index_name(self.configured(making))
+                    raise SetupFailed(pip.unreachable(reason, index)) from failure
                 making.say(
                     f"not to be had here, so pip installs, which takes some minutes: "
                     f"{reason.splitlines()[-1]}"
                 )
             else:
                 half.rename(self.program.parents[1])
+            finally:
+                reading.join()
 
-    def _fetch(self, making: Making, folder: Path) -> None:
+    def _fetch(self, making: Making, command: list[str], folder: Path) -> None:
         # Without a wheel for this machine, its source would be compiled.
         options = ("--no-deps", "--no-user", "--only-binary", ":all:", "--require-hashes")
         making.run(
-            [*pip.pip(making), *pip.QUIETLY, "install", "--quiet", *options,
+            [*command, *pip.QUIETLY, "install", "--quiet", *options,
              "--target", str(folder), "--requirement", str(LOCK)],
             environment=pip.ENVIRONMENT,
         )  # fmt: skip
@@ -85,6 +91,7 @@ class Uv:
         with self._lock:
             if self._configured is None:
                 self._configured = pip.configuration(making)
+                making.source = pip.index_name(self._configured)
             return self._configured
 
     def run(self, making: Making, *arguments: str, lock: Path | None = None) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ops.install import pieces, pip
+from ops.install.bytecode import Bytecode
 from ops.install.failure import ProgramFailed, SetupFailed
 from ops.install.pieces import Making, Piece, carry_out, without_credentials
 
@@ -178,6 +179,29 @@ def test_the_last_words_of_a_failed_program_are_its_reason() -> None:
     with pytest.raises(ProgramFailed) as failed:
         Making("x").run([sys.executable, "-c", script])
     assert str(failed.value).splitlines()[-2:] == ["99", "http://***@c"]
+
+
+# --- the project's bytecode
+
+
+@dataclass(frozen=True)
+class OfProject:
+    """An environment of a project, not made yet."""
+
+    project: Path
+
+    def is_complete(self) -> bool:
+        """Not yet."""
+        return False
+
+
+def test_the_rooms_of_the_project_are_compiled_and_nothing_else(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for folder in ("spans", "tests"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "some.py").write_text("")
+    assert carry_out([Bytecode(OfProject(tmp_path))]) == []
+    assert [path.parts[-3] for path in tmp_path.rglob("*.pyc")] == ["spans"]
 
 
 # --- where it runs
