@@ -26,7 +26,7 @@ from ops.servers.valkey import start_valkey
 from store.migrate import upgrade
 
 # So that an assertion that fails there shows its values, as one in a test module does.
-pytest.register_assert_rewrite("store_behaviours")
+pytest.register_assert_rewrite("store_behaviours", "hostile.cell", "checker")
 
 # How long an example takes says nothing on a machine that does other things beside it.
 settings.register_profile(

@@ -30,6 +30,7 @@ import httpx2
 import psutil
 from click.testing import CliRunner
 from fork_server import fork_server
+from ports import own_port
 
 from flows.access.keys import Keys
 from flows.access.organizations import Organizations
@@ -104,7 +105,7 @@ class Stack:
         self.folder = folder
         self.code = code
         self.database_url = database_url
-        port = readiness.free_port("127.0.0.1", 0, what="The API", setting="port")
+        port = own_port()
         given = {
             "database_url": database_url,
             "redis_url": redis_url,

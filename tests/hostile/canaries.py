@@ -15,6 +15,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ports import own_listener
+
 SECRET_BYTES = 16
 READABLE_FOLDER, WRITABLE_FOLDER, WRITABLE_SOCKET = 0o755, 0o777, 0o777
 
@@ -65,7 +67,7 @@ def listening() -> Iterator[Canaries]:
         drop = folder / "drop"
         drop.mkdir()
         drop.chmod(WRITABLE_FOLDER)
-        tcp = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
+        tcp = opened.enter_context(own_listener())
         path = opened.enter_context(socket.socket(socket.AF_UNIX))
         path.bind(str(folder / "socket"))
         (folder / "socket").chmod(WRITABLE_SOCKET)

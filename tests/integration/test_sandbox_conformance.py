@@ -16,6 +16,7 @@ import time
 import pytest
 from cells import CELLS, IS_ROOT, cell_id
 from pieces import missing
+from ports import own_listener
 from sandbox_user import NOBODY, OthersSandboxes, OwnSandboxes, common_python, place_of
 
 from scorers.sandbox.handler_scores import scores_of
@@ -509,7 +510,7 @@ def handler(output):
 def canary():
     """A port that counts who comes, and an abstract socket with it."""
     hits = []
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = own_listener()
     abstract = socket.socket(socket.AF_UNIX)
     # Its name holds the port, because the whole machine shares these names.
     abstract.bind(f"\0tallyard-canary-{listener.getsockname()[1]}")
