@@ -33,7 +33,8 @@ COVERED := rules flows btql spans
 COVERED_MIN := 80
 
 .PHONY: check
-check: environment-dev static ## Lint, types, import contracts, fast tests (about a minute)
+check: environment-dev ## Lint, types, import contracts, fast tests (about a minute)
+	@$(MAKE) static
 	@$(BIN)/python -m pytest -q -n logical tests/properties tests/architecture
 	@$(BIN)/python -m pytest -q -n logical $(COVERED:%=--cov=%) --cov-report= tests/unit
 	@for room in $(COVERED); do \
@@ -42,7 +43,8 @@ check: environment-dev static ## Lint, types, import contracts, fast tests (abou
 		|| { echo "$$room: $$reached" >&2; exit 1; }; done
 
 .PHONY: test
-test: environment-test static ## Lint, types, import contracts, all tests but the long ones
+test: environment-test ## Lint, types, import contracts, all tests but the long ones
+	@$(MAKE) static
 	@$(BIN)/python -m pytest -q -n auto --dist worksteal
 
 .PHONY: test-long
