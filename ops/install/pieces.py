@@ -26,7 +26,7 @@ GIVE_UP_S = 300.0
 unless they are configured to be more patient."""
 
 TAIL_LINES = 12
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s]+(?=@)")
 
 
 class Piece(Protocol):

@@ -81,8 +81,8 @@ def test_what_uv_is_told_by_the_user_stays(own: dict[str, str], kept: list[str])
 def test_an_index_is_named_without_its_credentials() -> None:
     configured = {"index-url": "https://me:secret@index.example/simple"}
     assert pip.index_name(configured) == "the package index https://***@index.example/simple"
-    assert without_credentials("see https://token@a/b and http://c/@d") == (
-        "see https://***@a/b and http://c/@d"
+    assert without_credentials("see https://token@a/b, http://c/@d, http://me:p@ss@e") == (
+        "see https://***@a/b, http://c/@d, http://***@e"
     )
 
 
