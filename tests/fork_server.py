@@ -82,7 +82,7 @@ class Forked:
 
 
 class ForkServer:
-    """The client of a fork server, which ends with this process."""
+    """A fork server, which ends with this process."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(

@@ -114,6 +114,7 @@ class FunctionStore(Protocol):
         """
         ...
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionById:
     """A stored function, at this version or at the one in force."""

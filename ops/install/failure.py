@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class SetupFailed(Exception):
-    """A piece could not be installed. The message names the next-making.
+    """A piece could not be installed. The message names the next step.
 
     If it is not fatal, all else works without the piece.
     """
