@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 import subprocess
 import sys
@@ -88,7 +89,8 @@ def for_uv(configured: Mapping[str, str], own: Mapping[str, str]) -> dict[str, s
     _put(result, "UV_NO_INDEX", "1" if _is_true(configured.get("no-index", "")) else "")
     _put(result, "UV_INSECURE_HOST", " ".join(configured.get("trusted-host", "").split()))
     timeout = configured.get("timeout") or configured.get("default-timeout", "")
-    _put(result, "UV_HTTP_TIMEOUT", timeout)
+    # uv takes whole seconds only.
+    _put(result, "UV_HTTP_TIMEOUT", str(math.ceil(float(timeout))) if timeout else "")
     _put(result, "SSL_CLIENT_CERT", configured.get("client-cert", ""))
     _put(result, "SSL_CERT_FILE", certificate(configured, own))
     # pip trusts what the system trusts.
