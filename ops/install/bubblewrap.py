@@ -34,7 +34,7 @@ class Bubblewrap:
         reason = ""
         if os.geteuid() == 0 and shutil.which("apt-get"):
             making.source = "Debian's archive"
-            with guarded(self.name):
+            with guarded(self.name, making):
                 reason = _install(making)
             if self.is_complete():
                 return

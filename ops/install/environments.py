@@ -70,8 +70,7 @@ class Environment:
 
     def make(self, making: Making) -> None:
         """Install what is missing; make it again if it holds anything else."""
-        making.now("waits for another make")
-        with guarded(self.name):
+        with guarded(self.name, making):
             present = self._present()
             if present[: len(self._wanted)] == self._wanted:
                 return

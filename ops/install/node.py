@@ -59,7 +59,7 @@ class NodePackages:
 
     def make(self, making: Making) -> None:
         """Install the lock, with its hashes and without running any package's scripts."""
-        with guarded(self.name):
+        with guarded(self.name, making):
             if self.is_complete():
                 return
             making.now("npm installs it")

@@ -25,6 +25,7 @@ GIVE_UP_S = 300.0
 """Seconds without news after which programs are ended. uv and pip give up sooner by themselves,
 unless they are configured to be more patient."""
 
+LOOK_EVERY_S = 0.1
 TAIL_LINES = 12
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s]+(?=@)")
 
@@ -54,6 +55,8 @@ class Making:
         self.name = name
         self.source = "the package index"
         """Where its files come from. A piece that knows better says so."""
+        self.waits = False
+        """Whether another make is at it, which has its own patience with the index."""
         self._tell: Callable[[], str] = lambda: ""
         self._process: subprocess.Popen[str] | None = None
         self._is_ended = threading.Event()
@@ -68,6 +71,20 @@ class Making:
 
     def follow(self, tell: Callable[[], str]) -> None:
         """Have the state computed by `tell` whenever it is shown."""
+        self._tell = tell
+
+    def wait_until(self, is_free: Callable[[], bool]) -> None:
+        """Wait until another make has ended its work. Raises SetupFailed if this one is ended.
+
+        Nothing can end a thread that waits inside the kernel, so it looks again and again.
+        """
+        tell = self._tell
+        while not is_free():
+            self.waits = True
+            self.now("waits for another make")
+            if self._is_ended.wait(LOOK_EVERY_S):
+                raise SetupFailed(f"{self.name}: stopped while another make was at it")
+        self.waits = False
         self._tell = tell
 
     def say(self, line: str) -> None:
@@ -175,14 +192,14 @@ def _watch(left: dict[Future[None], Making]) -> None:
             if not done:
                 show(clock + states)
                 shown = states
-        elif now_s - news_s >= GIVE_UP_S:
-            for each in left.values():
+            continue
+        silent = [each for each, state in told.items() if state and not each.waits]
+        if silent and now_s - news_s >= GIVE_UP_S:
+            for each in silent:
                 each.end()
-        elif now_s - warned_s >= QUIET_S:
+        elif silent and now_s - warned_s >= QUIET_S:
             warned_s = now_s
-            sources = " and ".join(
-                dict.fromkeys(each.source for each, state in told.items() if state)
-            )
+            sources = " and ".join(dict.fromkeys(each.source for each in silent))
             show(
                 f"{clock}nothing new for {now_s - news_s:.0f} s: {sources} is slow or does not "
                 f"answer. Still trying; after {GIVE_UP_S:.0f} s without news this ends"

@@ -9,21 +9,33 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ops.install.failure import SetupFailed
+from ops.install.pieces import Making
 
 CACHE = Path(".cache")
 STAMP = "tallyard-lock.json"
 
 
 @contextmanager
-def guarded(name: str) -> Iterator[None]:
-    """Hold the lock of that name: a second process that installs the same waits here."""
+def guarded(name: str, making: Making) -> Iterator[None]:
+    """Hold the lock of that name: a second process that installs the same waits here.
+
+    Raises SetupFailed if it is ended meanwhile, or if there is nowhere to write.
+    """
+
+    def is_free() -> bool:
+        try:
+            fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
     try:
         CACHE.mkdir(exist_ok=True)
         guard = (CACHE / f"{name.replace('/', '-')}.lock").open("w")
     except OSError as error:
         raise SetupFailed(f"Cannot write to {CACHE.absolute()}: {error.strerror}.") from error
     with guard:
-        fcntl.flock(guard, fcntl.LOCK_EX)
+        making.wait_until(is_free)
         yield
 
 

@@ -50,7 +50,7 @@ class Uv:
     def make(self, making: Making) -> None:
         """Fetch it. Raises SetupFailed if there is no index at all."""
         making.now("pip fetches it")
-        with guarded("uv"):
+        with guarded("uv", making):
             if self.is_complete():
                 return
             command = pip.pip(making)

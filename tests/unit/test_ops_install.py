@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from ops.install import pieces, pip
 from ops.install.bytecode import Bytecode
 from ops.install.failure import ProgramFailed, SetupFailed
 from ops.install.pieces import Making, Piece, carry_out, without_credentials
+from ops.install.places import guarded
+from ops.servers.children import wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,6 +51,7 @@ def test_a_setting_for_install_goes_before_a_general_one_and_a_variable_before_b
         ({"cert": "/ca.pem"}, {"SSL_CERT_FILE": "/ca.pem"}),
         ({"client-cert": "/me.pem"}, {"SSL_CLIENT_CERT": "/me.pem"}),
         ({"default-timeout": "180"}, {"UV_HTTP_TIMEOUT": "180"}),
+        ({"timeout": "7.5"}, {"UV_HTTP_TIMEOUT": "8"}),
         ({"proxy": "http://p"}, {"HTTP_PROXY": "http://p", "HTTPS_PROXY": "http://p"}),
     ],
     ids=str,
@@ -172,6 +176,30 @@ def test_a_program_that_brings_no_news_is_ended(monkeypatch: pytest.MonkeyPatch)
     sleeps = [sys.executable, "-c", "import time; time.sleep(600)"]
     (failure,) = carry_out([Made(".venv", lambda making: making.run(sleeps) and None)])
     assert "nothing arrived from the package index" in str(failure)
+
+
+def test_who_waits_for_another_make_is_let_in_after_it_and_can_be_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    entered = threading.Event()
+
+    def enter(making: Making) -> None:
+        with guarded("it", making):
+            entered.set()
+
+    waiting, stopped = Making("waiting"), Making("stopped")
+    with ThreadPoolExecutor(2) as pool:
+        with guarded("it", Making("other")):
+            first = pool.submit(enter, waiting)
+            second = pool.submit(enter, stopped)
+            assert wait_until(lambda: waiting.waits and stopped.waits, deadline_s=30)
+            stopped.end()
+            with pytest.raises(SetupFailed, match="stopped"):
+                second.result(timeout=30)
+            assert not entered.is_set()
+        first.result(timeout=30)
+    assert entered.is_set()
 
 
 def test_the_last_words_of_a_failed_program_are_its_reason() -> None:
