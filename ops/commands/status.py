@@ -60,7 +60,7 @@ def _answers(state: RunState) -> dict[str, bool]:
         "TALLYARD_DATABASE_URL": state.database_url,
         "TALLYARD_REDIS_URL": state.redis_url,
     }
-    answering = readiness.workers_answering(connections)
+    answering = readiness.workers_answering(connections, worker_names())
     answers = {
         "api": readiness.api_is_ready(state.api_url),
         "flower": readiness.flower_answers(state.flower_url),

@@ -36,6 +36,10 @@ READY_S = 60.0
 """How long `up` waits until every process answers. A slow machine needs long to import Celery
 and autoevals in all workers at once."""
 
+STARTING_PING_S = 0.4
+"""How long `up` waits for the answers to one ping, seconds. Workers that are starting do not
+answer, and are asked again."""
+
 
 @click.command()
 def up() -> None:
@@ -240,7 +244,9 @@ class NotReady:
         flower = self.flower and not readiness.flower_answers(run.flower_url)
         if api or flower or not self.workers:
             return NotReady(api=api, flower=flower, workers=self.workers)
-        answering = readiness.workers_answering(run.environment)
+        answering = readiness.workers_answering(
+            run.environment, self.workers, ping_s=STARTING_PING_S
+        )
         return NotReady(api=api, flower=flower, workers=self.workers - answering)
 
 

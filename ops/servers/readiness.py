@@ -7,18 +7,19 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from ops.servers.http_client import HttpError, request
 from spans.errors import SetupError
-from spans.queues import QUEUES, Queue, worker_names
 
 HTTP_TIMEOUT_S = 5.0
 REDIS_PORT = 6379
 PING_S = 2.0
+"""How long a worker that runs may take to answer a ping."""
+
 PING_DEADLINE_S = 20.0
 
 
@@ -62,16 +63,19 @@ def flower_answers(url: str) -> bool:
 
 
 def workers_answering(
-    environment: Mapping[str, str], queues: tuple[Queue, ...] = QUEUES
+    environment: Mapping[str, str], names: Iterable[str], *, ping_s: float = PING_S
 ) -> frozenset[str]:
-    """Names of this host's workers that answer a ping. Costs half a second of CPU."""
-    node_names = {name: f"{name}@{socket.gethostname()}" for name in worker_names(queues)}
+    """Those of this host's workers that answer a ping within `ping_s` seconds.
+
+    `names` are the workers to ask. Costs half a second of processor time.
+    """
+    node_names = {name: f"{name}@{socket.gethostname()}" for name in names}
     try:
         done = subprocess.run(  # noqa: S603 our own interpreter
             [
                 *(sys.executable, "-m", "workers", "inspect", "ping", "--json"),
                 # With names, the command returns at the last answer instead of at the timeout.
-                *("--timeout", str(PING_S), "--destination", ",".join(node_names.values())),
+                *("--timeout", str(ping_s), "--destination", ",".join(node_names.values())),
             ],
             env={**os.environ, **environment},  # noqa: TID251 handed on, not read
             stdin=subprocess.DEVNULL,
