@@ -21,7 +21,9 @@ STRUCTURED = (
 )
 
 EXAMPLES = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, suppress_health_check=[
+        HealthCheck.function_scoped_fixture, HealthCheck.too_slow
+    ],
 )
 """A request each, beside those of the database."""
 

@@ -143,4 +143,4 @@ def test_a_child_takes_its_own_signals_although_we_hold_ours_back(tmp_path):
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     child.ask_to_stop()
-    assert child.process.wait(2) == -signal.SIGTERM
+    assert child.process.wait(30) == -signal.SIGTERM
