@@ -85,7 +85,7 @@ def test_a_server_left_running_is_taken_over(folder):
     child, url = start_postgres(folder / "postgres", log=folder / "log")
     try:
         assert answer(url, "select 1") == 1
-        assert wait_until(lambda: not left.is_running, deadline_s=1)
+        assert wait_until(lambda: not left.is_running, deadline_s=30)
     finally:
         child.stop(patience_s=3)
 
