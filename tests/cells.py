@@ -21,6 +21,11 @@ USERS = ("root", "user") if IS_ROOT else ("user",)
 CELLS = tuple(product(Tier, USERS))
 FIRST, *OTHERS = CELLS
 
+ORDINARY_UID = 61183 - int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])  # noqa: TID251
+"""A user that is nobody's: below it end the users of most systems, above it begin systemd's
+dynamic ones. Each process that runs tests has one of its own, because some limits count all
+that a user runs."""
+
 
 def cell_id(cell: tuple[Tier, str]) -> str:
     """The cell's name in the names of tests."""

@@ -39,6 +39,9 @@ IMPORTED = (
 WITH_SETTINGS = "workers.celery"
 """What reads the environment when it is imported, so that each process must do it itself."""
 
+UNKNOWN = 1000
+"""Stands for the exit code of a process that has ended, which only its parent is told."""
+
 PR_SET_PDEATHSIG = 1   # linux/prctl.h
 
 
@@ -53,7 +56,7 @@ class Forked:
             self._descriptor = os.pidfd_open(pid)
 
     def poll(self) -> int | None:
-        """None while it runs, then 0; the exit code is not known."""
+        """None while it runs, then UNKNOWN."""
         return self._ended_within(0.0)
 
     def wait(self, timeout: float | None = None) -> int:
@@ -71,14 +74,14 @@ class Forked:
 
     def _ended_within(self, timeout_s: float | None) -> int | None:
         if self._descriptor is None:
-            return 0
+            return UNKNOWN
         ended = select.poll()
         ended.register(self._descriptor, select.POLLIN)
         if not ended.poll(None if timeout_s is None else timeout_s * 1000):
             return None
         os.close(self._descriptor)
         self._descriptor = None
-        return 0
+        return UNKNOWN
 
 
 class ForkServer:

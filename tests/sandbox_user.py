@@ -21,7 +21,6 @@ from scorers.sandbox.selftest import Proof, prove
 from spans.json import JsonObject
 
 ROOT = Path(__file__).parents[1]
-NOBODY = 65534
 
 
 class OthersSandboxes:

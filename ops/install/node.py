@@ -88,6 +88,8 @@ class NodePackages:
         own = os.environ  # noqa: TID251 of npm and pip, not ours
         found = {
             "npm_config_cache": str((CACHE / "npm").absolute()),
+            # esbuild's program is an optional package, one for each processor.
+            "npm_config_include": "optional",
             # As pip and uv do, trust what the system trusts, and the certificate set for pip.
             "NODE_USE_SYSTEM_CA": "1",
         }

@@ -21,9 +21,10 @@ SHOW_EVERY_S = 3.0
 QUIET_S = 15.0
 """Seconds without news after which an index is called slow. Most packages take under one."""
 
-GIVE_UP_S = 300.0
-"""Seconds without news after which programs are ended. uv and pip give up sooner by themselves,
-unless they are configured to be more patient."""
+GIVE_UP_S = 1800.0
+"""Seconds without news after which programs are ended. uv, pip and npm give up much sooner on
+an index that does not answer. On a slow line the largest package (Node.js, 58 MB) is no news as
+long as it takes: 30 minutes at 0.26 Mbit/s."""
 
 LOOK_EVERY_S = 0.1
 TAIL_LINES = 12

@@ -53,13 +53,22 @@ def create_environment(making: Making, folder: Path, *options: str) -> None:
 
 
 def configuration(making: Making) -> dict[str, str]:
-    """What pip's files and variables set, by the names of its options without `--`."""
-    listed = subprocess.run(  # noqa: S603 our own pip
-        [*pip(making), *QUIETLY, "config", "list"], stdin=subprocess.DEVNULL,
-        capture_output=True, encoding="utf-8", errors="replace", timeout=CONFIGURATION_S,
-        check=False,
-    )
-    return read_configuration(listed.stdout)
+    """What pip's files and variables set, by the names of its options without `--`.
+
+    Raises SetupFailed if pip does not tell them.
+    """
+    try:
+        listed = subprocess.run(  # noqa: S603 our own pip
+            [*pip(making), *QUIETLY, "config", "list"], stdin=subprocess.DEVNULL,
+            capture_output=True, encoding="utf-8", errors="replace", timeout=CONFIGURATION_S,
+            check=False,
+        )
+        return read_configuration(listed.stdout)
+    except (subprocess.TimeoutExpired, ValueError, SyntaxError) as error:
+        raise SetupFailed(
+            f"pip does not tell its settings ({type(error).__name__}): try `pip config list`, "
+            "mend what it shows; then run the command again."
+        ) from error
 
 
 def read_configuration(listed: str) -> dict[str, str]:

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cells import CELLS, IS_ROOT, cell_id
+from cells import CELLS, IS_ROOT, ORDINARY_UID, cell_id
 from hostile.canaries import Canaries, listening
 from hostile.cell import Cell, Owned
-from hostile.worker import ORDINARY_UID, ROOT, started
+from hostile.worker import ROOT, started
 
 from scorers.sandbox.jail import JAIL_UID
 from scorers.sandbox.model import Runtime

@@ -26,9 +26,6 @@ import psutil
 
 ROOT = Path(__file__).parents[2]
 DRIVER = Path(__file__).with_name("driver.py")
-ORDINARY_UID = 61183
-"""Nobody's: below it end the users of most systems, above it begin systemd's dynamic ones."""
-
 START_S = 30.0
 ANSWER_S = 60.0
 STOP_S = 10.0

@@ -14,10 +14,10 @@ import threading
 import time
 
 import pytest
-from cells import CELLS, IS_ROOT, cell_id
+from cells import CELLS, IS_ROOT, ORDINARY_UID, cell_id
 from pieces import missing
 from ports import own_listener
-from sandbox_user import NOBODY, OthersSandboxes, OwnSandboxes, common_python, place_of
+from sandbox_user import OthersSandboxes, OwnSandboxes, common_python, place_of
 
 from scorers.sandbox.handler_scores import scores_of
 from scorers.sandbox.inside import landlock
@@ -44,7 +44,7 @@ def sandboxes(cell):
         missing(f"this kernel has Landlock {landlock.abi()}")
     try:
         common_python()
-        made = OthersSandboxes(tier, NOBODY) if IS_ROOT and user != "root" else None
+        made = OthersSandboxes(tier, ORDINARY_UID) if IS_ROOT and user != "root" else None
     except LookupError as error:
         missing(str(error))
     made = made or OwnSandboxes(place_of(tier), kept=4, idle_s=60)
@@ -282,7 +282,7 @@ def test_a_batch_with_one_poisonous_record_loses_nothing_else(
         "def handler(output):\n  if output == 'bad': bad()\n  return output"
     )
     records = [{"output": each} for each in (1, 2, "bad", 3, 4)]
-    limits = Limits(time_s=1.0, memory_mb=64)
+    limits = Limits(time_s=3.0, memory_mb=64)
     found = ran(sandboxes, code, *records, isolation=isolation, limits=limits)
     assert [each.value for each in found if each.ended is CodeEnd.OK] == [1, 2, 3, 4]
     if ended is None:

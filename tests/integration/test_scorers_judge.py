@@ -350,7 +350,7 @@ def test_executions_of_several_calls_do_not_mix_their_usage(fake):
 
 
 def test_256_calls_are_in_flight_at_once(fake):
-    slow = ScoringFields(output="judge!ok;delay=2")
+    slow = ScoringFields(output="judge!ok;delay=4")
     run(fake.url, *[("Humor", slow)] * 256)
     assert fake.in_flight_max > 200
 

@@ -59,10 +59,10 @@ def test_a_sandbox_worker_asked_to_stop_waits_for_no_code_and_counts_as_no_death
 
     own_stack.kill("sandbox", signal.SIGTERM)
     own_stack.wait_until(
-        lambda: not own_stack.is_running("sandbox"), deadline_s=5, what="the worker's end"
+        lambda: not own_stack.is_running("sandbox"), deadline_s=15, what="the worker's end"
     )
 
-    _, alive = psutil.wait_procs(family, timeout=2)
+    _, alive = psutil.wait_procs(family, timeout=15)
     # One that only waits for init to be told has ended.
     assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
     assert query(own_stack.database_url, "select owner, deaths, state from outcome") == [
@@ -86,7 +86,7 @@ def test_a_sandbox_worker_asked_to_stop_hands_its_calls_over(own_stack: Stack) -
         )
         own_stack.kill("sandbox", signal.SIGTERM)
         own_stack.wait_until(
-            lambda: not own_stack.is_running("sandbox"), deadline_s=5, what="the worker's end"
+            lambda: not own_stack.is_running("sandbox"), deadline_s=15, what="the worker's end"
         )
         own_stack.start("sandbox-2")
         answer = waiting.result(timeout=30)     # no beat rings here: it was the one that ended
