@@ -83,7 +83,7 @@ def pieces_of(what: str, into: Path) -> list[Piece]:
     )
     node = NodePackages(
         folder=into / "lib", source=NODE, environment=environment,
-        is_required=what != "product",
+        programs="@esbuild/*/bin/esbuild", is_required=what != "product",
     )
     found: list[Piece] = [uv, environment, scorers, node]
     if environment.project:
@@ -106,7 +106,7 @@ def _clients(uv: Uv, environment: Environment) -> list[Piece]:
         ),
         NodePackages(
             folder=CACHE / "clients" / JAVASCRIPT, source=TESTS / JAVASCRIPT,
-            environment=environment, is_required=True,
+            environment=environment, programs="braintrust/package.json", is_required=True,
         ),
     ]
 
@@ -130,7 +130,10 @@ def install(wanted: Sequence[Piece]) -> int:
 def _open(folder: Path) -> None:
     """Let all users read the folder and what is in it."""
     for path in (folder, *folder.rglob("*")):
-        path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))
+        mode = path.stat().st_mode
+        wanted = mode | (0o055 if path.is_dir() else 0o044)
+        if mode != wanted:   # a complete installation may be on a read-only file system
+            path.chmod(wanted)
 
 
 def _interrupted(_signal: int, _frame: FrameType | None) -> NoReturn:

@@ -63,6 +63,12 @@ def configuration(making: Making) -> dict[str, str]:
             capture_output=True, encoding="utf-8", errors="replace", timeout=CONFIGURATION_S,
             check=False,
         )
+        if listed.returncode != 0:
+            # Without them, packages would come from another index than the user's.
+            raise SetupFailed(
+                f"{without_credentials(listed.stderr.strip())}\npip cannot read its settings: "
+                "the reason is above. Mend them; then run the command again."
+            )
         return read_configuration(listed.stdout)
     except (subprocess.TimeoutExpired, ValueError, SyntaxError) as error:
         raise SetupFailed(

@@ -42,10 +42,10 @@ def guarded(name: str, making: Making) -> Iterator[None]:
 def stamped(folder: Path) -> list[str]:
     """The fingerprints in the folder's stamp; empty if there is none."""
     try:
-        found: list[str] = json.loads((folder / STAMP).read_text())
+        found = json.loads((folder / STAMP).read_text())
     except (OSError, ValueError):
         return []
-    return found
+    return found if isinstance(found, list) else []
 
 
 def stamp(folder: Path, fingerprints: list[str]) -> None:

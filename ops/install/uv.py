@@ -103,10 +103,21 @@ class Uv:
         report = _Report(pip.names_in(lock) if lock else frozenset())
         if lock:
             making.follow(report.text)
-        making.run(
-            [str(self.program), "pip", *arguments],
-            environment=variables(self.configured(making), own), hear=report.hear,
-        )
+        try:
+            making.run(
+                [str(self.program), "pip", *arguments],
+                environment=variables(self.configured(making), own), hear=report.hear,
+            )
+        except ProgramFailed as failure:
+            try:
+                making.run([str(self.program), "--version"])
+            except ProgramFailed:
+                self.program.unlink(missing_ok=True)
+                raise ProgramFailed(
+                    f"{failure}\n{self.program} was damaged, and is deleted: the next run "
+                    "fetches it again"
+                ) from failure
+            raise
 
 
 def variables(configured: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
@@ -117,6 +128,8 @@ def variables(configured: Mapping[str, str], own: Mapping[str, str]) -> dict[str
         "UV_PYTHON_DOWNLOADS": "never",
         "UV_SYSTEM_PYTHON": "0",
         "NO_COLOR": "1",
+        # A package of links into the cache could not be shown in a sandbox.
+        **({"UV_LINK_MODE": "copy"} if own.get("UV_LINK_MODE") == "symlink" else {}),
         **pip.for_uv(configured, own),
     }
 

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -184,10 +185,13 @@ def _clear_leftovers(data_dir: Path) -> None:
     leftovers = [each for each in psutil.process_iter() if _serves(each, data_dir)]
     for each in leftovers:
         # The main process shuts down fast; a backend without one cancels its query and ends.
-        each.send_signal(signal.SIGINT)
+        # Some end by themselves meanwhile.
+        with suppress(psutil.NoSuchProcess):
+            each.send_signal(signal.SIGINT)
     _, stubborn = psutil.wait_procs(leftovers, timeout=LEFTOVER_S)
     for each in stubborn:
-        each.kill()
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
     (data_dir / "postmaster.pid").unlink(missing_ok=True)
 
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hostile.canaries import Canaries
 from hostile.cases import HERE, INVALID_SOURCE, JAVASCRIPT, PYTHON, Case, sources
@@ -139,13 +140,24 @@ def assert_works(case: Case, command: list[str], canaries: Canaries, folder: Pat
     survivor = canaries.drop / "survived"
     if case.name in ("daemon_survivor", "detached_survivor"):
         assert wait_until(lambda: survivor.exists() and survivor.read_text(), deadline_s=10)
+        pid = int(survivor.read_text())
         with suppress(ProcessLookupError):
-            os.kill(int(survivor.read_text()), signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
+        # Else it might write once more, into the next test.
+        assert wait_until(lambda: not is_alive(pid), deadline_s=10)
     else:
         answer = said["answer"]
         score = answer["score"] if isinstance(answer, dict) else answer
         assert score == 1.0, said
     canaries.disturbed()
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process still runs; one that only waits to be buried has ended."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def uncontained(

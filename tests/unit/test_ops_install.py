@@ -18,13 +18,35 @@ from ops.install import pieces, pip
 from ops.install.bytecode import Bytecode
 from ops.install.failure import ProgramFailed, SetupFailed
 from ops.install.pieces import Making, Piece, carry_out, without_credentials
-from ops.install.places import guarded
+from ops.install.places import STAMP, guarded, stamped
+from ops.install.uv import variables
 from ops.servers.children import wait_until
 
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.parametrize("written", ["null", "5", "{}", '"abc"', "", "\0"])
+def test_a_damaged_stamp_says_that_nothing_is_complete(tmp_path: Path, written: str) -> None:
+    (tmp_path / STAMP).write_text(written)
+    assert stamped(tmp_path) == []
+
+
 # --- pip's settings
+
+
+def test_settings_that_pip_cannot_read_end_the_set_up_with_its_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    broken = tmp_path / "pip.conf"
+    broken.write_text("[global\nindex-url = http://private.invalid/simple\n")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(broken))
+    with pytest.raises(SetupFailed, match="pip cannot read its settings"):
+        pip.configuration(Making("uv"))
+
+
+def test_uv_makes_no_packages_of_links() -> None:
+    assert variables({}, {"UV_LINK_MODE": "symlink"})["UV_LINK_MODE"] == "copy"
+    assert "UV_LINK_MODE" not in variables({}, {"UV_LINK_MODE": "clone"})
 
 
 def test_a_setting_for_install_goes_before_a_general_one_and_a_variable_before_both() -> None:
