@@ -22,7 +22,7 @@ CLIENTS := $(basename $(notdir $(wildcard tests/clients/*.in)))
 
 .PHONY: help
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: environment ## Install what is missing, start everything and show its URLs (Ctrl-C stops it)

@@ -80,6 +80,7 @@ class MachineRun:
     def start(self) -> None:
         """Start everything and print its URLs. Raises SetupError with the next step."""
         began_s = time.monotonic()
+        self.say("Starting the servers, the API and the workers (some ten seconds) ...")
         database_url, redis_url = self._stores()
         self.environment = {
             "TALLYARD_DATABASE_URL": database_url,

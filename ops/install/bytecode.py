@@ -18,7 +18,7 @@ class Bytecode:
     """
 
     environment: Environment
-    name = "bytecode"
+    name = "Tallyard's bytecode"
     after = ()
 
     def is_complete(self) -> bool:
@@ -27,7 +27,7 @@ class Bytecode:
 
     def make(self, making: Making) -> None:
         """Compile all rooms, which takes half a second while packages are fetched."""
-        making.now("is compiled")
+        making.now("compiles the project")
         project = self.environment.project
         if project is None:
             return

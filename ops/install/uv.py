@@ -161,9 +161,11 @@ class _Report:
         """What it does just now."""
         if self._phase:
             return self._phase
-        here = f"{len(self._names & _in_cache())} of {self._of} packages are here"
+        # A large package is in the cache's index before all of it has arrived.
+        count = min(len(self._names & _in_cache()), self._of - len(self._awaited))
+        here = f"{max(count, 0)} of {self._of} packages are here"
         awaited = ", ".join(list(self._awaited.values())[:AWAITED_SHOWN])
-        return f"{here}, awaits {awaited}" if awaited else here
+        return f"{here}, waiting for {awaited}" if awaited else here
 
 
 def _in_cache() -> set[str]:
