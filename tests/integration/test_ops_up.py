@@ -132,7 +132,8 @@ def running(folder: Path) -> Iterator[Running]:
     """Up with the example, ready."""
     started = start_up(folder / "shared", TALLYARD_EXAMPLE="1")
     try:
-        started.wait_for("Ctrl-C stops everything")
+        # Until the example is shown, nobody starts again what a test kills.
+        started.wait_for("To ask why:")
         yield started
     finally:
         started.process.kill()
