@@ -8,18 +8,27 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine, NullPool, create_engine, text
 
+from spans.errors import SetupError
 from store.postgres.database import map_errors
 
 # The key of the advisory lock that keeps two processes from migrating at the same time. The
 # second one waits, and then finds nothing to do. The number means nothing.
 MIGRATION_LOCK = 7_414_001
 
+OLDEST_MAJOR_VERSION = 15
+"""The oldest PostgreSQL that the tests run on."""
+
 
 def upgrade(engine: Engine) -> None:
-    """Apply the missing migrations. Safe to repeat, also from several hosts at once."""
+    """Apply the missing migrations. Safe to repeat, also from several hosts at once.
+
+    Raises SetupError if the server is too old.
+    """
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     with engine.connect() as connection:
+        number = connection.execute(text("show server_version_num")).scalar_one()
+        check_version(int(number) // 10_000)   # 150018 is 15.18
         connection.execute(text("select pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
         connection.commit()
         config.attributes["connection"] = connection
@@ -32,9 +41,19 @@ def upgrade(engine: Engine) -> None:
 def upgrade_at(url: str) -> None:
     """Apply the missing migrations to the database at `url`, which may be empty.
 
-    Raises StoreUnavailable if it cannot be reached.
+    Raises StoreUnavailable if it cannot be reached, and SetupError if the server is too old.
     """
     engine = create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": 5})
     with map_errors():
         upgrade(engine)
     engine.dispose()
+
+
+def check_version(major_version: int) -> None:
+    """Raises SetupError, with the next step, if that PostgreSQL is too old."""
+    if major_version < OLDEST_MAJOR_VERSION:
+        raise SetupError(
+            f"The server is PostgreSQL {major_version}, and Tallyard needs "
+            f"{OLDEST_MAJOR_VERSION} or newer: move the data to a newer server (pg_upgrade or "
+            "pg_dump), and let TALLYARD_DATABASE_URL name it."
+        )

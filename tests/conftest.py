@@ -5,25 +5,21 @@ The kernel kills the servers when this process ends, so a killed run leaves none
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 from cells import leave_to_the_long_run
 from fakes.judge import FakeJudge
 from hypothesis import HealthCheck, settings
-from sqlalchemy import NullPool, create_engine, make_url
+from postgres_servers import RELEASES, PostgresServer, PostgresServers
 from stack import Stack
 
-from ops.servers.children import wait_until
-from ops.servers.postgres import start_postgres
+from ops.servers.postgres import MAJOR_VERSION
 from ops.servers.valkey import start_valkey
-from store.migrate import upgrade
 
 # So that an assertion that fails there shows its values, as one in a test module does.
 pytest.register_assert_rewrite("store_behaviours", "hostile.cell", "checker")
@@ -35,10 +31,6 @@ settings.register_profile(
 settings.load_profile("any machine")
 
 ROOT = Path(__file__).parents[1]
-# A test kills processes, never the machine: what the kernel holds is as good as on disk.
-FAST = {"fsync": "off", "full_page_writes": "off"}
-_numbers = itertools.count(1)
-
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """Twice as many workers as cores for `-n auto`, since most tests that use servers wait.
@@ -56,6 +48,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     leave_to_the_long_run(items)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Has a test with the mark `every_postgres` run on every PostgreSQL."""
+    if (
+        metafunc.definition.get_closest_marker("every_postgres")
+        and "postgres_server" in metafunc.fixturenames
+    ):
+        metafunc.parametrize("postgres_server", RELEASES, indirect=True, scope="module")
+
+
 @pytest.fixture(scope="session")
 def server_dir() -> Iterator[Path]:
     """A short folder for servers' data; pytest's own are too deep for sockets."""
@@ -65,39 +66,39 @@ def server_dir() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def postgres_url(server_dir: Path) -> Iterator[str]:
-    """The session's PostgreSQL, as a SQLAlchemy URL of a database that holds nothing."""
-    child, url = start_postgres(
-        server_dir / "postgres", log=server_dir / "postgres.log", settings=FAST
-    )
-    yield url
-    child.stop(patience_s=5)
+def postgres_servers(server_dir: Path) -> Iterator[PostgresServers]:
+    """The session's PostgreSQL servers."""
+    servers = PostgresServers(server_dir)
+    yield servers
+    for server in servers.values():
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def postgres_server(
+    postgres_servers: PostgresServers, request: pytest.FixtureRequest
+) -> PostgresServer:
+    """The embedded PostgreSQL; for a test with the mark `every_postgres`, also each other."""
+    return postgres_servers[getattr(request, "param", MAJOR_VERSION)]
 
 
 @pytest.fixture(scope="session")
-def template_url(postgres_url: str) -> str:
-    """A migrated database that nobody stays connected to: it is copied, not used."""
-    url = create_database(postgres_url, name="template")
-    engine = create_engine(url, poolclass=NullPool)
-    upgrade(engine)
-    engine.dispose()
-    return url
+def postgres_url(postgres_servers: PostgresServers) -> str:
+    """The embedded PostgreSQL, as a SQLAlchemy URL of a database that holds nothing."""
+    return postgres_servers[MAJOR_VERSION].url
 
 
-@pytest.fixture(scope="session")
-def database_url(postgres_url: str, template_url: str) -> str:
+@pytest.fixture(scope="module")
+def database_url(postgres_server: PostgresServer) -> str:
     """A migrated database shared by the session: a test makes its own project in it."""
-    return create_database(postgres_url, name="shared", template="template")
+    return postgres_server.shared_url
 
 
 @pytest.fixture
-def fresh_database_url(postgres_url: str, template_url: str) -> Iterator[str]:
+def fresh_database_url(postgres_server: PostgresServer) -> Iterator[str]:
     """A migrated database of the test's own, empty."""
-    name = f"fresh_{next(_numbers)}"
-    yield create_database(postgres_url, name=name, template="template")
-    with admin(postgres_url) as connection:
-        # PostgreSQL's own vacuum may be at work in it, which we have no right to end.
-        assert wait_until(lambda: dropped(connection, name), deadline_s=30)
+    with postgres_server.fresh_url() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -127,11 +128,10 @@ def stack_judge() -> Iterator[FakeJudge]:
 
 @pytest.fixture(scope="session")
 def stack(
-    postgres_url: str, template_url: str, redis_url: str, server_dir: Path,
-    stack_judge: FakeJudge,
+    postgres_servers: PostgresServers, redis_url: str, server_dir: Path, stack_judge: FakeJudge
 ) -> Iterator[Stack]:
     """API and workers for all tests that kill nothing: each makes a project of its own."""
-    url = create_database(postgres_url, name="stack", template="template")
+    url = postgres_servers[MAJOR_VERSION].create("stack")
     with Stack(
         database_url=url, redis_url=redis_url, folder=server_dir / "stack",
         judge_base_url=stack_judge.url, judge_api_key="sk-judge", judge_model="gpt-4o",
@@ -168,25 +168,3 @@ def client_python() -> Callable[[str], Path]:
         return path
 
     return python_of
-
-
-def dropped(connection: psycopg.Connection, name: str) -> bool:
-    try:
-        connection.execute(f"drop database if exists {name} with (force)")
-    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.ObjectInUse):
-        return False
-    return True
-
-
-def create_database(postgres_url: str, *, name: str, template: str = "template1") -> str:
-    with admin(postgres_url) as connection:
-        connection.execute(f"create database {name} template {template}")
-    return make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
-
-
-def admin(postgres_url: str) -> psycopg.Connection:
-    url = make_url(postgres_url)
-    host = url.query["host"]
-    return psycopg.connect(
-        user=url.username, dbname=url.database, host=str(host), autocommit=True
-    )

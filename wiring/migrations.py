@@ -10,7 +10,8 @@ from wiring.settings import Settings
 def migrate_database(settings: Settings) -> None:
     """Bring the database to the newest schema. Safe to repeat and to run on several hosts.
 
-    Raises SetupError with the next step if no database is set, or it does not answer.
+    Raises SetupError with the next step if no database is set, it does not answer, or its
+    server is too old.
     """
     url = settings.database_url
     if url is None:

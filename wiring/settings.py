@@ -43,7 +43,7 @@ class Settings(BaseModel):
         "(mode 0700)",
     )
     database_url: SecretStr | None = Field(
-        None, description="PostgreSQL 14+; unset: the embedded server in the data directory"
+        None, description="PostgreSQL 15+; unset: the embedded server in the data directory"
     )
     redis_url: SecretStr | None = Field(
         None, description="Redis or Valkey 6+; unset: the embedded server in the data directory"

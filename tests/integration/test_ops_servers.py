@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import signal
@@ -18,7 +17,7 @@ import redis
 from sqlalchemy import create_engine, make_url, text
 
 from ops.servers.children import wait_until
-from ops.servers.postgres import MAJOR_VERSION, WHEEL, start_postgres
+from ops.servers.postgres import WHEEL, start_postgres, wheel_release
 from ops.servers.valkey import start_valkey
 from spans.errors import SetupError
 
@@ -146,11 +145,8 @@ def test_a_fresh_database_is_migrated_and_empty(fresh_database_url):
 
 def test_postgres_starts_from_a_checkout_below_a_folder_that_others_may_not_enter(folder: Path):
     # As below /root: the server runs as nobody there, and initdb looks for its programs.
-    spec = importlib.util.find_spec(WHEEL)
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
-    wheel = Path(spec.submodule_search_locations[0])
-    programs = f"pginstall{MAJOR_VERSION}"
+    programs = wheel_release().programs.parent.name
+    wheel = wheel_release().programs.parents[1]
     shutil.copytree(wheel / programs, folder / WHEEL / programs, symlinks=True)
     libraries = f"{WHEEL}.libs"
     shutil.copytree(wheel.with_name(libraries), folder / libraries, symlinks=True)

@@ -11,6 +11,8 @@ from store.access.keys import StoredKeys
 from store.access.projects import StoredProjects
 from store.postgres.database import Database
 
+pytestmark = pytest.mark.every_postgres
+
 
 class OnPostgres:
     @pytest.fixture

@@ -23,6 +23,8 @@ from store.postgres.row_views import EXPRESSIONS, read_subjects
 from store.postgres.tables import KEY_COLUMNS, span
 from store.postgres.visible_scores import VISIBLE_SCORES, VISIBLE_SCORES_SQL
 
+pytestmark = pytest.mark.every_postgres
+
 ORG = uuid.UUID(int=3)
 scores = st.none() | st.dictionaries(
     st.sampled_from(["a", "b", "c", "d"]), st.none() | st.sampled_from([0, 0.25, 1])

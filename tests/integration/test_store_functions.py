@@ -20,6 +20,8 @@ from store.postgres.database import Database
 from store.retention import Retention, Upkeep
 from store.rules.rules import StoredRules
 
+pytestmark = pytest.mark.every_postgres
+
 _numbers = itertools.count(1)
 
 

@@ -29,6 +29,8 @@ from store.logs.traces import Traces
 from store.postgres.database import Database
 from store.postgres.leases import Leases
 
+pytestmark = pytest.mark.every_postgres
+
 PATIENCE_S = 20.0
 CHECK = CheckRequest(runtime=Runtime.PYTHON, code="1")
 CHECKED = FakeSandbox().check(InlineCode(runtime=CHECK.runtime, code=CHECK.code))

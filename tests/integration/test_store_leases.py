@@ -21,6 +21,8 @@ from store.postgres.leases import INVOCATIONS, LEASED, OUTBOX, OUTCOMES, Leased,
 from store.scoring.ledger import Ledger
 from store.scoring.match_records import MatchRecords
 
+pytestmark = pytest.mark.every_postgres
+
 STORE = Path(__file__).parents[2] / "store"
 LEASE_S = 60.0
 INSERT = {

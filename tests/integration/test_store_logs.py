@@ -14,6 +14,8 @@ from store.logs.fetch import SpanReader
 from store.logs.ingest import SpanWriter
 from store.postgres.database import Database
 
+pytestmark = pytest.mark.every_postgres
+
 
 class TestStoredRows(LogBehaviours):
     @pytest.fixture

@@ -25,6 +25,8 @@ from store.postgres.database import Database
 from store.rules.rules import StoredRules
 from store.scoring.match_records import MatchRecords
 
+pytestmark = pytest.mark.every_postgres
+
 LIMITS = EventLimits(depth_max=64, nodes_max=10_000)
 
 

@@ -29,6 +29,8 @@ from store.rules.rules import StoredRules
 from store.scoring.ledger import Ledger
 from store.scoring.match_records import MatchRecords
 
+pytestmark = pytest.mark.every_postgres
+
 
 class TestStoredOutcomes(OutcomeBehaviours):
     @pytest.fixture

@@ -10,6 +10,8 @@ from spans.queues import QUEUES, Holds, Queue, Worker
 from store.postgres.database import Database
 from store.scoring.queue_depth import read_queue_depths
 
+pytestmark = pytest.mark.every_postgres
+
 EXAMPLE = Queue(
     name="example", task="tallyard.example", worker=Worker(name="example"), holds=Holds.OUTCOMES
 )

@@ -11,6 +11,8 @@ from store.access.projects import StoredProjects
 from store.postgres.database import Database
 from store.rules.rules import StoredRules
 
+pytestmark = pytest.mark.every_postgres
+
 
 class TestStoredRules(RuleBehaviours):
     @pytest.fixture

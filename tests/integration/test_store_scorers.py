@@ -11,6 +11,8 @@ from store.postgres.database import Database
 from store.scoring.judge_cache import JudgeAnswers
 from store.scoring.token_budget import TokenBudgets
 
+pytestmark = pytest.mark.every_postgres
+
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:

@@ -33,6 +33,8 @@ from store.rules.rules import StoredRules
 from store.scoring.ledger import Ledger
 from store.scoring.match_records import MatchRecords
 
+pytestmark = pytest.mark.every_postgres
+
 
 class StoredWorker:
     """A process with connections of its own, by which others see that it lives."""

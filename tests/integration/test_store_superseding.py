@@ -40,6 +40,8 @@ from store.rules.rules import StoredRules
 from store.scoring.ledger import Ledger
 from store.scoring.match_records import MatchRecords
 
+pytestmark = pytest.mark.every_postgres
+
 LIMITS = EventLimits(depth_max=64, nodes_max=10_000)
 RESELECT: JsonObject = {
     "id": "a", "_is_merge": True, "_async_scoring_control": {"kind": "state_force_reselect"},

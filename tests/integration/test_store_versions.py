@@ -19,6 +19,8 @@ from store.logs.ingest import SpanWriter
 from store.postgres.database import Database
 from store.postgres.versions import draw_versions
 
+pytestmark = pytest.mark.every_postgres
+
 WRITERS = 6
 WRITES = 40
 

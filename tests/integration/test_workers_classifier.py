@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checker import connect, query
+from checker import query
 from fakes.judge import FakeJudge
 from load import span
-from sqlalchemy import make_url
+from postgres_servers import PostgresServers
 from stack import Stack
 
+from ops.servers.postgres import MAJOR_VERSION
 from ops.servers.valkey import start_valkey
 
 MODEL = "gpt-4o-mini"
@@ -43,16 +44,14 @@ def judge() -> Iterator[FakeJudge]:
 
 
 @pytest.fixture(scope="module")
-def judging(postgres_url: str, template_url: str, judge: FakeJudge) -> Iterator[Stack]:
+def judging(postgres_servers: PostgresServers, judge: FakeJudge) -> Iterator[Stack]:
     """A stack that keeps answers, and lends code one model."""
-    with connect(postgres_url) as connection:
-        connection.execute("create database classifying template template")
-    url = make_url(postgres_url).set(database="classifying")
+    url = postgres_servers[MAJOR_VERSION].create("classifying")
     with tempfile.TemporaryDirectory(prefix="tallyard-test-") as folder:
         path = Path(folder)
         valkey, redis_url = start_valkey(path / "valkey", log=path / "valkey.log")
         with Stack(
-            database_url=url.render_as_string(hide_password=False), redis_url=redis_url,
+            database_url=url, redis_url=redis_url,
             folder=path / "stack", judge_base_url=judge.url, judge_api_key="sk-judge",
             judge_model="gpt-4o", judge_timeout_s="2", judge_cache_days="1",
             sandbox_models=MODEL, backoff_max_s="1",

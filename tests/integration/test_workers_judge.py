@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checker import CheckedRule, Checker, connect, query
+from checker import CheckedRule, Checker, query
 from fakes.judge import FakeJudge
 from load import span
-from sqlalchemy import make_url
+from postgres_servers import PostgresServers
 from stack import Stack
 
+from ops.servers.postgres import MAJOR_VERSION
 from ops.servers.valkey import start_valkey
 
 RETRY_AFTER_S = 4
@@ -57,16 +58,14 @@ def judge() -> Iterator[FakeJudge]:
 
 
 @pytest.fixture(scope="module")
-def judging(postgres_url: str, template_url: str, judge: FakeJudge) -> Iterator[Stack]:
+def judging(postgres_servers: PostgresServers, judge: FakeJudge) -> Iterator[Stack]:
     """A stack whose judge worker gives up soon."""
-    with connect(postgres_url) as connection:
-        connection.execute("create database judging template template")
-    url = make_url(postgres_url).set(database="judging")
+    url = postgres_servers[MAJOR_VERSION].create("judging")
     with tempfile.TemporaryDirectory(prefix="tallyard-test-") as folder:
         path = Path(folder)
         valkey, redis_url = start_valkey(path / "valkey", log=path / "valkey.log")
         with Stack(
-            database_url=url.render_as_string(hide_password=False), redis_url=redis_url,
+            database_url=url, redis_url=redis_url,
             folder=path / "stack", judge_base_url=judge.url, judge_api_key="sk-judge",
             judge_model="gpt-4o", judge_timeout_s="1", attempts_max=str(ATTEMPTS_MAX),
             backoff_max_s=str(RETRY_AFTER_S),
