@@ -7,27 +7,31 @@ gently, or replace a process, only between tasks, and Flower shows progress only
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
 
-from flows.scoring.match import ROWS_PER_CLAIM
-from spans.errors import Contended, StoreUnavailable, TransientError
+from spans.errors import StoreUnavailable, TransientError
 from spans.queues import MATCH, UPKEEP
 from wiring.services import Services
+from workers.match_watch import MatchWatch
 
 logger = logging.getLogger(__name__)
 
 STINT_S = 20.0
-"""How long one task works before it rings for the next, seconds."""
+"""How long one task runs outcomes before it rings for the next, seconds."""
 
 
 def match_until_empty(services: Services) -> str:
     """Matches and scores batch by batch, and rings the queues that got outcomes."""
     with _Stint(services, MATCH) as stint:
         _answer_bell(services, MATCH)
-        _match_until_empty(services, stint)
+        MatchWatch(
+            match=services.matcher.match_some,
+            release=lambda: services.leases.release_own(MATCH),
+            matched=stint.add,
+            bell=services.bell,
+        ).run()
     return stint.told("rows matched")
 
 
@@ -84,6 +88,10 @@ class _Stint:
         self._trouble = ", then PostgreSQL was away"
         return True
 
+    def add(self, done: int) -> None:
+        """Counts what was done just now."""
+        self.done += done
+
     def told(self, what: str) -> str:
         """The task's result, which Flower shows."""
         return f"{self.done} {what}{self._trouble}"
@@ -97,28 +105,3 @@ def _answer_bell(services: Services, queue: str) -> None:
     services.bell.answer(queue)
     services.leases.release_own(queue)
     services.leases.release_abandoned()
-
-
-def _match_until_empty(services: Services, stint: _Stint) -> None:
-    until = time.monotonic() + STINT_S
-    while True:
-        try:
-            if not (rows := _match_some(services)):
-                return
-            stint.done += rows
-        except Contended:
-            # Another worker changed the same rows, and PostgreSQL undid this transaction. The
-            # entries are released, and the first worker to come claims them again.
-            services.leases.release_own(MATCH)
-        if time.monotonic() > until:
-            services.bell.ring(MATCH)
-            return
-
-
-def _match_some(services: Services) -> int:
-    matched = services.matcher.match_some()
-    for queue in matched.queues:
-        services.bell.ring(queue)   # now, since this backlog may take long
-    if matched.rows >= ROWS_PER_CLAIM:
-        services.bell.ring(MATCH)   # a full claim: other processes should help
-    return matched.rows
