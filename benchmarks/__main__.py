@@ -13,9 +13,10 @@ import sys
 import tempfile
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -30,7 +31,9 @@ from benchmarks.coded import (
 )
 from benchmarks.contestants import (
     ROWS_EACH,
+    TWO_RULES,
     Turn,
+    bare_drain,
     naive_drain,
     naive_http,
     raw,
@@ -49,11 +52,12 @@ from benchmarks.latency import Offer, naive_delays, tallyard_delays
 from benchmarks.memory import Memory, at_rest
 from benchmarks.naive_stack import Naive, running_naive
 from benchmarks.report import Report
+from benchmarks.small import small_requests
 from benchmarks.stack import Stack, running_stack
 from benchmarks.waiting import deadline
 from scorers.sandbox.model import Isolation
 
-NAMES = ("http", "drain", "latency", "judged", "coded", "memory")
+NAMES = ("http", "drain", "latency", "small", "judged", "coded", "memory")
 BASELINED = frozenset({"http", "drain", "latency"})
 WARM_SPANS = 2_000
 NAIVE_SHARE = 5
@@ -86,6 +90,7 @@ class Bench:
     stack: Stack
     naive: Naive | None
     judge: FakeJudge | None
+    folder: Path
 
 
 def main() -> int:
@@ -142,7 +147,10 @@ def _run(opened: ExitStack, folder: Path, options: Options, report: Report) -> N
     with (
         running_naive(folder, stack.state.database_url) if needs_naive else nullcontext()
     ) as naive:
-        bench = Bench(options=options, report=report, stack=stack, naive=naive, judge=judge)
+        bench = Bench(
+            options=options, report=report, stack=stack, naive=naive, judge=judge,
+            folder=folder,
+        )
         for name, run in BENCHMARKS.items():
             if name in options.only:
                 with deadline(ROUND_S * options.repeat, name):
@@ -154,28 +162,27 @@ def _run(opened: ExitStack, folder: Path, options: Options, report: Report) -> N
 
 
 def _http(bench: Bench) -> None:
-    bench.report.contest(
-        "HTTP -> scored", "http", _rounds(bench, tallyard_http, naive_http), naive_least=8,
-        raw_least=0.04,
-    )
+    bench.report.http("HTTP -> scored", _rounds(bench, {
+        "one rule": tallyard_http, "two rules": partial(tallyard_http, rates=TWO_RULES),
+    }, naive_http))
 
 
 def _drain(bench: Bench) -> None:
-    bench.report.contest(
-        "Backlog -> scored", "drain", _rounds(bench, tallyard_drain, naive_drain),
-        naive_least=12, raw_least=0.08,
-    )
+    bench.report.drain("Backlog -> scored", _rounds(bench, {
+        "tallyard": tallyard_drain, "bare loop": bare_drain,
+    }, naive_drain))
 
 
 def _rounds(
-    bench: Bench, ours: Callable[..., Turn], theirs: Callable[..., Turn]
+    bench: Bench, ours: Mapping[str, Callable[..., Turn]], theirs: Callable[..., Turn]
 ) -> dict[str, list[Turn]]:
     assert bench.naive is not None
     spans = bench.options.spans
-    turns: dict[str, list[Turn]] = {"raw": [], "tallyard": [], "naive": []}
+    turns: dict[str, list[Turn]] = {name: [] for name in ("raw", *ours, "naive")}
     for number in range(1, bench.options.repeat + 1):
         turns["raw"].append(raw(spans, seed=number))
-        turns["tallyard"].append(ours(bench.stack, spans, seed=number))
+        for name, run in ours.items():
+            turns[name].append(run(bench.stack, spans, seed=number))
         turns["naive"].append(
             theirs(bench.naive, bench.stack, spans // NAIVE_SHARE, seed=number)
         )
@@ -184,16 +191,25 @@ def _rounds(
 
 def _latency(bench: Bench) -> None:
     assert bench.naive is not None
-    for title, name, per_s, each in (
-        ("10 requests/s of 100 rows", "latency_batches", 10, 100),
-        ("1 000 requests/s of 1 row", "latency_singles", 1000, 1),
-    ):
-        offer = Offer(requests_per_s=per_s, rows_each=each, seconds=bench.options.seconds)
-        short = Offer(requests_per_s=per_s, rows_each=each, seconds=NAIVE_LATENCY_S)
-        bench.report.delays(title, name, {
-            "tallyard": tallyard_delays(bench.stack, offer),
-            "naive": naive_delays(bench.naive, bench.stack, short),
-        })
+    offer = Offer(requests_per_s=10, rows_each=100, seconds=bench.options.seconds)
+    bench.report.delays("10 requests/s of 100 rows", "latency", {
+        "tallyard": tallyard_delays(bench.stack, offer),
+        "naive": naive_delays(
+            bench.naive, bench.stack, replace(offer, seconds=NAIVE_LATENCY_S)
+        ),
+    })
+
+
+def _small(bench: Bench) -> None:
+    spans = bench.options.spans
+    loop, large = raw(spans, seed=0), tallyard_http(bench.stack, spans, seed=0)
+    bench.report.small(
+        small_requests(
+            bench.stack, bench.folder, repeat=bench.options.repeat,
+            seconds=bench.options.seconds,
+        ),
+        span_us=large.server_us, call_us=loop.cpu_us["loop"],
+    )
 
 
 def _judged(bench: Bench) -> None:
@@ -239,8 +255,8 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 BENCHMARKS: dict[str, Callable[[Bench], None]] = {
-    "http": _http, "drain": _drain, "latency": _latency, "judged": _judged,
-    "coded": _coded,
+    "http": _http, "drain": _drain, "latency": _latency, "small": _small,
+    "judged": _judged, "coded": _coded,
 }
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from benchmarks.load import Order, load
 from benchmarks.processes import difference, machine_cpu_s, pss_bytes
 from benchmarks.rows import rows
 from benchmarks.stack import Stack
+from benchmarks.tables import WAITING_ROWS
 from benchmarks.waiting import wait_for_outcomes
 from scorers.sandbox.model import CodeEnd, Isolation, Program, Runtime
 from scorers.sandbox.place import find_place
@@ -33,10 +34,6 @@ LOOP_S = 1.0
 ALONE_RECORDS = 5_000
 ISOLATED_RECORDS = 200
 COLD_STARTS = 5
-WAITING = """
-    select coalesce(sum(cardinality(row_ids)), 0) from outbox
-     where project_id = %s and matched_at is null
-"""
 
 PYTHON = '''
 def handler(output, expected):
@@ -122,7 +119,7 @@ def pipeline(stack: Stack, count: int, *, runtime: str, seed: int) -> CodeTurn:
             with load(order, log=stack.log) as generator:
                 generator.go()
                 generator.answered()
-            wait_for_outcomes(reader, project_id, count, deadline_s=TURN_S, count=WAITING)
+            wait_for_outcomes(reader, project_id, count, deadline_s=TURN_S, count=WAITING_ROWS)
             before, machine = stack.cpu_s(), machine_cpu_s()
             begin = time.monotonic()
         last = wait_for_outcomes(reader, project_id, count, deadline_s=TURN_S)

@@ -18,6 +18,7 @@ import psutil
 from benchmarks.load import Order, load
 from benchmarks.processes import cpu_s_by_name, difference
 from benchmarks.stack import Stack
+from benchmarks.tables import PENDING
 from benchmarks.waiting import wait_for_outcomes
 
 JUDGE_S = 0.5
@@ -26,7 +27,6 @@ IDEAL_PER_S = IN_FLIGHT / JUDGE_S
 ROWS_EACH = 128
 DEADLINE_S = 120.0
 FAKE = Path(__file__).parent.parent / "tests" / "fakes" / "judge.py"
-WAITING = "select count(*) from outcome where project_id = %s and state = 'pending'"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,9 @@ def running_judge(folder: Path) -> Iterator[FakeJudge]:
 
 def tallyard_judged(stack: Stack, judge: FakeJudge, calls: int, *, seed: int) -> JudgeTurn:
     """A backlog of spans for Factuality, from the judge worker's first step on."""
-    project_id = stack.project(f"judged {uuid.uuid4().hex[:8]}", scorer="Factuality")
+    project_id = stack.project(
+        f"judged {uuid.uuid4().hex[:8]}", rates={"Factuality": 1.0}
+    )
     host, port = stack.host_and_port
     order = Order(
         host=host, port=port, path="/logs3", authorization=f"Bearer {stack.key}",
@@ -85,7 +87,7 @@ def tallyard_judged(stack: Stack, judge: FakeJudge, calls: int, *, seed: int) ->
             with load(order, log=stack.log) as generator:
                 generator.go()
                 generator.answered()
-            wait_for_outcomes(reader, project_id, calls, deadline_s=DEADLINE_S, count=WAITING)
+            wait_for_outcomes(reader, project_id, calls, deadline_s=DEADLINE_S, count=PENDING)
             before = {**stack.cpu_s(), **cpu_s_by_name([("fake judge", judge.process)])}
             begin = time.monotonic()
         last = wait_for_outcomes(reader, project_id, calls, deadline_s=DEADLINE_S)

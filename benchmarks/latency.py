@@ -11,16 +11,19 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import quantiles
 
 import psycopg
 
+from benchmarks.contestants import ONE_RULE, with_postgres
 from benchmarks.load import Answered, Order, load
 from benchmarks.naive_stack import Naive
+from benchmarks.processes import difference
 from benchmarks.rows import row_id
 from benchmarks.stack import Stack
+from benchmarks.tables import SCORED_AFTER, scored_after
 
 POLL_S = 0.004
 OVERLAP_S = 0.05
@@ -30,11 +33,6 @@ STRAGGLERS_S = 30.0
 """How long rows are waited for after the last request was answered."""
 
 CONNECTIONS = 64
-FOLLOW = """
-    select id, xact from span
-     where project_id = %s and xact > %s and computed_scores is not null
-"""
-ALL = "select id from span where project_id = %s and computed_scores is not null"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +54,8 @@ class Delays:
     """Milliseconds. `unreadable` rows never showed a score in time: the percentiles lack them.
 
     `answer_ms` is from when a request was due to its answer, `readable_ms` from there to the
-    score. `offered_s` is how long it took to send what was due in `Offer.seconds`.
+    score. `offered_s` is how long it took to send what was due in `Offer.seconds`. `cpu_ms` is
+    processor time a request of what serves, by process.
     """
 
     rows: int
@@ -67,22 +66,35 @@ class Delays:
     readable_ms: dict[str, float]
     generator_cpu: float
     reader_cpu: float
+    cpu_ms: dict[str, float]
+
+    @property
+    def worst_answer_ms(self) -> float:
+        """The answers' p95; without end where some requests were refused."""
+        return float("inf") if self.refused else self.answer_ms.get("p95", float("inf"))
+
+    @property
+    def worst_readable_ms(self) -> float:
+        """The scores' p95; without end where some rows never showed one."""
+        is_whole = not self.unreadable and not self.refused
+        return self.readable_ms.get("p95", float("inf")) if is_whole else float("inf")
 
 
 def tallyard_delays(stack: Stack, offer: Offer) -> Delays:
     """Of Tallyard."""
-    project_id = stack.project(f"delay {uuid.uuid4().hex[:8]}", scorer="Levenshtein")
+    project_id = stack.project(f"delay {uuid.uuid4().hex[:8]}", rates=ONE_RULE)
     host, port = stack.host_and_port
     return _measure(
-        stack, stack.connect, offer, host=host, port=port, key=stack.key, project_id=project_id
+        stack, stack.connect, stack.cpu_s, offer, host=host, port=port, key=stack.key,
+        project_id=project_id,
     )
 
 
 def naive_delays(baseline: Naive, stack: Stack, offer: Offer) -> Delays:
     """Of the naive baseline."""
     return _measure(
-        stack, baseline.connect, offer, host="127.0.0.1", port=baseline.port, key="",
-        project_id=str(uuid.uuid4()),
+        stack, baseline.connect, lambda: with_postgres(baseline, stack), offer,
+        host="127.0.0.1", port=baseline.port, key="", project_id=str(uuid.uuid4()),
     )
 
 
@@ -110,7 +122,7 @@ class Follower:
         floor, next_floor, floor_set_s = 0, 0, time.monotonic()
         with self._connect() as reader:
             while not self._stop.wait(POLL_S):
-                found = reader.execute(FOLLOW, (self._project_id, floor)).fetchall()
+                found = reader.execute(SCORED_AFTER, (self._project_id, floor)).fetchall()
                 now = time.monotonic()
                 for seen_id, _ in found:
                     self.seen_s.setdefault(seen_id, now)
@@ -121,8 +133,9 @@ class Follower:
 
 
 def _measure(
-    stack: Stack, connect: Callable[[], psycopg.Connection], offer: Offer, *, host: str,
-    port: int, key: str, project_id: str,
+    stack: Stack, connect: Callable[[], psycopg.Connection],
+    cpu_s: Callable[[], Mapping[str, float]], offer: Offer, *, host: str, port: int, key: str,
+    project_id: str,
 ) -> Delays:
     order = Order(
         host=host, port=port, path="/logs3", authorization=f"Bearer {key}",
@@ -131,6 +144,7 @@ def _measure(
     )
     rows = offer.requests * offer.rows_each
     with load(order, log=stack.log) as generator, Follower(connect, project_id) as follower:
+        before = cpu_s()
         generator.go()
         answered = generator.answered()
         until = time.monotonic() + STRAGGLERS_S
@@ -141,17 +155,20 @@ def _measure(
                 connect, project_id, rows
             ):
                 break   # the reader overtook some: they count as unreadable
-    return _delays(offer, answered, follower)
+        used = difference(before, cpu_s())
+    return _delays(offer, answered, follower, used)
 
 
 def _all_scored(
     connect: Callable[[], psycopg.Connection], project_id: str, rows: int
 ) -> bool:
     with connect() as reader:
-        return len(reader.execute(ALL, (project_id,)).fetchall()) >= rows
+        return scored_after(reader, project_id, 0) >= rows
 
 
-def _delays(offer: Offer, answered: Answered, follower: Follower) -> Delays:
+def _delays(
+    offer: Offer, answered: Answered, follower: Follower, used: Mapping[str, float]
+) -> Delays:
     answers: list[float] = []
     readable: list[float] = []
     missing = 0
@@ -174,6 +191,7 @@ def _delays(offer: Offer, answered: Answered, follower: Follower) -> Delays:
         refused=sum(each is None for each in answered.answered_s), offered_s=elapsed_s,
         answer_ms=percentiles(answers), readable_ms=percentiles(readable),
         generator_cpu=answered.cpu_s / elapsed_s, reader_cpu=follower.cpu_s / elapsed_s,
+        cpu_ms={name: seconds / offer.requests * 1000 for name, seconds in used.items()},
     )
 
 

@@ -67,12 +67,13 @@ class Answered:
     """What came of it. Times are CLOCK_MONOTONIC seconds, which all processes share.
 
     `due_s` is when a request was to be sent (at a pace) or was sent; `answered_s` is when its
-    answer was whole, None for one that never came.
+    answer was whole, None for one that never came. `body_bytes` is what all bodies hold.
     """
 
     begin_s: float
     end_s: float
     cpu_s: float
+    body_bytes: int
     due_s: list[float]
     answered_s: list[float | None]
     statuses: dict[str, int]
@@ -117,9 +118,10 @@ async def run(order: Order) -> Answered:
         f"POST {order.path} HTTP/1.1\r\nhost: {order.host}\r\n"
         f"content-type: application/json\r\nauthorization: {order.authorization}\r\n"
     ).encode()
-    requests = [
-        b"%scontent-length: %d\r\n\r\n%s" % (head, len(body), body) for body in order.bodies()
-    ]
+    made = list(order.bodies())
+    body_bytes = sum(map(len, made))
+    requests = [b"%scontent-length: %d\r\n\r\n%s" % (head, len(body), body) for body in made]
+    del made
     loop = asyncio.get_running_loop()
     idle: asyncio.Queue[Connection] = asyncio.Queue()
     for _ in range(order.connections):
@@ -158,8 +160,8 @@ async def run(order: Order) -> Answered:
     if running:
         await asyncio.wait(running, timeout=DRAIN_S)
     return Answered(
-        begin_s=begin, end_s=time.monotonic(), cpu_s=_cpu_s() - cpu_s, due_s=due,
-        answered_s=answered, statuses=dict(statuses),
+        begin_s=begin, end_s=time.monotonic(), cpu_s=_cpu_s() - cpu_s, body_bytes=body_bytes,
+        due_s=due, answered_s=answered, statuses=dict(statuses),
     )
 
 

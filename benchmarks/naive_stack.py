@@ -82,7 +82,7 @@ def running_naive(folder: Path, tallyard_database_url: str) -> Iterator[Naive]:
             naive.DATABASE_URL: database_url,
             naive.REDIS_URL: redis_url.replace("unix://", "redis+socket://"),
         }
-        port = _free_port()
+        port = free_port()
         cores = str(os.cpu_count() or 1)
         for name, argv in {
             "worker": ["celery", "-A", "benchmarks.naive", "worker", "--concurrency", cores,
@@ -110,7 +110,7 @@ def running_naive(folder: Path, tallyard_database_url: str) -> Iterator[Naive]:
 
 def _warm(started: Naive) -> None:
     """Have every process opened its connection and prepared its statements."""
-    if not wait_until(lambda: _listens(started.port), deadline_s=READY_S, every_s=0.1):
+    if not wait_until(lambda: is_listening(started.port), deadline_s=READY_S, every_s=0.1):
         raise RuntimeError("the naive HTTP server did not start")
     project_id = str(uuid.uuid4())
     with started.connect() as reader:
@@ -124,13 +124,15 @@ def _warm(started: Naive) -> None:
             raise RuntimeError(f"the naive worker did not start:\n{log}") from error
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback that nobody listens on now."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port
 
 
-def _listens(port: int) -> bool:
+def is_listening(port: int) -> bool:
+    """Whether somebody listens on this port of the loopback."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:

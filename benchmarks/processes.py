@@ -10,14 +10,19 @@ import psutil
 
 
 def cpu_s_by_name(processes: Iterable[tuple[str, psutil.Process]]) -> dict[str, float]:
-    """Processor seconds (user and system) of the processes that are there, by name."""
+    """Processor seconds (user and system) of the processes, by name.
+
+    Those of children that ended are with the parent that waited for them.
+    """
     used: defaultdict[str, float] = defaultdict(float)
     for name, process in processes:
         try:
             times = process.cpu_times()
         except psutil.NoSuchProcess:
             continue
-        used[name] += times.user + times.system
+        used[name] += (
+            times.user + times.system + times.children_user + times.children_system
+        )
     return dict(used)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import string
 import time
+import uuid
 from collections.abc import Iterator
 
 import orjson
@@ -45,10 +46,18 @@ def row_id(prefix: str, number: int) -> str:
     return f"{prefix}-{number:07d}"
 
 
+def random_id(draw: random.Random) -> str:
+    """An id as the SDKs make them."""
+    return str(uuid.UUID(int=draw.getrandbits(128), version=4))
+
+
 def rows(
     count: int, *, seed: int, prefix: str, project_id: str | None = None
 ) -> Iterator[JsonObject]:
-    """`count` finished root spans, each of about 2 KB as JSON."""
+    """`count` finished root spans, each of about 2 KB as JSON.
+
+    Their ids are `row_id`s; with an empty prefix they are random, other ones for each seed.
+    """
     draw = random.Random(seed + 1)
     words = TEXT.split()
     question = " ".join(draw.choices(words, k=QUESTION_CHARS // 3))[:QUESTION_CHARS]
@@ -56,7 +65,7 @@ def rows(
     for number, (output, expected) in enumerate(texts(count, seed=seed)):
         turn = draw.randrange(len(question))
         row: JsonObject = {
-            "id": row_id(prefix, number),
+            "id": row_id(prefix, number) if prefix else random_id(draw),
             "span_id": f"{draw.getrandbits(64):016x}",
             "root_span_id": f"{draw.getrandbits(128):032x}",
             "input": [

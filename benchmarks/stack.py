@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 
 import psutil
 import psycopg
+from sqlalchemy import make_url
 
 from benchmarks.processes import cpu_s_by_name
 from benchmarks.rows import FILTER
@@ -33,6 +35,8 @@ class Stack:
     up: Child
     state: RunState
     key: str
+    own_postgres: psutil.Process | None
+    """The server that was given, where it runs on this machine; Tallyard did not start it."""
 
     @property
     def api(self) -> Api:
@@ -54,11 +58,18 @@ class Stack:
         """A reader's connection to its database: sees what is committed, nothing else."""
         return psycopg.connect(libpq_url(self.state.database_url), autocommit=True)
 
-    def project(self, name: str, *, scorer: str) -> str:
-        """A new project with one rule; its id."""
+    def project(self, name: str, *, rates: Mapping[str, float]) -> str:
+        """A new project with a rule for each scorer, at its sampling rate; its id."""
         project_id = self._new_project(name)
-        self._rule(project_id, {"type": "global", "name": scorer})
+        for scorer, rate in rates.items():
+            self._rule(project_id, {"type": "global", "name": scorer}, name=scorer, rate=rate)
         return project_id
+
+    def rule_ids(self, project_id: str) -> dict[str, str]:
+        """The ids of a project's rules, by name."""
+        path = f"/v1/project_score?project_id={project_id}"
+        found = json.loads(self.api.call("GET", path))["objects"]
+        return {rule["name"]: rule["id"] for rule in found}
 
     def function_project(
         self, name: str, code: str, *, runtime: str, metadata: JsonObject | None = None
@@ -74,19 +85,21 @@ class Stack:
                 "runtime_context": {"runtime": runtime, "version": version},
             }},
         }))
-        self._rule(project_id, {"type": "function", "id": function["id"]})
+        self._rule(
+            project_id, {"type": "function", "id": function["id"]}, name="coded", rate=1
+        )
         return project_id
 
     def _new_project(self, name: str) -> str:
         return str(json.loads(self.api.call("POST", "/v1/project", {"name": name}))["id"])
 
-    def _rule(self, project_id: str, scorer: JsonObject) -> None:
+    def _rule(self, project_id: str, scorer: JsonObject, *, name: str, rate: float) -> None:
         online = {
-            "sampling_rate": 1, "scorers": [scorer], "apply_to_root_span": True,
+            "sampling_rate": rate, "scorers": [scorer], "apply_to_root_span": True,
             "btql_filter": FILTER,
         }
         self.api.call("POST", "/v1/project_score", {
-            "project_id": project_id, "name": "rule", "score_type": "online",
+            "project_id": project_id, "name": name, "score_type": "online",
             "config": {"online": online},
         })
 
@@ -99,6 +112,10 @@ class Stack:
             yield name, unit
             for each in unit.children(recursive=True):
                 yield name, each
+        if self.own_postgres is not None:
+            yield "postgres", self.own_postgres
+            for each in self.own_postgres.children():
+                yield "postgres", each
 
     @contextmanager
     def held(self, unit: str) -> Iterator[None]:
@@ -139,9 +156,37 @@ def running_stack(folder: Path, **settings: str) -> Iterator[Stack]:
         state = data.read_state()
         if not up.is_running or state is None or "Not ready" in log.read_text():
             raise RuntimeError(f"Tallyard did not start:\n{log.read_text()}")
-        yield Stack(folder=folder, up=up, state=state, key=data.api_key.read_text().strip())
+        yield Stack(
+            folder=folder, up=up, state=state, key=data.api_key.read_text().strip(),
+            own_postgres=_given_server(settings.get("TALLYARD_DATABASE_URL")),
+        )
     finally:
         up.stop(patience_s=STOP_S)
+
+
+@contextmanager
+def database_on(server_url: str) -> Iterator[str]:
+    """The URL of a new, empty database on a server; the database is gone at the end."""
+    name = f"tallyard_bench_{uuid.uuid4().hex[:8]}"
+    with psycopg.connect(libpq_url(server_url), autocommit=True) as connection:
+        connection.execute(f"create database {name}".encode())
+    try:
+        yield make_url(server_url).set(database=name).render_as_string(hide_password=False)
+    finally:
+        with psycopg.connect(libpq_url(server_url), autocommit=True) as connection:
+            connection.execute(f"drop database {name} with (force)".encode())
+
+
+def _given_server(url: str | None) -> psutil.Process | None:
+    """The main process of the server at `url`, or None if it is on another machine."""
+    if url is None:
+        return None
+    with psycopg.connect(libpq_url(url)) as connection:
+        pid = connection.info.backend_pid
+        try:
+            return psutil.Process(pid).parent()
+        except psutil.NoSuchProcess:
+            return None
 
 
 def foreign_environment() -> dict[str, str]:

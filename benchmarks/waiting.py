@@ -12,14 +12,15 @@ from typing import LiteralString
 
 import psycopg
 
+from benchmarks.tables import COMPLETED, WAITING_ROWS
+
 POLL_LEAST_S = 0.02
 POLL_MOST_S = 1.0
-COUNT = "select count(*) from outcome where project_id = %s and state = 'completed'"
 
 
 def wait_for_outcomes(
     reader: psycopg.Connection, project_id: str, wanted: int, *, deadline_s: float,
-    count: LiteralString = COUNT,
+    count: LiteralString = COMPLETED,
 ) -> float:
     """CLOCK_MONOTONIC seconds at which `wanted` outcomes were seen completed.
 
@@ -40,6 +41,27 @@ def wait_for_outcomes(
         rate = done / (now - begin) if now > begin else 0.0
         left_s = (wanted - done) / rate if rate else 4 * POLL_LEAST_S
         pause.wait(min(max(left_s / 2, POLL_LEAST_S), POLL_MOST_S))
+
+
+def wait_until_matched(
+    reader: psycopg.Connection, project_id: str, *, deadline_s: float
+) -> float:
+    """CLOCK_MONOTONIC seconds at which no row of the project waited for its scores any more.
+
+    Rules that have cheap scorers alone are meant: those run before their rows cease to wait.
+    Other than a count of outcomes, this costs the same however many there are. Raises
+    TimeoutError.
+    """
+    until = time.monotonic() + deadline_s
+    pause = threading.Event()
+    while True:
+        found = reader.execute(WAITING_ROWS, (project_id,)).fetchone()
+        now = time.monotonic()
+        if found == (0,):
+            return now
+        if now > until:
+            raise TimeoutError(f"{found} rows still wait after {deadline_s:g} s")
+        pause.wait(POLL_LEAST_S)
 
 
 @contextmanager
