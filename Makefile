@@ -22,7 +22,7 @@ CLIENTS := $(basename $(notdir $(wildcard tests/clients/*.in)))
 
 .PHONY: help
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: environment ## Install what is missing, start everything and show its URLs (Ctrl-C stops it)
@@ -75,6 +75,10 @@ imports:
 .PHONY: bench
 bench: environment-dev ## Measure speed beside the baselines (table and JSON)
 	@$(BIN)/python -m benchmarks
+
+.PHONY: bench-growth
+bench-growth: environment-dev ## Measure one project at 10 thousand, 1 million and 3 million rows
+	@$(BIN)/python -m benchmarks.growth
 
 .PHONY: clean
 clean: ## Delete all data and everything that was installed
