@@ -1,7 +1,8 @@
 """Group commit: writes requests that arrive together in one transaction.
 
-While one group commits, the requests that arrive form the next group. So a request is never
-held back to wait for others.
+While one group commits, the requests that arrive form the next group. A request that comes
+alone is written at once. Where requests come together, the fixed cost of a transaction is more
+than that of a small request, so the next group gathers for a moment.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,6 +21,12 @@ REQUESTS_MAX = 64
 ROWS_MAX = 2000
 """Most requests and rows of one transaction. Larger ones save little, and the first request of
 the group would wait longer."""
+
+GATHER_S = 0.02
+"""The least time between the beginnings of two transactions, seconds, unless a group is full or
+the group before had only one request. A client waits this much longer for its answer. A
+transaction of one row takes about 4 ms of processor, and each further row 0.3 ms (measured), so
+a few hundred requests a second take a third of the time that they would take one by one."""
 
 WAITING_MAX = 1000
 """Requests that may wait to be written. Further ones are refused (503), which bounds memory."""
@@ -41,6 +49,7 @@ class GroupCommit:
         self._store = store
         self._after = after
         self._waiting: queue.Queue[_Waiting | None] = queue.Queue(WAITING_MAX)
+        self._must_hurry = threading.Event()   # a group is full, or this is to be closed
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -59,12 +68,15 @@ class GroupCommit:
             raise StoreUnavailable(
                 "too many requests wait to be stored; send this one again", retry_after_s=1.0
             ) from error
+        if self._waiting.qsize() >= REQUESTS_MAX - 1:   # the thread holds one
+            self._must_hurry.set()
         return await answer
 
     def close(self) -> None:
         """Writes the requests that wait, then stops the thread."""
         if self._thread is not None:
             self._waiting.put(None)
+            self._must_hurry.set()
             self._thread.join()
 
     def _start(self) -> None:
@@ -76,7 +88,11 @@ class GroupCommit:
                 self._thread.start()
 
     def _run(self) -> None:
+        began_s, size = 0.0, 0   # of the transaction before
         while (first := self._waiting.get()) is not None:
+            if size > 1 and self._waiting.qsize() < REQUESTS_MAX - 1:
+                self._must_hurry.wait(began_s + GATHER_S - time.monotonic())
+            self._must_hurry.clear()
             group = [first]
             rows = len(first.request.writes)
             is_last = False
@@ -90,6 +106,7 @@ class GroupCommit:
                     break
                 group.append(following)
                 rows += len(following.request.writes)
+            began_s, size = time.monotonic(), len(group)
             self._write(group)
             if is_last:
                 return

@@ -14,8 +14,9 @@ from memory_tallyard import LIMITS, MemoryTallyard
 
 from btql.query import parse_query
 from flows.access.principal import KeyRole
+from flows.logs import group_commit
 from flows.logs.fetch import FetchRequest
-from flows.logs.group_commit import WAITING_MAX, GroupCommit
+from flows.logs.group_commit import REQUESTS_MAX, WAITING_MAX, GroupCommit
 from flows.logs.ingest import IngestAnswer, IngestRequest
 from flows.logs.limits import TooLarge
 from flows.logs.logs import EXCERPT_CHARS, SentRows
@@ -399,6 +400,74 @@ def test_requests_that_arrive_during_a_commit_share_the_next_one(world: World) -
     assert len({answer.xact for answer in answers}) == 4
     assert gate.groups == [1, 4]
     assert rings == [1, 1]
+
+
+def company(commit: GroupCommit, gate: Gate) -> list[Any]:
+    """What to await so that the commit's last group is one of two requests."""
+    async def first() -> None:
+        await commit.write(request(0))
+
+    async def others() -> None:
+        await asyncio.to_thread(gate.entered.wait, 30)
+        both = [asyncio.create_task(commit.write(request(n))) for n in (1, 2)]
+        await asyncio.sleep(0)     # lets them begin
+        gate.opened.set()
+        await asyncio.gather(*both)
+
+    return [first(), others()]
+
+
+def test_after_requests_that_came_together_the_next_ones_gather_until_a_group_is_full(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "GATHER_S", 1000.0)
+    gate = Gate(world.rows)
+    commit = GroupCommit(gate, after=lambda: None)
+
+    async def send() -> None:
+        await asyncio.gather(*company(commit, gate))
+        waiting = []
+        for number in range(3, 3 + REQUESTS_MAX):
+            waiting.append(asyncio.create_task(commit.write(request(number))))
+            await asyncio.sleep(0)
+        await asyncio.wait_for(waiting[0], 30)
+        await asyncio.to_thread(commit.close)
+        await asyncio.gather(*waiting)
+
+    asyncio.run(send())
+    assert gate.groups[:2] == [1, 2]
+    assert gate.groups[2] >= REQUESTS_MAX - 1   # the last may come a moment too late
+
+
+def test_a_close_writes_the_requests_that_gather(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "GATHER_S", 1000.0)
+    gate = Gate(world.rows)
+    commit = GroupCommit(gate, after=lambda: None)
+
+    async def send() -> None:
+        await asyncio.gather(*company(commit, gate))
+        waiting = asyncio.create_task(commit.write(request(3)))
+        await asyncio.sleep(0)
+        await asyncio.to_thread(commit.close)
+        await waiting
+
+    asyncio.run(send())
+    assert gate.groups == [1, 2, 1]
+
+
+def test_a_request_after_one_that_came_alone_does_not_wait_for_company(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "GATHER_S", 1000.0)
+    gate = Gate(world.rows)
+    gate.opened.set()
+    commit = GroupCommit(gate, after=lambda: None)
+    for number in range(3):
+        asyncio.run(asyncio.wait_for(commit.write(request(number)), 30))
+    commit.close()
+    assert gate.groups == [1, 1, 1]
 
 
 def test_more_requests_than_may_wait_are_refused_at_once(world: World) -> None:
