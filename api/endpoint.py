@@ -42,7 +42,7 @@ def _endpoint(
     async def answer(request: Request) -> Response:
         context: Context = request.app.state.context
         try:
-            if b"%00" in request.scope["query_string"] or "\0" in request.url.path:
+            if b"%00" in request.scope["query_string"] or "\0" in request.scope["path"]:
                 raise NotFound("not found: the URL contains a NUL character")
             principal = await principal_of(request, context)
             principal.require(*roles)

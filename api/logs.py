@@ -132,7 +132,7 @@ def _sent(request: Request, body: bytes, parsed: JsonObject, name: str) -> SentR
     rows = parsed.get(name)
     if not isinstance(rows, list):
         raise BadInput("must be a list", path=name)
-    return SentRows(rows=rows, body=body, sent_to=request.url.path)
+    return SentRows(rows=rows, body=body, sent_to=request.scope["path"])
 
 
 LOGS = "/v1/project_logs/{project_id}"

@@ -35,6 +35,9 @@ CONTROL_FIELDS = frozenset({
 })
 """Fields that are not content: instructions, the row's place, and what Tallyard adds."""
 
+PLACE_FIELDS = frozenset({"id", "project_id", "log_id", "org_id"})
+"""Control fields that only name the row. An event without others needs no more reading."""
+
 FEEDBACK_FIELDS = frozenset({"scores", "expected", "tags", "metadata", *IDENTITY_FIELDS})
 """The fields that feedback may change, and those that SDKs repeat beside them."""
 
@@ -88,7 +91,7 @@ def read_event(
         event = _without_nul(event)
     fields = {name: value for name, value in event.items() if name not in CONTROL_FIELDS}
     _check_fields(fields)
-    if event.keys() & CONTROL_FIELDS == {"id"}:
+    if event.keys() & CONTROL_FIELDS <= PLACE_FIELDS:
         return RowWrite(key=RowKey(where, row_id), fields=fields)
     return _with_controls(event, where, row_id, fields)
 
@@ -97,7 +100,7 @@ def check_values(values: JsonObject, limits: EventLimits, body: BodyText) -> Non
     """Raises BadInput for more values, deeper nesting or larger numbers than are allowed."""
     nodes = 0
     for value in values.values():
-        nodes += _count(value, limits.depth_max - 1, body)
+        nodes += 1 if type(value) is str else _count(value, limits.depth_max - 1, body)
     if nodes > limits.nodes_max:
         raise BadInput(f"{nodes} values, more than {limits.nodes_max} (TALLYARD_NODES_MAX)")
 

@@ -78,6 +78,14 @@ def read(event: Json, body: bytes | None = None) -> RowWrite:
     )
 
 
+@given(
+    st.dictionaries(st.sampled_from(["input", "output", "tags"]), st.none() | st.just([]))
+)
+def test_names_of_the_place_of_a_row_are_no_content(fields: dict[str, Json]) -> None:
+    place: dict[str, Json] = {"project_id": str(PROJECT), "log_id": "g", "org_id": "o"}
+    assert read({"id": "a", **place, **fields}) == read({"id": "a", **fields})
+
+
 def outcome(event: Json) -> RowWrite | str:
     """What becomes of the event: a write, or the sentence of its refusal."""
     try:
