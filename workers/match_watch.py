@@ -24,8 +24,8 @@ of about 20 rows (measured), so a few hundred rows a second share it; a row is m
 later."""
 
 FEW_ROWS = 50
-"""A claim of fewer rows waits for company. Entries of small requests may keep a claim below
-ROWS_PER_CLAIM although more wait, so larger claims are followed by the next at once."""
+"""After a claim of fewer rows a process waits for company. A larger one is followed by the next
+at once: a claim of many small requests is below ROWS_PER_CLAIM although more wait."""
 
 WATCH_S = 2.0
 """How long one task goes on, seconds, before it rings for the next. Celery waits this long when
@@ -73,19 +73,18 @@ class MatchWatch:
         self.matched(found.rows)
         for queue in found.queues:
             self.bell.ring(queue)   # now, since this backlog may take long
-        if found.rows >= ROWS_PER_CLAIM:
-            self._fall_asleep()
-            self.bell.ring(MATCH)   # a full claim: other processes should help
-        elif found.rows == 0:
-            was_awake = self.is_awake
-            self._fall_asleep()
-            return was_awake        # rings were silent until now: look once more
-        elif found.rows < FEW_ROWS:
+        if 0 < found.rows < FEW_ROWS:
             self.is_awake = self.bell.stay_awake(MATCH)
             if not self.is_awake:
                 return False        # the process that is awake looks after what is left
             self.pause(max(0.0, began + LOOK_EVERY_S - self.seconds()))
-        return True
+            return True
+        was_awake = self.is_awake
+        self._fall_asleep()         # where much comes, rings bring other processes to help
+        if found.rows >= ROWS_PER_CLAIM:
+            self.bell.ring(MATCH)   # a full claim: more waits
+        # If nothing was found while rings were silent, something may have come since.
+        return found.rows > 0 or was_awake
 
     def _fall_asleep(self) -> None:
         if self.is_awake:

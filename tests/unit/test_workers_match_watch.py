@@ -89,6 +89,14 @@ def test_a_claim_of_many_rows_is_followed_by_the_next_at_once() -> None:
     assert world.pauses_s == []
 
 
+def test_rings_arrive_while_much_comes_so_that_other_processes_help() -> None:
+    world = World(1, FEW_ROWS, 1)
+    world.run()
+    assert world.happened == [
+        "1", "awake", str(FEW_ROWS), "asleep", "1", "awake", "0", "asleep", "0"
+    ]
+
+
 def test_a_process_leaves_few_rows_to_the_one_that_is_awake() -> None:
     world = World(3, 2, other_is_awake=True)
     world.run()
