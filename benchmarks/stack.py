@@ -108,7 +108,7 @@ class Stack:
         unit_of = {each.pid: each.name for each in self.state.processes}
         yield "supervisor", psutil.Process(self.up.process.pid)
         for unit in psutil.Process(self.up.process.pid).children():
-            name = unit_of.get(unit.pid, "?")
+            name = unit_of.get(unit.pid, "fork server")
             yield name, unit
             for each in unit.children(recursive=True):
                 yield name, each

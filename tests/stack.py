@@ -12,6 +12,7 @@ The processes are those of `ops.servers.processes`; the kernel ends them with th
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
@@ -29,7 +30,6 @@ from typing import Any, TypeVar
 import httpx2
 import psutil
 from click.testing import CliRunner
-from fork_server import fork_server
 from ports import own_port
 
 from flows.access.keys import Keys
@@ -39,6 +39,7 @@ from flows.access.projects import ListPage, Projects
 from ops.cli import tallyard
 from ops.servers import readiness
 from ops.servers.children import Child, start, wait_until
+from ops.servers.fork_server import ForkServer
 from ops.servers.processes import ProcessSpec, processes
 from spans.clock import system_clock
 from spans.ids import OrgId, ProjectId
@@ -95,7 +96,7 @@ class Stack:
 
     `settings` are Tallyard's variables without their prefix, such as
     `judge_base_url="http://..."`. `code` is the folder whose code they run; other code than
-    ours is run by interpreters of its own (see tests/fork_server.py).
+    ours is run by interpreters of its own.
     """
 
     def __init__(
@@ -202,9 +203,8 @@ class Stack:
         self.folder.mkdir(parents=True, exist_ok=True)
         environment = {**self.environment, "PYTHONPATH": str(self.code), **process.environment}
         if self.code == ROOT:
-            forked = fork_server().start(argv, log=self._log(name), environment=environment)
-            self.children[name] = Child(
-                name=name, process=forked, stop_signals=(signal.SIGTERM,)  # type: ignore[arg-type]
+            self.children[name] = _fork_server().start(
+                name, argv, log=self._log(name), environment=environment
             )
         else:
             self.children[name] = start(
@@ -422,6 +422,12 @@ class Stack:
             self.org_id(), ListPage(limit=1000), None
         )
         return [project.name for project in found]
+
+
+@functools.cache
+def _fork_server() -> ForkServer:
+    """The fork server of this process, which ends with it."""
+    return ForkServer(log=Path(os.devnull))
 
 
 def _python_arguments(process: ProcessSpec) -> list[str]:

@@ -45,6 +45,11 @@ class Settings(BaseModel):
     database_url: SecretStr | None = Field(
         None, description="PostgreSQL 15+; unset: the embedded server in the data directory"
     )
+    memory_mb: int | None = Field(
+        None, ge=256,
+        description="Memory of the machine for which the embedded PostgreSQL is set up, MiB; "
+        "unset: what the machine has, or its container may use",
+    )
     redis_url: SecretStr | None = Field(
         None, description="Redis or Valkey 6+; unset: the embedded server in the data directory"
     )

@@ -16,8 +16,10 @@ import click
 
 from ops.data_dir import DataDir, ProcessState, RunState
 from ops.servers import readiness
-from ops.servers.children import Child, start, wait_until
+from ops.servers.children import Child, wait_until
+from ops.servers.fork_server import ForkServer
 from ops.servers.log_files import LogFile
+from ops.servers.memory import MIB, machine_memory_bytes, postgres_settings
 from ops.servers.postgres import start_postgres
 from ops.servers.processes import ProcessSpec, processes
 from ops.servers.supervisor import (
@@ -56,6 +58,7 @@ def up() -> None:
             run.say("Stopping ...")
         finally:
             run.supervisor.stop()
+            run.fork_server.close()
             data.forget_state()
 
 
@@ -66,6 +69,7 @@ class MachineRun:
         self.settings = settings
         self.data = data
         self.supervisor = ProcessSupervisor(say=self.say, changed=self._write_state)
+        self.fork_server = ForkServer(log=data.logs / "fork_server.log")
         self.api_url = readiness.local_url(settings.host, settings.api_port)
         self.flower_url = readiness.local_url(settings.host, settings.flower_port)
         self.environment: dict[str, str] = {}
@@ -81,6 +85,8 @@ class MachineRun:
         """Start everything and print its URLs. Raises SetupError with the next step."""
         began_s = time.monotonic()
         self.say("Starting the servers, the API and the workers (some ten seconds) ...")
+        # It imports while the servers start and the database is prepared, a second of one core.
+        self.fork_server.open()
         database_url, redis_url = self._stores()
         self.environment = {
             "TALLYARD_DATABASE_URL": database_url,
@@ -92,11 +98,8 @@ class MachineRun:
             "PYTHONUNBUFFERED": "1",
         }
         readiness.check_redis(redis_url)
-        specs = self._processes()
-        # These start while the database is prepared, which takes a second of one core.
-        self._keep_all(each for each in specs if not each.uses_database)
         self._prepare()
-        self._keep_all(each for each in specs if each.uses_database)
+        self._keep_all(self._processes())
         self._write_state()
         self._await_ready()
         self._tell(time.monotonic() - began_s)
@@ -117,12 +120,17 @@ class MachineRun:
             return child
 
         if database is None:
-            starting = partial(launch, "postgres", start_postgres, self.data.postgres)
+            starter = partial(start_postgres, settings=self._postgres_settings())
+            starting = partial(launch, "postgres", starter, self.data.postgres)
             self._keep("postgres", starting, stop_order=3)
         if redis is None:
             starting = partial(launch, "valkey", start_valkey, self.data.valkey)
             self._keep("valkey", starting, stop_order=2)
         return urls["postgres"], urls["valkey"]
+
+    def _postgres_settings(self) -> Mapping[str, str]:
+        given_mb = self.settings.memory_mb
+        return postgres_settings(given_mb * MIB if given_mb else machine_memory_bytes())
 
     def _prepare(self) -> None:
         done = subprocess.run(
@@ -166,9 +174,9 @@ class MachineRun:
 
     def _launch(self, process: ProcessSpec) -> Child:
         module = [] if process.argv[0] == "python" else ["-m", process.argv[0]]
-        return start(
+        return self.fork_server.start(
             process.name,
-            [sys.executable, *module, *process.argv[1:]],
+            [*module, *process.argv[1:]],
             log=self.data.logs / f"{process.name}.log",
             environment={**self._child_environment(), **process.environment},
         )

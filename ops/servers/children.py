@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from spans.errors import SetupError
 
@@ -36,12 +37,27 @@ LINUX_CAPABILITY_VERSION_3 = 0x20080522
 POLL_S = 0.01
 
 
+class ChildProcess(Protocol):
+    """What is used of a `subprocess.Popen`."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        """The exit code, negative for a signal; None while the process runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end. Raises `subprocess.TimeoutExpired` after `timeout` seconds."""
+
+    def send_signal(self, sig: int) -> None:
+        """Send the signal; do nothing if the process has ended."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Child:
     """A started process. `stop_signals` ask it to end, the gentlest first."""
 
     name: str
-    process: subprocess.Popen[bytes]
+    process: ChildProcess
     stop_signals: tuple[signal.Signals, ...]
 
     @property

@@ -37,13 +37,13 @@ FIRST_COMMANDS = """create role tallyard login createdb
 create database tallyard owner tallyard
 """
 
-# Chosen for a laptop: an idle server costs little, and acknowledged writes are on disk.
+# An idle server costs little, and acknowledged writes are on disk. Those that depend on the
+# machine's memory are in `ops/servers/memory.py`.
 SETTINGS: Mapping[str, str] = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
     "fsync": "on",
     "synchronous_commit": "on",
-    "shared_buffers": "32MB",
     "max_connections": "100",
     "jit": "off",  # our queries are short: compiling one takes longer than running it
     "max_wal_size": "2GB",

@@ -18,13 +18,11 @@ class ProcessSpec:
     """How to start a process, as a container would. `argv[0]` is a program of our environment.
 
     Processes stop in the order of `stop_order`, from 0; those with the same number together.
-    Those that do not use the database may start before its schema is there.
     """
 
     name: str
     argv: tuple[str, ...]
     stop_order: int
-    uses_database: bool = True
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -43,13 +41,11 @@ def processes(
             # An in-memory scheduler is enough: beat only rings; due work is in PostgreSQL.
             argv=("python", "-m", "workers", "beat", "--scheduler", "celery.beat:Scheduler"),
             stop_order=1,
-            uses_database=False,
         ),
         ProcessSpec(
             name="flower",
             argv=("celery", "-A", "workers", "flower"),
             stop_order=1,
-            uses_database=False,
             # Not as options, because the list of processes would show the password.
             environment={
                 "FLOWER_ADDRESS": settings.host,

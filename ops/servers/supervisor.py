@@ -111,7 +111,7 @@ class ProcessSupervisor:
         delay_s = restart_delay_s(process.failures)
         process.child, process.due_at_s = None, now + delay_s
         self.say(
-            f"{process.name} ended ({_how(child.process.returncode)}) and starts again in "
+            f"{process.name} ended ({_how(child.process.wait())}) and starts again in "
             f"{delay_s:g} s; its log, {process.log.path}, ends with: {process.log.last_line()}"
         )
         self.changed()

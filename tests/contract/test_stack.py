@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import psutil
-from stack import ROOT, Stack, inherited
+from stack import EVERYTHING, ROOT, Stack, inherited
 
 BORROWER = """
 import json, sys
@@ -70,3 +70,22 @@ def test_a_test_run_that_is_killed_leaves_no_process(
             lambda: not any(psutil.pid_exists(pid) for pid in pids), deadline_s=15,
             what="their end",
         )
+
+
+def test_each_process_also_starts_as_an_interpreter_of_its_own_as_in_containers(
+    fresh_database_url: str, fresh_redis_url: str, tmp_path: Path
+) -> None:
+    # The same code under another path, which the fork server has not imported.
+    code = tmp_path / "code"
+    code.symlink_to(ROOT)
+    with Stack(
+        database_url=fresh_database_url, redis_url=fresh_redis_url, folder=tmp_path / "stack",
+        code=code,
+    ) as stack:
+        stack.start(*EVERYTHING, "beat")
+        project = stack.project()
+        stack.rule(project, "ExactMatch")
+        stack.insert(
+            project, {"id": "a", "output": "4", "expected": "4", "metrics": {"end": 1.0}}
+        )
+        assert stack.scored(project, "a")["scores"] == {"ExactMatch": 1}
