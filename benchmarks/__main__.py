@@ -136,10 +136,13 @@ def _run(opened: ExitStack, folder: Path, options: Options, report: Report) -> N
     needs_judge = "judged" in options.only
     needs_naive = not BASELINED.isdisjoint(options.only)
     judge = opened.enter_context(running_judge(folder)) if needs_judge else None
-    settings = {
-        "TALLYARD_JUDGE_BASE_URL": judge.url, "TALLYARD_JUDGE_API_KEY": "none",
-        "TALLYARD_JUDGE_IN_FLIGHT": str(IN_FLIGHT),
-    } if judge else {}
+    # As on a machine of 4 GB, for which the bound on memory is.
+    settings = {"TALLYARD_MEMORY_MB": "4096"}
+    if judge:
+        settings |= {
+            "TALLYARD_JUDGE_BASE_URL": judge.url, "TALLYARD_JUDGE_API_KEY": "none",
+            "TALLYARD_JUDGE_IN_FLIGHT": str(IN_FLIGHT),
+        }
     report.say(f"Starting Tallyard in {folder} ({os.cpu_count()} cores) ...")
     stack = opened.enter_context(running_stack(folder, **settings))
     fresh = at_rest(stack)

@@ -101,8 +101,11 @@ class ForkServer:
                 raise SetupError(
                     f"{name} cannot be started: the fork server ended; see {self._log}."
                 ) from error
-            # Only its parent can tell how a process ends.
-            if not wait_until(lambda: _is_child(pid), deadline_s=ADOPTED_S, every_s=0.001):
+            # Only its parent can tell how a process ends, and a group is needed to kill it.
+            if not wait_until(
+                lambda: _is_child(pid) and os.getpgid(pid) == pid,
+                deadline_s=ADOPTED_S, every_s=0.001,
+            ):
                 raise SetupError(f"{name} cannot be started: process {pid} is not our child.")
         return Child(name=name, process=ForkedProcess(pid), stop_signals=(signal.SIGTERM,))
 
@@ -197,6 +200,7 @@ def _serve(client: int) -> _Request:
             sys.stdout.write(f"{second}\n")
             sys.stdout.flush()
             os._exit(0)
+        os.setsid()
         wait_until(lambda: os.getppid() != first, deadline_s=ADOPTED_S, every_s=0.001)  # noqa: B023
         _die_with(client)
         return _Request(**json.loads(line))
@@ -208,7 +212,6 @@ def _become(request: _Request) -> None:
     # The client may block signals while it starts processes.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     ctypes.CDLL(None).prctl(PR_SET_NAME, request.name.encode()[:15], 0, 0, 0)
-    os.setsid()
     log = os.open(request.log, os.O_WRONLY | os.O_APPEND)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for old, new in ((nothing, 0), (log, 1), (log, 2)):

@@ -19,6 +19,7 @@ FAKES = TESTS / "fakes"
 
 # Protocols that one class meets, each with its reason.
 ALONE = {
+    "ops.servers.children.ChildProcess": "the other implementation is the library's Popen",
     "scorers.results.AutoevalsScore": "the type of a class of autoevals, which ships no types",
 }
 

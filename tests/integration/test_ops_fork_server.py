@@ -143,3 +143,12 @@ def test_forks_and_fork_server_end_with_the_process_that_asked(folder: Path) -> 
     assert len(started) == 2
     _, alive = psutil.wait_procs(started, timeout=30)
     assert [each for each in alive if each.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def test_a_fork_can_be_killed_as_soon_as_it_is_started(
+    server: ForkServer, folder: Path
+) -> None:
+    for _ in range(20):
+        child = run(server, folder, "wait")
+        child.kill()
+        assert child.process.poll() == -signal.SIGKILL
