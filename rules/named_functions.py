@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rules.model import NamedFunction, ScorerChoice
-from rules.sampling import is_sampled
 from scorers import catalog
 from scorers.functions.version import FUNCTION
 from spans.errors import BadInput
 from spans.ids import FunctionId, Xact
-from spans.scoring import Role, ScorerRef
+from spans.scoring import ScorerRef
 
 NO_VERSION = "deleted"
 """The version in an outcome whose function is not in the rule set any more."""
@@ -56,29 +55,31 @@ class NamedFunctions:
             )
         return queue
 
+    def scorer(self, choice: ScorerChoice) -> ScorerRef:
+        """The scorer that a rule names, at the version that the rule pins, else the one in
+        force."""
+        if choice.kind != FUNCTION:
+            version = choice.version or catalog.installed_version()
+            return ScorerRef(kind=choice.kind, name=choice.name, version=version)
+        function = self.chosen(choice)
+        if function is None:
+            version = choice.version or NO_VERSION
+            return ScorerRef(kind=FUNCTION, name=choice.name, version=version)
+        return _reference(function.id, function.version)
 
-def scorers_of(
-    choice: ScorerChoice, functions: NamedFunctions, root_span_id: str
-) -> Iterator[tuple[ScorerRef, Role]]:
-    """The scorer that a rule names, at its version; then its shadow, if that takes the trace.
-
-    The version is the one that the rule pins, else the one in force. Whether the shadow takes
-    a trace is sampled by the function's id, not the rule's. By the rule's id, a shadow at rate
-    0.1 would take every trace that a rule at rate 0.1 takes.
-    """
-    if choice.kind != FUNCTION:
-        version = choice.version or catalog.installed_version()
-        yield ScorerRef(kind=choice.kind, name=choice.name, version=version), Role.LIVE
-        return
-    function = functions.chosen(choice)
-    if function is None:
-        version = choice.version or NO_VERSION
-        yield ScorerRef(kind=FUNCTION, name=choice.name, version=version), Role.LIVE
-        return
-    yield _reference(function.id, function.version), Role.LIVE
-    shadow = None if function.is_deleted else function.shadow
-    if shadow is not None and is_sampled(function.id, root_span_id, rate=shadow.rate):
-        yield _reference(function.id, shadow.version), Role.SHADOW
+    def shadows(
+        self, choices: Iterable[ScorerChoice]
+    ) -> Iterator[tuple[FunctionId, float, ScorerRef]]:
+        """The shadows of the functions that a rule names, each once: the function, the share
+        of the traces that its shadow takes, and the shadow as a scorer."""
+        named = {
+            function.id: function for choice in choices
+            if choice.kind == FUNCTION and (function := self.chosen(choice)) is not None
+        }
+        for function in named.values():
+            if function.shadow is not None and not function.is_deleted:
+                shadow = function.shadow
+                yield function.id, shadow.rate, _reference(function.id, shadow.version)
 
 
 def _reference(function_id: FunctionId, version: Xact) -> ScorerRef:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -9,6 +10,7 @@ from uuid import UUID
 
 from rules.model import NamedFunction, Rule, Scope, ScorerChoice, ShadowVersion
 from rules.named_functions import NamedFunctions
+from rules.outcome_requests import RuleRequests, requests_of
 from rules.planning import PlannedRule
 from rules.wire import ProjectScore
 from scorers import catalog
@@ -102,6 +104,14 @@ class RuleSet:
     revision: int
     rules: tuple[PlannedRule, ...]
     functions: NamedFunctions
+
+    @cached_property
+    def requests(self) -> Mapping[RuleId, RuleRequests]:
+        """What each rule asks for, by the rule's id."""
+        return {
+            planned.rule.id: requests_of(planned.rule, self.functions, self.revision)
+            for planned in self.rules
+        }
 
     @cached_property
     def columns(self) -> frozenset[str]:

@@ -2,9 +2,10 @@
 
 A new column is one entry here and one in a migration; `tests/integration/test_store_columns.py`
 compares the two. The entry's place is the column's place in the API's order. A column that is
-no field of an event also needs its cell in `store/postgres/copy.py` and its value in
-`store/postgres/row_json.py`. One that scorers take also needs a field of
-`scorers.arguments.ScoringFields`. `tests/unit/test_spans_columns.py` names what is missing.
+no field of an event also needs its cell in `store/postgres/copy.py`, its line in the views
+`logged_span` and `shown_span`, and its value in `store/postgres/row_json.py`. One that scorers
+take also needs a field of `scorers.arguments.ScoringFields`. `tests/unit/test_spans_columns.py`
+names what is missing.
 """
 
 from __future__ import annotations
@@ -37,19 +38,33 @@ class Storage(StrEnum):
     JSONB = "jsonb"
 
 
+class Part(StrEnum):
+    """The part of a row that holds a column: a table of the database."""
+
+    BODY = "span"
+    """What was logged."""
+
+    HEAD = "span_head"
+    """What scoring changes, and what rows are ordered by."""
+
+    OBJECT = "object"
+    """Where the row belongs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a span's row: of the API, of the table `span`, or of both.
+    """One column of a span's row: of the API, of the stored row, or of both.
 
-    - `name`: its name in the API, in filters and in events. A column that only the table has
-      is named as it is there.
+    - `name`: its name in the API, in filters and in events. A column that is only
+      stored is named as it is there.
     - `kind`: how the API writes its value. None: the API does not show it, and filters do not
       know it.
-    - `storage`: its type in the table. None: it is not stored. The API makes it of other
+    - `storage`: its type where it is stored. None: it is not stored. The API makes it of other
       columns, or shows null.
-    - `stored_as`: the table's column. The default is `name`.
-    - `written_to`: the table's column that receives what a client sends under `name`. The
+    - `stored_as`: its name there. The default is `name`.
+    - `written_to`: the stored column that receives what a client sends under `name`. The
       default is `stored_as`.
+    - `part`: the part of the row that holds it.
     """
 
     name: str
@@ -57,10 +72,11 @@ class Column:
     storage: Storage | None
     stored_as: str = ""
     written_to: str = ""
+    part: Part = Part.BODY
     is_required: bool = False
     """PostgreSQL refuses null in the column."""
     is_written: bool = True
-    """Ingest writes the column. PostgreSQL or the workers fill in the others."""
+    """Ingest writes the column. The workers fill in the others, or a view computes them."""
     is_event_field: bool = False
     """A field of an event that is stored as JSON, as the client sent it."""
     is_object: bool = False
@@ -92,20 +108,20 @@ class Column:
 COLUMNS = (
     Column("id", ColumnKind.TEXT, Storage.TEXT, is_required=True, is_in_trace=True,
            is_always_read=True),
-    Column("_xact_id", ColumnKind.TEXT, Storage.BIGINT, stored_as="xact", is_required=True,
-           is_in_trace=True),
-    Column("content_xact", None, Storage.BIGINT, is_required=True),
-    Column("trigger_xact", None, Storage.BIGINT),
+    Column("_xact_id", ColumnKind.TEXT, Storage.BIGINT, stored_as="xact", part=Part.HEAD,
+           is_required=True, is_in_trace=True),
+    Column("content_xact", None, Storage.BIGINT, part=Part.HEAD, is_required=True),
+    Column("trigger_xact", None, Storage.BIGINT, part=Part.HEAD),
     Column("_pagination_key", ColumnKind.TEXT, Storage.BIGINT, stored_as="seq",
-           is_required=True, is_written=False),
-    Column("created", ColumnKind.TIME, Storage.TIMESTAMPTZ, is_required=True, is_identity=True,
-           is_in_trace=True),
+           is_required=True),
+    Column("created", ColumnKind.TIME, Storage.TIMESTAMPTZ, part=Part.HEAD, is_required=True,
+           is_identity=True, is_in_trace=True),
     Column("has_base", None, Storage.BOOLEAN, is_required=True),
-    Column("deleted_at", None, Storage.TIMESTAMPTZ),
+    Column("deleted_at", None, Storage.TIMESTAMPTZ, part=Part.HEAD),
     Column("org_id", ColumnKind.TEXT, None),
-    Column("project_id", ColumnKind.TEXT, Storage.UUID, is_required=True),
-    Column("object_type", None, Storage.TEXT, is_required=True),
-    Column("object_id", None, Storage.UUID, is_required=True),
+    Column("project_id", ColumnKind.TEXT, Storage.UUID, part=Part.OBJECT, is_required=True),
+    Column("object_type", None, Storage.TEXT, part=Part.OBJECT, is_required=True),
+    Column("object_id", None, Storage.UUID, part=Part.OBJECT, is_required=True),
     Column("experiment_id", ColumnKind.TEXT, None),
     Column("dataset_id", ColumnKind.TEXT, None),
     Column("log_id", ColumnKind.TEXT, None),
@@ -124,12 +140,12 @@ COLUMNS = (
            is_scorer_argument=True, is_in_trace=True, is_kept_at_end=True),
     Column("error", ColumnKind.JSON, Storage.JSONB, is_event_field=True, is_content=True,
            is_in_trace=True),
-    # The visible scores. Who reads them takes `store.postgres.visible_scores`.
+    # The visible scores: a view makes them of the logged and the computed ones.
     Column("scores", ColumnKind.JSON, Storage.JSONB, written_to="logged_scores",
            is_written=False, is_event_field=True, is_in_trace=True, is_kept_at_end=True),
     Column("logged_scores", None, Storage.JSONB),
-    Column("computed_scores", None, Storage.JSONB, is_written=False),
-    Column("computed_by", None, Storage.JSONB, is_written=False),
+    Column("computed_scores", None, Storage.JSONB, part=Part.HEAD, is_written=False),
+    Column("computed_by", None, Storage.JSONB, part=Part.HEAD, is_written=False),
     Column("metadata", ColumnKind.JSON, Storage.JSONB, is_event_field=True, is_object=True,
            is_scorer_argument=True, is_in_trace=True, is_kept_at_end=True),
     Column("metrics", ColumnKind.JSON, Storage.JSONB, is_event_field=True, is_in_trace=True,
@@ -148,6 +164,7 @@ COLUMNS = (
            is_object=True, is_kept_at_end=True),
     # Fields of events that have no column of their own, given back as they came.
     Column("extra", None, Storage.JSONB),
+    Column("created_by", None, Storage.TEXT),
     Column("comments", ColumnKind.JSON, None),
     Column("audit_data", ColumnKind.JSON, None),
     Column("_async_scoring_state", ColumnKind.JSON, Storage.JSONB, stored_as="scoring_state",

@@ -7,19 +7,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from spans.ids import Xact
+from spans.ids import RowSeq, Xact
 from spans.merge import apply, has_same_content, is_same
 from spans.row import Row, RowKey, RowWrite, is_finished, is_made_by_scorer
 
 
 @dataclass(slots=True)
 class StoredRow:
-    """A locked row, and which versions last changed its content and put it up for matching."""
+    """A locked row, and which versions last changed its content and put it up for matching.
+
+    `created_by` names who wrote it first.
+    """
 
     row: Row
+    seq: RowSeq
     content_xact: Xact
     trigger_xact: Xact | None
     was_scored: bool
+    created_by: str | None = None
 
 
 @dataclass(slots=True)
@@ -31,6 +36,7 @@ class Draft:
     xact: Xact
     content_xact: Xact
     trigger_xact: Xact | None
+    created_by: str | None
     was_deleted: bool = False       # by any write of this transaction
 
     @property
@@ -58,8 +64,10 @@ class Drafts:
         stored = self.stored.get(key)
         return stored.row if stored else None
 
-    def apply(self, write: RowWrite, xact: Xact) -> None:
+    def apply(self, write: RowWrite, xact: Xact, *, sent_by: str | None = None) -> None:
         """Applies `write`, which belongs to the request with version `xact`, to its row.
+
+        `sent_by` names who wrote the row, if it is new.
 
         A write that changes nothing keeps the row's version. A row is queued for matching when
         its span ends, and again whenever its content changes after that.
@@ -77,6 +85,7 @@ class Drafts:
                 xact=xact,
                 content_xact=stored.content_xact if stored else xact,
                 trigger_xact=stored.trigger_xact if stored else None,
+                created_by=stored.created_by if stored else sent_by,
             )
         was_finished = before is not None and is_finished(before.fields)
         # Feedback does not match the row again. If it counted as a change of content, pending

@@ -14,6 +14,7 @@ FunctionId = NewType("FunctionId", uuid.UUID)
 InvocationId = NewType("InvocationId", uuid.UUID)
 OutcomeId = NewType("OutcomeId", uuid.UUID)
 Xact = NewType("Xact", int)                    # `_xact_id`: the version of one write
+RowSeq = NewType("RowSeq", int)                # a row's place in the order of arrival
 
 
 def parse_uuid(text: str) -> uuid.UUID | None:
@@ -27,7 +28,8 @@ def parse_uuid(text: str) -> uuid.UUID | None:
 def derived_id(*parts: str) -> uuid.UUID:
     """A UUID computed from `parts` alone, so that work that is done twice writes one row.
 
-    It is 128 bits of BLAKE2b over the parts, with NUL, which no id contains, between them.
+    It is the first 128 bits of SHA-256 over the parts, with NUL, which no id contains, between
+    them. The function `derived_id` of the database gives the same.
     """
     text = "\0".join(parts)
-    return uuid.UUID(bytes=hashlib.blake2b(text.encode(), digest_size=16).digest())
+    return uuid.UUID(bytes=hashlib.sha256(text.encode()).digest()[:16])

@@ -83,6 +83,34 @@ def origin_of(kind: OriginKind, origin_id: UUID) -> Origin:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScorerUse:
+    """A scorer, and who asks for it: what the outcomes of many spans have in common."""
+
+    origin: Origin
+    role: Role
+    scorer: ScorerRef
+
+    def __hash__(self) -> int:
+        """The hash of the fields, computed once: batches look up thousands of uses."""
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.origin, self.role, self.scorer))
+
+    @cached_property
+    def slot(self) -> bytes:
+        """64 bits that tell apart the uses whose score spans stand side by side on a row.
+
+        All versions of a scorer share a slot, so that a new outcome replaces the score span of
+        an older version.
+        """
+        return derived_id(
+            self.origin.kind, self.origin.id.hex, self.role, self.scorer.kind, self.scorer.name
+        ).bytes[:8]
+
+
+@dataclass(frozen=True, kw_only=True)
 class OutcomeKey:
     """The key of an outcome: for each key there is exactly one.
 
@@ -93,9 +121,22 @@ class OutcomeKey:
     object: ObjectRef
     subject_id: str
     subject_version: Xact
-    origin: Origin
-    role: Role
-    scorer: ScorerRef
+    use: ScorerUse
+
+    @property
+    def origin(self) -> Origin:
+        """Who asked for it."""
+        return self.use.origin
+
+    @property
+    def role(self) -> Role:
+        """What it is for."""
+        return self.use.role
+
+    @property
+    def scorer(self) -> ScorerRef:
+        """The scorer, at one version."""
+        return self.use.scorer
 
     @cached_property
     def id(self) -> OutcomeId:
@@ -106,14 +147,6 @@ class OutcomeKey:
                 str(self.subject_version), self.origin.kind, self.origin.id.hex, self.role,
                 self.scorer.kind, self.scorer.name, self.scorer.version,
             )
-        )
-
-    @cached_property
-    def score_span_id(self) -> UUID:
-        """The id of the score span. It holds no version: a new outcome replaces the span."""
-        return derived_id(
-            self.object.object_id.hex, SPAN, self.subject_id, self.origin.kind,
-            self.origin.id.hex, self.role, self.scorer.kind, self.scorer.name,
         )
 
 

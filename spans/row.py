@@ -51,6 +51,11 @@ class ObjectRef(NamedTuple):
     object_id: ObjectId
 
 
+def project_logs(project_id: ProjectId) -> ObjectRef:
+    """The logs of a project, which are an object with the project's own id."""
+    return ObjectRef(project_id, ObjectType.PROJECT_LOGS, ObjectId(project_id))
+
+
 class RowKey(NamedTuple):
     """A row's identity: the same id in another object is another row."""
 

@@ -1,101 +1,79 @@
-"""The score span, which a scorer's run leaves in the trace as a child of the scored span."""
+"""The score span, which a scorer's run leaves in the trace as a child of the scored span.
+
+Little of it is stored, since its outcome and the scored row hold the rest: when it is read, it
+is shown with the scorer's arguments as `input`, its scores as `output`, and what made it as
+`context`. The view `shown_span` of the database puts it together.
+"""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from uuid import UUID
 
+from spans.columns import SCORER_ARGUMENTS
+from spans.ids import RowSeq
 from spans.json import Json, JsonObject
-from spans.outcome import ORIGIN_ID_NAMES, Errored, OutcomeKey, Verdict
-from spans.row import Row, RowKey
-from spans.scoring import Score
-from spans.work import Execution, OutcomeRequest
-
-SPAN_ID_DIGITS = 16
-"""Hex digits of a span id, as clients make them."""
+from spans.outcome import Errored, ScorerUse, Verdict
+from spans.work import Subject
 
 MESSAGE_CHARACTERS_MAX = 20_000
 """Kept of each message of a judge's prompt. The scored span has the whole content anyway."""
 
+ARGUMENT_SEPARATOR = ","
+_SEQ_BYTES = 8
+_SPAN_ID_PART = 4
+"""Bytes of the row's place, and of the slot, in the score span's span id."""
 
-def score_span(execution: Execution, asked: OutcomeRequest) -> Row:
-    """The row of one outcome's score span.
 
-    Its id is derived from the subject, the origin and the scorer without their versions, so
-    that a later outcome replaces it. `input` holds the scorer's arguments, `output` its scores,
-    `metadata` its metadata; `context` names the origin and the outcome, and holds the prompt
-    that a judge was sent. An errored outcome has its message in `error`.
+def score_span_id(subject_seq: RowSeq, use: ScorerUse) -> UUID:
+    """The row id of a score span. It holds no version: a new outcome replaces the span.
+
+    It begins with the scored row's place in the order of arrival, so that the ids of score
+    spans grow as rows come, and a database's index of ids is extended at one end.
     """
-    subject, verdict, key = execution.assignment.subject, execution.verdict, asked.key
-    outcome_id = key.score_span_id
-    fields: JsonObject = {
-        "span_id": outcome_id.hex[:SPAN_ID_DIGITS],
-        "root_span_id": subject.root_span_id,
-        "span_parents": [subject.span_id],
-        "created": datetime.fromtimestamp(verdict.started_at, UTC).isoformat(),
-        "span_attributes": {
-            "name": execution.assignment.shown_as, "type": "score", "purpose": "scorer",
-        },
-        "metrics": _metrics(verdict),
-        "context": _context(key, verdict),
-        "origin": {
-            "object_type": key.object.object_type.value,
-            "object_id": str(key.object.object_id),
-            "id": key.subject_id,
-            "_xact_id": str(key.subject_version),
-        },
-    }
-    if isinstance(verdict, Errored):
-        fields["error"] = f"{verdict.failure.error_class}: {verdict.failure.message}"
-    else:
-        fields["input"] = verdict.result.arguments
-        scores = verdict.result.scores
-        fields["scores"] = {score.name: score.value for score in scores}
-        fields["output"], fields["metadata"] = _output(scores)
-    return Row(
-        key=RowKey(subject.key.object, str(outcome_id)), fields=fields, has_base=True
+    return UUID(bytes=subject_seq.to_bytes(_SEQ_BYTES) + use.slot)
+
+
+def score_span_span_id(subject_seq: RowSeq, use: ScorerUse) -> str:
+    """The span id of a score span: 16 hex digits, as clients make them."""
+    place = subject_seq.to_bytes(_SEQ_BYTES)[-_SPAN_ID_PART:]
+    return (place + use.slot[:_SPAN_ID_PART]).hex()
+
+
+def argument_names(subject: Subject, arguments: JsonObject) -> str | None:
+    """The names of a scorer's arguments, in their order, with commas between them.
+
+    None if the arguments cannot be taken from the row again by these names. They are then to be
+    stored as they are.
+    """
+    names = list(arguments)
+    is_in_row = names and all(
+        ARGUMENT_SEPARATOR not in name and _of_row(subject, name) is value
+        for name, value in arguments.items()
     )
+    return ARGUMENT_SEPARATOR.join(names) if is_in_row else None
 
 
-def _context(key: OutcomeKey, verdict: Verdict) -> JsonObject:
-    context: JsonObject = {
-        ORIGIN_ID_NAMES[key.origin.kind]: str(key.origin.id),
-        "outcome_id": str(key.id),
-        "scorer": key.scorer.name,
-        "scorer_version": key.scorer.version,
-    }
-    if not isinstance(verdict, Errored) and verdict.result.prompt:
-        context["prompt"] = [_shortened(message) for message in verdict.result.prompt]
-    return context
+def score_span_context(verdict: Verdict) -> JsonObject | None:
+    """What the outcome does not hold: the prompt that a judge was sent, each message of it
+    shortened in its middle if it is long."""
+    if isinstance(verdict, Errored) or not verdict.result.prompt:
+        return None
+    return {"prompt": [_shortened(message) for message in verdict.result.prompt]}
+
+
+def _of_row(subject: Subject, name: str) -> Json:
+    if name == "id":
+        return subject.key.id
+    if name in SCORER_ARGUMENTS:
+        return subject.view.get(name)
+    metadata = subject.view.get("metadata")
+    return metadata.get(name) if isinstance(metadata, dict) else None
 
 
 def _shortened(message: JsonObject) -> JsonObject:
-    """A message of a prompt. If it is long, its middle is left out."""
     content = str(message["content"])
     if len(content) > MESSAGE_CHARACTERS_MAX:
         half = MESSAGE_CHARACTERS_MAX // 2
         left_out = len(content) - 2 * half
         content = f"{content[:half]}\n[{left_out} characters left out]\n{content[-half:]}"
     return {**message, "content": content}
-
-
-def _output(scores: tuple[Score, ...]) -> tuple[Json, Json]:
-    """(output, metadata) of the score, or of each score by its name if there are several."""
-    if len(scores) == 1:
-        return {"score": scores[0].value}, scores[0].metadata or None
-    return (
-        {score.name: {"score": score.value} for score in scores},
-        {score.name: score.metadata for score in scores if score.metadata} or None,
-    )
-
-
-def _metrics(verdict: Verdict) -> JsonObject:
-    metrics: JsonObject = {
-        "start": verdict.started_at,
-        "end": verdict.started_at + verdict.run_ms / 1000,
-    }
-    if not isinstance(verdict, Errored) and verdict.result.usage.calls:
-        usage = verdict.result.usage
-        metrics["prompt_tokens"] = usage.prompt_tokens
-        metrics["completion_tokens"] = usage.completion_tokens
-        metrics["tokens"] = usage.prompt_tokens + usage.completion_tokens
-    return metrics

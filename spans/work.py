@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from enum import IntEnum
 from typing import TypeAlias
 
-from spans.ids import Xact
-from spans.outcome import OutcomeKey, Verdict
+from spans.ids import RowSeq, Xact
+from spans.outcome import OutcomeKey, ScorerUse, Verdict
 from spans.row import RowKey, RowView
 from spans.scoring import ScorerRef
 
@@ -25,12 +26,15 @@ class Subject:
 
     `view` has at least the columns that were asked for, in the API's form. `at_end` is the row
     as it was when it was queued for matching, if it has changed since; filters see that one.
-    `ended_at` is the client's `metrics.end`, in unix seconds.
+    `xact` is the version that was read. `ended_at` is the client's `metrics.end`, in unix
+    seconds.
     """
 
     key: RowKey
+    seq: RowSeq
     span_id: str
     root_span_id: str
+    xact: Xact
     content_xact: Xact
     trigger_xact: Xact | None
     ended_at: float | None
@@ -40,9 +44,12 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutcomeRequest:
-    """One outcome that is asked for; an execution of its scorer settles it."""
+    """A request for an outcome of one scorer.
 
-    key: OutcomeKey
+    A rule asks the same on all spans that it selects, so they share one request.
+    """
+
+    use: ScorerUse
     rules_revision: int | None
     skip_logging: bool
 
@@ -64,6 +71,14 @@ class Assignment:
         """The scorer's name as people see it."""
         return self.label or self.scorer.name
 
+    def key_of(self, asked: OutcomeRequest) -> OutcomeKey:
+        """The key of the outcome that answers one of the requests."""
+        subject = self.subject
+        return OutcomeKey(
+            object=subject.key.object, subject_id=subject.key.id,
+            subject_version=subject.content_xact, use=asked.use,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
@@ -75,12 +90,23 @@ class Execution:
     attempts: int
 
 
+class Priority(IntEnum):
+    """Which outcomes of a queue are claimed first: those of the lower value."""
+
+    LIVE = 0
+    """Of spans that have just finished."""
+
+    BULK = 1
+    """Of stored spans that somebody has scored, perhaps millions at once."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deferred:
     """An assignment that is left for a queue and has not been run."""
 
     assignment: Assignment
     queue: str
+    priority: Priority = Priority.LIVE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,9 +131,13 @@ class RunnableClaim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StaleClaim:
-    """A claim with nothing to run: the row was deleted, or its content has changed."""
+    """A claim with nothing to run: the row was deleted, or its content has changed.
+
+    `subject_seq` is the row's place in the order of arrival.
+    """
 
     lead: OutcomeKey
+    subject_seq: RowSeq
 
 
 Claim: TypeAlias = RunnableClaim | StaleClaim
@@ -125,13 +155,13 @@ class Retry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxEntry:
-    """A claimed outbox entry: the rows that one write queued for matching."""
+    """A claimed outbox entry: the rows (`row_seqs`) that one write queued for matching."""
 
     seq: int
     fence: int
     deaths: int
     xact: Xact
-    row_ids: tuple[str, ...]
+    row_seqs: tuple[RowSeq, ...]
     rescored: bool
     created: datetime
 

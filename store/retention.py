@@ -9,10 +9,18 @@ from dataclasses import dataclass
 
 from store.postgres.database import Cursor, Database
 
-DATA_TABLES = (
-    "outcome", "outbox", "row_at_end", "span", "comment", "audit_entry", "rejected_row",
+OBJECT_TABLES = (
+    "outcome", "outbox", "match_record", "row_at_end", "former_content", "span_head", "span",
 )
-"""The tables whose rows belong to a project and are deleted with it."""
+PROJECT_TABLES = ("comment", "audit_entry", "rejected_row")
+"""The tables whose rows belong to an object or a project, and are deleted with it."""
+
+TOMBSTONE_DAYS = 1.0
+"""How long a deleted row keeps its key, days: a merge that comes late leaves it deleted."""
+
+FORMER_CONTENT_DAYS = 1.0
+"""How long the former content of a row is kept though no score span shows it, days: a scorer
+may have read it, and run so long."""
 
 TOKEN_DAYS = 2.0
 """How long the tokens that scorers spent are kept, days. A budget is for one day (UTC), so the
@@ -37,6 +45,30 @@ class Retention:
     judge_cache_days: float
 
 
+DROP_MATCH_RECORDS = f"""
+    delete from match_record where (tableoid, ctid) in (
+      select tableoid, ctid from match_record
+       where matched_at < now() - make_interval(secs => %s) limit {PIECE})
+"""
+DROP_TOMBSTONES = f"""
+    with gone as (
+      delete from span_head where ctid = any(array(
+        select ctid from span_head
+         where deleted_at < now() - make_interval(secs => %s) limit {PIECE}))
+      returning object_no, seq)
+    delete from span using gone where span.object_no = gone.object_no and span.seq = gone.seq
+"""
+DROP_UNSEEN_CONTENT = f"""
+    delete from former_content where ctid = any(array(
+      select former.ctid from former_content former
+       where created < now() - make_interval(secs => %s)
+         and not exists (
+           select from span where span.scored_seq = former.seq
+              and span.scored_version is not null and span.scored_xact < former.until_xact)
+       limit {PIECE}))
+"""
+
+
 class Upkeep:
     """Deletes expired rows."""
 
@@ -50,7 +82,9 @@ class Upkeep:
         Returns how many rows it deleted. Safe to repeat.
         """
         keep = self._retention
-        dropped = self._drop("outbox", "seq", "matched_at", keep.match_record_days * 86400)
+        dropped = self._repeat(DROP_MATCH_RECORDS, (keep.match_record_days * 86400,))
+        dropped += self._repeat(DROP_TOMBSTONES, (TOMBSTONE_DAYS * 86400,))
+        dropped += self._repeat(DROP_UNSEEN_CONTENT, (FORMER_CONTENT_DAYS * 86400,))
         dropped += self._drop("rejected_row", "id", "created", keep.rejected_row_days * 86400)
         dropped += self._drop("ingest_request", "ctid", "created", keep.resend_minutes * 60)
         dropped += self._drop("invocation", "id", "created", keep.invocation_days * 86400)
@@ -58,7 +92,8 @@ class Upkeep:
         dropped += self._drop(
             "judge_answer", "request_sha256", "created", keep.judge_cache_days * 86400
         )
-        dropped += sum(self._drop_of_deleted_projects(table) for table in DATA_TABLES)
+        dropped += sum(self._drop_of_deleted_objects(table) for table in OBJECT_TABLES)
+        dropped += sum(self._drop_of_deleted_projects(table) for table in PROJECT_TABLES)
         dropped += self._drop_unused_bundles()
         self._drop_empty_projects()
         return dropped
@@ -69,6 +104,16 @@ class Upkeep:
                   select {key} from {table}
                    where {clock} < now() - make_interval(secs => %s) limit {PIECE}))""",
             (age_s,),
+        )
+
+    def _drop_of_deleted_objects(self, table: str) -> int:
+        return self._repeat(
+            f"""delete from {table} where (tableoid, ctid) in (
+                  select {table}.tableoid, {table}.ctid from project
+                    join object on object.project_id = project.id
+                    join {table} on {table}.object_no = object.object_no
+                   where project.deleted_at is not null limit {PIECE})""",
+            (),
         )
 
     def _drop_of_deleted_projects(self, table: str) -> int:
@@ -94,7 +139,13 @@ class Upkeep:
         with self._database.cursor() as cursor:
             cursor.execute(
                 """delete from project where deleted_at < now() - interval '1 day'
-                      and not exists (select from span where span.project_id = project.id)"""
+                      and not exists (
+                        select from object join span_head using (object_no)
+                         where object.project_id = project.id)"""
+            )
+            cursor.execute(
+                """delete from object where not exists (
+                     select from project where project.id = object.project_id)"""
             )
 
     def _repeat(self, statement: str, parameters: tuple[float, ...]) -> int:

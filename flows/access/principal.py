@@ -22,6 +22,7 @@ class Principal:
     """The caller. `project_id` is the only project that it reaches; None: all of `org_id`."""
 
     key_id: str
+    key_name: str
     org_id: OrgId
     org_name: str
     project_id: ProjectId | None

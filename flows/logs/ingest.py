@@ -30,10 +30,12 @@ class IngestRequest:
     """The checked rows of one HTTP request.
 
     A request is a resend if an earlier one had the same `body_hash` (32 bytes) and `key_id`.
+    `sent_by` is the name of the key.
     """
 
     org_id: OrgId
     key_id: str
+    sent_by: str
     body_hash: bytes
     writes: tuple[RowWrite, ...]
     rejected: tuple[RejectedRow, ...] = ()

@@ -262,8 +262,8 @@ class Logs:
         digest.update(sent.body)
         return await self._commit.write(
             IngestRequest(
-                org_id=principal.org_id, key_id=principal.key_id, body_hash=digest.digest(),
-                writes=tuple(writes), rejected=tuple(rejected),
+                org_id=principal.org_id, key_id=principal.key_id, sent_by=principal.key_name,
+                body_hash=digest.digest(), writes=tuple(writes), rejected=tuple(rejected),
             )
         )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from rules.named_functions import NamedFunctions
-from rules.outcome_requests import outcome_requests, queue_of
+from rules.outcome_requests import queue_of, requests_of
 from rules.planning import PlannedRule, plan
 from rules.rule_set import rule_of
 from rules.wire import ONLINE, ProjectScore
@@ -21,7 +21,7 @@ from spans.errors import BadInput
 from spans.ids import ProjectId
 from spans.row import ObjectRef, is_finished
 from spans.scoring import Reason
-from spans.work import Assignment, Deferred, Subject
+from spans.work import Assignment, Deferred, Priority, Subject
 
 RECENT_MAX = 1000
 """Rows that one request may score. More rows need a re-score job."""
@@ -91,16 +91,18 @@ def score_recent(
         chosen += [subject for subject in page if _selects(planned, subject)]
         if len(chosen) >= last or examined >= EXAMINED_MAX:
             break
+    requests = requests_of(rule, functions, None)
     deferred = [
         Deferred(
             assignment=Assignment(
-                subject=subject, scorer=request.key.scorer, asked=(request,),
-                label=functions.label(request.key.scorer),
+                subject=subject, scorer=request.use.scorer, asked=(request,),
+                label=functions.label(request.use.scorer),
             ),
-            queue=queue_of(request.key.scorer, functions),
+            queue=queue_of(request.use.scorer, functions),
+            priority=Priority.BULK,
         )
         for subject in chosen[:last]
-        for request in outcome_requests(planned, subject, functions, None)
+        for request in requests.on_trace(subject.root_span_id)
     ]
     return Started(
         examined=examined,

@@ -7,12 +7,11 @@ waits in its queue.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from rules.named_functions import NamedFunctions
-from rules.outcome_requests import outcome_requests
 from rules.planning import PlannedRule
 from rules.rule_set import RuleSet
 from scorers import catalog
@@ -21,7 +20,7 @@ from scorers.functions.version import FUNCTION
 from scorers.heuristics.in_process import cost
 from scorers.run.heuristic import failed_verdict, run_scorer, scoring_fields
 from spans.errors import UserError
-from spans.ids import OutcomeId, ProjectId
+from spans.ids import ProjectId, RowSeq
 from spans.outcome import Verdict
 from spans.queues import HEAVY, MATCH
 from spans.row import ObjectRef, is_finished
@@ -85,9 +84,9 @@ class MatchStore(Protocol):
         ...
 
     def subjects(
-        self, where: ObjectRef, row_ids: Sequence[str], columns: frozenset[str]
-    ) -> Mapping[str, Subject]:
-        """The rows that exist and are not deleted, by id."""
+        self, where: ObjectRef, row_seqs: Sequence[RowSeq], columns: frozenset[str]
+    ) -> Mapping[RowSeq, Subject]:
+        """The rows that exist and are not deleted."""
         ...
 
     def record_match(self, matched: MatchDecision) -> None:
@@ -116,7 +115,7 @@ class Matcher:
         for batch in self.store.claim_entries(ROWS_PER_CLAIM):
             matched = self.decide(batch)
             self.store.record_match(matched)
-            rows += sum(len(entry.row_ids) for entry in batch.entries)
+            rows += sum(len(entry.row_seqs) for entry in batch.entries)
             queues.update(later.queue for later in matched.deferred)
         return MatchCount(rows=rows, queues=frozenset(queues))
 
@@ -125,26 +124,24 @@ class Matcher:
         rule_set = self.store.rule_set(batch.where.project_id, batch.revision)
         if any(entry.deaths >= ENTRY_DEATHS_MAX for entry in batch.entries):
             return _given_up(batch, rule_set)
-        ids = [row_id for entry in batch.entries for row_id in entry.row_ids]
-        subjects = self.store.subjects(batch.where, ids, rule_set.columns)
+        seqs = [seq for entry in batch.entries for seq in entry.row_seqs]
+        subjects = self.store.subjects(batch.where, seqs, rule_set.columns)
         reasons: list[bytes] = []
-        assignments: dict[tuple[str, ScorerRef], list[OutcomeRequest]] = {}
+        requests: dict[RowSeq, tuple[OutcomeRequest, ...]] = {}
         for entry in batch.entries:
             codes = bytearray()
-            for row_id in entry.row_ids:
-                subject = subjects.get(row_id)
+            for seq in entry.row_seqs:
+                subject = subjects.get(seq)
                 for planned in rule_set.rules:
                     reason = _reason(planned, subject, entry)
                     codes += REASON_BYTES[reason]
                     if reason is Reason.SELECTED and subject is not None:
-                        for asked in outcome_requests(
-                            planned, subject, rule_set.functions, rule_set.revision
-                        ):
-                            assignments.setdefault(
-                                (row_id, asked.key.scorer), []
-                            ).append(asked)
+                        asked = rule_set.requests[planned.rule.id].on_trace(
+                            subject.root_span_id
+                        )
+                        requests[seq] = requests.get(seq, ()) + asked
             reasons.append(bytes(codes))
-        executions, deferred = self._run(batch, subjects, assignments, rule_set.functions)
+        executions, deferred = self._run(batch, subjects, requests, rule_set.functions)
         return MatchDecision(
             batch=batch, reasons=tuple(reasons), executions=executions, deferred=deferred,
             rescored=_rescored(batch, subjects),
@@ -153,8 +150,8 @@ class Matcher:
     def _run(
         self,
         batch: Batch,
-        subjects: Mapping[str, Subject],
-        assignments: Mapping[tuple[str, ScorerRef], Sequence[OutcomeRequest]],
+        subjects: Mapping[RowSeq, Subject],
+        requests: Mapping[RowSeq, tuple[OutcomeRequest, ...]],
         functions: NamedFunctions,
     ) -> tuple[tuple[Execution, ...], tuple[Deferred, ...]]:
         executions: list[Execution] = []
@@ -162,18 +159,17 @@ class Matcher:
         # An entry that has killed a worker comes alone. If it kills another, its rows go to the
         # heavy queue, which runs them in smaller batches until the one that kills is found.
         is_suspect = {
-            row_id
+            seq
             for entry in batch.entries if entry.deaths > DEATHS_WHILE_MATCHING
-            for row_id in entry.row_ids
+            for seq in entry.row_seqs
         }
-        for (row_id, scorer), asked in assignments.items():
-            subject = subjects[row_id]
+        for seq, scorer, asked in _by_scorer(requests):
             assignment = Assignment(
-                subject=subject, scorer=scorer, asked=_once_each(asked),
+                subject=subjects[seq], scorer=scorer, asked=asked,
                 label=functions.label(scorer),
             )
             done, queue = self._now_or_later(
-                assignment, functions, suspect=row_id in is_suspect
+                assignment, functions, suspect=seq in is_suspect
             )
             if done is not None:
                 executions.append(
@@ -209,17 +205,27 @@ def _given_up(batch: Batch, rule_set: RuleSet) -> MatchDecision:
     code = REASON_BYTES[Reason.POISONED]
     return MatchDecision(
         batch=batch,
-        reasons=tuple(code * (len(e.row_ids) * len(rule_set.rules)) for e in batch.entries),
+        reasons=tuple(code * (len(e.row_seqs) * len(rule_set.rules)) for e in batch.entries),
         executions=(), deferred=(), rescored=(),
     )
 
 
-def _once_each(asked: Sequence[OutcomeRequest]) -> tuple[OutcomeRequest, ...]:
-    """The requests without repetitions: a rule may name a scorer twice, a batch a row twice."""
-    if len(asked) == 1:
-        return tuple(asked)
-    by_id: dict[OutcomeId, OutcomeRequest] = {one.key.id: one for one in asked}
-    return tuple(by_id.values())
+def _by_scorer(
+    requests: Mapping[RowSeq, tuple[OutcomeRequest, ...]],
+) -> Iterator[tuple[RowSeq, ScorerRef, tuple[OutcomeRequest, ...]]]:
+    """The requests on each row, those of one scorer together, since it runs once for them all.
+
+    Each request comes once: a batch may name a row twice.
+    """
+    for seq, asked in requests.items():
+        if len(asked) == 1:
+            yield seq, asked[0].use.scorer, asked
+            continue
+        together: dict[ScorerRef, dict[OutcomeRequest, None]] = {}
+        for one in asked:
+            together.setdefault(one.use.scorer, {})[one] = None
+        for scorer, ones in together.items():
+            yield seq, scorer, tuple(ones)
 
 
 def _reason(planned: PlannedRule, subject: Subject | None, entry: OutboxEntry) -> Reason:
@@ -233,11 +239,11 @@ def _reason(planned: PlannedRule, subject: Subject | None, entry: OutboxEntry) -
     return planned.decide(row)
 
 
-def _rescored(batch: Batch, subjects: Mapping[str, Subject]) -> tuple[Subject, ...]:
+def _rescored(batch: Batch, subjects: Mapping[RowSeq, Subject]) -> tuple[Subject, ...]:
     """Rows that may hold scores, or pending outcomes, of content that they no longer have."""
     return tuple(
-        subjects[row_id]
+        subjects[seq]
         for entry in batch.entries if entry.rescored
-        for row_id in entry.row_ids
-        if row_id in subjects and subjects[row_id].trigger_xact == entry.xact
+        for seq in entry.row_seqs
+        if seq in subjects and subjects[seq].trigger_xact == entry.xact
     )

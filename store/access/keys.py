@@ -29,7 +29,8 @@ class StoredKeys:
     def find_key(self, key_id: str) -> tuple[Principal, bytes] | None:
         with self._database.cursor() as cursor:
             cursor.execute(
-                """select api_key.org_id, organization.name, project_id, role, secret_sha256
+                """select api_key.org_id, organization.name, project_id, role, secret_sha256,
+                          api_key.name
                      from api_key join organization on organization.id = api_key.org_id
                     where api_key.id = %s and revoked_at is null""",
                 (key_id,),
@@ -37,9 +38,9 @@ class StoredKeys:
             row = cursor.fetchone()
         if row is None:
             return None
-        org_id, org_name, project_id, role, secret = row
+        org_id, org_name, project_id, role, secret, key_name = row
         principal = Principal(
-            key_id=key_id, org_id=OrgId(org_id), org_name=org_name,
+            key_id=key_id, key_name=key_name, org_id=OrgId(org_id), org_name=org_name,
             project_id=None if project_id is None else ProjectId(project_id),
             role=KeyRole(role),
         )

@@ -142,10 +142,15 @@ class StoredProjects:
             add_revisions_naming(cursor, org_id, functions)
             supersede_outcomes_of_functions(cursor, org_id, functions)
             cursor.execute(
-                "delete from outbox where project_id = %s and matched_at is null", (project_id,)
+                """delete from outbox using object
+                    where project_id = %s and outbox.object_no = object.object_no""",
+                (project_id,),
             )
             cursor.execute(
-                "delete from outcome where project_id = %s and state = 'pending'", (project_id,)
+                """delete from outcome using object
+                    where project_id = %s and outcome.object_no = object.object_no
+                      and state = 'pending'""",
+                (project_id,),
             )
         return _project(row)
 

@@ -28,8 +28,7 @@ from btql.tree import Path
 from spans.columns import API_COLUMNS, Storage
 from spans.json import Json
 from spans.row import LOG_IDS, OBJECT_ID_COLUMNS
-from store.postgres.tables import span
-from store.postgres.visible_scores import VISIBLE_SCORES
+from store.postgres.tables import shown_span
 
 Sql: TypeAlias = ColumnElement[Any]  # SQLAlchemy's types of values say nothing about rows
 
@@ -42,31 +41,29 @@ def text_column(name: str, *, org_id: str | None) -> Sql:
     """A column of kind TEXT, as the API writes it."""
     match name:
         case "_pagination_key":
-            return literal("p", Text) + func.lpad(cast(span.c.seq, Text), 20, "0")
+            return literal("p", Text) + func.lpad(cast(shown_span.c.seq, Text), 20, "0")
         case "org_id":
             return literal(org_id, Text)
         case "log_id":
-            return case(LOG_IDS, value=span.c.object_type)
+            return case(LOG_IDS, value=shown_span.c.object_type)
         case _ if name in _OBJECT_TYPES:
-            of_object = span.c.object_type == _OBJECT_TYPES[name]
-            return case((of_object, cast(span.c.object_id, Text)))
+            of_object = shown_span.c.object_type == _OBJECT_TYPES[name]
+            return case((of_object, cast(shown_span.c.object_id, Text)))
         case _:
-            column = span.c[API_COLUMNS[name].stored_as]
+            column = shown_span.c[API_COLUMNS[name].stored_as]
             return column if _is_text(name) else cast(column, Text)
 
 
 def json_column(name: str) -> Sql:
     """A column of kind JSON as jsonb. A JSON null in it is not turned into SQL's null."""
-    if name == "scores":
-        return VISIBLE_SCORES
     column = API_COLUMNS[name]
     match column.storage:
         case None:
             return cast(null(), JSONB)
         case Storage.JSON:
-            return cast(span.c[column.stored_as], JSONB)
+            return cast(shown_span.c[column.stored_as], JSONB)
         case _:
-            return span.c[column.stored_as]
+            return shown_span.c[column.stored_as]
 
 
 def json_path(path: Path) -> Sql:
@@ -88,7 +85,7 @@ def json_path(path: Path) -> Sql:
 def is_null_column(name: str) -> Sql:
     """Whether a whole JSON column is null, without parsing what it holds."""
     if API_COLUMNS[name].storage is Storage.JSON:
-        column = span.c[API_COLUMNS[name].stored_as]
+        column = shown_span.c[API_COLUMNS[name].stored_as]
         return column.is_(None) | (func.json_typeof(column) == "null")
     return func.nullif(json_column(name), JSON_NULL).is_(None)
 
@@ -112,7 +109,8 @@ def time_constant(instant: datetime | None) -> Sql:
 
 def created_column() -> Sql:
     """`created` to the millisecond, which is what the API shows of it."""
-    return func.date_trunc("milliseconds", func.timezone("UTC", span.c.created), type_=DateTime)
+    utc = func.timezone("UTC", shown_span.c.created)
+    return func.date_trunc("milliseconds", utc, type_=DateTime)
 
 
 def is_plain(path: Path) -> bool:

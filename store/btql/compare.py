@@ -22,7 +22,7 @@ from sqlalchemy import (
 from btql.tree import Comparison, LiteralKind
 from spans.json import Json
 from store.btql.columns import Sql, json_constant
-from store.postgres.tables import span
+from store.postgres.tables import shown_span
 
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -67,9 +67,9 @@ def text_comparison(op: Comparison, name: str, shown: Sql, constant: str) -> Sql
     """
     equal = op in (Comparison.EQ, Comparison.IS)
     if name == "_pagination_key" and (seq := _seq_of(constant)) is not None:
-        return comparison(op, span.c.seq, literal(seq, BigInteger))
+        return comparison(op, shown_span.c.seq, literal(seq, BigInteger))
     if name == "project_id" and equal and (project := _uuid_of(constant)):
-        return span.c.project_id == project
+        return shown_span.c.project_id == project
     if equal:
         return comparison(op, shown, literal(constant, Text))
     return comparison(op, shown.collate("C"), literal(constant, Text))
@@ -100,7 +100,7 @@ def created_comparison(op: Comparison, instant: datetime | None) -> Sql:
     instant = instant.astimezone(UTC)
     floor = instant.replace(microsecond=instant.microsecond // 1000 * 1000)
     is_whole = floor == instant
-    created = span.c.created
+    created = shown_span.c.created
     low = literal(floor, DateTime(timezone=True))
     above = low + literal(_MILLISECOND)
     match op:

@@ -77,7 +77,7 @@ from store.btql.columns import (
     time_constant,
 )
 from store.btql.compare import comparison, created_comparison, json_comparison, text_comparison
-from store.postgres.tables import span
+from store.postgres.tables import shown_span
 
 _MIRRORED = {
     Comparison.LT: Comparison.GT,
@@ -126,7 +126,7 @@ class SqlCompiler:
             case IsNull(item=item):
                 return self._is_null(item)
             case Path(column="is_root"):
-                return span.c.is_root
+                return shown_span.c.is_root
             case Call(name="to_boolean", args=args):
                 return func.btql_to_boolean(self.json(args[0]), type_=Boolean)
             case _:
@@ -237,7 +237,7 @@ class SqlCompiler:
             return (
                 None
                 if version is None
-                else comparison(op, span.c.xact, literal(version, BigInteger))
+                else comparison(op, shown_span.c.xact, literal(version, BigInteger))
             )
         if kind_of(left) is not Kind.TEXT or not isinstance(constant, str):
             return None
@@ -258,11 +258,11 @@ class SqlCompiler:
             )
         if isinstance(item, Path) and is_plain(item):
             strings = [one for one in options if isinstance(one, str)]
-            return span.c[item.column] == any_(literal(strings, ARRAY(Text)))
+            return shown_span.c[item.column] == any_(literal(strings, ARRAY(Text)))
         if item == Path(column="_xact_id"):
             versions = [version_of(one) for one in literals]
             if None not in versions:
-                return span.c.xact == any_(literal(versions, ARRAY(BigInteger)))
+                return shown_span.c.xact == any_(literal(versions, ARRAY(BigInteger)))
         value, constants = self.json(item), json_constants(options)
         listed: Sql = func.btql_listed(value, constants, type_=Boolean)
         if not isinstance(item, Path) or not options:

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import psycopg.errors
-from sqlalchemy import Connection, Row, Select, Text, any_, cast, func, literal, select
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import Connection, Row, Select, func, literal, select
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.types import Uuid
 
 from btql.checks import kind_of
 from btql.columns import COLUMNS
 from btql.errors import BtqlError
 from btql.kinds import Kind
 from btql.query import Field, Query
-from btql.tree import And, Compare, Comparison, Expr, In, Literal, Path
 from flows.logs.fetch import QueryPage
 from spans.errors import BadInput
 from spans.json import Json, JsonObject
@@ -27,7 +24,7 @@ from store.btql.columns import Sql
 from store.btql.compiler import SqlCompiler
 from store.btql.sort import beyond, order_by, read_cursor, sort_columns, write_cursor
 from store.postgres.row_json import ROW_COLUMNS, api_row
-from store.postgres.tables import span
+from store.postgres.tables import shown_span
 
 TIMEOUT_S = 5.0
 _SCHEMAS: dict[Kind, JsonObject] = {
@@ -40,10 +37,11 @@ _SCHEMAS: dict[Kind, JsonObject] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryScope:
-    """The projects of one organisation that the query may read. The caller has checked them."""
+    """The objects of one organisation that the query reads, by their numbers. The caller has
+    checked that it may."""
 
     org_id: UUID
-    project_ids: tuple[UUID, ...]
+    object_nos: tuple[int, ...]
 
 
 def run_query(
@@ -86,7 +84,6 @@ class _Statement:
         self._scope = scope
         self._condition = compiler.condition(query.filter)
         self._order = sort_columns(query, compiler)
-        self._pinned = _columns_pinned(query.filter)
         self._fields = [field for field in query.select if field.expr is not None]
         self._values = [compiler.json(field.expr) for field in self._fields if field.expr]
         self._has_star = len(self._fields) < len(query.select)
@@ -99,7 +96,7 @@ class _Statement:
         statement = (
             select(*stored, *values, *places)
             .where(*self._rows_in_scope(), self._condition)
-            .order_by(*self._ordered())
+            .order_by(*order_by(self._order))
             .limit(limit)
         )
         if self._query.cursor is None:
@@ -120,71 +117,13 @@ class _Statement:
         place = [stored[f"place_{i}"] for i in range(len(self._order))]
         return write_cursor(self._query, self._order, place)
 
-    def is_in_page_order(self) -> bool:
-        """Whether the index `span_page` gives the rows in the query's order, without a sort."""
-        return not self._pinned and len(self._order) == 1
-
-    def _ordered(self) -> list[Sql]:
-        if "id" not in self._pinned:
-            return order_by(self._order)
-        # One id has few rows, which are quickly sorted. To the planner it looks as good to read
-        # the whole log in order; adding 0 hides from it that an index has that order.
-        last = self._order[-1]
-        return order_by([*self._order[:-1], replace(last, sql=last.sql + 0)])
-
     def _rows_in_scope(self) -> list[Sql]:
-        """The conditions of the scope, written so that the planner takes the best index.
-
-        The planner has no statistics of the columns that name an object, and believes that few
-        rows share them. Where the filter pins a trace, a span or versions, the index of those
-        is better: the object's columns are then wrapped in an expression that no index has, so
-        that they only filter.
-        """
-        ids = [_object_id(text) for text in self._query.object_ids]
-        in_objects: Sql = _one_of(span.c.object_id, ids)
-        of_type: Sql = span.c.object_type == literal(self._query.object_type)
-        if self._pinned and "id" not in self._pinned:
-            in_objects = cast(span.c.object_id, Text).in_([str(one) for one in ids])
-            of_type = span.c.object_type + "" == literal(self._query.object_type)
-        # The condition of the partial index `span_page`.
-        in_pages = () if self._pinned else (span.c.seq > 0,)
-        return [
-            *in_pages,
-            _one_of(span.c.project_id, self._scope.project_ids),
-            of_type,
-            in_objects,
-            span.c.deleted_at.is_(None),
-        ]
-
-
-def _columns_pinned(expr: Expr) -> frozenset[str]:
-    """The indexed columns that the filter pins: those for which it lists the values."""
-    match expr:
-        case And(children=children):
-            return frozenset().union(*map(_columns_pinned, children))
-        case Compare(left=Path(column="_xact_id"), right=Literal()):
-            return frozenset({"_xact_id"})
-        case (
-            Compare(op=Comparison.EQ, left=Path(column=column), right=Literal())
-            | In(item=Path(column=column))
-        ) if column in ("id", "span_id", "root_span_id"):
-            return frozenset({column})
-        case _:
-            return frozenset()
-
-
-def _one_of(column: Sql, ids: Sequence[UUID]) -> Sql:
-    """`column` is one of `ids`. With one id it is an equality, so the index keeps its order."""
-    if len(ids) == 1:
-        return column == literal(ids[0], Uuid())
-    return column == any_(literal(list(ids), ARRAY(Uuid())))
-
-
-def _object_id(text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError:
-        raise BtqlError(f"{text!r} is no id; an id is a UUID, such as {UUID(int=0)}") from None
+        numbers = self._scope.object_nos
+        in_objects: Sql = (
+            shown_span.c.object_no == literal(numbers[0])
+            if len(numbers) == 1 else shown_span.c.object_no.in_(numbers)
+        )
+        return [in_objects, shown_span.c.deleted_at.is_(None)]
 
 
 def _fetched(
@@ -192,11 +131,6 @@ def _fetched(
 ) -> Sequence[Row[Any]]:
     """The rows of the statement. Of the settings that it changes, only the timeout stays."""
     _set(connection, "statement_timeout", str(max(1, int(timeout_s * 1000))))
-    # The planner believes that an object is small (see `_rows_in_scope`): it would read all of
-    # it and sort, although the index `span_page` has the order already.
-    in_order = statement.is_in_page_order()
-    if in_order:
-        _set(connection, "enable_sort", "off")
     try:
         rows = connection.execute(statement.select(limit)).all()
     except OperationalError as error:
@@ -206,8 +140,6 @@ def _fetched(
                 " root_span_id"
             ) from error
         raise
-    if in_order:
-        _set(connection, "enable_sort", "on")
     return rows
 
 

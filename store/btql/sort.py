@@ -39,7 +39,7 @@ from spans.columns import API_COLUMNS, Storage
 from spans.json import Json
 from store.btql.columns import Sql
 from store.btql.compiler import SqlCompiler
-from store.postgres.tables import span
+from store.postgres.tables import shown_span
 
 SortType: TypeAlias = type[int] | type[str] | type[Decimal] | type[datetime]
 
@@ -49,7 +49,7 @@ _DIGITS_MAX = 400
 _NO_TIME = datetime(1, 1, 1)  # noqa: DTZ001 - stands for null, which sorts by its own column
 # Numbers that the API writes as text, which sorts in the same order.
 _STORED_AS = {
-    Path(column=name): span.c[column.stored_as]
+    Path(column=name): shown_span.c[column.stored_as]
     for name, column in API_COLUMNS.items() if column.storage is Storage.BIGINT
 }
 _FORGED = "the cursor is not one that this query gave; start again without it"
@@ -73,7 +73,7 @@ def sort_columns(query: Query, compiler: SqlCompiler) -> tuple[SortColumn, ...]:
     for key in query.sort:
         columns += _key_columns(key.expr, compiler, descending=key.descending)
     descending = query.sort[0].descending if query.sort else True
-    columns.append(SortColumn(sql=span.c.seq, descending=descending, type=int))
+    columns.append(SortColumn(sql=shown_span.c.seq, descending=descending, type=int))
     return tuple(columns)
 
 
@@ -121,7 +121,7 @@ def _key_columns(expr: Expr, compiler: SqlCompiler, *, descending: bool) -> list
         return SortColumn(sql=sql, descending=descending, type=kind)
 
     if expr == Path(column="created"):
-        return [column(span.c.created, datetime)]
+        return [column(shown_span.c.created, datetime)]
     if expr in _STORED_AS:
         return [column(_STORED_AS[expr], int)]
     kind = kind_of(expr)

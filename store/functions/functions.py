@@ -277,7 +277,7 @@ def _add_version(
                 f"there is no bundle {bundle_id}: ask for one with POST /function/code",
                 path="function_data.data.bundle_id",
             )
-    (version,) = draw_versions(cursor, 1)
+    (version,), _ = draw_versions(cursor, 1)
     cursor.execute(
         f"""insert into function_version ({VERSION_COLUMNS})
             select id, %s, project_id, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s

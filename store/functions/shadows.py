@@ -25,26 +25,32 @@ VERDICT = """
       'completion_tokens', {0}.completion_tokens, 'model', {0}.model,
       'is_cached', {0}.is_cached)
 """
-# The latest outcomes of the shadow are found by an index, and the counterpart of each is then
-# looked up. There is at most one; `limit 1` makes the planner look them up one by one instead
-# of joining the whole table.
+# The latest outcomes of each use of the shadow are found by an index, and the counterpart of
+# each is then looked up. There is at most one.
 PAIRS = f"""
     with latest as materialized (
-      select * from outcome
-       where role = 'shadow' and scorer = %(function)s and scorer_version = %(version)s
-         and state = any(%(ended)s) and finished_at is not null
-         and (%(project)s::uuid is null or project_id = %(project)s)
-       order by finished_at desc limit %(last)s)
-    select shadow.project_id, shadow.object_type, shadow.object_id, shadow.subject_id,
+      select one.*, uses.origin_id, object.project_id, object.object_type, object.object_id
+        from scorer_use uses
+       cross join lateral (
+         select outcome.* from outcome join object on object.object_no = outcome.object_no
+          where use_no = uses.use_no and role = 'shadow' and finished_at is not null
+            and state = any(%(ended)s)
+            and (%(project)s::uuid is null or object.project_id = %(project)s)
+          order by finished_at desc limit %(last)s) one
+        join object on object.object_no = one.object_no
+       where uses.scorer = %(function)s and uses.scorer_version = %(version)s
+         and uses.role = 'shadow'
+       order by one.finished_at desc limit %(last)s)
+    select shadow.project_id, shadow.object_type, shadow.object_id, span.id,
            shadow.subject_version, {VERDICT.format("live")}, {VERDICT.format("shadow")}
       from latest shadow
-      join lateral (
-        select * from outcome
-         where project_id = shadow.project_id and object_id = shadow.object_id
-           and subject_id = shadow.subject_id and subject_version = shadow.subject_version
-           and origin_id = shadow.origin_id and role = 'live' and scorer = shadow.scorer
-           and scorer_version = %(in_force)s and state = any(%(ended)s)
-         limit 1) live on true
+      join span on span.object_no = shadow.object_no and span.seq = shadow.subject_seq
+      join scorer_use uses on uses.origin_id = shadow.origin_id
+       and uses.scorer = %(function)s and uses.scorer_version = %(in_force)s
+       and uses.role = 'live'
+      join outcome live on live.subject_seq = shadow.subject_seq
+       and live.subject_version = shadow.subject_version and live.use_no = uses.use_no
+       and live.state = any(%(ended)s)
      order by shadow.finished_at desc
 """
 

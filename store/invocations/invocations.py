@@ -16,7 +16,7 @@ from spans.work import Subject
 from store.invocations.message_json import answer_text, read_request, request_text
 from store.postgres.database import Database
 from store.postgres.leases import CLAIMED, INVOCATIONS, RELEASED
-from store.postgres.row_views import read_subjects
+from store.postgres.row_views import find_rows, read_subjects
 
 CHANNEL = "invocation"
 """The NOTIFY channel on which answers are announced. The payload is the invocation's id."""
@@ -97,7 +97,7 @@ class Invocations:
     def give_back(self, invocation: Invocation) -> None:
         """Release the claim. Nothing happens if another worker has claimed it meanwhile."""
         with self._database.cursor() as cursor:
-            INVOCATIONS.release(cursor, {invocation.id: invocation.fence})
+            INVOCATIONS.release(cursor, {(invocation.id,): invocation.fence})
 
     def subjects(self, rows: Sequence[RowKey]) -> list[Subject | None]:
         by_object: dict[ObjectRef, list[str]] = {}
@@ -107,6 +107,12 @@ class Invocations:
         columns = frozenset(SCORER_ARGUMENTS)
         with self._database.cursor() as cursor:
             for where, ids in by_object.items():
-                for subject in read_subjects(cursor, where, ids, columns).values():
-                    found[subject.key] = subject
+                object_no = self._database.numbers.find_object(where)
+                if object_no is None:
+                    continue
+                seqs = list(find_rows(cursor, object_no, ids).values())
+                subjects = read_subjects(
+                    cursor, where, object_no, seqs, columns, view="shown_span"
+                )
+                found |= {subject.key: subject for subject in subjects.values()}
         return [found.get(key) for key in rows]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from flows.logs.change_feed import ChangedRow, Changes
 from spans.ids import ProjectId, Xact
+from spans.row import project_logs
 from store.postgres.database import Database
 from store.postgres.row_views import IS_MADE_BY_SCORER_SQL
 from store.postgres.versions import settled_version
-from store.postgres.visible_scores import VISIBLE_SCORES_SQL
 
 
 class ChangeFeed:
@@ -28,16 +28,17 @@ class ChangeFeed:
         `limit` rows, because all rows of one version are returned together: otherwise a reader
         that goes on after `upto` would miss some.
         """
+        object_no = self._database.numbers.find_object(project_logs(project_id))
         with self._database.cursor() as cursor:
             settled = settled_version(cursor)
             cursor.execute(
-                f"""select xact, id, span_id, span_attributes ->> 'name',
-                          {IS_MADE_BY_SCORER_SQL},
-                          {VISIBLE_SCORES_SQL}
-                     from span
-                    where project_id = %s and xact > %s and xact <= %s and deleted_at is null
-                    order by xact fetch first %s rows with ties""",
-                (project_id, after, settled, limit),
+                f"""select row.xact, row.id, row.span_id, row.span_attributes ->> 'name',
+                          {IS_MADE_BY_SCORER_SQL}, row.scores
+                     from shown_span row
+                    where row.object_no = %s and row.xact > %s and row.xact <= %s
+                      and row.deleted_at is null
+                    order by row.xact fetch first %s rows with ties""",
+                (object_no, after, settled, limit),
             )
             rows = [
                 ChangedRow(

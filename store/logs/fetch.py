@@ -10,12 +10,12 @@ from spans.clock import Clock
 from spans.errors import BadInput
 from spans.ids import OrgId, ProjectId
 from spans.json import JsonObject
-from spans.row import ObjectRef
+from spans.row import ObjectRef, project_logs
 from store.btql.compiler import filter_clause
 from store.btql.query import QueryScope, run_query
 from store.postgres.database import Database
 from store.postgres.row_json import ROW_COLUMNS, api_row, instant_text
-from store.postgres.tables import span
+from store.postgres.tables import shown_span
 
 CURSOR_PREFIX = "s"
 """A cursor is this letter and the `seq` of the page's last row. The letter distinguishes it
@@ -34,21 +34,19 @@ class SpanReader:
         self, where: ObjectRef, org_id: OrgId, asked: FetchRequest, *, limit: int
     ) -> Page:
         """A page of at most `limit` rows, newest first. Raises BadInput for a wrong cursor."""
+        object_no = self._database.numbers.find_object(where)
         statement = (
             select(*ROW_COLUMNS)
             .where(
-                span.c.project_id == where.project_id,
-                span.c.object_type == where.object_type.value,
-                span.c.object_id == where.object_id,
-                span.c.seq > 0,   # always true; lets the planner use the index span_page
-                span.c.deleted_at.is_(None),
+                shown_span.c.object_no == object_no,
+                shown_span.c.deleted_at.is_(None),
                 filter_clause(asked.filter, now=self._clock(), org_id=str(org_id)),
             )
-            .order_by(span.c.seq.desc())
+            .order_by(shown_span.c.seq.desc())
             .limit(limit + 1)
         )
         if asked.cursor is not None:
-            statement = statement.where(span.c.seq < _seq_of(asked.cursor))
+            statement = statement.where(shown_span.c.seq < _seq_of(asked.cursor))
         with self._database.connection() as connection:
             connection.execute(text(f"set local statement_timeout = {self._timeout_ms:d}"))
             rows = connection.execute(statement).mappings().fetchall()
@@ -68,11 +66,13 @@ class SpanReader:
         tz_offset: int,
     ) -> QueryPage:
         """A page of the rows that the query selects. It reads no rows of other projects."""
+        numbers = self._database.numbers
+        objects = tuple(numbers.object_no(project_logs(each)) for each in projects)
         with self._database.connection() as connection:
             return run_query(
                 connection,
                 query,
-                scope=QueryScope(org_id=org_id, project_ids=projects),
+                scope=QueryScope(org_id=org_id, object_nos=objects),
                 limit_max=limit_max,
                 now=self._clock(),
                 tz_offset=tz_offset,

@@ -1,14 +1,14 @@
 """Writes a group of requests in one transaction, with one version (`xact`) for each request.
 
-The order of the steps matters. First the rows are locked in the order of their keys, so that
-writers cannot deadlock. Then the versions are drawn, so that the version of a row never
-decreases. Rows, outbox entries and answers commit together, so that an acknowledged row is
-never lost.
+The order of the steps matters. First the heads of the rows are locked in the order of their
+places, so that writers cannot deadlock. Then the versions are drawn, so that the version of a
+row never decreases. Rows, outbox entries and answers commit together, so that an acknowledged
+row is never lost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import groupby
@@ -20,10 +20,10 @@ from psycopg import errors as pg
 
 from flows.logs.ingest import IngestAnswer, IngestRequest
 from spans.clock import Clock
-from spans.columns import API_COLUMNS, EVENT_FIELDS
+from spans.columns import API_COLUMNS, EVENT_FIELDS, SCORER_ARGUMENTS
 from spans.drafts import Draft, Drafts, StoredRow
 from spans.errors import BadInput, Contended, StoreUnavailable, TallyardError
-from spans.ids import Xact
+from spans.ids import RowSeq, Xact
 from spans.json import JsonObject
 from spans.row import (
     IDENTITY_FIELDS,
@@ -33,15 +33,20 @@ from spans.row import (
     RowWrite,
 )
 from store.postgres.copy import (
-    COPY_NEW,
-    COPY_STAGED,
+    COPY_BODIES,
+    COPY_HEADS,
     EVENT_COLUMNS,
-    UPDATE_FROM_STAGED,
+    STAGE_BODIES,
+    STAGE_HEADS,
+    UPDATE_BODIES,
+    UPDATE_HEADS,
+    body_line,
     copy_lines,
-    span_line,
+    head_line,
 )
 from store.postgres.counters import Counts
 from store.postgres.database import Cursor, Database
+from store.postgres.row_deletion import withdraw_scores
 from store.postgres.row_views import EXPRESSIONS
 from store.postgres.versions import draw_versions
 
@@ -52,22 +57,35 @@ writer made progress."""
 CONFLICTS = (pg.UniqueViolation, Contended)
 
 ROW_FIELDS = (*IDENTITY_FIELDS, *EVENT_FIELDS)
+# The rows are found before they are locked, since PostgreSQL locks them in the order in which
+# it finds them.
+LOCK_ROWS = """
+    with found as materialized (
+      select asked.id, row.seq from unnest(%s::text[]) as asked(id)
+       cross join lateral (
+         select seq from span where object_no = %s and span.id = asked.id offset 0) row
+       order by row.seq)
+    select found.id, head.* from found
+     cross join lateral (
+       select seq, content_xact, trigger_xact,
+              computed_scores is not null or exists (
+                select from outcome where subject_seq = span_head.seq) as was_scored
+         from span_head where object_no = %s and span_head.seq = found.seq
+          for no key update) head
+"""
 # The fields that a merge set to null before the row's base arrived. They are stored as JSON
 # null; SQL null means that the field was never set.
 CLEARED = "array_remove(array[" + ", ".join(
-    f"case when {column}::text = 'null' then '{name}' end"
+    f"case when row.{column}::text = 'null' then '{name}' end"
     for name, column in zip(EVENT_FIELDS, EVENT_COLUMNS, strict=True)
 ) + "], null)"
-SELECT_ROWS = f"""
-    select id, case when has_base then null else {CLEARED} end,
-           has_base, deleted_at is not null, content_xact, trigger_xact, scoring_state,
-           extra, computed_scores is not null or exists (
-             select from outcome where outcome.project_id = span.project_id
-                and outcome.object_id = span.object_id and outcome.subject_id = span.id),
-           {", ".join((*IDENTITY_FIELDS, *EVENT_COLUMNS))}
-      from span
-     where project_id = %s and object_type = %s and object_id = %s and id = any(%s)
-     order by id for update
+# Read once the heads are locked, so that nobody changes the bodies any more.
+READ_ROWS = f"""
+    select row.seq, case when row.has_base then null else {CLEARED} end, row.has_base,
+           row.deleted_at is not null, row.scoring_state, row.extra, row.created_by,
+           {", ".join(f"row.{name}" for name in (*IDENTITY_FIELDS, *EVENT_COLUMNS))}
+      from unnest(%s::bigint[]) as asked(seq)
+      join shown_span row on row.object_no = %s and row.seq = asked.seq
 """
 # The names and values of the view that `row_at_end` keeps of a row.
 AT_END = ", ".join(
@@ -75,24 +93,36 @@ AT_END = ", ".join(
     for name, column in API_COLUMNS.items() if column.is_kept_at_end
 )
 KEEP_AT_END = f"""
-    insert into row_at_end (project_id, object_id, row_id, trigger_xact, view)
-    select span.project_id, span.object_id, span.id, trigger_xact, jsonb_build_object({AT_END})
-      from span
-      join unnest(%s::uuid[], %s::uuid[], %s::text[]) as changed(project, object, id)
-        on span.project_id = changed.project and span.object_id = changed.object
-       and span.id = changed.id
+    insert into row_at_end (object_no, seq, trigger_xact, view)
+    select row.object_no, row.seq, row.trigger_xact, jsonb_build_object({AT_END})
+      from unnest(%s::bigint[]) as changed(seq)
+      join logged_span row on row.object_no = %s and row.seq = changed.seq
      where exists (select from outbox
-                    where outbox.project_id = span.project_id
-                      and outbox.xact = span.trigger_xact and matched_at is null)
+                    where outbox.object_no = row.object_no and outbox.xact = row.trigger_xact)
     on conflict do nothing
+"""
+DELETE_OUTCOMES = """
+    delete from outcome using unnest(%s::bigint[]) as gone(seq) where subject_seq = gone.seq
+"""
+KEEP_CONTENT = f"""
+    insert into former_content (object_no, seq, until_xact, {", ".join(SCORER_ARGUMENTS)})
+    select object_no, span.seq, until_xact, {", ".join(SCORER_ARGUMENTS)}
+      from unnest(%s::bigint[], %s::bigint[]) as changed(seq, until_xact)
+      join span on span.object_no = %s and span.seq = changed.seq and scored_version is null
 """
 
 
 @dataclass(slots=True)
 class Group:
-    """The rows, comments and audit entries that one transaction writes."""
+    """The rows, comments and audit entries that one transaction writes.
 
+    `objects` has the numbers of their objects, and `places` those of the rows: where each comes
+    in the order of arrival.
+    """
+
+    objects: Mapping[ObjectRef, int]
     rows: Drafts
+    places: dict[RowKey, RowSeq] = field(default_factory=dict)
     comments: list[tuple[Any, ...]] = field(default_factory=list)
     audits: list[tuple[Any, ...]] = field(default_factory=list)
 
@@ -137,19 +167,29 @@ class SpanWriter:
 
     def _write_group(self, requests: Sequence[IngestRequest]) -> list[IngestAnswer]:
         now = self._clock()
+        numbers = self._database.numbers
+        objects = {
+            where: numbers.object_no(where)
+            for where in {write.key.object for one in requests for write in one.writes}
+        }
         with self._database.cursor() as cursor:
             known = self._known_answers(cursor, requests)
             fresh = [
                 request for request in _once_each(requests)
                 if (request.key_id, request.body_hash) not in known
             ]
-            group = Group(rows=Drafts(stored=_locked_rows(cursor, fresh)))
-            for request, xact in zip(fresh, draw_versions(cursor, len(fresh)), strict=True):
+            keys = {write.key for request in fresh for write in request.writes}
+            stored = _locked_rows(cursor, objects, keys)
+            versions, seqs = draw_versions(
+                cursor, len(fresh), new_rows=len(keys) - len(stored)
+            )
+            group = Group(objects=objects, rows=Drafts(stored=stored))
+            for request, xact in zip(fresh, versions, strict=True):
                 known[request.key_id, request.body_hash] = _gather(
                     cursor, group, request, xact
                 )
             if fresh:
-                _write_rows(cursor, group, now)
+                _write_rows(cursor, group, seqs, now)
                 self._write_requests(cursor, group, fresh, known)
         return [known[request.key_id, request.body_hash] for request in requests]
 
@@ -215,20 +255,30 @@ def _once_each(requests: Iterable[IngestRequest]) -> list[IngestRequest]:
 
 
 def _locked_rows(
-    cursor: Cursor, requests: Iterable[IngestRequest]
+    cursor: Cursor, objects: Mapping[ObjectRef, int], keys: Iterable[RowKey]
 ) -> dict[RowKey, StoredRow]:
-    keys = sorted({write.key for request in requests for write in request.writes})
     stored: dict[RowKey, StoredRow] = {}
-    for where, group in groupby(keys, key=lambda key: key.object):
-        cursor.execute(SELECT_ROWS, (*where, [key.id for key in group]))
-        for row_id, *columns in cursor.fetchall():
-            stored[RowKey(where, row_id)] = _stored_row(RowKey(where, row_id), columns)
+    in_order = sorted(keys, key=lambda key: (objects[key.object], key.id))
+    for where, group in groupby(in_order, key=lambda key: key.object):
+        object_no = objects[where]
+        cursor.execute(LOCK_ROWS, ([key.id for key in group], object_no, object_no))
+        heads = {seq: (row_id, *versions) for row_id, seq, *versions in cursor}
+        if not heads:
+            continue
+        cursor.execute(READ_ROWS, (list(heads), object_no))
+        for seq, *columns in cursor:
+            row_id, content_xact, trigger_xact, was_scored = heads[seq]
+            key = RowKey(where, row_id)
+            row, created_by = _stored_row(key, columns)
+            stored[key] = StoredRow(
+                row=row, seq=seq, content_xact=content_xact, trigger_xact=trigger_xact,
+                was_scored=was_scored, created_by=created_by,
+            )
     return stored
 
 
-def _stored_row(key: RowKey, columns: list[Any]) -> StoredRow:
-    (cleared, has_base, is_deleted, content_xact, trigger_xact, state, extra, scored,
-     *values) = columns
+def _stored_row(key: RowKey, columns: list[Any]) -> tuple[Row, str | None]:
+    cleared, has_base, is_deleted, state, extra, created_by, *values = columns
     fields: JsonObject = dict.fromkeys(cleared or ())
     fields |= {
         name: value for name, value in zip(ROW_FIELDS, values, strict=True)
@@ -241,13 +291,11 @@ def _stored_row(key: RowKey, columns: list[Any]) -> StoredRow:
         del fields["span_id"]
         if fields.get("root_span_id") == key.id:
             del fields["root_span_id"]
-    return StoredRow(
-        row=Row(
-            key=key, fields={**fields, **(extra or {})}, has_base=has_base,
-            is_deleted=is_deleted, scoring_state=state,
-        ),
-        content_xact=content_xact, trigger_xact=trigger_xact, was_scored=scored,
+    row = Row(
+        key=key, fields={**fields, **(extra or {})}, has_base=has_base, is_deleted=is_deleted,
+        scoring_state=state,
     )
+    return row, created_by
 
 
 def _gather(cursor: Cursor, group: Group, request: IngestRequest, xact: Xact) -> IngestAnswer:
@@ -258,7 +306,7 @@ def _gather(cursor: Cursor, group: Group, request: IngestRequest, xact: Xact) ->
             continue
         if write.parent_id is not None:
             write = _with_parent(cursor, group, write)  # noqa: PLW2901 the same write, told more
-        group.rows.apply(write, xact)
+        group.rows.apply(write, xact, sent_by=write.audit_source or request.sent_by)
         if write.is_feedback or write.audit_source or write.is_delete:
             group.audits.append(_audit(write, xact))
     return IngestAnswer(
@@ -280,9 +328,8 @@ def _with_parent(cursor: Cursor, group: Group, write: RowWrite) -> RowWrite:
         root = str(parent.fields.get("root_span_id") or span_id)
     else:
         cursor.execute(
-            """select span_id, root_span_id from span
-                where project_id = %s and object_type = %s and object_id = %s and id = %s""",
-            (*write.key.object, parent_id),
+            "select span_id, root_span_id from span where object_no = %s and id = %s",
+            (group.objects[write.key.object], parent_id),
         )
         if found := cursor.fetchone():
             span_id, root = found
@@ -297,68 +344,88 @@ def _keep_how_rows_ended(cursor: Cursor, group: Group) -> None:
     filters of the rules must see the row as it was when it was queued for matching.
     """
     waiting = [
-        (where.project_id, where.object_id, draft.row.key.id)
-        for draft in group.rows.changed.values()
-        for where in (draft.row.key.object,)
+        draft for draft in group.rows.changed.values()
         if draft.stored is not None
         and draft.trigger_xact is not None
         and draft.trigger_xact == draft.stored.trigger_xact
     ]
-    if waiting:
-        cursor.execute(
-            KEEP_AT_END,
-            tuple(map(list, zip(*waiting, strict=True))),
+    for object_no, drafts in _by_object(group, waiting):
+        cursor.execute(KEEP_AT_END, ([group.places[one.row.key] for one in drafts], object_no))
+
+
+def _keep_scored_content(cursor: Cursor, group: Group) -> None:
+    """Keep what scorers may have read of finished rows, where this write changes it.
+
+    Their score spans show it. Upkeep deletes what no score span shows.
+    """
+    changed = [
+        draft for draft in group.rows.changed.values()
+        if draft.stored is not None and draft.stored.trigger_xact is not None
+        and any(
+            draft.stored.row.fields.get(name) != draft.row.fields.get(name)
+            for name in SCORER_ARGUMENTS
         )
+    ]
+    for object_no, drafts in _by_object(group, changed):
+        seqs = [group.places[draft.row.key] for draft in drafts]
+        cursor.execute(KEEP_CONTENT, (seqs, [draft.xact for draft in drafts], object_no))
 
 
-def _write_rows(cursor: Cursor, group: Group, now: datetime) -> None:
+def _by_object(
+    group: Group, drafts: Iterable[Draft]
+) -> Iterator[tuple[int, list[Draft]]]:
+    """The drafts of each object, with its number."""
+    by_object: dict[ObjectRef, list[Draft]] = {}
+    for draft in drafts:
+        by_object.setdefault(draft.row.key.object, []).append(draft)
+    for where, of_object in by_object.items():
+        yield group.objects[where], of_object
+
+
+def _write_rows(
+    cursor: Cursor, group: Group, seqs: Iterable[RowSeq], now: datetime
+) -> None:
+    """Write the rows that changed. New ones get their places from `seqs`, in order."""
     at = now.isoformat()
-    _keep_how_rows_ended(cursor, group)
-    new: list[bytes] = []
-    changed: list[bytes] = []
-    deleted: list[RowKey] = []
-    stale: list[RowKey] = []
+    place = iter(seqs)
+    new: list[tuple[bytes, bytes]] = []
+    changed: list[tuple[bytes, bytes]] = []
+    deleted: list[Draft] = []
+    stale: list[Draft] = []
     for key in sorted(group.rows.changed):
         draft = group.rows.changed[key]
-        line = span_line(
-            draft.row, xact=draft.xact, content_xact=draft.content_xact,
-            trigger_xact=draft.trigger_xact, now=at,
+        seq = group.places[key] = draft.stored.seq if draft.stored else next(place)
+        object_no = group.objects[key.object]
+        lines = (
+            body_line(
+                draft.row, object_no=object_no, seq=seq, created_by=draft.created_by
+            ),
+            head_line(
+                draft.row, object_no=object_no, seq=seq, xact=draft.xact,
+                content_xact=draft.content_xact, trigger_xact=draft.trigger_xact, now=at,
+            ),
         )
-        (new if draft.stored is None else changed).append(line)
+        (new if draft.stored is None else changed).append(lines)
         if draft.was_deleted and draft.stored is not None:
-            deleted.append(key)
+            deleted.append(draft)
         elif draft.has_stale_scores:
-            stale.append(key)
+            stale.append(draft)
     if new:
-        copy_lines(cursor, COPY_NEW, new)
+        copy_lines(cursor, COPY_BODIES, [body for body, _ in new])
+        copy_lines(cursor, COPY_HEADS, [head for _, head in new])
     if changed:
-        copy_lines(cursor, COPY_STAGED, changed)
-        cursor.execute(UPDATE_FROM_STAGED)
-    for where, keys in groupby(deleted, key=lambda key: key.object):
-        ids = [key.id for key in keys]
-        _withdraw_scores(cursor, where, ids)
-        cursor.execute(
-            """delete from outcome
-                where project_id = %s and object_id = %s and subject_id = any(%s)""",
-            (where.project_id, where.object_id, ids),
-        )
-    for where, keys in groupby(stale, key=lambda key: key.object):
-        _withdraw_scores(cursor, where, [key.id for key in keys])
-
-
-def _withdraw_scores(cursor: Cursor, where: ObjectRef, row_ids: list[str]) -> None:
-    """Delete the rows' computed scores and score spans. Outcomes stay as history."""
-    cursor.execute(
-        """delete from span where project_id = %s and object_type = %s and object_id = %s
-              and id in (select score_span_id::text from outcome
-                          where project_id = %s and object_id = %s and subject_id = any(%s))""",
-        (*where, where.project_id, where.object_id, row_ids),
-    )
-    cursor.execute(
-        """update span set computed_scores = null, computed_by = null
-            where project_id = %s and object_type = %s and object_id = %s and id = any(%s)""",
-        (*where, row_ids),
-    )
+        _keep_how_rows_ended(cursor, group)
+        _keep_scored_content(cursor, group)
+        copy_lines(cursor, STAGE_BODIES, [body for body, _ in changed])
+        copy_lines(cursor, STAGE_HEADS, [head for _, head in changed])
+        cursor.execute(UPDATE_BODIES)
+        cursor.execute(UPDATE_HEADS)
+    for object_no, drafts in _by_object(group, deleted):
+        gone = [group.places[draft.row.key] for draft in drafts]
+        withdraw_scores(cursor, object_no, gone)
+        cursor.execute(DELETE_OUTCOMES, (gone,))
+    for object_no, drafts in _by_object(group, stale):
+        withdraw_scores(cursor, object_no, [group.places[one.row.key] for one in drafts])
 
 
 def _write_outbox(cursor: Cursor, group: Group) -> None:
@@ -371,19 +438,17 @@ def _write_outbox(cursor: Cursor, group: Group) -> None:
     if not entries:
         return
     cursor.execute(
-        """insert into outbox (project_id, object_type, object_id, xact, row_ids, rescored)
-           select project_id, object_type, object_id, xact,
-                  array(select json_array_elements_text(row_ids)), rescored
+        """insert into outbox (object_no, xact, row_seqs, rescored)
+           select object_no, xact, row_seqs, rescored
              from json_to_recordset(%s::json)
-                  as t(project_id uuid, object_type text, object_id uuid, xact bigint,
-                       row_ids json, rescored boolean)""",
+                  as t(object_no integer, xact bigint, row_seqs bigint[], rescored boolean)""",
         (
             orjson.dumps(
                 [
                     {
-                        **where._asdict(),
+                        "object_no": group.objects[where],
                         "xact": xact,
-                        "row_ids": [draft.row.key.id for draft in drafts],
+                        "row_seqs": [group.places[draft.row.key] for draft in drafts],
                         "rescored": any(d.stored and d.stored.was_scored for d in drafts),
                     }
                     for (where, xact), drafts in entries.items()

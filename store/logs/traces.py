@@ -22,9 +22,8 @@ _BYTES = " + ".join(f"coalesce(octet_length({name}::text), 0)" for name in LARGE
 # The size is read first, so that a trace that is too large is never loaded.
 SIZE = f"""
     select count(*), coalesce(sum({_BYTES}), 0)
-      from (select {_LARGE} from span
-             where project_id = %s and object_type = %s and object_id = %s
-               and root_span_id = %s and root_span_id > '' and deleted_at is null
+      from (select {_LARGE} from shown_span row
+             where row.object_no = %s and row.root_span_id = %s and row.deleted_at is null
              limit %s) trace
 """
 
@@ -41,7 +40,7 @@ class Traces:
         Raises TraceTooLarge, before it loads a span, if there are more than TRACE_SPANS_MAX
         spans or TRACE_BYTES_MAX bytes.
         """
-        named = (*trace.where, trace.root_span_id)
+        named = (self._database.numbers.find_object(trace.where), trace.root_span_id)
         with self._database.cursor() as cursor:
             cursor.execute(SIZE, (*named, TRACE_SPANS_MAX + 1))
             found = cursor.fetchone()
@@ -52,10 +51,10 @@ class Traces:
                     f"{TRACE_SPANS_MAX} spans or {TRACE_BYTES_MAX >> 20} MiB"
                 )
             cursor.execute(
-                f"""select {_SELECTED} from span
-                     where project_id = %s and object_type = %s and object_id = %s
-                       and root_span_id = %s and root_span_id > '' and deleted_at is null
-                     order by created, seq""",
+                f"""select {_SELECTED} from shown_span row
+                     where row.object_no = %s and row.root_span_id = %s
+                       and row.deleted_at is null
+                     order by row.created, row.seq""",
                 named,
             )
             return [dict(zip(COLUMNS, row, strict=True)) for row in cursor]

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from flows.outcomes.explain import CANDIDATES_MAX, Candidate, MatchRecord, OutcomeView
 from rules.rule_set import RuleSet
 from spans.errors import NotFound
-from spans.ids import ObjectId, OrgId, ProjectId
-from spans.outcome import OriginKind, origin_of
+from spans.ids import OrgId, ProjectId, Xact
+from spans.json import Json
+from spans.outcome import OutcomeKey, ScorerUse
 from spans.queues import SANDBOX
-from spans.row import ObjectRef, ObjectType
-from spans.scoring import OutcomeState, Role
+from spans.row import project_logs
+from spans.scoring import OutcomeState, ScorerRef
 from spans.work import Subject
 from store.postgres.database import Database
-from store.postgres.row_views import EXPRESSIONS, read_subjects
+from store.postgres.row_views import EXPRESSIONS, find_rows, read_subjects
 from store.scoring.match_records import MatchRecords
 from store.scoring.sandbox_workers import SandboxWorkers
 
@@ -38,23 +40,23 @@ class ExplainRecords:
         with self._database.cursor() as cursor:
             cursor.execute(
                 """with reachable as materialized (
-                     select id, name as project_name from project
-                      where org_id = %s and deleted_at is null
-                        and (%s::uuid is null or id = %s)),
+                     select object_no, object.project_id, project.name
+                       from project join object on object.project_id = project.id
+                      where org_id = %s and deleted_at is null and object_type = 'project_logs'
+                        and (%s::uuid is null or project.id = %s)),
                    found as (
-                     select project_id, project_name, span.id, span_id, seq,
-                            span_attributes ->> 'name' as name
-                       from reachable join span on span.project_id = reachable.id
-                      where object_type = 'project_logs' and object_id = reachable.id
-                        and span.id = %s and deleted_at is null
+                     select object_no, seq from reachable join span using (object_no)
+                      where span.id = %s
                      union
-                     select project_id, project_name, span.id, span_id, seq,
-                            span_attributes ->> 'name'
-                       from reachable join span on span.project_id = reachable.id
-                      where span_id = %s and object_type = 'project_logs'
-                        and deleted_at is null)
-                   select project_id::text, project_name, id, span_id, name from found
-                    order by seq desc limit %s""",
+                     select object_no, seq from reachable join span using (object_no)
+                      where span_id = %s)
+                   select row.project_id::text, reachable.name, row.id, row.span_id,
+                          row.span_attributes ->> 'name'
+                     from found join reachable using (object_no)
+                     join shown_span row
+                       on row.object_no = found.object_no and row.seq = found.seq
+                    where row.deleted_at is null
+                    order by row.seq desc limit %s""",
                 (org_id, project_id, project_id, text, text, CANDIDATES_MAX),
             )
             return [
@@ -66,34 +68,40 @@ class ExplainRecords:
             ]
 
     def subject(self, candidate: Candidate) -> Subject:
-        project = UUID(candidate.project_id)
-        where = ObjectRef(ProjectId(project), ObjectType.PROJECT_LOGS, ObjectId(project))
+        where = project_logs(ProjectId(UUID(candidate.project_id)))
+        object_no = self._database.numbers.object_no(where)
         with self._database.cursor() as cursor:
-            subjects = read_subjects(cursor, where, [candidate.id], EVERYTHING)
+            seqs = list(find_rows(cursor, object_no, [candidate.id]).values())
+            subjects = read_subjects(
+                cursor, where, object_no, seqs, EVERYTHING, view="shown_span"
+            )
         if not subjects:
             raise NotFound(f"the span {candidate.id!r} has just been deleted")
-        return subjects[candidate.id]
+        (subject,) = subjects.values()
+        return subject
 
     def match_record(self, subject: Subject) -> MatchRecord | None:
         where = subject.key.object
+        object_no = self._database.numbers.object_no(where)
         with self._database.cursor() as cursor:
             cursor.execute(
-                """select created, matched_at, attempts, rules_revision, row_ids, reasons
-                     from outbox
-                    where project_id = %s and xact = %s and object_id = %s
-                      and row_ids @> array[%s]""",
-                (where.project_id, subject.trigger_xact, where.object_id, subject.key.id),
+                """select created, matched_at, attempts, rules_revision, row_seqs, reasons
+                     from match_record where object_no = %(object)s and xact = %(xact)s
+                   union all
+                   select created, null, attempts, null, row_seqs, null
+                     from outbox where object_no = %(object)s and xact = %(xact)s""",
+                {"object": object_no, "xact": subject.trigger_xact},
             )
-            row = cursor.fetchone()
-        if row is None:
+            rows = [row for row in cursor if subject.seq in row[4]]
+        if not rows:
             return None
-        created, matched_at, attempts, revision, row_ids, reasons = row
+        created, matched_at, attempts, revision, row_seqs, reasons = rows[0]
         rule_set = None
         own = b""
         if matched_at is not None:
             rule_set = self._match_records.rule_set(where.project_id, revision)
             count = len(rule_set.rules)
-            start = row_ids.index(subject.key.id) * count
+            start = row_seqs.index(subject.seq) * count
             own = bytes(reasons)[start : start + count]
         return MatchRecord(
             created=created, matched_at=matched_at, attempts=attempts, rule_set=rule_set,
@@ -103,28 +111,30 @@ class ExplainRecords:
     def outcomes(self, subject: Subject) -> list[OutcomeView]:
         """The row's outcomes, newest content first. A follower shows the attempts and the error
         of its lead, because it has no run of its own."""
-        where = subject.key.object
         with self._database.cursor() as cursor:
             cursor.execute(
-                """select id::text, origin_id, scorer, scorer_version, subject_version,
-                          state, error_class, error_message, scores, attempts,
-                          next_attempt_at, owner is not null, created, finished_at, run_ms,
-                          prompt_tokens, completion_tokens, model, is_cached, log, role,
-                          label, queue, origin_kind, is_lead
-                     from outcome
-                    where project_id = %s and object_id = %s and subject_id = %s
-                    order by subject_version desc, created desc, id limit %s""",
-                (where.project_id, where.object_id, subject.key.id, OUTCOMES_MAX),
+                """select outcome.use_no, subject_version, state, error_class, error_message,
+                          scores, attempts, next_attempt_at, owner is not null, created,
+                          finished_at, run_ms, prompt_tokens, completion_tokens, model,
+                          is_cached, log, label, queue, is_lead
+                     from outcome join scorer_use on scorer_use.use_no = outcome.use_no
+                    where subject_seq = %s
+                    order by subject_version desc, created desc, outcome.use_no limit %s""",
+                (subject.seq, OUTCOMES_MAX),
             )
             rows = cursor.fetchall()
-        leads = {row[2:6]: row for row in rows if row[-1]}
-        found = [_outcome(row, leads.get(row[2:6], row)) for row in rows]
-        waiting = {
-            row[0] for row in rows if row[5] == OutcomeState.PENDING and row[22] == SANDBOX
-        }
-        refusal = SandboxWorkers(self._database).refusal() if waiting else None
+        numbers = self._database.numbers
+        numbers.load_uses(row[0] for row in rows)
+        stored = [_Stored(numbers.use_of(use_no), *row) for use_no, *row in rows]
+        leads = {one.run: one for one in stored if one.is_lead}
+        found = [_outcome(subject, one, leads.get(one.run, one)) for one in stored]
+        is_waiting = [
+            one.state == OutcomeState.PENDING and one.queue == SANDBOX for one in stored
+        ]
+        refusal = SandboxWorkers(self._database).refusal() if any(is_waiting) else None
         return [
-            replace(one, hindrance=refusal) if one.id in waiting else one for one in found
+            replace(one, hindrance=refusal) if waits else one
+            for one, waits in zip(found, is_waiting, strict=True)
         ]
 
     def current_rules(self, project_id: ProjectId) -> RuleSet:
@@ -134,12 +144,48 @@ class ExplainRecords:
         return self._match_records.rule_set(project_id, row[0] if row else 0)
 
 
-def _outcome(row: tuple[Any, ...], run: tuple[Any, ...]) -> OutcomeView:
+class _Stored(NamedTuple):
+    """An outcome as it was read."""
+
+    use: ScorerUse
+    subject_version: Xact
+    state: str
+    error_class: str | None
+    error_message: str | None
+    scores: Json
+    attempts: int
+    next_attempt_at: datetime
+    is_running: bool
+    created: datetime
+    finished_at: datetime | None
+    run_ms: float | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    model: str | None
+    is_cached: bool
+    log: str | None
+    label: str | None
+    queue: str
+    is_lead: bool
+
+    @property
+    def run(self) -> tuple[ScorerRef, Xact, str]:
+        """What outcomes that share one run have in common."""
+        return self.use.scorer, self.subject_version, self.state
+
+
+def _outcome(subject: Subject, own: _Stored, run: _Stored) -> OutcomeView:
+    key = OutcomeKey(
+        object=subject.key.object, subject_id=subject.key.id,
+        subject_version=own.subject_version, use=own.use,
+    )
     return OutcomeView(
-        id=row[0], origin=origin_of(OriginKind(row[23]), row[1]), scorer=row[2],
-        scorer_version=row[3], subject_version=row[4],
-        state=OutcomeState(row[5]), error_class=run[6], error_message=run[7], scores=row[8],
-        attempts=run[9], next_attempt_at=run[10], is_running=run[11], created=row[12],
-        finished_at=row[13], run_ms=run[14], prompt_tokens=run[15], completion_tokens=run[16],
-        model=run[17], is_cached=run[18], log=run[19], role=Role(row[20]), label=row[21],
+        id=str(key.id), origin=own.use.origin, role=own.use.role, scorer=own.use.scorer.name,
+        label=own.label, scorer_version=own.use.scorer.version,
+        subject_version=own.subject_version, state=OutcomeState(own.state),
+        error_class=run.error_class, error_message=run.error_message, scores=run.scores,
+        attempts=run.attempts, next_attempt_at=run.next_attempt_at, is_running=run.is_running,
+        created=run.created, finished_at=run.finished_at, run_ms=run.run_ms,
+        prompt_tokens=run.prompt_tokens, completion_tokens=run.completion_tokens,
+        model=run.model, is_cached=run.is_cached, log=run.log,
     )

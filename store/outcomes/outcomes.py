@@ -9,6 +9,7 @@ from scorers import catalog
 from scorers.functions.queue import queue_of_global
 from spans.ids import ProjectId
 from spans.queues import HEAVY
+from spans.work import Priority
 from store.postgres.database import Database
 from store.postgres.leases import RELEASED
 
@@ -30,34 +31,35 @@ class StoredOutcomes:
         with self._database.cursor() as cursor:
             cursor.execute(
                 f"""with chosen as (
-                     select outcome.id, row_number() over (
-                              partition by outcome.object_id, subject_id, subject_version,
+                     select outcome.subject_seq, outcome.subject_version, outcome.use_no,
+                            row_number() over (
+                              partition by outcome.subject_seq, outcome.subject_version,
                                            scorer_kind, scorer, scorer_version
-                              order by outcome.id) as place,
+                              order by outcome.use_no) as place,
                             case when scorer_kind = 'function' then present.queue
                                  else coalesce(%s::jsonb ->> scorer, %s) end as queue
                        from outcome
-                       join span on span.project_id = outcome.project_id
-                        and span.object_type = outcome.object_type
-                        and span.object_id = outcome.object_id
-                        and span.id = subject_id and span.content_xact = subject_version
+                       join object on object.object_no = outcome.object_no
+                       join scorer_use uses on uses.use_no = outcome.use_no
+                       join span_head on span_head.object_no = outcome.object_no
+                        and span_head.seq = outcome.subject_seq
+                        and span_head.content_xact = outcome.subject_version
                        left join function on scorer_kind = 'function'
                         and function.id::text = scorer and function.deleted_at is null
                        left join function_version present on present.function_id = function.id
                         and present.version::text = scorer_version
-                      where outcome.project_id = %s and state = 'errored'
-                        and origin_id in (select id from project_score where project_id = %s)
+                      where object.project_id = %s and outcome.state = 'errored'
+                        and origin_id in (select id from project_score
+                                           where project_score.project_id = %s)
                         and not exists (
-                          select from outcome later
-                           where later.project_id = outcome.project_id
-                             and later.object_id = outcome.object_id
-                             and later.subject_id = outcome.subject_id
+                          select from scorer_use other join outcome later
+                              on later.subject_seq = outcome.subject_seq
                              and later.subject_version = outcome.subject_version
-                             and later.origin_id = outcome.origin_id
-                             and later.scorer_kind = outcome.scorer_kind
-                             and later.scorer = outcome.scorer
-                             and later.scorer_version <> outcome.scorer_version
-                             and later.role = outcome.role
+                             and later.use_no = other.use_no
+                           where other.origin_id = uses.origin_id
+                             and other.scorer_kind = uses.scorer_kind
+                             and other.scorer = uses.scorer and other.role = uses.role
+                             and other.scorer_version <> uses.scorer_version
                              and later.state <> 'superseded'
                              and later.created > outcome.created)
                         and (%s::text is null or error_class = %s)
@@ -65,10 +67,12 @@ class StoredOutcomes:
                         and (%s::uuid is null or origin_id = %s))
                    update outcome
                       set state = 'pending', attempts = 0, deaths = 0, next_attempt_at = now(),
-                          finished_at = null, {RELEASED},
-                          is_lead = chosen.place = 1,
-                          queue = chosen.queue
-                     from chosen where outcome.id = chosen.id and chosen.queue is not null""",
+                          finished_at = null, {RELEASED}, is_lead = chosen.place = 1,
+                          priority = {Priority.BULK}, queue = chosen.queue
+                     from chosen
+                    where outcome.subject_seq = chosen.subject_seq
+                      and outcome.subject_version = chosen.subject_version
+                      and outcome.use_no = chosen.use_no and chosen.queue is not null""",
                 (
                     orjson.dumps(queues).decode(), HEAVY, project_id, project_id,
                     request.error_class, request.error_class,
@@ -82,22 +86,25 @@ class StoredOutcomes:
         highest count comes first."""
         with self._database.cursor() as cursor:
             cursor.execute(
-                """select kind.origin_id, kind.shown, kind.role, kind.error_class, kind.number,
-                          latest.error_message, latest.finished_at,
-                          project_score.name
-                     from (select origin_id, scorer, max(coalesce(label, scorer)) as shown,
-                                  role, error_class, count(*) as number
-                             from outcome where project_id = %s and state = 'errored'
+                """with errored as materialized (
+                     select origin_id, scorer, coalesce(label, scorer) as shown, outcome.role,
+                            error_class, error_message, finished_at
+                       from object
+                       join outcome on outcome.object_no = object.object_no
+                        and state = 'errored'
+                       join scorer_use uses on uses.use_no = outcome.use_no
+                      where object.project_id = %s)
+                   select kind.origin_id, kind.shown, kind.role, kind.error_class, kind.number,
+                          kind.message, kind.last_at, project_score.name
+                     from (select origin_id, max(shown) as shown, role, error_class,
+                                  count(*) as number, max(finished_at) as last_at,
+                                  (array_agg(error_message order by finished_at desc))[1]
+                                    as message
+                             from errored
                             group by origin_id, scorer, role, error_class) kind
-                     join lateral (
-                       select error_message, finished_at from outcome
-                        where project_id = %s and state = 'errored'
-                          and origin_id = kind.origin_id and scorer = kind.scorer
-                          and role = kind.role and error_class = kind.error_class
-                        order by finished_at desc limit 1) latest on true
                      left join project_score on project_score.id = kind.origin_id
                     order by number desc""",
-                (project_id, project_id),
+                (project_id,),
             )
             return [
                 ErrorSummary(

@@ -1,30 +1,38 @@
 """Rows as lines of COPY's text format.
 
 Ingest and the workers spend most of their time here, and building a line by hand takes a third
-of the time that psycopg's own adaptation takes. The lines of new rows are copied into `span`.
-Those of rows that exist are copied into the connection's `span_staged`, and moved from there.
+of the time that psycopg's own adaptation takes. The lines of new rows are copied into `span`
+and `span_head`. Those of rows that exist are copied into the connection's own `span_staged` and
+`span_head_staged`, and moved from there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
-from uuid import UUID
 
 import orjson
 
-from spans.columns import COLUMNS, EVENT_FIELDS
-from spans.ids import Xact
+from spans.columns import COLUMNS, EVENT_FIELDS, Part
+from spans.ids import RowSeq, Xact
 from spans.json import Json, JsonObject
 from spans.row import IDENTITY_FIELDS, Row, is_root
 from store.postgres.database import Cursor
-from store.postgres.tables import KEY_COLUMNS
 
-WRITTEN_COLUMNS = tuple(
-    column.stored_as for column in COLUMNS
-    if column.storage is not None and column.is_written
+BODY_COLUMNS = (
+    "object_no", "seq",
+    *(
+        column.stored_as for column in COLUMNS
+        if column.storage is not None and column.part is Part.BODY and column.is_written
+        and column.stored_as != "seq"
+    ),
 )
-"""The columns that a write fills, in the order of the cells that `span_line` makes."""
+"""The columns of `span` that a write fills, in the order of `body_line`'s cells."""
+
+HEAD_COLUMNS = (
+    "object_no", "seq", "xact", "content_xact", "trigger_xact", "created", "deleted_at",
+    "computed_scores",
+)
+"""The columns of `span_head` that a new row fills, in the order of `head_line`'s cells."""
 
 EVENT_COLUMNS = tuple(column.written_to for column in COLUMNS if column.is_event_field)
 """The column that each of EVENT_FIELDS is written to."""
@@ -34,24 +42,32 @@ KNOWN_FIELDS = frozenset({*EVENT_FIELDS, *IDENTITY_FIELDS})
 NULL = b"\\N"
 TRUE, FALSE = b"t", b"f"
 
-_LIST = ", ".join(WRITTEN_COLUMNS)
-_SET = ", ".join(
-    f"{name} = staged.{name}" for name in WRITTEN_COLUMNS if name not in KEY_COLUMNS
-)
-_KEY = " and ".join(f"span.{name} = staged.{name}" for name in KEY_COLUMNS)
+_KEY = ("object_no", "seq")
 
-COPY_NEW = f"copy span ({_LIST}) from stdin"
-COPY_STAGED = f"copy span_staged ({_LIST}) from stdin"
-UPDATE_FROM_STAGED = f"""
-    update span set {_SET}
-      from span_staged staged where {_KEY}
-"""
-UPSERT_FROM_STAGED = f"""
-    insert into span ({_LIST}) select {_LIST} from span_staged
-        order by {", ".join(KEY_COLUMNS)}
-    on conflict ({", ".join(KEY_COLUMNS)}) do update
-       set {_SET.replace("staged.", "excluded.")}
-"""
+
+def _update(table: str, staged: str, columns: Iterable[str], also: str = "") -> str:
+    """The statement that moves staged rows into the rows of `table` that they replace."""
+    assigned = ", ".join(f"{name} = {staged}.{name}" for name in columns if name not in _KEY)
+    return (
+        f"update {table} set {assigned}{also} from {staged}"
+        f" where {table}.object_no = {staged}.object_no and {table}.seq = {staged}.seq"
+    )
+
+
+COPY_BODIES = f"copy span ({', '.join(BODY_COLUMNS)}) from stdin"
+COPY_HEADS = f"copy span_head ({', '.join(HEAD_COLUMNS)}) from stdin"
+STAGE_BODIES = f"copy span_staged ({', '.join(BODY_COLUMNS)}) from stdin"
+STAGE_HEADS = f"copy span_head_staged ({', '.join(HEAD_COLUMNS)}) from stdin"
+# A client that writes over a score span makes it a row like any other.
+UPDATE_BODIES = _update(
+    "span", "span_staged", [name for name in BODY_COLUMNS if name != "created_by"],
+    ", scored_version = null",
+)
+# What was computed stays: a client's write never removes it.
+UPDATE_HEADS = _update(
+    "span_head", "span_head_staged",
+    [name for name in HEAD_COLUMNS if name != "computed_scores"],
+)
 
 
 def escaped(text: str) -> bytes:
@@ -65,50 +81,28 @@ def escaped(text: str) -> bytes:
     return raw
 
 
-@lru_cache(maxsize=4096)
-def uuid_cell(value: UUID) -> bytes:
-    """A UUID as COPY reads it; cached, since a project's or a rule's id comes in every line."""
-    return value.hex.encode()
-
-
 def json_cell(value: Json) -> bytes:
     """A JSON value as COPY reads it. In JSON text, only backslashes need COPY's escape."""
     raw = orjson.dumps(value)
     return raw.replace(b"\\", b"\\\\") if b"\\" in raw else raw
 
 
-def span_line(
-    row: Row,
-    *,
-    xact: Xact,
-    content_xact: Xact,
-    trigger_xact: Xact | None,
-    now: str,
-) -> bytes:
-    """The line of `row`: a cell for each of WRITTEN_COLUMNS, in their order.
+def body_line(row: Row, *, object_no: int, seq: RowSeq, created_by: str | None) -> bytes:
+    """The line of the row's body: a cell for each of BODY_COLUMNS, in their order.
 
-    `now` (ISO) stands for a missing `created`. A null that a merge set is stored as JSON null
-    while the row has no base, so that the base, when it comes, does not fill it in. In all
-    other cells null and absent are the same.
+    A null that a merge set is stored as JSON null while the row has no base, so that the base,
+    when it comes, does not fill it in. In all other cells null and absent are the same.
     """
     fields = row.fields
-    where = row.key.object
     keep_null = not row.has_base
     span_id = fields.get("span_id") or row.key.id
     root = fields.get("root_span_id") or span_id
     parents = fields.get("span_parents")
-    created = fields.get("created") or now
     cells = [
+        b"%d" % object_no,
+        b"%d" % seq,
         escaped(row.key.id),
-        b"%d" % xact,
-        b"%d" % content_xact,
-        b"%d" % trigger_xact if trigger_xact is not None else NULL,
-        str(created).encode(),
         TRUE if row.has_base else FALSE,
-        now.encode() if row.is_deleted else NULL,
-        uuid_cell(where.project_id),
-        where.object_type.encode(),
-        uuid_cell(where.object_id),
         escaped(str(span_id)),
         escaped(str(root)),
         json_cell(parents) if parents else NULL,
@@ -122,7 +116,35 @@ def span_line(
             cells.append(json_cell(value))
     extra = _extra(fields)
     cells.append(json_cell(extra) if extra else NULL)
+    cells.append(NULL if created_by is None else escaped(created_by))
     cells.append(NULL if row.scoring_state is None else json_cell(row.scoring_state))
+    return b"\t".join(cells) + b"\n"
+
+
+def head_line(
+    row: Row,
+    *,
+    object_no: int,
+    seq: RowSeq,
+    xact: Xact,
+    content_xact: Xact,
+    trigger_xact: Xact | None,
+    now: str,
+) -> bytes:
+    """The line of the row's head: a cell for each of HEAD_COLUMNS, in their order.
+
+    `now` (ISO) stands for a missing `created`.
+    """
+    cells = (
+        b"%d" % object_no,
+        b"%d" % seq,
+        b"%d" % xact,
+        b"%d" % content_xact,
+        b"%d" % trigger_xact if trigger_xact is not None else NULL,
+        str(row.fields.get("created") or now).encode(),
+        now.encode() if row.is_deleted else NULL,
+        NULL,
+    )
     return b"\t".join(cells) + b"\n"
 
 
@@ -133,6 +155,6 @@ def _extra(fields: JsonObject) -> JsonObject:
 
 
 def copy_lines(cursor: Cursor, statement: str, lines: Iterable[bytes]) -> None:
-    """Run one of the COPY statements above with `lines` as its input."""
+    """Run a COPY statement with `lines` as its input."""
     with cursor.copy(statement) as copy:
         copy.write(b"".join(lines))

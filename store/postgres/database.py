@@ -11,9 +11,11 @@ import orjson
 import psycopg
 import sqlalchemy
 from psycopg.errors import DeadlockDetected, QueryCanceled, SerializationFailure
+from psycopg.types.json import set_json_loads
 from sqlalchemy import event
 
 from spans.errors import BadInput, Contended, StoreUnavailable
+from store.postgres.numbers import Numbers
 
 Cursor: TypeAlias = psycopg.Cursor[tuple[Any, ...]]
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
@@ -41,9 +43,27 @@ TOO_SLOW = (
 STAGING = """
 create temporary table if not exists span_staged on commit delete rows
     as select * from span with no data;
+create temporary table if not exists span_head_staged on commit delete rows
+    as select * from span_head with no data;
 create temporary table if not exists outcome_staged on commit delete rows
     as select * from outcome with no data
 """
+
+# Every statement of ours finds its rows by a key, or follows an index in order. The planner
+# must not replace that by a scan, a hash or a sort of the whole table, as it does if its
+# statistics are from an hour when the table was empty. With these settings its plan depends on
+# the indexes alone, and may be kept (docs/decisions/0017-rows-and-heads.md). JIT would compile
+# statements that run for 1 ms.
+PLANS = " ".join(
+    f"-c {name}={value}" for name, value in {
+        "plan_cache_mode": "force_generic_plan",
+        "enable_seqscan": "off",
+        "enable_bitmapscan": "off",
+        "enable_hashjoin": "off",
+        "enable_mergejoin": "off",
+        "jit": "off",
+    }.items()
+)
 
 
 class Database:
@@ -57,6 +77,7 @@ class Database:
         # processes see in pg_stat_activity whether the owner of a lease still lives
         # (`store/postgres/leases.py`).
         self.owner = uuid.uuid4().hex
+        self.numbers = Numbers(self.cursor)
         self.engine = sqlalchemy.create_engine(
             url,
             pool_size=POOL_SIZE,
@@ -66,9 +87,8 @@ class Database:
             connect_args={
                 "connect_timeout": CONNECT_TIMEOUT_S,
                 "application_name": f"{APPLICATION} {self.owner}",
-                # Plan each execution anew: a kept plan may be from when a table was empty.
                 # End an idle transaction: a frozen process must not keep its row locks.
-                "options": "-c plan_cache_mode=force_custom_plan "
+                "options": f"{PLANS} "
                 f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_S}s "
                 # The memory that a connection keeps for its temporary tables.
                 "-c temp_buffers=1MB",
@@ -158,5 +178,6 @@ def _first_line(error: BaseException) -> str:
 
 
 def _prepare(connection: Any, _record: object) -> None:  # noqa: ANN401 the pool's own signature
+    set_json_loads(orjson.loads, connection)
     connection.execute(STAGING)
     connection.commit()

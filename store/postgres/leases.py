@@ -14,16 +14,15 @@ such a table takes its parts from here: `CLAIMED`, `RENEWED` and `RELEASED` are 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TypeVar
-from uuid import UUID
 
 from spans.queues import Holds, queue_named
 from store.postgres.database import APPLICATION, Cursor, Database
 
-Key = TypeVar("Key", bound=UUID | int)
+Key = tuple[object, ...]
+"""The values of a leased row's key, in the order of `Leased.key`."""
 
 RENEWED = "lease_until = now() + make_interval(secs => %(lease)s)"
 CLAIMED = f"attempts = attempts + 1, fence = fence + 1, owner = %(owner)s, {RENEWED}"
@@ -58,14 +57,14 @@ class Expiry(Enum):
 class Leased:
     """A table whose rows are leased.
 
-    `waiting` is the condition that there is still work to do on a row, `claimed_at` is when
-    it was claimed. Where `counts_deaths`, a row counts the workers that died while they held
-    it; where `has_queue`, the table holds the rows of several queues.
+    `key` are the columns of its key, with their types. `waiting` is the condition that there
+    is still work to do on a row, `claimed_at` is when it was claimed. Where `counts_deaths`, a
+    row counts the workers that died while they held it; where `has_queue`, the table holds the
+    rows of several queues.
     """
 
     table: str
-    key: str
-    key_type: str
+    key: Mapping[str, str]
     waiting: str
     claimed_at: str
     expiry: Expiry
@@ -83,28 +82,38 @@ class Leased:
         """The condition that a row is still as one of `claims` left it: a joined table of
         keys and fences. Whoever claimed the row later has raised its fence."""
         return (
-            f"{self.table}.{self.key} = {claims}.{self.key}"
-            f" and {self.table}.fence = {claims}.fence and {self.table}.{self.waiting}"
+            f"{self._same(claims)} and {self.table}.fence = {claims}.fence"
+            f" and {self._is_waiting}"
         )
+
+    def claims(self, *more: str) -> str:
+        """The claims as a table, of arrays that are given as parameters: one for each column
+        of the key, then the fences, then those of `more` (each a name and its type)."""
+        columns = {**self.key, "fence": "bigint", **dict(one.split(" ") for one in more)}
+        arrays = ", ".join(f"%s::{kind}[]" for kind in columns.values())
+        return f"unnest({arrays}) as held({', '.join(columns)})"
 
     def release(self, cursor: Cursor, claims: Mapping[Key, int]) -> None:
         """Release what is still held under these fences, which stand by their rows' keys."""
         cursor.execute(
             f"""update {self.table} set {RELEASED}
-                  from unnest(%s::{self.key_type}[], %s::bigint[]) as held({self.key}, fence)
-                 where {self.held("held")}""",
-            (list(claims), list(claims.values())),
+                  from {self.claims()} where {self.held("held")}""",
+            (*self.arrays(claims), list(claims.values())),
         )
+
+    def arrays(self, keys: Iterable[Key]) -> list[list[object]]:
+        """The keys as one array for each column, as `claims` takes them."""
+        rows = list(keys)
+        return [[key[place] for key in rows] for place in range(len(self.key))]
 
     def renew(self, cursor: Cursor, *, owner: str, queue: str, lease_s: float) -> None:
         """Lease what the owner holds of the queue anew, from now on."""
         cursor.execute(
             # In one order with whoever records, and not waiting for them.
             f"""with own as (
-                  select {self.key} from {self.table} where {self._own}
-                   order by {self.key} for update skip locked)
-                update {self.table} set {RENEWED}
-                  from own where {self.table}.{self.key} = own.{self.key}""",
+                  select {", ".join(self.key)} from {self.table} where {self._own}
+                   order by {", ".join(self.key)} for update skip locked)
+                update {self.table} set {RENEWED} from own where {self._same("own")}""",
             {"owner": owner, "queue": queue, "lease": lease_s},
         )
 
@@ -147,6 +156,13 @@ class Leased:
         )
         return cursor.rowcount
 
+    def _same(self, other: str) -> str:
+        return " and ".join(f"{self.table}.{name} = {other}.{name}" for name in self.key)
+
+    @property
+    def _is_waiting(self) -> str:
+        return f"{self.table}.{self.waiting}" if self.waiting != "true" else self.waiting
+
     @property
     def _own(self) -> str:
         of_queue = " and queue = %(queue)s" if self.has_queue else ""
@@ -158,19 +174,20 @@ class Leased:
 
 
 OUTBOX = Leased(
-    table="outbox", key="seq", key_type="bigint", waiting="matched_at is null",
+    table="outbox", key={"seq": "bigint"}, waiting="true",
     claimed_at="lease_until - make_interval(secs => %(lease)s)",
     expiry=Expiry.NEXT_CLAIM, counts_deaths=True, has_queue=False,
 )
 # A heavy scorer's lease lasts longer, and others are renewed: neither tells the claim's time.
 OUTCOMES = Leased(
-    table="outcome", key="id", key_type="uuid", waiting="state = 'pending'",
-    claimed_at="started_at",
+    table="outcome",
+    key={"subject_seq": "bigint", "subject_version": "bigint", "use_no": "integer"},
+    waiting="state = 'pending'", claimed_at="started_at",
     expiry=Expiry.SWEEP, counts_deaths=True, has_queue=True,
 )
 # How often an invocation was tried is its attempts; it needs no deaths.
 INVOCATIONS = Leased(
-    table="invocation", key="id", key_type="uuid", waiting="answered_at is null",
+    table="invocation", key={"id": "uuid"}, waiting="answered_at is null",
     claimed_at="lease_until - make_interval(secs => %(lease)s)",
     expiry=Expiry.NEVER, counts_deaths=False, has_queue=True,
 )

@@ -10,25 +10,24 @@ from uuid import UUID
 from spans.columns import API_COLUMNS, EVENT_FIELDS
 from spans.json import Json
 from spans.row import LOG_IDS, OBJECT_ID_COLUMNS
-from store.postgres.tables import span
-from store.postgres.visible_scores import VISIBLE_SCORES
+from store.postgres.tables import shown_span
 
 # What the table has of the API's columns, and what the API's other columns are made of.
 _STORED = (
     *(
         column.stored_as for column in API_COLUMNS.values()
-        if column.storage is not None and column.name != "scores"
+        if column.storage is not None
     ),
     "object_type",
     "object_id",
     "extra",
 )
-ROW_COLUMNS = (*(span.c[name] for name in _STORED), VISIBLE_SCORES.label("scores"))
-"""The columns that a SELECT over `span` needs, so that `api_row` can show its rows."""
+ROW_COLUMNS = tuple(shown_span.c[name] for name in _STORED)
+"""The columns that a SELECT over `shown_span` needs, so that `api_row` can show its rows."""
 
 
 def api_row(row: Mapping[str, Any], *, org_id: UUID | str) -> dict[str, Json]:
-    """One row of the table `span` (its `ROW_COLUMNS`, JSON decoded) as the API shows it.
+    """One row of `shown_span` (its `ROW_COLUMNS`, JSON decoded) as the API shows it.
 
     Every column of the API is there, with null where the row has no value. Fields that have no
     column (`extra`) stand beside them as the client sent them, and never replace a column.

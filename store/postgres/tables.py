@@ -1,19 +1,25 @@
-"""The table `span`, for statements that SQLAlchemy composes. The migrations create it."""
+"""The view `shown_span`, for statements that SQLAlchemy composes. A migration creates it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, DateTime, MetaData, Table, Text, Uuid
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    Uuid,
+)
 from sqlalchemy.dialects.postgresql import JSON, JSONB
 from sqlalchemy.types import TypeEngine
 
 from spans.columns import COLUMNS, Storage
-from spans.row import ObjectRef
-
-KEY_COLUMNS = (*ObjectRef._fields, "id")
-"""The primary key of `span`, in the order in which rows are sorted before they are locked."""
 
 metadata = MetaData()
 
@@ -28,17 +34,14 @@ _TYPES: Mapping[Storage, TypeEngine[Any]] = {
     Storage.JSONB: JSONB(),
 }
 
-span = Table(
-    "span",
+shown_span = Table(
+    "shown_span",
     metadata,
+    Column("object_no", Integer(), nullable=False),
     *(
-        Column(
-            column.stored_as,
-            _TYPES[column.storage],
-            primary_key=column.stored_as in KEY_COLUMNS,
-            nullable=not column.is_required,
-        )
+        Column(column.stored_as, _TYPES[column.storage], nullable=not column.is_required)
         for column in COLUMNS
         if column.storage is not None
     ),
 )
+"""Rows as readers see them. An object's rows are found by `object_no`."""

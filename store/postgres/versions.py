@@ -12,13 +12,14 @@ transaction. A reader reads only up to the lowest key that is locked.
 
 from __future__ import annotations
 
-from spans.ids import Xact
+from spans.ids import RowSeq, Xact
 from store.postgres.database import Cursor
 
 DRAW = """
     with floor as materialized (
       select pg_advisory_xact_lock_shared(last_value) from xact_seq)
-    select nextval('xact_seq') from floor, generate_series(1, %s)
+    select array(select nextval('xact_seq') from floor, generate_series(1, %s)),
+           array(select nextval('span_seq') from generate_series(1, %s))
 """
 # pg_locks shows the 64-bit key of an advisory lock as two halves. All other keys that Tallyard
 # locks are below the first version, and are ignored here.
@@ -31,16 +32,19 @@ FLOORS = """
 """
 
 
-def draw_versions(cursor: Cursor, count: int) -> list[Xact]:
-    """Draw `count` new versions, in increasing order.
+def draw_versions(
+    cursor: Cursor, count: int, *, new_rows: int = 0
+) -> tuple[list[Xact], list[RowSeq]]:
+    """Draw `count` new versions, and the places of `new_rows` rows, both in increasing order.
 
     Call this after the transaction has locked its rows. Otherwise another transaction could
     write a higher version to a row first, and the row's version would decrease.
     """
     if not count:
-        return []
-    cursor.execute(DRAW, (count,))
-    return [Xact(number) for (number,) in cursor.fetchall()]
+        return [], []
+    cursor.execute(DRAW, (count, new_rows))
+    versions, places = cursor.fetchone() or ((), ())
+    return list(versions), list(places)
 
 
 def settled_version(cursor: Cursor) -> Xact:

@@ -20,6 +20,9 @@ from store.scoring.record import lock_rows, record
 PAGE = 500
 """Rows that are read at once."""
 
+SEQ_MAX = 2**63 - 1
+"""More than the place of any row."""
+
 
 class RecentRows:
     """Implements flows.rules.score_recent.RecentRowStore."""
@@ -40,23 +43,24 @@ class RecentRows:
         return NamedFunctions([function_from_json(item) for item in functions]), revision
 
     def recent(self, where: ObjectRef, columns: frozenset[str]) -> Iterator[list[Subject]]:
-        before: int | None = None
+        object_no = self._database.numbers.object_no(where)
+        before = SEQ_MAX
         while True:
             with self._database.cursor() as cursor:
                 cursor.execute(
-                    """select id, seq from span
-                        where project_id = %s and object_type = %s and object_id = %s
-                          and seq > 0 and (%s::bigint is null or seq < %s)
-                          and deleted_at is null
-                        order by seq desc limit %s""",
-                    (*where, before, before, PAGE),
+                    """select head.seq from span_head head
+                        where head.object_no = %s and head.seq < %s and deleted_at is null
+                        order by head.seq desc limit %s""",
+                    (object_no, before, PAGE),
                 )
-                ids: dict[str, int] = dict(cursor)
-                found = read_subjects(cursor, where, list(ids), columns)
-            if not ids:
+                seqs = [seq for (seq,) in cursor]
+                found = read_subjects(
+                    cursor, where, object_no, seqs, columns, view="shown_span"
+                )
+            if not seqs:
                 return
-            before = min(ids.values())
-            yield sorted(found.values(), key=lambda subject: -ids[subject.key.id])
+            before = seqs[-1]
+            yield [found[seq] for seq in seqs if seq in found]
 
     def defer(
         self, project_id: ProjectId, revision: int, deferred: Sequence[Deferred]
@@ -64,7 +68,10 @@ class RecentRows:
         counts = Counts()
         with self._database.cursor() as cursor:
             lock_revision(cursor, project_id, revision)
-            locked = lock_rows(cursor, [later.assignment.subject.key for later in deferred])
+            numbers = self._database.numbers
+            locked = lock_rows(
+                cursor, numbers, [later.assignment.subject for later in deferred]
+            )
             return record(
-                cursor, locked, (), deferred, now=self._clock(), counts=counts
+                cursor, numbers, locked, (), deferred, now=self._clock(), counts=counts
             )

@@ -10,8 +10,7 @@ import orjson
 from flows.access.projects import ListPage
 from rules.wire import ProjectScore, ProjectScoreBody, stored_config
 from spans.errors import BadInput, NotFound
-from spans.ids import ObjectId, OrgId, ProjectId, RuleId
-from spans.row import ObjectRef, ObjectType, RowKey
+from spans.ids import OrgId, ProjectId, RuleId
 from store.postgres.database import Cursor, Database
 from store.postgres.paging import read_page
 from store.postgres.rule_revisions import add_revision, lock_functions_shared
@@ -123,18 +122,13 @@ class StoredRules:
             cursor.execute("delete from project_score where id = %s", (rule.id,))
             add_revision(cursor, rule.project_id)
             cursor.execute(
-                f"""update outcome set {SUPERSEDED}
-                    where project_id = %s and origin_id = %s and state = 'pending'
-                   returning object_type, object_id, subject_id""",
-                (rule.project_id, rule.id),
+                f"""update outcome set {SUPERSEDED} from scorer_use
+                     where scorer_use.origin_id = %s and outcome.use_no = scorer_use.use_no
+                       and state = 'pending'
+                    returning subject_seq""",
+                (rule.id,),
             )
-            ensure_leads(
-                cursor,
-                [
-                    RowKey(ObjectRef(rule.project_id, ObjectType(kind), ObjectId(where)), row)
-                    for kind, where, row in cursor.fetchall()
-                ],
-            )
+            ensure_leads(cursor, {seq for (seq,) in cursor.fetchall()})
 
 
 def _lock(cursor: Cursor, project_id: ProjectId) -> None:

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
-from uuid import UUID
 
 from flows.health.measurements import BUCKET_LABELS, BUCKETS_S
+from spans.ids import RowSeq
 from spans.outcome import Errored
-from spans.row import RowKey
 from spans.scoring import OutcomeState, Role
-from spans.work import Execution
+from spans.work import Execution, OutcomeRequest
 from store.postgres.counters import Counts
 
 WAIT_MAX_S = 30 * 86400.0
@@ -48,32 +47,30 @@ class Histogram:
 
 
 def count_executions(
-    executions: Sequence[Execution],
-    fresh: set[UUID],
-    superseded: set[RowKey],
+    written: Iterable[tuple[Execution, Sequence[OutcomeRequest]]],
+    superseded: Collection[RowSeq],
     *,
     now: datetime,
     counts: Counts,
 ) -> None:
     """Add the executions of one transaction to `counts`.
 
-    Only outcomes in `fresh`, whose ids this transaction wrote, are counted. Executions of the
-    rows in `superseded` count as superseded, whatever their verdict.
+    Each execution comes with the requests whose outcomes the transaction wrote: only those are
+    counted. Executions of the rows in `superseded` count as superseded, whatever their verdict.
     """
     now_s = now.timestamp()
     outcomes: Counter[tuple[str, Role, str, str]] = Counter()
     wait, run = Histogram(), Histogram()
-    for execution in executions:
+    for execution, requests in written:
         assignment, verdict = execution.assignment, execution.verdict
-        written = [asked.key.role for asked in assignment.asked if asked.key.id in fresh]
-        if not written:
+        if not requests:
             continue
         ended_at = assignment.subject.ended_at
-        is_late = assignment.subject.key in superseded
+        is_late = assignment.subject.seq in superseded
         state: str = OutcomeState.SUPERSEDED if is_late else verdict.state
         error_class = verdict.failure.error_class if isinstance(verdict, Errored) else ""
-        for role in written:
-            outcomes[assignment.shown_as, role, state, error_class] += 1
+        for asked in requests:
+            outcomes[assignment.shown_as, asked.use.role, state, error_class] += 1
         if (
             state == OutcomeState.COMPLETED
             and ended_at is not None

@@ -10,17 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
-from uuid import UUID
 
 from psycopg import DataError
 
 from spans.clock import Clock
 from spans.columns import SCORER_ARGUMENTS
-from spans.ids import ObjectId, ProjectId, Xact
-from spans.outcome import BUG, POISONED, Errored, Failure, OriginKind, OutcomeKey, origin_of
-from spans.row import ObjectRef, ObjectType, is_made_by_scorer
-from spans.scoring import Role, ScorerRef
+from spans.ids import RowSeq, Xact
+from spans.outcome import BUG, POISONED, Errored, Failure, OutcomeKey
+from spans.row import is_made_by_scorer
+from spans.scoring import ScorerRef
 from spans.work import (
     DEATHS_MAX,
     Assignment,
@@ -37,12 +37,12 @@ from store.postgres.counters import Counts
 from store.postgres.database import Cursor, Database
 from store.postgres.leases import CLAIMED, OUTCOMES, RELEASED
 from store.postgres.row_views import read_subjects
-from store.scoring.record import lock_rows, record
+from store.scoring.record import OutcomeNo, lock_rows, record
 from store.scoring.supersede import SUPERSEDED
 
-KEY = """outcome.id, outcome.project_id, outcome.object_type, outcome.object_id, subject_id,
-         subject_version, origin_kind, origin_id, role, scorer_kind, scorer, scorer_version,
-         outcome.rules_revision, skip_logging, label, fence, attempts, deaths"""
+KEY = """outcome.object_no, outcome.subject_seq, outcome.subject_version, outcome.use_no,
+         outcome.rules_revision, outcome.skip_logging, outcome.label, outcome.fence,
+         outcome.attempts, outcome.deaths"""
 
 # Outcomes whose worker died are claimed before all others, most deaths first. They are never
 # claimed together with outcomes of another number of deaths, and the more deaths, the fewer
@@ -54,22 +54,43 @@ CLAIM = f"""
          and next_attempt_at <= now()
        order by deaths desc limit 1),
     due as (
-      select id from outcome
+      select subject_seq, subject_version, use_no from outcome
        where queue = %(queue)s and {OUTCOMES.waiting} and is_lead and {OUTCOMES.free}
          and next_attempt_at <= now()
          and deaths = (select deaths from first)
-       order by next_attempt_at
+       order by priority, next_attempt_at
        limit (%(limits)s::integer[])[least((select deaths from first) + 1, %(deaths_max)s)]
          for update skip locked)
     update outcome set {CLAIMED}, started_at = now()
-      from due where outcome.id = due.id
+      from due
+     where outcome.subject_seq = due.subject_seq and outcome.use_no = due.use_no
+       and outcome.subject_version = due.subject_version
     returning {KEY}
 """
-FOLLOWERS = f"""
-    select {KEY} from outcome
-     where project_id = %s and object_id = %s and subject_id = any(%s)
-       and state = 'pending' and not is_lead
-     order by id for update
+FOLLOWERS = """
+    select follower.* from unnest(%s::bigint[]) as scored(seq)
+     cross join lateral (
+       select subject_seq, subject_version, use_no, rules_revision, skip_logging from outcome
+        where outcome.subject_seq = scored.seq and state = 'pending' and not is_lead
+        order by subject_version, use_no for update) follower
+"""
+STILL_HELD = f"""
+    select still.* from {OUTCOMES.claims()}
+     cross join lateral (
+       select subject_seq, subject_version, use_no from outcome where {OUTCOMES.held("held")}
+          for update) still
+"""
+POSTPONE = f"""
+    update outcome set error_class = held.class, error_message = held.message,
+                       next_attempt_at = now() + make_interval(secs => held.wait), {RELEASED}
+      from {OUTCOMES.claims("wait float8", "class text", "message text")}
+     where {OUTCOMES.held("held")}
+"""
+SUPERSEDE = f"""
+    update outcome set {SUPERSEDED}
+      from unnest(%s::bigint[], %s::bigint[]) as old(seq, version)
+     where outcome.subject_seq = old.seq and outcome.subject_version = old.version
+       and {OUTCOMES.waiting}
 """
 
 
@@ -92,6 +113,7 @@ class Ledger:
         time_limits_s: Mapping[str, float],
     ) -> None:
         self._database = database
+        self._numbers = database.numbers
         self._clock = clock
         self._lease_s = lease_s
         self._time_limits_s = time_limits_s
@@ -115,39 +137,49 @@ class Ledger:
                     "lease": self._lease_of(queue),
                 },
             )
-            leads = sorted(cursor.fetchall(), key=lambda row: row[1:5])
+            leads = sorted(cursor.fetchall(), key=itemgetter(slice(0, 4)))
+        self._numbers.load_uses(row[3] for row in leads)
         claims: list[Claim] = []
-        for where, group in groupby(leads, key=_object_of):
-            with self._database.cursor() as cursor:
-                claims += self._with_subjects(cursor, queue, where, list(group), columns)
+        for object_no, group in groupby(leads, key=itemgetter(0)):
+            claims += self._with_subjects(queue, object_no, list(group), columns)
         return claims
 
     def _with_subjects(
-        self, cursor: Cursor, queue: str, where: ObjectRef, leads: list[tuple[Any, ...]],
+        self, queue: str, object_no: int, leads: list[tuple[Any, ...]],
         columns: ColumnsOf | None,
     ) -> list[Claim]:
+        where = self._numbers.object_of(object_no)
         read = frozenset(SCORER_ARGUMENTS)
         if columns is not None:
-            scorers = {ScorerRef(kind=row[9], name=row[10], version=row[11]) for row in leads}
+            scorers = {self._numbers.use_of(row[3]).scorer for row in leads}
             read = frozenset().union(*map(columns, scorers))
-        subjects = read_subjects(cursor, where, [row[4] for row in leads], read)
+        seqs = list({row[1] for row in leads})
+        with self._database.cursor() as cursor:
+            subjects = read_subjects(cursor, where, object_no, seqs, read)
         claims: list[Claim] = []
         poisoned: list[RunnableClaim] = []
-        for row in leads:
-            lead = _request_of(where, row)
-            subject = subjects.get(lead.key.subject_id)
-            *_, label, fence, attempts, deaths = row
+        for _, seq, version, use_no, revision, skip_logging, label, fence, *tries in leads:
+            attempts, deaths = tries
+            use = self._numbers.use_of(use_no)
+            subject = subjects.get(seq)
+            key = OutcomeKey(
+                object=where, subject_id=subject.key.id if subject else "",
+                subject_version=Xact(version), use=use,
+            )
             if (
                 subject is None
-                or subject.content_xact != lead.key.subject_version
+                or subject.content_xact != version
                 or is_made_by_scorer(subject.view)
             ):
-                claims.append(StaleClaim(lead=lead.key))
+                claims.append(StaleClaim(lead=key, subject_seq=seq))
                 continue
+            lead = OutcomeRequest(
+                use=use, rules_revision=revision, skip_logging=skip_logging
+            )
             claim = RunnableClaim(
-                lead=lead.key, fence=fence, attempts=attempts, deaths=deaths,
+                lead=key, fence=fence, attempts=attempts, deaths=deaths,
                 assignment=Assignment(
-                    subject=subject, scorer=lead.key.scorer, asked=(lead,), label=label
+                    subject=subject, scorer=use.scorer, asked=(lead,), label=label
                 ),
             )
             if deaths >= DEATHS_MAX:
@@ -216,19 +248,21 @@ class Ledger:
         counts = Counts()
         with self._database.cursor() as cursor:
             locked = lock_rows(
-                cursor, [execution.assignment.subject.key for _, execution in executions]
+                cursor, self._numbers,
+                [execution.assignment.subject for _, execution in executions],
             )
-            held = _still_held(cursor, [claim for claim, _ in executions])
+            held = self._still_held(cursor, [claim for claim, _ in executions])
             counts.add("stale_fences", {}, len(executions) - len(held))
-            kept = [done for claim, done in executions if claim.lead.id in held]
+            kept = [done for claim, done in executions if self._key(claim) in held]
             record(
-                cursor, locked, _with_followers(cursor, kept), (), now=now, counts=counts
+                cursor, self._numbers, locked, self._with_followers(cursor, kept), (), now=now,
+                counts=counts,
             )
             counts.write(cursor)
 
     def give_back(self, claims: Sequence[RunnableClaim]) -> None:
         with self._database.cursor() as cursor:
-            OUTCOMES.release(cursor, {claim.lead.id: claim.fence for claim in claims})
+            OUTCOMES.release(cursor, {self._key(claim): claim.fence for claim in claims})
 
     def postpone(self, retries: Sequence[Retry]) -> None:
         if not retries:
@@ -236,15 +270,9 @@ class Ledger:
         counts = Counts()
         with self._database.cursor() as cursor:
             cursor.execute(
-                f"""update outcome set error_class = again.class, error_message = again.message,
-                                      next_attempt_at =
-                                        now() + make_interval(secs => again.wait),
-                                      {RELEASED}
-                     from unnest(%s::uuid[], %s::bigint[], %s::float8[], %s::text[], %s::text[])
-                          as again(id, fence, wait, class, message)
-                    where {OUTCOMES.held("again")}""",
+                POSTPONE,
                 (
-                    [retry.claim.lead.id for retry in retries],
+                    *OUTCOMES.arrays(self._key(retry.claim) for retry in retries),
                     [retry.claim.fence for retry in retries],
                     [retry.wait_s for retry in retries],
                     [retry.error_class for retry in retries],
@@ -267,19 +295,57 @@ class Ledger:
             return
         with self._database.cursor() as cursor:
             cursor.execute(
-                f"""update outcome set {SUPERSEDED}
-                     from unnest(%s::text[], %s::bigint[], %s::uuid[])
-                          as old(id, version, object)
-                    where outcome.subject_id = old.id and subject_version = old.version
-                      and object_id = old.object and project_id = any(%s)
-                      and {OUTCOMES.waiting}""",
+                SUPERSEDE,
                 (
-                    [claim.lead.subject_id for claim in claims],
+                    [claim.subject_seq for claim in claims],
                     [claim.lead.subject_version for claim in claims],
-                    [claim.lead.object.object_id for claim in claims],
-                    list({claim.lead.object.project_id for claim in claims}),
                 ),
             )
+
+    def _key(self, claim: RunnableClaim) -> OutcomeNo:
+        subject = claim.assignment.subject
+        return subject.seq, claim.lead.subject_version, self._numbers.use_no(claim.lead.use)
+
+    def _still_held(
+        self, cursor: Cursor, claims: Sequence[RunnableClaim]
+    ) -> set[OutcomeNo]:
+        in_order = sorted(claims, key=self._key)
+        cursor.execute(
+            STILL_HELD,
+            (*OUTCOMES.arrays(map(self._key, in_order)), [one.fence for one in in_order]),
+        )
+        return set(cursor.fetchall())
+
+    def _with_followers(
+        self, cursor: Cursor, executions: Sequence[Execution]
+    ) -> list[Execution]:
+        """The executions, with their followers added to the outcomes that each one answers.
+
+        The caller holds the locks of the scored rows. Whoever adds a follower holds them too,
+        so none is missed.
+        """
+        seqs = sorted({execution.assignment.subject.seq for execution in executions})
+        cursor.execute(FOLLOWERS, (seqs,))
+        rows = cursor.fetchall()
+        if not rows:
+            return list(executions)
+        self._numbers.load_uses(row[2] for row in rows)
+        followers: dict[tuple[RowSeq, Xact, ScorerRef], list[OutcomeRequest]] = {}
+        for seq, version, use_no, revision, skip_logging in rows:
+            use = self._numbers.use_of(use_no)
+            followers.setdefault((seq, version, use.scorer), []).append(
+                OutcomeRequest(use=use, rules_revision=revision, skip_logging=skip_logging)
+            )
+
+        def joined(assignment: Assignment) -> Assignment:
+            subject = assignment.subject
+            key = subject.seq, subject.content_xact, assignment.scorer
+            return replace(assignment, asked=(*assignment.asked, *followers.get(key, ())))
+
+        return [
+            replace(execution, assignment=joined(execution.assignment))
+            for execution in executions
+        ]
 
 
 def _unstorable(
@@ -292,68 +358,3 @@ def _unstorable(
         failure=failure, started_at=was.started_at, run_ms=was.run_ms, log=was.log
     )
     return claim, replace(execution, verdict=verdict)
-
-
-def _with_followers(cursor: Cursor, executions: Sequence[Execution]) -> list[Execution]:
-    """The executions, with their followers added to the outcomes that each one answers.
-
-    The caller holds the locks of the scored rows. Whoever adds a follower holds them too, so
-    none is missed.
-    """
-    followers: dict[tuple[ObjectRef, str, int, ScorerRef], list[OutcomeRequest]] = {}
-    by_object: dict[ObjectRef, list[str]] = {}
-    for execution in executions:
-        key = execution.assignment.subject.key
-        by_object.setdefault(key.object, []).append(key.id)
-    for where, ids in by_object.items():
-        cursor.execute(FOLLOWERS, (where.project_id, where.object_id, ids))
-        for row in cursor:
-            asked = _request_of(where, row)
-            followers.setdefault(_execution_key(asked.key), []).append(asked)
-    if not followers:
-        return list(executions)
-    return [
-        replace(
-            execution,
-            assignment=replace(
-                execution.assignment,
-                asked=(
-                    *execution.assignment.asked,
-                    *followers.get(_execution_key(execution.assignment.asked[0].key), ()),
-                ),
-            ),
-        )
-        for execution in executions
-    ]
-
-
-def _still_held(cursor: Cursor, claims: Sequence[RunnableClaim]) -> set[UUID]:
-    cursor.execute(
-        f"""select outcome.id from outcome, unnest(%s::uuid[], %s::bigint[]) as held(id, fence)
-            where {OUTCOMES.held("held")}
-            order by outcome.id for update of outcome""",
-        ([claim.lead.id for claim in claims], [claim.fence for claim in claims]),
-    )
-    return {outcome_id for (outcome_id,) in cursor}
-
-
-def _object_of(row: tuple[Any, ...]) -> ObjectRef:
-    return ObjectRef(ProjectId(row[1]), ObjectType(row[2]), ObjectId(row[3]))
-
-
-def _request_of(where: ObjectRef, row: tuple[Any, ...]) -> OutcomeRequest:
-    (subject_id, version, origin_kind, origin_id, role, scorer_kind, scorer, scorer_version,
-     revision, skip_logging, *_) = row[4:]
-    return OutcomeRequest(
-        key=OutcomeKey(
-            object=where, subject_id=subject_id, subject_version=Xact(version),
-            origin=origin_of(OriginKind(origin_kind), origin_id), role=Role(role),
-            scorer=ScorerRef(kind=scorer_kind, name=scorer, version=scorer_version),
-        ),
-        rules_revision=revision,
-        skip_logging=skip_logging,
-    )
-
-
-def _execution_key(key: OutcomeKey) -> tuple[ObjectRef, str, int, ScorerRef]:
-    return key.object, key.subject_id, key.subject_version, key.scorer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import groupby
 from math import ceil
 from operator import itemgetter
@@ -18,13 +17,16 @@ from rules.planning import plan
 from rules.rule_set import RuleSet, function_from_json, rule_from_json
 from spans.clock import Clock
 from spans.errors import StaleFence
-from spans.ids import ObjectId, ProjectId, Xact
-from spans.row import ObjectRef, ObjectType, RowKey
+from spans.ids import ProjectId, RowSeq, Xact
+from spans.outcome import OriginKind
+from spans.row import ObjectRef
 from spans.scoring import REASON_BYTES
 from spans.work import Deferred, Execution, OutboxEntry, Subject
 from store.postgres.counters import Counts
 from store.postgres.database import Cursor, Database
-from store.postgres.leases import CLAIMED, OUTBOX, RELEASED
+from store.postgres.leases import CLAIMED, OUTBOX
+from store.postgres.numbers import Numbers
+from store.postgres.row_deletion import delete_rows
 from store.postgres.row_views import read_subjects
 from store.postgres.rule_revisions import lock_revision
 from store.scoring.record import Locked, lock_rows, record
@@ -42,16 +44,12 @@ RULE_SETS_KEPT = 256
 # candidates beyond that. The entries are matched with the newest revision of the rules.
 CLAIM = f"""
     with suspect as materialized (
-      select seq, cardinality(row_ids) as size from outbox
-       where {OUTBOX.waiting} and deaths > 0
-         and {OUTBOX.free}
-         and exists (select from project where id = project_id and deleted_at is null)
+      select seq, cardinality(row_seqs) as size from outbox
+       where deaths > 0 and {OUTBOX.free} and {{live}}
        order by seq limit 1 for update skip locked),
     fresh as materialized (
-      select seq, cardinality(row_ids) as size from outbox
-       where {OUTBOX.waiting} and deaths = 0
-         and {OUTBOX.free}
-         and exists (select from project where id = project_id and deleted_at is null)
+      select seq, cardinality(row_seqs) as size from outbox
+       where deaths = 0 and {OUTBOX.free} and {{live}}
          and not exists (select from suspect)
        order by seq limit %(entries)s for update skip locked),
     candidate as (select * from suspect union all select * from fresh),
@@ -60,10 +58,38 @@ CLAIM = f"""
                          from candidate) sized
        where before < %(rows)s)
     update outbox set {CLAIMED}
-      from taken, project
-     where outbox.seq = taken.seq and project.id = outbox.project_id
-    returning outbox.project_id, object_type, object_id, project.rules_revision, outbox.seq,
-              fence, deaths, xact, row_ids, rescored, outbox.created
+      from taken
+     where outbox.seq = taken.seq
+    returning outbox.object_no,
+              (select rules_revision from project join object on object.project_id = project.id
+                where object.object_no = outbox.object_no),
+              outbox.seq, fence, deaths, xact, row_seqs, rescored, outbox.created
+""".format(
+    live="""exists (select from object join project on project.id = object.project_id
+                   where object.object_no = outbox.object_no and project.deleted_at is null)"""
+)
+CLOSE = f"""
+    with closed as (
+      delete from outbox using {OUTBOX.claims("reasons bytea")} where {OUTBOX.held("held")}
+      returning xact, outbox.created, object_no, attempts, row_seqs, reasons)
+    insert into match_record
+           (xact, created, object_no, rules_revision, attempts, row_seqs, reasons)
+    select xact, created, object_no, %s, attempts, row_seqs, reasons from closed
+"""
+# Pending outcomes of the old content of rows that were written again since.
+SUPERSEDE_OLD_CONTENT = f"""
+    update outcome set {SUPERSEDED}
+      from unnest(%s::bigint[], %s::bigint[]) as latest(seq, version), scorer_use
+     where outcome.subject_seq = latest.seq and outcome.subject_version < latest.version
+       and outcome.state = 'pending' and scorer_use.use_no = outcome.use_no
+       and scorer_use.origin_kind = '{OriginKind.RULE}'
+"""
+SCORE_SPANS_OF_RULES = f"""
+    select span.scored_seq, scorer_use.origin_id, scorer_use.scorer, span.seq
+      from unnest(%s::bigint[]) as latest(seq)
+      join span on span.scored_seq = latest.seq
+      join scorer_use on scorer_use.use_no = span.scored_use
+       and scorer_use.origin_kind = '{OriginKind.RULE}'
 """
 
 
@@ -88,8 +114,8 @@ class MatchRecords:
                     "owner": self._database.owner, "lease": self._lease_s,
                 },
             )
-            rows = sorted(cursor.fetchall(), key=itemgetter(slice(0, 5)))
-        if size := sum(len(row[8]) for row in rows):
+            rows = sorted(cursor.fetchall(), key=itemgetter(slice(0, 3)))
+        if size := sum(len(row[6]) for row in rows):
             # Lock next time about as many candidates as are taken, judging by the rows per
             # entry this time. The other match processes skip locked candidates, and would not
             # see that there is work for them.
@@ -97,19 +123,17 @@ class MatchRecords:
             self._entries = min(ENTRIES_MAX, max(ENTRIES_MIN, wanted))
         return [
             Batch(
-                where=ObjectRef(ProjectId(project), ObjectType(kind), ObjectId(object_id)),
+                where=self._database.numbers.object_of(object_no),
                 revision=revision,
                 entries=tuple(
                     OutboxEntry(
                         seq=seq, fence=fence, deaths=deaths, xact=Xact(xact),
-                        row_ids=tuple(row_ids), rescored=rescored, created=created,
+                        row_seqs=tuple(row_seqs), rescored=rescored, created=created,
                     )
-                    for *_, seq, fence, deaths, xact, row_ids, rescored, created in group
+                    for *_, seq, fence, deaths, xact, row_seqs, rescored, created in group
                 ),
             )
-            for (project, kind, object_id, revision), group in groupby(
-                rows, key=itemgetter(slice(0, 4))
-            )
+            for (object_no, revision), group in groupby(rows, key=itemgetter(slice(0, 2)))
         ]
 
     def rule_set(self, project_id: ProjectId, revision: int) -> RuleSet:
@@ -137,11 +161,11 @@ class MatchRecords:
         return rule_set
 
     def subjects(
-        self, where: ObjectRef, row_ids: Sequence[str], columns: frozenset[str]
-    ) -> Mapping[str, Subject]:
+        self, where: ObjectRef, row_seqs: Sequence[RowSeq], columns: frozenset[str]
+    ) -> Mapping[RowSeq, Subject]:
+        object_no = self._database.numbers.object_no(where)
         with self._database.cursor() as cursor:
-            subjects = read_subjects(cursor, where, row_ids, columns)
-            return _with_views_at_end(cursor, where, subjects)
+            return read_subjects(cursor, where, object_no, row_seqs, columns)
 
     def record_match(self, matched: MatchDecision) -> None:
         """Write the decisions on a batch and close its entries, in one transaction.
@@ -163,116 +187,86 @@ class MatchRecords:
     def _record(self, matched: MatchDecision, *, is_new: bool) -> None:
         now = self._clock()
         counts = Counts()
+        numbers = self._database.numbers
+        object_no = numbers.object_no(matched.batch.where)
         with self._database.cursor() as cursor:
             lock_revision(cursor, matched.batch.where.project_id, matched.batch.revision)
-            locked = lock_rows(cursor, _keys(matched))
-            _close_entries(cursor, matched)
+            locked = lock_rows(cursor, numbers, _subjects(matched))
+            _close_entries(cursor, object_no, matched)
             if matched.rescored:
-                _withdraw(cursor, locked, matched)
+                _withdraw(cursor, numbers, locked, matched)
             record(
-                cursor, locked, matched.executions, matched.deferred, now=now, counts=counts,
-                is_new=is_new,
+                cursor, numbers, locked, matched.executions, matched.deferred, now=now,
+                counts=counts, is_new=is_new,
             )
             _count(counts, matched)
             counts.write(cursor)
 
 
-def _with_views_at_end(
-    cursor: Cursor, where: ObjectRef, subjects: dict[str, Subject]
-) -> dict[str, Subject]:
-    """The subjects. Those that changed between their end and their matching get `at_end`, the
-    columns as they were when the span ended."""
-    cursor.execute(
-        """select row_id, trigger_xact, view from row_at_end
-            where project_id = %s and object_id = %s and row_id = any(%s)""",
-        (where.project_id, where.object_id, list(subjects)),
-    )
-    for row_id, trigger_xact, view in cursor.fetchall():
-        subject = subjects[row_id]
-        if subject.trigger_xact == trigger_xact:
-            subjects[row_id] = replace(subject, at_end={**subject.view, **view})
-    return subjects
+def _subjects(matched: MatchDecision) -> list[Subject]:
+    work: tuple[Execution | Deferred, ...] = (*matched.executions, *matched.deferred)
+    return [*(one.assignment.subject for one in work), *matched.rescored]
 
 
-def _keys(matched: MatchDecision) -> list[RowKey]:
-    return [
-        *(execution.assignment.subject.key for execution in matched.executions),
-        *(later.assignment.subject.key for later in matched.deferred),
-        *(subject.key for subject in matched.rescored),
-    ]
-
-
-def _close_entries(cursor: Cursor, matched: MatchDecision) -> None:
+def _close_entries(cursor: Cursor, object_no: int, matched: MatchDecision) -> None:
+    """Move the entries to the match records, with what was decided on them."""
     entries = matched.batch.entries
     cursor.execute(
-        f"""update outbox set matched_at = now(), rules_revision = %s,
-                              reasons = done.reasons, {RELEASED}
-             from unnest(%s::bigint[], %s::bigint[], %s::bytea[]) as done(seq, fence, reasons)
-            where {OUTBOX.held("done")}""",
+        CLOSE,
         (
-            matched.batch.revision,
             [entry.seq for entry in entries],
             [entry.fence for entry in entries],
             list(matched.reasons),
+            matched.batch.revision,
         ),
     )
     if cursor.rowcount != len(entries):
         raise StaleFence("the entries were taken over by another worker")
     cursor.execute(
-        "delete from row_at_end where project_id = %s and trigger_xact = any(%s)",
-        (matched.batch.where.project_id, [entry.xact for entry in entries]),
+        "delete from row_at_end where object_no = %s and trigger_xact = any(%s)",
+        (object_no, [entry.xact for entry in entries]),
     )
 
 
-def _withdraw(cursor: Cursor, locked: Locked, matched: MatchDecision) -> None:
+def _withdraw(
+    cursor: Cursor, numbers: Numbers, locked: Locked, matched: MatchDecision
+) -> None:
     """Undo earlier scoring of rows whose content changed.
 
     Pending outcomes of the old content are superseded. Scores and score spans of rules that no
     longer select the row are removed; the outcomes themselves stay as history.
     """
     work: tuple[Execution | Deferred, ...] = (*matched.executions, *matched.deferred)
-    asked = [one.key for each in work for one in each.assignment.asked]
-    selected = {(key.subject_id, str(key.origin.id), key.scorer.name) for key in asked}
-    where = matched.batch.where
+    selected = {
+        (one.assignment.subject.seq, asked.use.origin.id, asked.use.scorer.name)
+        for one in work for asked in one.assignment.asked
+    }
     # A row that was written again since is decided by the entry of that later write, which may
     # be matched already: this entry must not remove the scores that it gave.
     latest = [
         subject for subject in matched.rescored
-        if (row := locked.get(subject.key)) and row.trigger_xact == subject.trigger_xact
+        if (row := locked.get(subject.seq)) and row.trigger_xact == subject.trigger_xact
     ]
-    ids = [subject.key.id for subject in latest]
-    versions = [subject.content_xact for subject in latest]
+    seqs = [subject.seq for subject in latest]
     cursor.execute(
-        f"""update outcome set {SUPERSEDED}
-             from unnest(%s::text[], %s::bigint[]) as row(id, version)
-            where project_id = %s and object_id = %s and subject_id = row.id
-              and subject_version < row.version and state = 'pending'
-              and origin_kind = 'rule'""",
-        (ids, versions, where.project_id, where.object_id),
+        SUPERSEDE_OLD_CONTENT, (seqs, [subject.content_xact for subject in latest])
     )
-    for subject in latest:
-        row = locked[subject.key]
-        for who in list(row.by.values()):
-            slot = (str(who["rule"]), str(who["scorer"]))
-            if (subject.key.id, *slot) not in selected:
-                row.clear(slot)
-    cursor.execute(
-        """select distinct subject_id, origin_id::text, scorer, score_span_id::text
-             from outcome
-            where project_id = %s and object_id = %s and subject_id = any(%s)
-              and origin_kind = 'rule'""",
-        (where.project_id, where.object_id, ids),
-    )
-    gone = [span_id for *slot, span_id in cursor if tuple(slot) not in selected]
-    cursor.execute(
-        """delete from span where project_id = %s and object_type = %s and object_id = %s
-              and id = any(%s)""",
-        (*where, gone),
+    for seq in seqs:
+        row = locked[seq]
+        uses = {who["use"]: numbers.use_of(who["use"]) for who in row.by.values()}
+        row.clear([
+            use_no for use_no, use in uses.items()
+            if (seq, use.origin.id, use.scorer.name) not in selected
+        ])
+    cursor.execute(SCORE_SPANS_OF_RULES, (seqs,))
+    delete_rows(
+        cursor, numbers.object_no(matched.batch.where),
+        [span_seq for *slot, span_seq in cursor if tuple(slot) not in selected],
     )
 
 
 def _count(counts: Counts, matched: MatchDecision) -> None:
-    counts.add("matched_rows", {}, sum(len(entry.row_ids) for entry in matched.batch.entries))
+    counts.add("matched_rows", {}, sum(len(entry.row_seqs) for entry in matched.batch.entries))
     codes = b"".join(matched.reasons)
     for reason, code in REASON_BYTES.items():
         counts.add("match_decisions", {"reason": reason}, codes.count(code))

@@ -16,9 +16,9 @@ def read_queue_depths(
     of_entries = next((queue.name for queue in queues if queue.holds is Holds.ENTRIES), "")
     with database.cursor() as cursor:
         cursor.execute(
-            """select %s::text, coalesce(sum(cardinality(row_ids)), 0),
+            """select %s::text, coalesce(sum(cardinality(row_seqs)), 0),
                       coalesce(extract(epoch from now() - min(created)), 0)
-                 from outbox where matched_at is null
+                 from outbox
                union all
                select queue, count(*), extract(epoch from now() - min(created))
                  from outcome where state = 'pending' and is_lead group by queue""",

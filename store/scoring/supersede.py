@@ -10,51 +10,50 @@ from collections.abc import Collection, Iterable
 from uuid import UUID
 
 from scorers.functions.version import FUNCTION
-from spans.ids import FunctionId, OrgId
-from spans.outcome import OutcomeKey
-from spans.row import ObjectRef
+from spans.ids import FunctionId, OrgId, RowSeq
 from spans.scoring import Role
+from spans.work import Assignment
 from store.postgres.database import Cursor
 from store.postgres.leases import RELEASED
 
 SUPERSEDED = f"state = 'superseded', finished_at = now(), {RELEASED}"
-# `coalesce` hides origin_id from the planner. A plain condition on it would let the planner
-# choose the index by rule, and read the rule's whole backlog (docs/decisions/0008).
 OTHER_VERSIONS = f"""
     update outcome set {SUPERSEDED}
-     where project_id = %s and object_id = %s and subject_id = any(%s)
-       and coalesce(origin_id = %s, false) and scorer_kind = %s and scorer = %s
-       and role = '{Role.LIVE}' and state = 'pending' and id <> all(%s)
+      from unnest(%s::bigint[], %s::bigint[]) as wanted(seq, version), scorer_use
+     where outcome.subject_seq = wanted.seq and outcome.state = 'pending'
+       and outcome.role = '{Role.LIVE}' and scorer_use.use_no = outcome.use_no
+       and scorer_use.origin_id = %s and scorer_use.scorer_kind = %s and scorer_use.scorer = %s
+       and (scorer_use.scorer_version <> %s or outcome.subject_version <> wanted.version)
 """
 OF_FUNCTIONS = f"""
     update outcome set {SUPERSEDED}
-     where project_id in (select id from project where org_id = %s) and origin_id is not null
-       and scorer_kind = '{FUNCTION}' and scorer = any(%s) and state = 'pending'
+      from scorer_use, object, project
+     where scorer_use.scorer = any(%s) and scorer_use.scorer_kind = '{FUNCTION}'
+       and outcome.use_no = scorer_use.use_no and outcome.state = 'pending'
+       and object.object_no = outcome.object_no and project.id = object.project_id
+       and project.org_id = %s
 """
 
 
-def supersede_other_versions(cursor: Cursor, asked: Iterable[OutcomeKey]) -> None:
-    """Supersede pending outcomes of other versions of the scorers that `asked` names.
+def supersede_other_versions(cursor: Cursor, assignments: Iterable[Assignment]) -> None:
+    """Supersede pending outcomes of other versions of the scorers that are asked for.
 
-    For each outcome in `asked`, the rule wants this version of the scorer now. An outcome of
-    an older version, if it ran later, would replace the score of the newer one. Outcomes of
-    shadows stay, since their scores replace nothing.
+    For each request of the assignments, the rule wants this version of the scorer now. An
+    outcome of an older version, if it ran later, would replace the score of the newer one.
+    Outcomes of shadows stay, since their scores replace nothing.
 
     The caller holds the locks of the rows.
     """
-    wanted: dict[tuple[ObjectRef, UUID, str, str], list[OutcomeKey]] = {}
-    for key in asked:
-        if key.role is Role.LIVE:
-            slot = key.object, key.origin.id, key.scorer.kind, key.scorer.name
-            wanted.setdefault(slot, []).append(key)
-    for (where, rule_id, kind, name), keys in wanted.items():
-        cursor.execute(
-            OTHER_VERSIONS,
-            (
-                where.project_id, where.object_id, [key.subject_id for key in keys], rule_id,
-                kind, name, [key.id for key in keys],
-            ),
-        )
+    wanted: dict[tuple[UUID, str, str, str], dict[RowSeq, int]] = {}
+    for assignment in assignments:
+        subject = assignment.subject
+        for asked in assignment.asked:
+            use = asked.use
+            if use.role is Role.LIVE:
+                slot = use.origin.id, use.scorer.kind, use.scorer.name, use.scorer.version
+                wanted.setdefault(slot, {})[subject.seq] = subject.content_xact
+    for slot, rows in wanted.items():
+        cursor.execute(OTHER_VERSIONS, (list(rows), list(rows.values()), *slot))
 
 
 def supersede_outcomes_of_functions(
@@ -64,4 +63,4 @@ def supersede_outcomes_of_functions(
 
     No outcome of another scorer shares a run with them, so no new lead is needed.
     """
-    cursor.execute(OF_FUNCTIONS, (org_id, [str(each) for each in function_ids]))
+    cursor.execute(OF_FUNCTIONS, ([str(each) for each in function_ids], org_id))

@@ -71,8 +71,8 @@ create table span (
   scoring_state jsonb,                  -- `_async_scoring_state`
   scored_seq bigint,                    -- of a score span: the row that it is about
   scored_xact bigint,                   -- that row's version when the scorer read it
-  scored_version bigint,                -- with scored_seq and scored_use: the outcome's key;
-  scored_use integer,                   --   null once a client has written over the score span
+  scored_use integer,                   -- with scored_seq and scored_version: its outcome's key
+  scored_version bigint,                -- null once a client has written over the score span
   primary key (object_no, seq),
   unique (object_no, id)
 ) with (toast_tuple_target = 4080);     -- a span of 2 kB is stored as it is: compressing it
@@ -94,6 +94,7 @@ create table span_head (
   computed_by jsonb,                    -- {name: {use, version, generation}}: the current outcome
   primary key (object_no, seq)
 ) with (autovacuum_vacuum_scale_factor = 0.05);   -- every scored row leaves a dead head
+create index span_head_deleted on span_head (deleted_at) where deleted_at is not null;
 create index span_head_version on span_head (object_no, xact, seq);
 create index span_head_created on span_head (object_no, created, seq);
 
@@ -210,7 +211,7 @@ create table row_at_end (
   seq bigint not null,
   trigger_xact bigint not null,
   view jsonb not null,                  -- the columns that filters read, in the API's form
-  primary key (object_no, seq, trigger_xact)
+  primary key (object_no, trigger_xact, seq)
 );
 """
 
@@ -287,14 +288,14 @@ create view shown_span as
 select span.object_no, span.seq, object.project_id, object.object_type, object.object_id, span.id,
        head.xact, head.content_xact, head.trigger_xact, head.created, head.deleted_at,
        span.has_base, span.span_id, span.root_span_id,
-       case when span.scored_use is null then span.span_parents
+       case when span.scored_version is null then span.span_parents
             else (select jsonb_build_array(scored.span_id) from span scored
                    where scored.object_no = span.object_no and scored.seq = span.scored_seq)
             end as span_parents,
        span.is_root,
-       case when span.scored_use is null then span.created_by
+       case when span.scored_version is null then span.created_by
             else scorer_use.origin_kind || ' ' || scorer_use.origin_id end as created_by,
-       case when span.scored_use is null then span.input
+       case when span.scored_version is null then span.input
             else coalesce(span.input, (
               select scorer_arguments(outcome.arguments, scored.id, read.input, read.output,
                                       read.expected, read.metadata, read.tags)
@@ -312,27 +313,27 @@ select span.object_no, span.seq, object.project_id, object.object_type, object.o
                   order by until_xact nulls last limit 1) read
                where scored.object_no = span.object_no and scored.seq = span.scored_seq))
             end as input,
-       case when span.scored_use is null then span.output
+       case when span.scored_version is null then span.output
             else score_span_output(outcome.scores) end as output,
        span.expected,
-       case when span.scored_use is null then span.error
+       case when span.scored_version is null then span.error
             else to_jsonb(outcome.error_class || ': ' || outcome.error_message) end as error,
        span.logged_scores, head.computed_scores, head.computed_by,
        case when head.computed_scores is null then span.logged_scores
             else coalesce(span.logged_scores, '{}') || head.computed_scores
                  || jsonb_strip_nulls(coalesce(span.logged_scores, '{}')) end as scores,
-       case when span.scored_use is null then span.metadata
+       case when span.scored_version is null then span.metadata
             else score_span_metadata(outcome.scores) end as metadata,
-       case when span.scored_use is null then span.metrics
+       case when span.scored_version is null then span.metrics
             else score_span_metrics(outcome.started_at, outcome.run_ms, outcome.calls,
                                     outcome.prompt_tokens, outcome.completion_tokens)
             end as metrics,
        span.tags,
-       case when span.scored_use is null then span.span_attributes
+       case when span.scored_version is null then span.span_attributes
             else jsonb_build_object('name', coalesce(outcome.label, scorer_use.scorer),
                                     'type', 'score', 'purpose', 'scorer')
             end as span_attributes,
-       case when span.scored_use is null then span.context
+       case when span.scored_version is null then span.context
             else jsonb_build_object(
               case scorer_use.origin_kind when 'rule' then 'rule_id'
                 when 'rescore' then 'rescore_job_id' else 'request_id' end,
@@ -347,7 +348,7 @@ select span.object_no, span.seq, object.project_id, object.object_type, object.o
                  where scored.object_no = span.object_no and scored.seq = span.scored_seq),
               'scorer', scorer_use.scorer, 'scorer_version', scorer_use.scorer_version)
               || coalesce(span.context, '{}') end as context,
-       case when span.scored_use is null then span.origin
+       case when span.scored_version is null then span.origin
             else (select jsonb_build_object(
                            'object_type', object.object_type, 'object_id', object.object_id,
                            'id', scored.id, '_xact_id', span.scored_version::text)
