@@ -39,7 +39,6 @@ class Organizations:
         """
         org_id = self._store.ensure_organization(OrgId(self._new_id()), name)
         return Principal(
-            key_name="command line",
-            key_id=COMMAND_LINE, org_id=org_id, org_name=name, project_id=None,
-            role=KeyRole.ADMIN,
+            key_id=COMMAND_LINE, key_name=COMMAND_LINE, org_id=org_id, org_name=name,
+            project_id=None, role=KeyRole.ADMIN,
         )
