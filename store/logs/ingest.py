@@ -58,7 +58,7 @@ CONFLICTS = (pg.UniqueViolation, Contended)
 
 ROW_FIELDS = (*IDENTITY_FIELDS, *EVENT_FIELDS)
 # The rows are found before they are locked, since PostgreSQL locks them in the order in which
-# it finds them.
+# it finds them. A score span has scores of its own, which nobody computed of its content.
 LOCK_ROWS = """
     with found as materialized (
       select asked.id, row.seq from unnest(%s::text[]) as asked(id)
@@ -68,7 +68,7 @@ LOCK_ROWS = """
     select found.id, head.* from found
      cross join lateral (
        select seq, content_xact, trigger_xact,
-              computed_scores is not null or exists (
+              computed_by is not null or exists (
                 select from outcome where subject_seq = span_head.seq) as was_scored
          from span_head where object_no = %s and span_head.seq = found.seq
           for no key update) head

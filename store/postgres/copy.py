@@ -59,10 +59,7 @@ COPY_HEADS = f"copy span_head ({', '.join(HEAD_COLUMNS)}) from stdin"
 STAGE_BODIES = f"copy span_staged ({', '.join(BODY_COLUMNS)}) from stdin"
 STAGE_HEADS = f"copy span_head_staged ({', '.join(HEAD_COLUMNS)}) from stdin"
 # A client that writes over a score span makes it a row like any other.
-UPDATE_BODIES = _update(
-    "span", "span_staged", [name for name in BODY_COLUMNS if name != "created_by"],
-    ", scored_version = null",
-)
+UPDATE_BODIES = _update("span", "span_staged", BODY_COLUMNS, ", scored_version = null")
 # What was computed stays: a client's write never removes it.
 UPDATE_HEADS = _update(
     "span_head", "span_head_staged",
