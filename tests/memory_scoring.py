@@ -30,7 +30,7 @@ class MemoryWorld(ScoringWorld):
             self.org_id, ProjectId(uuid.uuid4()), "app", None
         )
         self.where = ObjectRef(project.id, ObjectType.PROJECT_LOGS, ObjectId(project.id))
-        self.writer = self.rows = MemoryRows(self.projects, self.clock)
+        self.writer = self.reader = self.rows = MemoryRows(self.projects, self.clock)
         self.scoring = MemoryScoring(self.rows, self.projects, self.clock, lease_s=LEASE_S)
         self.rules: dict[str, Rule] = {}
         self.functions: dict[str, list[NamedFunction]] = {}
@@ -85,15 +85,10 @@ class MemoryWorld(ScoringWorld):
     def delete_project(self) -> None:
         self.projects.delete_project(self.where.project_id)
 
-    def scores(self, row_id: str = "a") -> JsonObject | None:
-        kept = self.rows.find(RowKey(self.where, row_id))
-        scores = kept.view["scores"] if kept else None
-        return scores if isinstance(scores, dict) else None
-
-    def version(self, row_id: str) -> Xact:
+    def created_by(self, row_id: str) -> str | None:
         kept = self.rows.find(RowKey(self.where, row_id))
         assert kept is not None
-        return kept.xact
+        return kept.stored.created_by
 
     def outcomes(self) -> list[Seen]:
         return [
@@ -106,6 +101,3 @@ class MemoryWorld(ScoringWorld):
             )
             for outcome in self.scoring.outcomes.values()
         ]
-
-    def score_spans(self) -> int:
-        return len(self.scoring.score_spans)

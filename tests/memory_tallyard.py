@@ -130,7 +130,7 @@ class MemoryTallyard:
     ) -> Principal:
         """A caller of the organisation, for one project or for all."""
         return Principal(
-            key_id=f"key {uuid.uuid4()}", org_id=self.admin.org_id,
+            key_id=f"key {uuid.uuid4()}", key_name="key", org_id=self.admin.org_id,
             org_name=self.admin.org_name, project_id=project_id, role=role,
         )
 

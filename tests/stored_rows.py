@@ -1,4 +1,4 @@
-"""Puts rows, given as the API writes them, into a real table `span`."""
+"""Puts rows, given as the API writes them, into the real tables of rows."""
 
 from __future__ import annotations
 
@@ -26,19 +26,28 @@ JSON_COLUMNS = (
     "classifications",
     "extra",
 )
-INSERT = text(
-    "insert into span (project_id, object_type, object_id, id, seq, xact, content_xact,"
-    " has_base, deleted_at, span_id, root_span_id, is_root, created, logged_scores,"
-    " scoring_state, "
+ADD_OBJECT = text(
+    "insert into object (project_id, object_type, object_id)"
+    " values (:project_id, :object_type, :object_id)"
+    " on conflict (project_id, object_type, object_id) do update"
+    " set object_id = excluded.object_id returning object_no"
+)
+INSERT_BODY = text(
+    "insert into span (object_no, seq, id, has_base, span_id, root_span_id, is_root,"
+    " logged_scores, scoring_state, "
     + ", ".join(JSON_COLUMNS)
-    + ") values (:project_id, :object_type, :object_id, :id, :seq, :xact, :xact, true,"
-    " :deleted_at, :span_id, :root_span_id, :is_root, :created, cast(:logged_scores as jsonb),"
-    " cast(:scoring_state as jsonb), "
+    + ") values (:object_no, :seq, :id, true, :span_id, :root_span_id, :is_root,"
+    " cast(:logged_scores as jsonb), cast(:scoring_state as jsonb), "
     + ", ".join(
         f"cast(:{name} as {'json' if name in ('input', 'output', 'expected') else 'jsonb'})"
         for name in JSON_COLUMNS
     )
     + ")"
+)
+INSERT_HEAD = text(
+    "insert into span_head (object_no, seq, xact, content_xact, created, deleted_at,"
+    " computed_scores) values (:object_no, :seq, :xact, :xact, :created, :deleted_at,"
+    " cast(:computed_scores as jsonb))"
 )
 
 
@@ -49,30 +58,34 @@ def insert_rows(
     project_id: uuid.UUID,
     object_type: str = "project_logs",
     object_id: uuid.UUID | None = None,
-) -> None:
-    """One row each; what a row does not say gets a plain value."""
-    connection.execute(
-        INSERT,
-        [
-            {
-                "project_id": project_id,
-                "object_type": object_type,
-                "object_id": object_id or project_id,
-                "id": row.get("id", f"row-{number}"),
-                "seq": int(str(row.get("_pagination_key", number + 1)).removeprefix("p")),
-                "xact": int(str(row.get("_xact_id", 1_000_000_000_000_000_000 + number))),
-                "deleted_at": row.get("deleted_at"),
-                "span_id": row.get("span_id", f"span-{number}"),
-                "root_span_id": row.get("root_span_id", "trace"),
-                "is_root": row.get("is_root", False),
-                "created": row.get("created", "2026-06-14T18:30:00.000Z"),
-                "logged_scores": _dumped(row.get("scores")),
-                "scoring_state": _dumped(row.get("_async_scoring_state")),
-                **{name: _dumped(row.get(name)) for name in JSON_COLUMNS},
-            }
-            for number, row in enumerate(rows)
-        ],
-    )
+) -> int:
+    """One row each; what a row does not say gets a plain value. Returns the object's number."""
+    where = {
+        "project_id": project_id, "object_type": object_type,
+        "object_id": object_id or project_id,
+    }
+    object_no: int = connection.execute(ADD_OBJECT, where).scalar_one()
+    values = [
+        {
+            "object_no": object_no,
+            "id": row.get("id", f"row-{number}"),
+            "seq": int(str(row.get("_pagination_key", number + 1)).removeprefix("p")),
+            "xact": int(str(row.get("_xact_id", 1_000_000_000_000_000_000 + number))),
+            "deleted_at": row.get("deleted_at"),
+            "span_id": row.get("span_id", f"span-{number}"),
+            "root_span_id": row.get("root_span_id", "trace"),
+            "is_root": row.get("is_root", False),
+            "created": row.get("created", "2026-06-14T18:30:00.000Z"),
+            "logged_scores": _dumped(row.get("scores")),
+            "computed_scores": _dumped(row.get("computed_scores")),
+            "scoring_state": _dumped(row.get("_async_scoring_state")),
+            **{name: _dumped(row.get(name)) for name in JSON_COLUMNS},
+        }
+        for number, row in enumerate(rows)
+    ]
+    connection.execute(INSERT_BODY, values)
+    connection.execute(INSERT_HEAD, values)
+    return object_no
 
 
 def _dumped(value: object) -> str | None:

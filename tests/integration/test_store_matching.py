@@ -58,7 +58,8 @@ class World:
         body = BodyText(b"")
         (answer,) = writer.write([
             IngestRequest(
-                org_id=OrgId(uuid.uuid4()), key_id="key", body_hash=uuid.uuid4().bytes * 2,
+                org_id=OrgId(uuid.uuid4()), key_id="key", sent_by="key",
+                body_hash=uuid.uuid4().bytes * 2,
                 writes=tuple(
                     read_event(event, self.where, LIMITS, new_id=str, body=body)
                     for event in events

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from store_behaviours.score_spans import GenerationBehaviours, ScoreSpanBehaviours
 from store_behaviours.scoring import (
     LEASE_S,
     ClaimBehaviours,
@@ -26,6 +27,7 @@ from spans.json import JsonObject
 from spans.row import ObjectRef, ObjectType
 from store.access.projects import StoredProjects
 from store.functions.functions import StoredFunctions
+from store.logs.fetch import SpanReader
 from store.logs.ingest import SpanWriter
 from store.postgres.database import Database
 from store.postgres.leases import Leases
@@ -61,6 +63,7 @@ class StoredWorld(ScoringWorld):
         self.functions = StoredFunctions(self.database)
         self.rules = StoredRules(self.database)
         self.writer = SpanWriter(self.database, system_clock, resend_minutes=60)
+        self.reader = SpanReader(self.database, system_clock, query_timeout_s=30)
         self.org_id = self.projects.ensure_organization(OrgId(uuid.uuid4()), "acme")
         project, _ = self.projects.get_or_create_project(
             self.org_id, ProjectId(uuid.uuid4()), "app", None
@@ -129,28 +132,17 @@ class StoredWorld(ScoringWorld):
     def delete_project(self) -> None:
         self.projects.delete_project(self.where.project_id)
 
-    def scores(self, row_id: str = "a") -> JsonObject | None:
-        found = self.rows("select scores from span where id = %s", row_id)
-        return found[0][0] if found else None
-
-    def version(self, row_id: str) -> Xact:
-        ((xact,),) = self.rows("select xact from span where id = %s", row_id)
-        return Xact(xact)
+    def created_by(self, row_id: str) -> str | None:
+        ((name,),) = self.rows("select created_by from shown_span where id = %s", row_id)
+        return name
 
     def outcomes(self) -> list[Seen]:
         return [
             Seen(*row) for row in self.rows(
                 """select subject_id, origin_id, scorer_version, role, state, queue, attempts,
-                          deaths, error_class from outcome"""
+                          deaths, error_class from shown_outcome"""
             )
         ]
-
-    def score_spans(self) -> int:
-        ((count,),) = self.rows(
-            "select count(*) from span where span_attributes ->> 'purpose' = 'scorer'"
-            " and id ~ '^[0-9a-f-]{36}$'"
-        )
-        return count
 
     def rows(self, query: str, *values: object) -> list[tuple]:
         with self.database.cursor() as cursor:
@@ -175,4 +167,12 @@ class TestStoredClaims(OnPostgres, ClaimBehaviours):
 
 
 class TestStoredVersions(OnPostgres, VersionBehaviours):
+    pass
+
+
+class TestStoredScoreSpans(OnPostgres, ScoreSpanBehaviours):
+    pass
+
+
+class TestStoredGenerations(OnPostgres, GenerationBehaviours):
     pass

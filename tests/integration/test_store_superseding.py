@@ -100,7 +100,7 @@ class World:
         writer = SpanWriter(self.database, system_clock, resend_minutes=60)
         writer.write([
             IngestRequest(
-                org_id=self.org, key_id="key", body_hash=uuid.uuid4().bytes * 2,
+                org_id=self.org, key_id="key", sent_by="key", body_hash=uuid.uuid4().bytes * 2,
                 writes=(
                     read_event(event, self.where, LIMITS, new_id=str, body=BodyText(b"")),
                 ),

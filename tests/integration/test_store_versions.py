@@ -43,7 +43,7 @@ def logs(database):
 def request(logs: ObjectRef, *row_ids: str, text: str = "") -> IngestRequest:
     return IngestRequest(
         org_id=OrgId(uuid.uuid4()),
-        key_id="key",
+        key_id="key", sent_by="key",
         body_hash=uuid.uuid4().bytes * 2,
         writes=tuple(
             RowWrite(key=RowKey(logs, row_id), fields={"output": text or row_id})

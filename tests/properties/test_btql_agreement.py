@@ -21,7 +21,7 @@ from btql.parse import parse_filter
 from btql.tree import Expr
 from store.btql.compiler import filter_clause
 from store.postgres.row_json import ROW_COLUMNS, api_row
-from store.postgres.tables import span
+from store.postgres.tables import shown_span
 
 NOW = datetime(2026, 6, 15, 12, 0, 0, 250_500, tzinfo=UTC)
 PROJECT = uuid.UUID("0b9e2a3c-0000-4000-8000-000000000001")
@@ -42,7 +42,7 @@ def in_sql(connection: Connection, filters: list[Expr], tz_offset: int) -> list[
         for one in filters
     ]
     found = connection.execute(
-        select(*answers).where(span.c.project_id == PROJECT).order_by(span.c.seq)
+        select(*answers).where(shown_span.c.project_id == PROJECT).order_by(shown_span.c.seq)
     )
     return [tuple(row) for row in found]
 
@@ -51,8 +51,8 @@ def in_memory(connection: Connection, filters: list[Expr], tz_offset: int) -> li
     closures = [compile_filter(one, now=lambda: NOW, tz_offset=tz_offset) for one in filters]
     stored = connection.execute(
         select(*ROW_COLUMNS)
-        .where(span.c.project_id == PROJECT)
-        .order_by(span.c.seq)
+        .where(shown_span.c.project_id == PROJECT)
+        .order_by(shown_span.c.seq)
     ).mappings()
     shown = [api_row(row, org_id=ORG) for row in stored]
     return [tuple(closure(row) for closure in closures) for row in shown]

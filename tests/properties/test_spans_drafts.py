@@ -13,7 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from spans.drafts import Draft, Drafts, StoredRow
-from spans.ids import ObjectId, ProjectId, Xact
+from spans.ids import ObjectId, ProjectId, RowSeq, Xact
 from spans.json import JsonObject
 from spans.merge import apply, has_same_content, is_same
 from spans.row import (
@@ -76,8 +76,8 @@ def stored_rows(
 
 def as_stored(draft: Draft, *, was_scored: bool) -> StoredRow:
     return StoredRow(
-        row=draft.row, content_xact=draft.content_xact, trigger_xact=draft.trigger_xact,
-        was_scored=was_scored,
+        row=draft.row, seq=RowSeq(1), content_xact=draft.content_xact,
+        trigger_xact=draft.trigger_xact, was_scored=was_scored, created_by=draft.created_by,
     )
 
 
@@ -223,7 +223,8 @@ def test_a_row_is_put_up_for_matching_when_it_ends_changes_after_its_end_or_is_a
 def test_an_ended_row_that_nothing_changes_is_matched_again_only_if_that_is_asked_for() -> None:
     ended = RowWrite(key=KEY, fields={"output": "x", "metrics": {"end": 1.5}})
     stored = StoredRow(
-        row=apply(None, ended), content_xact=Xact(1), trigger_xact=Xact(1), was_scored=True
+        row=apply(None, ended), seq=RowSeq(1), content_xact=Xact(1), trigger_xact=Xact(1),
+        was_scored=True,
     )
 
     assert versions(run(stored, [ended])) == (1, 1)
@@ -284,10 +285,28 @@ def test_a_row_that_is_deleted_on_the_way_is_known_as_such_even_if_it_comes_back
     assert bool(deletions) <= (draft is not None and draft.was_deleted)
 
 
+@given(st.lists(st.tuples(WRITES, st.sampled_from(["a", "b", None])), min_size=1, max_size=5))
+def test_who_wrote_a_row_first_stays_who_made_it(
+    sent: list[tuple[RowWrite, str | None]]
+) -> None:
+    drafts = Drafts(stored={})
+    for number, (write, name) in enumerate(sent):
+        drafts.apply(write, Xact(LONG_AGO + number), sent_by=name)
+    stored = as_stored(drafts.changed[KEY], was_scored=False)
+
+    (_, first), *_ = sent
+
+    assert stored.created_by == first
+    later = Drafts(stored={KEY: stored})
+    later.apply(RowWrite(key=KEY, fields={"output": "anew"}), Xact(99), sent_by="c")
+    assert later.changed[KEY].created_by == first
+
+
 def test_a_row_that_is_deleted_and_made_anew_at_once_is_known_as_deleted() -> None:
     plain = RowWrite(key=KEY, fields={"output": "x"})
     stored = StoredRow(
-        row=apply(None, plain), content_xact=Xact(1), trigger_xact=None, was_scored=False
+        row=apply(None, plain), seq=RowSeq(1), content_xact=Xact(1), trigger_xact=None,
+        was_scored=False,
     )
     deletion = RowWrite(key=KEY, fields={}, is_delete=True)
 

@@ -154,7 +154,8 @@ class KeyBehaviours:
         assert principal is not None
         assert (principal.org_id, principal.org_name) == (org, name)
         assert (principal.role, principal.project_id) == (KeyRole.READ, project.id)
-        assert (principal.key_id, secret) == (added.id, SECRET)
+        assert (principal.key_id, principal.key_name) == (added.id, added.name)
+        assert secret == SECRET
         assert keys.find_key("unknown") is None
 
     def test_a_revoked_key_is_listed_and_not_found(

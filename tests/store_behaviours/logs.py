@@ -49,7 +49,7 @@ class LogStores:
         rejected: tuple[RejectedRow, ...] = (), org: OrgId | None = None,
     ) -> IngestAnswer:
         request = IngestRequest(
-            org_id=org or self.org, key_id=f"{key_id} {self.org}",
+            org_id=org or self.org, key_id=f"{key_id} {self.org}", sent_by=key_id,
             body_hash=body or uuid.uuid4().bytes * 2, writes=writes, rejected=rejected,
         )
         (answer,) = self.writer.write([request])
@@ -207,7 +207,7 @@ class LogBehaviours:
     ) -> None:
         requests = [
             IngestRequest(
-                org_id=logs.org, key_id="key", body_hash=uuid.uuid4().bytes * 2,
+                org_id=logs.org, key_id="key", sent_by="key", body_hash=uuid.uuid4().bytes * 2,
                 writes=(logs.row("same", fields={"input": n}),),
             )
             for n in range(3)

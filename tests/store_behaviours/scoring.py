@@ -9,21 +9,26 @@ from typing import NamedTuple, Protocol
 
 import pytest
 
+from btql.tree import TRUE
+from flows.logs.fetch import FetchRequest, RowReader
 from flows.logs.ingest import IngestAnswer, IngestRequest, IngestStore
 from flows.scoring.claims import ClaimStore, execution_of
 from flows.scoring.match import Batch, Matcher, MatchStore
 from spans.errors import Contended, StaleFence
 from spans.event import BodyText, EventLimits, read_event
-from spans.ids import FunctionId, ObjectId, OrgId, RuleId, Xact
+from spans.ids import FunctionId, ObjectId, OrgId, RowSeq, RuleId, Xact
 from spans.json import JsonObject
 from spans.outcome import POISONED, Errored, Failure, RuleOrigin, Verdict, verdict_of
 from spans.queues import HEAVY, JUDGE, MATCH
-from spans.row import ObjectRef, ObjectType
+from spans.row import ObjectRef, ObjectType, RowKey, RowWrite
 from spans.scoring import Role, Score, ScoringResult
 from spans.work import Claim, Retry, RunnableClaim, StaleClaim
 
 LIMITS = EventLimits(depth_max=64, nodes_max=10_000)
 LEASE_S = 60.0
+SHOWN = 1000
+"""The most rows that a test looks at."""
+
 CHEAP, NOTHING_IS_CHEAP = 1e7, 0.0
 """What may run while matching: Levenshtein of short texts, or nothing."""
 
@@ -72,6 +77,7 @@ class ScoringWorld(ABC):
     org_id: OrgId
     where: ObjectRef
     writer: IngestStore
+    reader: RowReader
 
     def __init__(self) -> None:
         self.worker = self.process()
@@ -102,17 +108,11 @@ class ScoringWorld(ABC):
     def delete_project(self) -> None: ...
 
     @abstractmethod
-    def scores(self, row_id: str = "a") -> JsonObject | None:
-        """The row's scores as they are shown."""
-
-    @abstractmethod
-    def version(self, row_id: str) -> Xact: ...
+    def created_by(self, row_id: str) -> str | None:
+        """Who wrote the row first."""
 
     @abstractmethod
     def outcomes(self) -> list[Seen]: ...
-
-    @abstractmethod
-    def score_spans(self) -> int: ...
 
     # --- what is the same for all
 
@@ -125,15 +125,62 @@ class ScoringWorld(ABC):
         return self.rule_of(name, [{"type": "function", "id": str(function_id)}])
 
     def write(self, *events: JsonObject, where: ObjectRef | None = None) -> Xact:
+        return self.send(*(
+            read_event(event, where or self.where, LIMITS, new_id=str, body=BodyText(b""))
+            for event in events
+        ))
+
+    def send(self, *writes: RowWrite) -> Xact:
         (answer,) = self.writer.write([IngestRequest(
-            org_id=self.org_id, key_id="key", body_hash=uuid.uuid4().bytes * 2,
-            writes=tuple(
-                read_event(event, where or self.where, LIMITS, new_id=str, body=BodyText(b""))
-                for event in events
-            ),
+            org_id=self.org_id, key_id="key", sent_by="of the key",
+            body_hash=uuid.uuid4().bytes * 2, writes=writes,
         )])
         assert isinstance(answer, IngestAnswer), answer
         return answer.xact
+
+    def feedback(self, row_id: str, fields: JsonObject) -> Xact:
+        """A person's feedback on the row."""
+        return self.send(RowWrite(
+            key=RowKey(self.where, row_id), fields=fields, is_merge=True, is_feedback=True,
+            audit_source="a person",
+        ))
+
+    def shown(self, where: ObjectRef | None = None) -> dict[str, JsonObject]:
+        """The rows of the object as the API shows them, by id."""
+        page = self.reader.page(
+            where or self.where, self.org_id,
+            FetchRequest(limit=SHOWN, filter=TRUE, cursor=None), limit=SHOWN,
+        )
+        return {str(row["id"]): row for row in page.rows}
+
+    def score_spans(self) -> list[JsonObject]:
+        """The rows that show an outcome."""
+        return [
+            row for row in self.shown().values()
+            if isinstance(context := row["context"], dict) and "outcome_id" in context
+        ]
+
+    def scores(self, row_id: str = "a") -> object:
+        """The row's scores as they are shown."""
+        return self.shown()[row_id]["scores"]
+
+    def version(self, row_id: str) -> Xact:
+        return Xact(int(str(self.shown()[row_id]["_xact_id"])))
+
+    def place(self, row_id: str) -> RowSeq:
+        """Where the row comes in the order of arrival."""
+        return place_of(self.shown()[row_id])
+
+    def row_ids(self, batches: Sequence[Batch]) -> list[tuple[str, ...]]:
+        """The ids of the rows of each entry."""
+        ids = {
+            place_of(row): row_id
+            for batch in batches for row_id, row in self.shown(batch.where).items()
+        }
+        return [
+            tuple(ids[seq] for seq in entry.row_seqs)
+            for batch in batches for entry in batch.entries
+        ]
 
     def match(self, cost_limit: float = CHEAP) -> None:
         matcher = Matcher(store=self.worker.records, cost_limit=cost_limit)
@@ -164,6 +211,10 @@ def ended(row_id: str = "a", output: str = "sitting", **more: object) -> JsonObj
     }
 
 
+def place_of(row: JsonObject) -> RowSeq:
+    return RowSeq(int(str(row["_pagination_key"]).removeprefix("p")))
+
+
 def rows_of(claims: Sequence[Claim]) -> set[str]:
     return {claim.lead.subject_id for claim in claims}
 
@@ -188,10 +239,6 @@ def retry(claim: RunnableClaim, wait_s: float) -> Retry:
     )
 
 
-def row_ids(batches: Sequence[Batch]) -> list[tuple[str, ...]]:
-    return [entry.row_ids for batch in batches for entry in batch.entries]
-
-
 class MatchingBehaviours:
     """A subclass has a fixture `world` that gives a ScoringWorld."""
 
@@ -202,9 +249,8 @@ class MatchingBehaviours:
         (batch,) = world.worker.records.claim_entries(500)
 
         assert batch.where == world.where
-        assert [(entry.xact, entry.row_ids) for entry in batch.entries] == [
-            (first, ("a", "b")), (second, ("c",))
-        ]
+        assert [entry.xact for entry in batch.entries] == [first, second]
+        assert world.row_ids([batch]) == [("a", "b"), ("c",)]
         assert {(entry.fence, entry.deaths) for entry in batch.entries} == {(1, 0)}
         assert world.worker.records.claim_entries(500) == []
         assert world.process().records.claim_entries(500) == []
@@ -221,9 +267,9 @@ class MatchingBehaviours:
 
         batches = world.worker.records.claim_entries(500)
 
-        assert {
-            batch.where: [entry.row_ids for entry in batch.entries] for batch in batches
-        } == {world.where: [("a",), ("b",)], elsewhere: [("a",)]}
+        assert {batch.where: world.row_ids([batch]) for batch in batches} == {
+            world.where: [("a",), ("b",)], elsewhere: [("a",)]
+        }
 
     def test_entries_are_taken_until_they_have_as_many_rows_as_were_asked_for(
         self, world: ScoringWorld
@@ -232,8 +278,8 @@ class MatchingBehaviours:
         world.write(ended("c"), ended("d"))
         world.write(ended("e"))
 
-        assert row_ids(world.worker.records.claim_entries(3)) == [("a", "b"), ("c", "d")]
-        assert row_ids(world.worker.records.claim_entries(3)) == [("e",)]
+        assert world.row_ids(world.worker.records.claim_entries(3)) == [("a", "b"), ("c", "d")]
+        assert world.row_ids(world.worker.records.claim_entries(3)) == [("e",)]
 
     def test_entries_whose_process_died_come_first_and_each_alone(
         self, world: ScoringWorld
@@ -241,14 +287,14 @@ class MatchingBehaviours:
         world.write(ended("a"))
         world.write(ended("b"))
         doomed = world.process()
-        assert row_ids(doomed.records.claim_entries(500)) == [("a",), ("b",)]
+        assert world.row_ids(doomed.records.claim_entries(500)) == [("a",), ("b",)]
         world.write(ended("c"))
         world.die(doomed)
 
         assert world.worker.leases.release_abandoned() == 2
 
         claimed = [world.worker.records.claim_entries(500) for _ in range(3)]
-        assert list(map(row_ids, claimed)) == [[("a",)], [("b",)], [("c",)]]
+        assert list(map(world.row_ids, claimed)) == [[("a",)], [("b",)], [("c",)]]
         assert [
             (entry.deaths, entry.fence)
             for (batch,) in claimed for entry in batch.entries
@@ -311,7 +357,7 @@ class MatchingBehaviours:
 
         assert world.outcomes() == []
         assert (world.scores("a"), world.scores("b")) == (None, None)
-        assert world.score_spans() == 0
+        assert world.score_spans() == []
 
     def test_a_match_is_recorded_once(self, world: ScoringWorld) -> None:
         world.rule()
@@ -391,16 +437,18 @@ class MatchingBehaviours:
     ) -> None:
         xact = world.write(ended("a", metadata={"m": 1}, span_id="s", root_span_id="t"),
                            ended("gone"))
+        own, gone = world.place("a"), world.place("gone")
         world.write({"id": "gone", "_object_delete": True})
 
         found = world.worker.records.subjects(
-            world.where, ["a", "gone", "never"], frozenset({"output", "metadata"})
+            world.where, [own, gone, RowSeq(10**9)], frozenset({"output", "metadata"})
         )
 
-        assert found.keys() == {"a"}
-        subject = found["a"]
+        assert found.keys() == {own}
+        subject = found[own]
         assert (subject.span_id, subject.root_span_id, subject.ended_at) == ("s", "t", 1.5)
-        assert (subject.content_xact, subject.trigger_xact) == (xact, xact)
+        assert (subject.key, subject.seq) == (RowKey(world.where, "a"), own)
+        assert (subject.xact, subject.content_xact, subject.trigger_xact) == (xact,) * 3
         assert subject.at_end is None
         assert subject.view == {
             "id": "a", "span_id": "s", "root_span_id": "t", "is_root": True,
@@ -414,15 +462,15 @@ class MatchingBehaviours:
         world.write(ended(metadata={"m": 1}))
         world.write({"id": "a", "_is_merge": True, "metadata": {"m": 2}})
         world.write({"id": "a", "_is_merge": True, "metadata": {"m": 3}})
-        columns = frozenset({"metadata"})
+        place, columns = world.place("a"), frozenset({"metadata"})
 
-        subject = world.worker.records.subjects(world.where, ["a"], columns)["a"]
+        subject = world.worker.records.subjects(world.where, [place], columns)[place]
 
         assert subject.view["metadata"] == {"m": 3}
         assert subject.at_end is not None
         assert subject.at_end["metadata"] == {"m": 1}
         world.match()
-        subject = world.worker.records.subjects(world.where, ["a"], columns)["a"]
+        subject = world.worker.records.subjects(world.where, [place], columns)[place]
         assert subject.at_end is None
 
     def test_a_cheap_score_is_shown_with_a_score_span_as_soon_as_its_match_is_recorded(
@@ -435,7 +483,7 @@ class MatchingBehaviours:
 
         assert world.scores() == {"Levenshtein": 1.0}
         assert world.states() == ["completed"]
-        assert world.score_spans() == 1
+        assert len(world.score_spans()) == 1
 
     def test_a_rule_that_skips_logging_leaves_no_score_span(self, world: ScoringWorld) -> None:
         world.rule(skip_logging=True)
@@ -444,7 +492,7 @@ class MatchingBehaviours:
         world.match()
 
         assert world.scores() == {"Levenshtein": 1.0}
-        assert world.score_spans() == 0
+        assert world.score_spans() == []
 
     def test_a_scorer_that_declines_or_fails_leaves_no_score(self, world: ScoringWorld) -> None:
         world.rule()
@@ -456,7 +504,7 @@ class MatchingBehaviours:
         assert [(one.state, one.error_class) for one in world.outcomes()] == [
             ("errored", "missing_argument")
         ]
-        assert world.score_spans() == 1
+        assert len(world.score_spans()) == 1
 
     def test_a_row_that_goes_while_its_match_is_decided_gets_nothing(
         self, world: ScoringWorld
@@ -471,7 +519,7 @@ class MatchingBehaviours:
         world.worker.records.record_match(decided)
 
         assert world.outcomes() == []
-        assert world.score_spans() == 0
+        assert world.score_spans() == []
 
     def test_a_score_of_content_that_changed_while_it_ran_is_not_shown(
         self, world: ScoringWorld
@@ -506,7 +554,7 @@ class MatchingBehaviours:
 
         assert newest is not None
         assert world.scores() == newest
-        assert world.score_spans() == 1
+        assert len(world.score_spans()) == 1
 
     def test_a_late_match_that_selects_nothing_takes_no_newer_score_away(
         self, world: ScoringWorld
@@ -525,7 +573,7 @@ class MatchingBehaviours:
 
         assert newest is not None
         assert world.scores() == newest
-        assert world.score_spans() == 1
+        assert len(world.score_spans()) == 1
 
     def test_a_late_match_of_older_content_supersedes_nothing_of_the_newer(
         self, world: ScoringWorld
@@ -556,7 +604,7 @@ class MatchingBehaviours:
         world.match()
 
         assert world.scores() is None
-        assert world.score_spans() == 0
+        assert world.score_spans() == []
         assert world.states() == ["completed"]
 
     def test_what_waits_for_content_that_changed_is_superseded_when_that_is_matched(
@@ -607,7 +655,7 @@ class MatchingBehaviours:
 
         assert world.states() == ["completed"]
         assert world.scores() is not None
-        assert world.score_spans() == 1
+        assert len(world.score_spans()) == 1
         assert world.version("a") > version
 
     def test_rows_of_one_match_get_one_version(self, world: ScoringWorld) -> None:
@@ -736,7 +784,7 @@ class ClaimBehaviours:
 
         assert world.scores() == {"Levenshtein": 0.5}
         assert world.version("a") == version
-        assert world.score_spans() == 1
+        assert len(world.score_spans()) == 1
         assert [(one.state, one.attempts) for one in world.outcomes()] == [("completed", 1)]
         assert world.claim() == []
 
@@ -793,7 +841,7 @@ class ClaimBehaviours:
         record(world.worker, claim)
 
         assert world.scores() is None
-        assert world.score_spans() == 0
+        assert world.score_spans() == []
         assert world.states() == ["superseded"]
 
     def test_a_verdict_on_a_row_that_went_leaves_nothing(self, world: ScoringWorld) -> None:
@@ -805,7 +853,7 @@ class ClaimBehaviours:
         record(world.worker, claim)
 
         assert world.outcomes() == []
-        assert world.score_spans() == 0
+        assert world.score_spans() == []
 
     @pytest.mark.parametrize(
         "change",
@@ -846,7 +894,7 @@ class ClaimBehaviours:
         record(world.worker, claim)
 
         assert world.states() == ["completed", "completed"]
-        assert world.score_spans() == 2
+        assert len(world.score_spans()) == 2
         assert world.claim() == []
 
     def test_a_rule_that_joins_a_run_under_way_gets_its_result(
@@ -1046,7 +1094,7 @@ class VersionBehaviours:
         record(world.worker, *world.claim(), value=1.0)
 
         assert world.scores() == {"Levenshtein": 1.0}
-        assert world.score_spans() == 1
+        assert len(world.score_spans()) == 1
         assert set(world.by_version().values()) == {"completed"}
 
     def test_a_version_that_failed_takes_the_score_of_the_one_before_away(
@@ -1084,6 +1132,31 @@ class VersionBehaviours:
         assert world.scores() == {"Levenshtein": 0.5}
         assert world.claim() == []
 
+    def test_a_superseded_outcome_that_is_asked_for_again_starts_without_deaths(
+        self, world: ScoringWorld
+    ) -> None:
+        function_id, first = world.push("mine")
+        pinned: JsonObject = {
+            "type": "function", "id": str(function_id), "version": str(first)
+        }
+        world.rule_of("rule", [pinned])
+        world.defer("a")
+        doomed = world.process()
+        world.claim(worker=doomed)
+        world.die(doomed)
+        assert world.worker.leases.release_abandoned() == 1
+        _, second = world.push("mine")
+        world.rule_of("rule", [{**pinned, "version": str(second)}])
+        self.match_again(world)
+
+        world.rule_of("rule", [pinned])
+        self.match_again(world)
+
+        (one,) = (one for one in world.outcomes() if one.state == "pending")
+        assert (one.version, one.deaths, one.attempts) == (str(first), 0, 0)
+        (claim,) = world.claim()
+        assert (claim.deaths, claim.attempts, claim.fence) == (0, 1, 2)
+
     def test_a_shadow_is_scored_but_not_shown_and_supersedes_nothing(
         self, world: ScoringWorld, mine: tuple[FunctionId, Xact]
     ) -> None:
@@ -1098,7 +1171,7 @@ class VersionBehaviours:
         record(world.worker, live, value=0.75)
 
         assert world.scores() == {"Levenshtein": 0.75}
-        assert world.score_spans() == 1
+        assert len(world.score_spans()) == 1
         assert world.by_version(Role.SHADOW) == {str(beside): "completed"}
 
     def test_a_label_is_the_name_under_which_a_function_is_shown(

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from flows.functions.code_check import program_of
-from rules.model import NamedFunction, ScorerChoice, ShadowVersion
-from rules.named_functions import NO_VERSION, NamedFunctions, scorers_of
+from rules.model import NamedFunction, ShadowVersion
+from rules.named_functions import NO_VERSION, NamedFunctions
+from rules.outcome_requests import requests_of
+from rules.rule_set import rule_from_json
 from scorers.functions.body import (
     CODE_BYTES_MAX,
     FunctionBody,
@@ -280,8 +282,14 @@ def named(**changes: Any) -> NamedFunction:
 
 
 def wanted(functions: NamedFunctions, pin: str | None = None, trace: str = "t") -> Any:
-    choice = ScorerChoice(kind=FUNCTION, name=str(ID), version=pin)
-    return [(ref.version, role) for ref, role in scorers_of(choice, functions, trace)]
+    choice = {"type": "function", "id": str(ID), **({"version": pin} if pin else {})}
+    rule = rule_from_json({
+        "id": str(uuid.UUID(int=8)), "project_id": str(uuid.UUID(int=2)), "name": "rule",
+        "created": "2026-01-01T00:00:00Z",
+        "config": {"online": {"sampling_rate": 1, "scorers": [choice]}},
+    })
+    asked = requests_of(rule, functions, None).on_trace(trace)
+    return [(one.use.scorer.version, one.use.role) for one in asked]
 
 
 def test_a_rule_follows_the_version_in_force_or_pins_one() -> None:

@@ -375,7 +375,7 @@ class Gate:
 
 def request(number: int) -> IngestRequest:
     return IngestRequest(
-        org_id=OrgId(uuid.UUID(int=1)), key_id="key",
+        org_id=OrgId(uuid.UUID(int=1)), key_id="key", sent_by="key",
         body_hash=number.to_bytes(32, "big"), writes=(),
     )
 

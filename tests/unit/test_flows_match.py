@@ -26,13 +26,14 @@ def matcher(world: MemoryWorld, cost_limit: float = CHEAP) -> Matcher:
 def decided(world: MemoryWorld, entry: int = -1) -> dict[str, list[Reason]]:
     """What the match record of an entry (the last, if none is named) says of each row, by rule
     in the order of their ids."""
+    ids = {kept.seq: kept.key.id for kept in world.rows.kept()}
     record = world.scoring.entries[entry]
     assert record.reasons is not None, "not matched yet"
     reasons = [REASON_OF_BYTE[code] for code in record.reasons]
-    rules = len(reasons) // len(record.row_ids)
+    rules = len(reasons) // len(record.row_seqs)
     return {
-        row_id: reasons[place * rules : (place + 1) * rules]
-        for place, row_id in enumerate(record.row_ids)
+        ids[seq]: reasons[place * rules : (place + 1) * rules]
+        for place, seq in enumerate(record.row_seqs)
     }
 
 

@@ -23,7 +23,7 @@ from scorers.functions.function import Definition, Function, FunctionWrite, IfEx
 from spans.errors import BadInput, Forbidden, NotFound
 from spans.ids import FunctionId, ProjectId, RuleId
 from spans.json import JsonObject
-from spans.outcome import POISONED, ManualOrigin, Origin, OutcomeKey, RescoreOrigin
+from spans.outcome import POISONED, ManualOrigin, Origin, RescoreOrigin, ScorerUse
 from spans.queues import HEAVY, queues_of_outcomes
 from spans.row import RowKey, RowWrite
 from spans.scoring import OutcomeState, Role, ScorerRef
@@ -59,7 +59,7 @@ class World(MemoryTallyard):
         given = {"fields": {"input": 1, **ENDED}, **changes}
         write = RowWrite(key=RowKey(self.where, row_id), **given)
         self.rows.write([IngestRequest(
-            org_id=self.admin.org_id, key_id="key", body_hash=uuid.uuid4().bytes,
+            org_id=self.admin.org_id, key_id="key", sent_by="key", body_hash=uuid.uuid4().bytes,
             writes=(write,),
         )])
 
@@ -68,11 +68,8 @@ class World(MemoryTallyard):
         (subject,) = self.rows.subjects([RowKey(self.where, "a")])
         assert subject is not None
         scorer = ScorerRef(kind="global", name="ExactMatch", version="1")
-        key = OutcomeKey(
-            object=self.where, subject_id="a", subject_version=subject.content_xact,
-            origin=origin, role=Role.LIVE, scorer=scorer,
-        )
-        asked = OutcomeRequest(key=key, rules_revision=None, skip_logging=False)
+        use = ScorerUse(origin=origin, role=Role.LIVE, scorer=scorer)
+        asked = OutcomeRequest(use=use, rules_revision=None, skip_logging=False)
         assignment = Assignment(subject=subject, scorer=scorer, asked=(asked,))
         revision = self.stored_outcomes.current_rules(self.app).revision
         later = Deferred(assignment=assignment, queue=HEAVY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from memory_scoring import MemoryWorld
+from store_behaviours.score_spans import GenerationBehaviours, ScoreSpanBehaviours
 from store_behaviours.scoring import ClaimBehaviours, MatchingBehaviours, VersionBehaviours
 
 
@@ -22,4 +23,12 @@ class TestMemoryClaims(InMemory, ClaimBehaviours):
 
 
 class TestMemoryVersions(InMemory, VersionBehaviours):
+    pass
+
+
+class TestMemoryScoreSpans(InMemory, ScoreSpanBehaviours):
+    pass
+
+
+class TestMemoryGenerations(InMemory, GenerationBehaviours):
     pass

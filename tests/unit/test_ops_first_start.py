@@ -37,7 +37,8 @@ class FakeKeys:
             return None
         key, secret = self.by_id[key_id]
         return Principal(
-            key_id=key.id, org_id=key.org_id, org_name="o", project_id=None, role=key.role
+            key_id=key.id, key_name=key.name, org_id=key.org_id, org_name="o",
+            project_id=None, role=key.role,
         ), secret
 
     def list_keys(self, org_id: OrgId, only: ProjectId | None) -> list[ApiKey]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 
@@ -16,7 +17,7 @@ from scorers.judge.prompt import FIELDS as JUDGE_FIELDS
 from scorers.sandbox.inside import arguments as inside
 from spans.columns import API_COLUMNS, COLUMNS, EVENT_FIELDS, SCORER_ARGUMENTS
 from spans.event import CONTROL_FIELDS, FEEDBACK_FIELDS, OBJECT_FIELDS
-from spans.ids import ObjectId, ProjectId, Xact
+from spans.ids import ObjectId, ProjectId, RowSeq, Xact
 from spans.row import (
     CONTENT_FIELDS,
     IDENTITY_FIELDS,
@@ -31,7 +32,6 @@ from spans.row import (
 from store.logs import ingest, traces
 from store.postgres import copy, row_views
 from store.postgres.row_json import ROW_COLUMNS, api_row
-from store.postgres.tables import KEY_COLUMNS
 
 PROJECT = ProjectId(uuid.UUID(int=1))
 OBJECT = ObjectId(uuid.UUID(int=2))
@@ -93,53 +93,53 @@ def test_a_scorer_of_a_trace_gets_these_columns_of_each_span() -> None:
     )
 
 
-def test_a_write_fills_all_columns_but_those_that_others_fill() -> None:
-    assert set(copy.WRITTEN_COLUMNS) == {
-        "project_id", "object_type", "object_id", "id", "xact", "content_xact", "trigger_xact",
-        "has_base", "deleted_at", "span_id", "root_span_id", "span_parents", "is_root",
-        "created", "input", "output", "expected", "error", "logged_scores", "metadata",
+def test_a_write_fills_all_columns_of_both_parts_but_those_that_others_fill() -> None:
+    assert copy.BODY_COLUMNS == (
+        "object_no", "seq", "id", "has_base", "span_id", "root_span_id", "span_parents",
+        "is_root", "input", "output", "expected", "error", "logged_scores", "metadata",
         "metrics", "tags", "span_attributes", "context", "origin", "facets",
-        "classifications", "extra", "scoring_state",
-    }
-    assert len(copy.WRITTEN_COLUMNS) == 29
+        "classifications", "extra", "created_by", "scoring_state",
+    )
+    assert copy.HEAD_COLUMNS == (
+        "object_no", "seq", "xact", "content_xact", "trigger_xact", "created", "deleted_at",
+        "computed_scores",
+    )
     # A client's scores are the logged ones; what is shown as `scores` is made of them.
     assert dict(zip(EVENT_FIELDS, copy.EVENT_COLUMNS, strict=True)) == {
         **{name: name for name in EVENT_FIELDS}, "scores": "logged_scores",
     }
     assert {*EVENT_FIELDS, *IDENTITY_FIELDS} == copy.KNOWN_FIELDS
-    # Rows are locked in this order; another one lets two writers wait for each other.
-    assert KEY_COLUMNS == ("project_id", "object_type", "object_id", "id")
 
 
 def test_a_row_keeps_of_its_end_what_may_change_without_a_new_match() -> None:
-    assert ingest.AT_END == (
-        "'expected', expected::jsonb, 'scores', span.scores::jsonb, "
-        "'metadata', metadata::jsonb, 'metrics', metrics::jsonb, 'tags', tags::jsonb, "
-        "'span_attributes', span_attributes::jsonb, 'context', context::jsonb, "
-        "'origin', origin::jsonb, 'facets', facets::jsonb, "
-        "'classifications', classifications::jsonb, "
-        "'_async_scoring_state', scoring_state::jsonb"
-    )
+    kept = [name for name, column in API_COLUMNS.items() if column.is_kept_at_end]
+    assert kept == [
+        "expected", "scores", "metadata", "metrics", "tags", "span_attributes", "context",
+        "origin", "facets", "classifications", "_async_scoring_state",
+    ]
+    assert ", ".join(
+        f"'{name}', {row_views.EXPRESSIONS[name]}::jsonb" for name in kept
+    ) == ingest.AT_END
 
 
 def test_rules_and_scorers_read_the_columns_in_the_form_of_the_api() -> None:
     always_null = {"comments", "audit_data"}
     assert row_views.EXPRESSIONS.keys() == API_COLUMNS.keys() - always_null
     own_form = {
-        name: sql for name, sql in row_views.EXPRESSIONS.items() if name != sql
+        name: sql for name, sql in row_views.EXPRESSIONS.items() if sql != f"row.{name}"
     }
+    utc = "row.created at time zone 'UTC'"
     assert own_form == {
-        "_xact_id": "xact::text",
-        "_pagination_key": "'p' || lpad(seq::text, 20, '0')",
-        "created": "to_char(created at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')",
-        "org_id": "(select org_id::text from project where project.id = span.project_id)",
-        "project_id": "project_id::text",
-        "experiment_id": "case object_type when 'experiment' then object_id::text end",
-        "dataset_id": "case object_type when 'dataset' then object_id::text end",
-        "log_id": "case object_type when 'project_logs' then 'g' "
+        "_xact_id": "row.xact::text",
+        "_pagination_key": "'p' || lpad(row.seq::text, 20, '0')",
+        "created": f"to_char({utc}, 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')",
+        "org_id": "(select org_id::text from project where project.id = row.project_id)",
+        "project_id": "row.project_id::text",
+        "experiment_id": "case row.object_type when 'experiment' then row.object_id::text end",
+        "dataset_id": "case row.object_type when 'dataset' then row.object_id::text end",
+        "log_id": "case row.object_type when 'project_logs' then 'g' "
                   "when 'playground_logs' then 'x' end",
-        "scores": "span.scores",
-        "_async_scoring_state": "scoring_state",
+        "_async_scoring_state": "row.scoring_state",
     }
     assert [column.name for column in COLUMNS if column.is_always_read] == [
         "id", "span_id", "root_span_id", "is_root", "metrics", "span_attributes",
@@ -162,7 +162,7 @@ def test_the_api_shows_every_column_in_order_and_one_id_of_the_object(
     assert shown[own] == LOG_IDS.get(object_type, str(OBJECT))
 
 
-def test_a_line_for_copy_has_its_cells_in_the_order_of_the_columns() -> None:
+def test_the_lines_for_copy_have_their_cells_in_the_order_of_the_columns() -> None:
     row = Row(
         key=RowKey(ObjectRef(PROJECT, ObjectType.EXPERIMENT, OBJECT), "row"),
         fields={
@@ -171,21 +171,31 @@ def test_a_line_for_copy_has_its_cells_in_the_order_of_the_columns() -> None:
         },
         has_base=True, is_deleted=True, scoring_state={"is": "scoring_state"},
     )
-    line = copy.span_line(
-        row, xact=Xact(1), content_xact=Xact(2), trigger_xact=Xact(3), now="now"
+    body = copy.body_line(row, object_no=4, seq=RowSeq(5), created_by="who")
+    head = copy.head_line(
+        row, object_no=4, seq=RowSeq(5), xact=Xact(1), content_xact=Xact(2),
+        trigger_xact=Xact(3), now="now",
     )
-    cells = line.removesuffix(b"\n").decode().split("\t")
-    assert dict(zip(copy.WRITTEN_COLUMNS, cells, strict=True)) == {
-        "project_id": PROJECT.hex, "object_type": "experiment", "object_id": OBJECT.hex,
-        "id": "row", "xact": "1", "content_xact": "2", "trigger_xact": "3", "has_base": "t",
-        "deleted_at": "now", "span_id": "s", "root_span_id": "r", "span_parents": '["p"]',
-        "is_root": "f", "created": "then", "extra": '{"unknown":1}',
+    assert cells(body, copy.BODY_COLUMNS) == {
+        "object_no": "4", "seq": "5", "id": "row", "has_base": "t", "span_id": "s",
+        "root_span_id": "r", "span_parents": '["p"]', "is_root": "f",
+        "extra": '{"unknown":1}', "created_by": "who",
         "scoring_state": '{"is":"scoring_state"}',
         **{
             column: orjson.dumps({"is": name}).decode()
             for name, column in zip(EVENT_FIELDS, copy.EVENT_COLUMNS, strict=True)
         },
     }
+    assert cells(head, copy.HEAD_COLUMNS) == {
+        "object_no": "4", "seq": "5", "xact": "1", "content_xact": "2", "trigger_xact": "3",
+        "created": "then", "deleted_at": "now", "computed_scores": "\\N",
+    }
+
+
+def cells(line: bytes, columns: Sequence[str]) -> dict[str, str]:
+    """The cells of a line for COPY, by their columns."""
+    texts = line.removesuffix(b"\n").decode().split("\t")
+    return dict(zip(columns, texts, strict=True))
 
 
 @pytest.mark.parametrize(

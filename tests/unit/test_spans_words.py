@@ -19,7 +19,7 @@ from spans.errors import (
     TallyardError,
     TransientError,
 )
-from spans.ids import ObjectId, ProjectId, RuleId, Xact, derived_id
+from spans.ids import ObjectId, ProjectId, RowSeq, RuleId, Xact, derived_id
 from spans.outcome import (
     Errored,
     Failure,
@@ -28,10 +28,12 @@ from spans.outcome import (
     OutcomeKey,
     RescoreOrigin,
     RuleOrigin,
+    ScorerUse,
     origin_of,
     verdict_of,
 )
 from spans.row import ObjectRef, ObjectType, is_finished, is_made_by_scorer, is_root
+from spans.score_span import score_span_id, score_span_span_id
 from spans.scoring import (
     REASON_BYTES,
     REASON_OF_BYTE,
@@ -44,11 +46,15 @@ from spans.scoring import (
 )
 
 PROJECT = ProjectId(uuid.UUID(int=1))
+USE = ScorerUse(
+    origin=RuleOrigin(RuleId(uuid.UUID(int=2))), role=Role.LIVE,
+    scorer=ScorerRef(kind="global", name="Levenshtein", version="0.4.1"),
+)
 KEY = OutcomeKey(
     object=ObjectRef(PROJECT, ObjectType.PROJECT_LOGS, ObjectId(PROJECT)), subject_id="row",
-    subject_version=Xact(7), origin=RuleOrigin(RuleId(uuid.UUID(int=2))),
-    role=Role.LIVE, scorer=ScorerRef(kind="global", name="Levenshtein", version="0.4.1"),
+    subject_version=Xact(7), use=USE,
 )
+SEQ = RowSeq(2**33 + 1)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -0.001, 1.001, 2])
@@ -84,10 +90,16 @@ def test_an_outcome_with_a_failure_is_errored() -> None:
 
 OTHERS: dict[str, Any] = {
     "subject_id": "row2", "subject_version": Xact(8),
-    "origin": ManualOrigin(uuid.UUID(int=2)), "role": Role.SHADOW,
-    "scorer": ScorerRef(kind="global", name="Levenshtein", version="0.4.2"),
     "object": ObjectRef(PROJECT, ObjectType.EXPERIMENT, ObjectId(uuid.UUID(int=9))),
 }
+OTHER_USES: dict[str, Any] = {
+    "origin": ManualOrigin(uuid.UUID(int=2)), "role": Role.SHADOW,
+    "scorer": ScorerRef(kind="global", name="Levenshtein", version="0.4.2"),
+}
+
+
+def other_use(field: str) -> ScorerUse:
+    return replace(USE, **{field: OTHER_USES[field]})
 
 
 @pytest.mark.parametrize("field", OTHERS)
@@ -95,20 +107,40 @@ def test_each_part_of_its_key_makes_another_outcome(field: str) -> None:
     assert replace(KEY, **{field: OTHERS[field]}).id != KEY.id
 
 
+@pytest.mark.parametrize("field", OTHER_USES)
+def test_each_part_of_its_use_of_a_scorer_makes_another_outcome(field: str) -> None:
+    assert replace(KEY, use=other_use(field)).id != KEY.id
+
+
 def test_an_outcomes_id_is_a_function_of_its_key() -> None:
     assert replace(KEY).id == KEY.id
-    # Stored ids must stay what they are: whoever changes the hash orphans every outcome.
-    assert KEY.id == uuid.UUID("bbcc6a82-b2d4-20cf-cd5e-c7875f895d48")
+    # Ids stay what they are: clients keep them, and PostgreSQL computes the same.
+    assert KEY.id == uuid.UUID("b1960ba9-cbc3-59cd-42bb-69bd53cf9cbd")
 
 
-@pytest.mark.parametrize("field", ["subject_version", "scorer"])
-def test_a_score_span_is_replaced_by_the_next_version_of_content_or_scorer(field: str) -> None:
-    assert replace(KEY, **{field: OTHERS[field]}).score_span_id == KEY.score_span_id
+def test_a_score_span_is_replaced_by_that_of_the_next_version_of_the_scorer() -> None:
+    newer = other_use("scorer")
+
+    assert score_span_id(SEQ, newer) == score_span_id(SEQ, USE)
+    assert score_span_span_id(SEQ, newer) == score_span_span_id(SEQ, USE)
 
 
-@pytest.mark.parametrize("field", ["subject_id", "origin", "role"])
-def test_score_spans_of_other_rows_rules_and_roles_are_others(field: str) -> None:
-    assert replace(KEY, **{field: OTHERS[field]}).score_span_id != KEY.score_span_id
+@pytest.mark.parametrize("field", ["origin", "role"])
+def test_score_spans_of_other_rules_and_roles_are_others(field: str) -> None:
+    other = other_use(field)
+
+    assert score_span_id(SEQ, other) != score_span_id(SEQ, USE)
+    assert score_span_span_id(SEQ, other) != score_span_span_id(SEQ, USE)
+
+
+def test_ids_of_score_spans_grow_with_the_places_of_the_rows_that_they_are_about() -> None:
+    places = [RowSeq(place) for place in (1, 2, 255, 256, 2**32 - 1, 2**32, 2**62)]
+
+    ids = [str(score_span_id(place, USE)) for place in places]
+
+    assert ids == sorted(set(ids))
+    assert re.fullmatch("[0-9a-f]{16}", score_span_span_id(SEQ, USE))
+    assert score_span_span_id(SEQ, USE) != score_span_span_id(RowSeq(SEQ + 1), USE)
 
 
 @pytest.mark.parametrize("kind", OriginKind)
@@ -119,9 +151,12 @@ def test_a_stored_origin_is_read_as_the_kind_that_it_was(kind: OriginKind) -> No
 
 
 def test_the_generations_of_a_rescore_job_share_their_outcomes() -> None:
-    first, second = (RescoreOrigin(uuid.UUID(int=4), generation) for generation in (0, 1))
+    first, second = (
+        replace(USE, origin=RescoreOrigin(uuid.UUID(int=4), generation))
+        for generation in (0, 1)
+    )
 
-    assert replace(KEY, origin=first).id == replace(KEY, origin=second).id
+    assert replace(KEY, use=first).id == replace(KEY, use=second).id
 
 
 def test_derived_ids_keep_their_parts_apart() -> None:

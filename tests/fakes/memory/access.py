@@ -110,8 +110,9 @@ class MemoryKeys:
         if key.revoked_at is not None:
             return None
         return Principal(
-            key_id=key.id, org_id=key.org_id, org_name=self._projects.org_names[key.org_id],
-            project_id=key.project_id, role=key.role,
+            key_id=key.id, key_name=key.name, org_id=key.org_id,
+            org_name=self._projects.org_names[key.org_id], project_id=key.project_id,
+            role=key.role,
         ), secret_sha256
 
     def list_keys(self, org_id: OrgId, only: ProjectId | None) -> list[ApiKey]:

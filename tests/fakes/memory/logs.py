@@ -18,11 +18,12 @@ from spans.clock import Clock
 from spans.columns import API_COLUMNS, EVENT_FIELDS
 from spans.drafts import Draft, Drafts, StoredRow
 from spans.errors import BadInput, TallyardError, TraceTooLarge
-from spans.ids import OrgId, ProjectId, Xact
+from spans.ids import OrgId, ProjectId, RowSeq, Xact
 from spans.json import JsonObject
 from spans.row import (
     IDENTITY_FIELDS,
     ObjectRef,
+    Row,
     RowKey,
     RowView,
     RowWrite,
@@ -46,12 +47,15 @@ class KeptRow:
     stored: StoredRow
     org_id: OrgId
     xact: Xact
-    seq: int
     computed: JsonObject | None = None
 
     @property
     def key(self) -> RowKey:
         return self.stored.row.key
+
+    @property
+    def seq(self) -> RowSeq:
+        return self.stored.seq
 
     @property
     def is_deleted(self) -> bool:
@@ -86,7 +90,8 @@ class KeptRow:
         metrics = view["metrics"]
         end = metrics.get("end") if isinstance(metrics, dict) else None
         return Subject(
-            key=self.key, span_id=str(view["span_id"]), root_span_id=str(view["root_span_id"]),
+            key=self.key, seq=self.seq, span_id=str(view["span_id"]),
+            root_span_id=str(view["root_span_id"]), xact=self.xact,
             content_xact=self.stored.content_xact, trigger_xact=self.stored.trigger_xact,
             ended_at=float(end) if isinstance(end, int | float) else None, view=view,
         )
@@ -107,6 +112,8 @@ class MemoryRows:
         self._clock = clock
         self._resend = timedelta(minutes=resend_minutes)
         self._rows: dict[RowKey, KeptRow] = {}
+        self._places: dict[RowKey, RowSeq] = {}
+        self._last_place = RowSeq(0)
         self._answers: dict[tuple[str, bytes], tuple[datetime, IngestAnswer]] = {}
         self._rejected: list[tuple[OrgId, ProjectId | None, JsonObject]] = []
         self._xact = FIRST_XACT
@@ -134,7 +141,10 @@ class MemoryRows:
             if write.comment is not None:
                 self.comments.append(write)
                 continue
-            drafts.apply(self._with_parent(drafts, write), xact)
+            drafts.apply(
+                self._with_parent(drafts, write), xact,
+                sent_by=write.audit_source or request.sent_by,
+            )
             if write.is_feedback or write.audit_source or write.is_delete:
                 self.audits.append(write)
         for watch in self.watchers:
@@ -160,6 +170,12 @@ class MemoryRows:
         self._xact += 1
         return Xact(self._xact)
 
+    def place(self, key: RowKey) -> RowSeq:
+        """Where the row comes in the order of arrival; if it is new, it comes last."""
+        if key not in self._places:
+            self._last_place = self._places[key] = RowSeq(self._last_place + 1)
+        return self._places[key]
+
     def _with_parent(self, drafts: Drafts, write: RowWrite) -> RowWrite:
         if write.parent_id is None:
             return write
@@ -183,27 +199,41 @@ class MemoryRows:
         is_withdrawn = draft.was_deleted or draft.has_stale_scores
         self._rows[key] = KeptRow(
             stored=StoredRow(
-                row=replace(row, fields=fields), content_xact=draft.content_xact,
-                trigger_xact=draft.trigger_xact,
+                row=replace(row, fields=fields), seq=self.place(key),
+                content_xact=draft.content_xact, trigger_xact=draft.trigger_xact,
                 was_scored=before is not None and before.stored.was_scored,
+                created_by=draft.created_by,
             ),
             org_id=org_id, xact=draft.xact,
-            seq=before.seq if before else len(self._rows) + 1,
             computed=None if before is None or is_withdrawn else before.computed,
         )
 
-    def set_computed(
-        self, key: RowKey, scores: JsonObject | None, xact: Xact | None = None
-    ) -> None:
-        """Shows scores of scorers on a row, as recording their outcomes does.
+    # --- what scoring writes
 
-        Rows that are recorded together have one version, `xact`.
-        """
+    def mark_scored(self, key: RowKey) -> None:
+        """Notes that the row has outcomes."""
         kept = self._rows[key]
-        self._rows[key] = replace(
-            kept, xact=xact or self.draw(), computed=scores,
-            stored=replace(kept.stored, was_scored=True),
+        self._rows[key] = replace(kept, stored=replace(kept.stored, was_scored=True))
+
+    def set_computed(self, key: RowKey, scores: JsonObject | None, xact: Xact) -> None:
+        """Shows scores of scorers on a row. Rows recorded together have one version, `xact`."""
+        self._rows[key] = replace(self._rows[key], xact=xact, computed=scores)
+
+    def put_score_span(
+        self, row: Row, scores: JsonObject | None, *, of: RowKey, created_by: str, xact: Xact
+    ) -> None:
+        """Keeps a score span of the row `of`, in place of all that was there under its key."""
+        self._rows[row.key] = KeptRow(
+            stored=StoredRow(
+                row=row, seq=self.place(row.key), content_xact=xact, trigger_xact=None,
+                was_scored=False, created_by=created_by,
+            ),
+            org_id=self._rows[of].org_id, xact=xact, computed=scores,
         )
+
+    def remove(self, key: RowKey) -> None:
+        """Forgets the row; one that comes later under its key comes last."""
+        del self._rows[key], self._places[key]
 
     # --- reads
 
@@ -281,6 +311,10 @@ class MemoryRows:
         ]
         return sorted(found, key=lambda kept: -kept.seq)
 
+    def kept(self) -> list[KeptRow]:
+        """Every row, deleted ones too."""
+        return list(self._rows.values())
+
     def present(self) -> list[KeptRow]:
         """Every row that was not deleted."""
         return [kept for kept in self._rows.values() if not kept.is_deleted]
@@ -289,6 +323,13 @@ class MemoryRows:
         """The row; None if there is none, or it was deleted."""
         kept = self._rows.get(key)
         return None if kept is None or kept.is_deleted else kept
+
+    def find_at(self, where: ObjectRef, place: RowSeq) -> KeptRow | None:
+        """The row of the object that came in this place, if it is there."""
+        return next((
+            kept for kept in self._rows.values()
+            if kept.seq == place and kept.key.object == where and not kept.is_deleted
+        ), None)
 
     def subjects(self, rows: Sequence[RowKey]) -> list[Subject | None]:
         found = [self.find(key) for key in rows]

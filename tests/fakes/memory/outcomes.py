@@ -21,12 +21,12 @@ from scorers.functions.function import Function
 from scorers.functions.queue import queue_of_global
 from scorers.functions.version import FUNCTION
 from spans.errors import Contended, NotFound
-from spans.ids import OrgId, ProjectId, RuleId, Xact, parse_uuid
+from spans.ids import OrgId, ProjectId, RowSeq, RuleId, Xact, parse_uuid
 from spans.outcome import Errored, OriginKind, Verdict
 from spans.queues import SANDBOX, queues_of_outcomes
 from spans.row import ObjectRef
 from spans.scoring import OutcomeState
-from spans.work import Deferred, RunnableClaim, Subject
+from spans.work import Deferred, Priority, RunnableClaim, Subject
 
 CLAIMS = 100
 """Outcomes that `settle` ends at once."""
@@ -123,7 +123,7 @@ class MemoryOutcomes:
         ]
         for one, queue in chosen:
             one.state, one.queue, one.is_lead = OutcomeState.PENDING, queue, False
-            one.attempts, one.deaths = 0, 0
+            one.attempts, one.deaths, one.priority = 0, 0, Priority.BULK
             one.next_attempt_at, one.finished_at = self._scoring.clock(), None
             one.release()
         self._scoring.ensure_leads({one.subject_key for one, _ in chosen})
@@ -218,22 +218,21 @@ class MemoryOutcomes:
         raise NotFound(f"the span {candidate.id!r} has just been deleted")
 
     def match_record(self, subject: Subject) -> MatchRecord | None:
-        where, row_id = subject.key.object, subject.key.id
         entry = next(
             (
                 entry for entry in self._scoring.entries
-                if entry.where == where and entry.xact == subject.trigger_xact
-                and row_id in entry.row_ids
+                if entry.where == subject.key.object and entry.xact == subject.trigger_xact
+                and subject.seq in entry.row_seqs
             ),
             None,
         )
-        return None if entry is None else self._record(entry, row_id)
+        return None if entry is None else self._record(entry, subject.seq)
 
-    def _record(self, entry: Entry, row_id: str) -> MatchRecord:
+    def _record(self, entry: Entry, seq: RowSeq) -> MatchRecord:
         rule_set, reasons = None, b""
         if entry.reasons is not None and entry.rules_revision is not None:
             rule_set = self._scoring.rule_set(entry.where.project_id, entry.rules_revision)
-            start = entry.row_ids.index(row_id) * len(rule_set.rules)
+            start = entry.row_seqs.index(seq) * len(rule_set.rules)
             reasons = entry.reasons[start : start + len(rule_set.rules)]
         return MatchRecord(
             created=entry.created, matched_at=entry.matched_at, attempts=entry.attempts,

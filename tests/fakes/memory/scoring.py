@@ -8,7 +8,7 @@ Rows are written through `rows`, rules are set by `set_rules`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -18,6 +18,7 @@ from uuid import UUID, uuid4
 from fakes.memory.access import MemoryProjects
 from fakes.memory.leases import Lease
 from fakes.memory.logs import MemoryRows
+from fakes.memory.score_span import score_span, score_span_scores
 
 from flows.scoring.claims import execution_of
 from flows.scoring.match import Batch, MatchDecision
@@ -29,7 +30,7 @@ from spans.clock import Clock
 from spans.columns import API_COLUMNS, SCORER_ARGUMENTS
 from spans.drafts import Draft
 from spans.errors import Contended, StaleFence
-from spans.ids import OutcomeId, ProjectId, Xact
+from spans.ids import OutcomeId, ProjectId, RowSeq, Xact
 from spans.json import JsonObject
 from spans.outcome import (
     POISONED,
@@ -37,12 +38,12 @@ from spans.outcome import (
     Failure,
     OriginKind,
     OutcomeKey,
+    ScorerUse,
     Verdict,
     verdict_scores,
 )
 from spans.queues import Holds, queue_named
-from spans.row import ObjectRef, Row, RowKey, RowView, is_made_by_scorer
-from spans.score_span import score_span
+from spans.row import ObjectRef, RowKey, RowView, is_made_by_scorer
 from spans.scoring import OutcomeState, Role, ScorerRef
 from spans.work import (
     DEATHS_MAX,
@@ -53,6 +54,7 @@ from spans.work import (
     Execution,
     OutboxEntry,
     OutcomeRequest,
+    Priority,
     Retry,
     RunnableClaim,
     StaleClaim,
@@ -74,7 +76,7 @@ class Entry(Lease):
     seq: int
     where: ObjectRef
     xact: Xact
-    row_ids: tuple[str, ...]
+    row_seqs: tuple[RowSeq, ...]
     rescored: bool
     created: datetime
     reasons: bytes | None = None
@@ -90,8 +92,11 @@ class Entry(Lease):
 class Outcome(Lease):
     """An outcome of the ledger. `verdict` is that of its run, and `failure` its last error."""
 
+    key: OutcomeKey
     asked: OutcomeRequest
+    subject_seq: RowSeq
     queue: str
+    priority: Priority
     label: str | None
     next_attempt_at: datetime
     created: datetime
@@ -100,10 +105,6 @@ class Outcome(Lease):
     is_lead: bool = False
     verdict: Verdict | None = None
     failure: Failure | None = None
-
-    @property
-    def key(self) -> OutcomeKey:
-        return self.asked.key
 
     @property
     def subject_key(self) -> RowKey:
@@ -121,6 +122,18 @@ class Outcome(Lease):
     def supersede(self) -> None:
         self.state = OutcomeState.SUPERSEDED
         self.release()
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """A score that a row shows, and which use of a scorer computed it."""
+
+    use: ScorerUse
+    value: float
+
+    @property
+    def slot(self) -> Slot:
+        return _slot(self.use)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +159,9 @@ class MemoryScoring:
         self.living: set[str] = set()
         self.entries: list[Entry] = []
         self.outcomes: dict[OutcomeId, Outcome] = {}
-        self.score_spans: dict[UUID, Row] = {}
+        self.score_spans: dict[RowKey, Outcome] = {}
         self.at_end: dict[tuple[RowKey, Xact], RowView] = {}
-        self._shown: dict[RowKey, dict[str, tuple[Slot, float]]] = {}
+        self._shown: dict[RowKey, dict[str, Computed]] = {}
         self._rule_sets: dict[ProjectId, list[RuleSet]] = {}
         self._failures: dict[str, list[Exception]] = {}
         self._lock = RLock()
@@ -218,7 +231,7 @@ class MemoryScoring:
             for (where, xact), drafts in entries.items():
                 self.entries.append(Entry(
                     seq=len(self.entries) + 1, where=where, xact=xact,
-                    row_ids=tuple(draft.row.key.id for draft in drafts),
+                    row_seqs=tuple(self.rows.place(draft.row.key) for draft in drafts),
                     rescored=any(self._was_scored(draft.row.key) for draft in drafts),
                     created=self.clock(),
                 ))
@@ -226,9 +239,9 @@ class MemoryScoring:
                 if not (draft.was_deleted or draft.has_stale_scores):
                     continue
                 self._shown.pop(key, None)
-                for outcome in self.outcomes_of(key):
-                    self.score_spans.pop(outcome.key.score_span_id, None)
-                    if draft.was_deleted:
+                self.remove_score_spans(key)
+                if draft.was_deleted:
+                    for outcome in self.outcomes_of(key):
                         del self.outcomes[outcome.key.id]
 
     def _keep_at_end(self, key: RowKey, xact: Xact) -> None:
@@ -246,18 +259,34 @@ class MemoryScoring:
     def outcomes_of(self, key: RowKey) -> list[Outcome]:
         return [outcome for outcome in self.outcomes.values() if outcome.subject_key == key]
 
+    def score_spans_of(self, key: RowKey) -> dict[RowKey, Outcome]:
+        """The score spans of the row's outcomes, also those that a client wrote over."""
+        return {
+            span: outcome for span, outcome in self.score_spans.items()
+            if outcome.subject_key == key
+        }
+
+    def remove_score_spans(
+        self, key: RowKey, of: Callable[[ScorerUse], bool] = lambda _: True
+    ) -> None:
+        """Forgets the score spans of a row, or those of the uses that `of` names."""
+        for span, outcome in self.score_spans_of(key).items():
+            if of(outcome.key.use):
+                del self.score_spans[span]
+                self.rows.remove(span)
+
     def subjects(
-        self, where: ObjectRef, row_ids: Iterable[str], columns: Iterable[str]
-    ) -> dict[str, Subject]:
+        self, where: ObjectRef, row_seqs: Iterable[RowSeq], columns: Iterable[str]
+    ) -> dict[RowSeq, Subject]:
         """The rows that are there, with these columns and those that are always read."""
         names = ALWAYS_READ | (API_COLUMNS.keys() & set(columns))
-        found = {row_id: self.rows.find(RowKey(where, row_id)) for row_id in row_ids}
+        found = {seq: self.rows.find_at(where, seq) for seq in row_seqs}
         return {
-            row_id: replace(
+            seq: replace(
                 kept.subject, view={name: kept.view[name] for name in API_COLUMNS
                                     if name in names}
             )
-            for row_id, kept in found.items() if kept is not None
+            for seq, kept in found.items() if kept is not None
         }
 
     def is_current(self, subject: Subject) -> bool:
@@ -275,29 +304,33 @@ class MemoryScoring:
             self._defer(later)
         self._supersede_other_versions(deferred)
         self.ensure_leads({later.assignment.subject.key for later in deferred})
-        changed: set[RowKey] = set()
-        for execution in executions:
-            if not self.is_current(execution.assignment.subject):
-                continue
-            for asked in execution.assignment.asked:
-                if asked.key.id in fresh and asked.key.role is Role.LIVE:
-                    if self._show(asked.key, execution.verdict):
-                        changed.add(execution.assignment.subject.key)
-                    if not asked.skip_logging:
-                        span = score_span(execution, asked)
-                        self.score_spans[asked.key.score_span_id] = span
-        self.write_computed(changed)
+        shown = [
+            (execution, asked) for execution in executions
+            for asked in execution.assignment.asked
+            if self.is_current(execution.assignment.subject) and asked.use.role is Role.LIVE
+            and execution.assignment.key_of(asked).id in fresh
+        ]
+        rows = [
+            execution.assignment.subject.key for execution, asked in shown
+            if self._show(execution, asked)
+        ]
+        spans = [one for one in shown if not one[1].skip_logging]
+        if rows or spans:
+            xact = self.rows.draw()
+            for execution, asked in spans:
+                self._put_score_span(execution, asked, xact)
+            self.write_computed(rows, xact)
 
     def _settle(self, execution: Execution) -> Iterator[OutcomeId]:
         """The outcomes that had no verdict, and have this one now."""
-        subject, verdict = execution.assignment.subject, execution.verdict
-        if self.rows.find(subject.key) is None:
+        assignment, verdict = execution.assignment, execution.verdict
+        if self.rows.find(assignment.subject.key) is None:
             return   # it was deleted meanwhile, with its outcomes
-        is_current = self.is_current(subject)
-        for asked in execution.assignment.asked:
-            outcome = self.outcomes.get(asked.key.id)
+        is_current = self.is_current(assignment.subject)
+        for asked in assignment.asked:
+            outcome = self._outcome(assignment, asked)
             if outcome is None:
-                outcome = self._new(asked, execution.queue, execution.assignment)
+                outcome = self._new(assignment, asked, execution.queue)
             elif not outcome.is_waiting:
                 continue
             outcome.state = verdict.state if is_current else OutcomeState.SUPERSEDED
@@ -306,30 +339,51 @@ class MemoryScoring:
             outcome.attempts = execution.attempts
             outcome.finished_at = self.clock()
             outcome.release()
-            yield asked.key.id
+            yield outcome.key.id
+
+    def _put_score_span(self, execution: Execution, asked: OutcomeRequest, xact: Xact) -> None:
+        row, origin = score_span(execution, asked), asked.use.origin
+        outcome = self._outcome(execution.assignment, asked)
+        assert outcome is not None
+        self.score_spans[row.key] = outcome
+        self.rows.put_score_span(
+            row, score_span_scores(execution.verdict), of=outcome.subject_key,
+            created_by=f"{origin.kind} {origin.id}", xact=xact,
+        )
 
     def _defer(self, later: Deferred) -> None:
         if self.rows.find(later.assignment.subject.key) is None:
             return
         for asked in later.assignment.asked:
-            outcome = self.outcomes.get(asked.key.id)
+            outcome = self._outcome(later.assignment, asked)
             if outcome is None:
-                self._new(asked, later.queue, later.assignment)
+                self._new(later.assignment, asked, later.queue, later.priority)
             elif outcome.state is OutcomeState.SUPERSEDED:
                 outcome.state, outcome.is_lead = OutcomeState.PENDING, False
-                outcome.attempts, outcome.verdict, outcome.failure = 0, None, None
+                outcome.attempts, outcome.deaths = 0, 0
+                outcome.verdict, outcome.failure = None, None
+                outcome.priority, outcome.next_attempt_at = later.priority, self.clock()
 
-    def _new(self, asked: OutcomeRequest, queue: str, assignment: Assignment) -> Outcome:
-        now = self.clock()
-        outcome = self.outcomes[asked.key.id] = Outcome(
-            asked=asked, queue=queue, label=assignment.label, next_attempt_at=now, created=now
+    def _outcome(self, assignment: Assignment, asked: OutcomeRequest) -> Outcome | None:
+        return self.outcomes.get(assignment.key_of(asked).id)
+
+    def _new(
+        self, assignment: Assignment, asked: OutcomeRequest, queue: str,
+        priority: Priority = Priority.LIVE,
+    ) -> Outcome:
+        now, key = self.clock(), assignment.key_of(asked)
+        outcome = self.outcomes[key.id] = Outcome(
+            key=key, asked=asked, subject_seq=assignment.subject.seq, queue=queue,
+            priority=priority, label=assignment.label, next_attempt_at=now, created=now,
         )
+        self.rows.mark_scored(assignment.subject.key)
         return outcome
 
     def _supersede_other_versions(self, deferred: Iterable[Deferred]) -> None:
         wanted = [
-            asked.key for later in deferred for asked in later.assignment.asked
-            if asked.key.role is Role.LIVE and self.is_current(later.assignment.subject)
+            later.assignment.key_of(asked)
+            for later in deferred for asked in later.assignment.asked
+            if asked.use.role is Role.LIVE and self.is_current(later.assignment.subject)
         ]
         slots = {_versioned_slot(key) for key in wanted}
         ids = {key.id for key in wanted}
@@ -350,34 +404,37 @@ class MemoryScoring:
                     outcome.is_lead = True
                     led.add(outcome.run)
 
-    def _show(self, key: OutcomeKey, verdict: Verdict) -> bool:
-        """Replaces the scores of an origin and scorer on a row; whether there are any."""
-        row, slot = RowKey(key.object, key.subject_id), _slot(key)
-        fresh = {
-            score.name: (slot, score.value) for score in verdict_scores(verdict)
-            if score.value is not None
-        }
-        is_change = bool(fresh) or slot in self.slots(row)
-        self.clear(row, slot)
-        self._shown[row] |= fresh
+    def _show(self, execution: Execution, asked: OutcomeRequest) -> bool:
+        """Replaces the scores of an origin and scorer on a row; whether that changed them.
+
+        A score of the same name that a newer generation computed stays.
+        """
+        row, use = execution.assignment.subject.key, asked.use
+        is_change = _slot(use) in self.slots(row)
+        self.clear(row, _slot(use))
+        present = self._shown[row]
+        for score in verdict_scores(execution.verdict):
+            before = present.get(score.name)
+            is_newer = before and before.use.origin.generation > use.origin.generation
+            if score.value is not None and not is_newer:
+                present[score.name] = Computed(use, score.value)
+                is_change = True
         return is_change
 
     def clear(self, row: RowKey, slot: Slot) -> None:
         """Forgets the scores of an origin and scorer on a row."""
         shown = self._shown.get(row, {})
-        self._shown[row] = {name: one for name, one in shown.items() if one[0] != slot}
+        self._shown[row] = {name: one for name, one in shown.items() if one.slot != slot}
 
     def slots(self, row: RowKey) -> set[Slot]:
-        return {slot for slot, _ in self._shown.get(row, {}).values()}
+        return {one.slot for one in self._shown.get(row, {}).values()}
 
-    def write_computed(self, rows: Iterable[RowKey]) -> None:
-        """Shows the scores of these rows, as one new version."""
-        xact = None
+    def write_computed(self, rows: Iterable[RowKey], xact: Xact) -> None:
+        """Shows the scores of these rows, as version `xact`."""
         for row in rows:
             scores: JsonObject = {
-                name: value for name, (_, value) in self._shown.get(row, {}).items()
+                name: one.value for name, one in self._shown.get(row, {}).items()
             }
-            xact = xact or self.rows.draw()
             self.rows.set_computed(row, scores or None, xact)
 
 
@@ -415,14 +472,14 @@ class MemoryRecords:
             return self._shared.rule_set(project_id, revision)
 
     def subjects(
-        self, where: ObjectRef, row_ids: Sequence[str], columns: frozenset[str]
-    ) -> Mapping[str, Subject]:
+        self, where: ObjectRef, row_seqs: Sequence[RowSeq], columns: frozenset[str]
+    ) -> Mapping[RowSeq, Subject]:
         with self._shared.transaction("subjects"):
-            found = self._shared.subjects(where, row_ids, columns)
-            for row_id, subject in found.items():
+            found = self._shared.subjects(where, row_seqs, columns)
+            for seq, subject in found.items():
                 kept = self._shared.at_end.get((subject.key, subject.trigger_xact or Xact(0)))
                 if kept is not None:
-                    found[row_id] = replace(subject, at_end={**subject.view, **kept})
+                    found[seq] = replace(subject, at_end={**subject.view, **kept})
             return found
 
     def record_match(self, matched: MatchDecision) -> None:
@@ -455,7 +512,7 @@ class MemoryRecords:
         """Undoes the scoring of rows whose content changed, as far as no rule asks for it."""
         shared = self._shared
         asked = {
-            (one.key.subject_id, *_slot(one.key))
+            (work.assignment.subject.key, *_slot(one.use))
             for work in (*matched.executions, *matched.deferred)
             for one in work.assignment.asked
         }
@@ -463,23 +520,21 @@ class MemoryRecords:
             kept = shared.rows.find(subject.key)
             if kept is None or kept.stored.trigger_xact != subject.trigger_xact:
                 continue   # the entry of a later write decides on it
-            of_rules = [
-                outcome for outcome in shared.outcomes_of(subject.key)
-                if outcome.key.origin.kind is OriginKind.RULE
-            ]
-            for outcome in of_rules:
-                if outcome.is_waiting and outcome.key.subject_version < subject.content_xact:
+            key = subject.key
+            for outcome in shared.outcomes_of(key):
+                if (
+                    outcome.is_waiting and outcome.key.subject_version < subject.content_xact
+                    and outcome.key.origin.kind is OriginKind.RULE
+                ):
                     outcome.supersede()
-                if (subject.key.id, *_slot(outcome.key)) not in asked:
-                    shared.score_spans.pop(outcome.key.score_span_id, None)
-            gone = {
-                slot for slot in shared.slots(subject.key)
-                if (subject.key.id, *slot) not in asked
-            }
+            shared.remove_score_spans(key, lambda use, key=key: (
+                use.origin.kind is OriginKind.RULE and (key, *_slot(use)) not in asked
+            ))
+            gone = {slot for slot in shared.slots(key) if (key, *slot) not in asked}
             for slot in gone:
-                shared.clear(subject.key, slot)
+                shared.clear(key, slot)
             if gone:
-                shared.write_computed([subject.key])
+                shared.write_computed([key], shared.rows.draw())
 
 
 class MemoryLedger:
@@ -502,7 +557,7 @@ class MemoryLedger:
             deaths = max((outcome.deaths for outcome in due), default=0)
             alike = sorted(
                 (outcome for outcome in due if outcome.deaths == deaths),
-                key=lambda outcome: outcome.next_attempt_at,
+                key=lambda outcome: (outcome.priority, outcome.next_attempt_at),
             )
             taken = alike[: batch_size(limit, min(deaths, DEATHS_MAX - 1))]
             for outcome in taken:
@@ -556,12 +611,13 @@ class MemoryLedger:
     def _claimed(self, outcome: Outcome, columns: ColumnsOf | None) -> Claim:
         key = outcome.key
         names = SCORER_ARGUMENTS if columns is None else columns(key.scorer)
-        subject = self._shared.subjects(key.object, [key.subject_id], names).get(key.subject_id)
+        seq = outcome.subject_seq
+        subject = self._shared.subjects(key.object, [seq], names).get(seq)
         if (
             subject is None or subject.content_xact != key.subject_version
             or is_made_by_scorer(subject.view)
         ):
-            return StaleClaim(lead=key)
+            return StaleClaim(lead=key, subject_seq=seq)
         return RunnableClaim(
             lead=key, fence=outcome.fence, attempts=outcome.attempts, deaths=outcome.deaths,
             assignment=Assignment(
@@ -647,19 +703,19 @@ def _of_about(rows_max: int, entries: Iterable[Entry]) -> list[Entry]:
         if size >= rows_max:
             break
         taken.append(entry)
-        size += len(entry.row_ids)
+        size += len(entry.row_seqs)
     return taken
 
 
 def _claimed(entry: Entry) -> OutboxEntry:
     return OutboxEntry(
         seq=entry.seq, fence=entry.fence, deaths=entry.deaths, xact=entry.xact,
-        row_ids=entry.row_ids, rescored=entry.rescored, created=entry.created,
+        row_seqs=entry.row_seqs, rescored=entry.rescored, created=entry.created,
     )
 
 
-def _slot(key: OutcomeKey) -> Slot:
-    return str(key.origin.id), key.scorer.name
+def _slot(use: ScorerUse) -> Slot:
+    return str(use.origin.id), use.scorer.name
 
 
 def _versioned_slot(key: OutcomeKey) -> tuple[RowKey, UUID, str, str]:
