@@ -99,15 +99,15 @@ class ScorerUse:
         return hash((self.origin, self.role, self.scorer))
 
     @cached_property
-    def slot(self) -> bytes:
-        """64 bits that tell apart the uses whose score spans stand side by side on a row.
+    def slot(self) -> str:
+        """16 hex digits that tell apart the uses whose score spans stand side by side on a row.
 
         All versions of a scorer share a slot, so that a new outcome replaces the score span of
         an older version.
         """
         return derived_id(
             self.origin.kind, self.origin.id.hex, self.role, self.scorer.kind, self.scorer.name
-        ).bytes[:8]
+        ).hex[:16]
 
 
 @dataclass(frozen=True, kw_only=True)

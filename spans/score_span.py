@@ -7,8 +7,6 @@ is shown with the scorer's arguments as `input`, its scores as `output`, and wha
 
 from __future__ import annotations
 
-from uuid import UUID
-
 from spans.columns import SCORER_ARGUMENTS
 from spans.ids import RowSeq
 from spans.json import Json, JsonObject
@@ -19,24 +17,21 @@ MESSAGE_CHARACTERS_MAX = 20_000
 """Kept of each message of a judge's prompt. The scored span has the whole content anyway."""
 
 ARGUMENT_SEPARATOR = ","
-_SEQ_BYTES = 8
-_SPAN_ID_PART = 4
-"""Bytes of the row's place, and of the slot, in the score span's span id."""
 
 
-def score_span_id(subject_seq: RowSeq, use: ScorerUse) -> UUID:
-    """The row id of a score span. It holds no version: a new outcome replaces the span.
+def score_span_id(subject_seq: RowSeq, use: ScorerUse) -> str:
+    """The row id of a score span, a UUID. It holds no version: a new outcome replaces the span.
 
     It begins with the scored row's place in the order of arrival, so that the ids of score
     spans grow as rows come, and a database's index of ids is extended at one end.
     """
-    return UUID(bytes=subject_seq.to_bytes(_SEQ_BYTES) + use.slot)
+    place, slot = f"{subject_seq:016x}", use.slot
+    return f"{place[:8]}-{place[8:12]}-{place[12:]}-{slot[:4]}-{slot[4:]}"
 
 
 def score_span_span_id(subject_seq: RowSeq, use: ScorerUse) -> str:
     """The span id of a score span: 16 hex digits, as clients make them."""
-    place = subject_seq.to_bytes(_SEQ_BYTES)[-_SPAN_ID_PART:]
-    return (place + use.slot[:_SPAN_ID_PART]).hex()
+    return f"{subject_seq & 0xFFFF_FFFF:08x}{use.slot[:8]}"
 
 
 def argument_names(subject: Subject, arguments: JsonObject) -> str | None:
@@ -45,12 +40,10 @@ def argument_names(subject: Subject, arguments: JsonObject) -> str | None:
     None if the arguments cannot be taken from the row again by these names. They are then to be
     stored as they are.
     """
-    names = list(arguments)
-    is_in_row = names and all(
-        ARGUMENT_SEPARATOR not in name and _of_row(subject, name) is value
-        for name, value in arguments.items()
-    )
-    return ARGUMENT_SEPARATOR.join(names) if is_in_row else None
+    for name, value in arguments.items():
+        if _of_row(subject, name) is not value or ARGUMENT_SEPARATOR in name:
+            return None
+    return ARGUMENT_SEPARATOR.join(arguments) or None
 
 
 def score_span_context(verdict: Verdict) -> JsonObject | None:
@@ -62,10 +55,10 @@ def score_span_context(verdict: Verdict) -> JsonObject | None:
 
 
 def _of_row(subject: Subject, name: str) -> Json:
-    if name == "id":
-        return subject.key.id
     if name in SCORER_ARGUMENTS:
         return subject.view.get(name)
+    if name == "id":
+        return subject.key.id
     metadata = subject.view.get("metadata")
     return metadata.get(name) if isinstance(metadata, dict) else None
 

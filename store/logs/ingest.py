@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from itertools import groupby
 from typing import Any
 
 import orjson
@@ -47,7 +46,7 @@ from store.postgres.copy import (
 from store.postgres.counters import Counts
 from store.postgres.database import Cursor, Database
 from store.postgres.row_deletion import withdraw_scores
-from store.postgres.row_views import EXPRESSIONS
+from store.postgres.row_views import EXPRESSIONS, one_row
 from store.postgres.versions import draw_versions
 
 TRIES_MAX = 5
@@ -61,16 +60,17 @@ ROW_FIELDS = (*IDENTITY_FIELDS, *EVENT_FIELDS)
 # it finds them. A score span has scores of its own, which nobody computed of its content.
 LOCK_ROWS = """
     with found as materialized (
-      select asked.id, row.seq from unnest(%s::text[]) as asked(id)
-       cross join lateral (
-         select seq from span where object_no = %s and span.id = asked.id offset 0) row
-       order by row.seq)
-    select found.id, head.* from found
+      select asked.object_no, asked.id, span.seq
+        from unnest(%s::integer[], %s::text[]) as asked(object_no, id)
+        join span on span.object_no = asked.object_no and span.id = asked.id
+       order by asked.object_no, span.seq)
+    select found.object_no, found.id, head.* from found
      cross join lateral (
        select seq, content_xact, trigger_xact,
               computed_by is not null or exists (
                 select from outcome where subject_seq = span_head.seq) as was_scored
-         from span_head where object_no = %s and span_head.seq = found.seq
+         from span_head
+        where span_head.object_no = found.object_no and span_head.seq = found.seq
           for no key update) head
 """
 # The fields that a merge set to null before the row's base arrived. They are stored as JSON
@@ -81,11 +81,12 @@ CLEARED = "array_remove(array[" + ", ".join(
 ) + "], null)"
 # Read once the heads are locked, so that nobody changes the bodies any more.
 READ_ROWS = f"""
-    select row.seq, case when row.has_base then null else {CLEARED} end, row.has_base,
+    select row.object_no, row.seq, case when row.has_base then null else {CLEARED} end,
+           row.has_base,
            row.deleted_at is not null, row.scoring_state, row.extra, row.created_by,
            {", ".join(f"row.{name}" for name in (*IDENTITY_FIELDS, *EVENT_COLUMNS))}
-      from unnest(%s::bigint[]) as asked(seq)
-      join shown_span row on row.object_no = %s and row.seq = asked.seq
+      from unnest(%s::integer[], %s::bigint[]) as asked(object_no, seq)
+     cross join lateral ({one_row("shown_span")}) row
 """
 # The names and values of the view that `row_at_end` keeps of a row.
 AT_END = ", ".join(
@@ -95,8 +96,8 @@ AT_END = ", ".join(
 KEEP_AT_END = f"""
     insert into row_at_end (object_no, seq, trigger_xact, view)
     select row.object_no, row.seq, row.trigger_xact, jsonb_build_object({AT_END})
-      from unnest(%s::bigint[]) as changed(seq)
-      join logged_span row on row.object_no = %s and row.seq = changed.seq
+      from unnest(%s::integer[], %s::bigint[]) as asked(object_no, seq)
+     cross join lateral ({one_row("logged_span")}) row
      where exists (select from outbox
                     where outbox.object_no = row.object_no and outbox.xact = row.trigger_xact)
     on conflict do nothing
@@ -106,9 +107,11 @@ DELETE_OUTCOMES = """
 """
 KEEP_CONTENT = f"""
     insert into former_content (object_no, seq, until_xact, {", ".join(SCORER_ARGUMENTS)})
-    select object_no, span.seq, until_xact, {", ".join(SCORER_ARGUMENTS)}
-      from unnest(%s::bigint[], %s::bigint[]) as changed(seq, until_xact)
-      join span on span.object_no = %s and span.seq = changed.seq and scored_version is null
+    select span.object_no, span.seq, until_xact, {", ".join(SCORER_ARGUMENTS)}
+      from unnest(%s::integer[], %s::bigint[], %s::bigint[])
+           as changed(object_no, seq, until_xact)
+      join span on span.object_no = changed.object_no and span.seq = changed.seq
+       and scored_version is null
 """
 
 
@@ -125,6 +128,11 @@ class Group:
     places: dict[RowKey, RowSeq] = field(default_factory=dict)
     comments: list[tuple[Any, ...]] = field(default_factory=list)
     audits: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def keys_of(self, drafts: Iterable[Draft]) -> tuple[list[int], list[RowSeq]]:
+        """The keys of the drafts' rows: the numbers of their objects, and their places."""
+        keys = [draft.row.key for draft in drafts]
+        return [self.objects[key.object] for key in keys], [self.places[key] for key in keys]
 
 
 class SpanWriter:
@@ -257,23 +265,24 @@ def _once_each(requests: Iterable[IngestRequest]) -> list[IngestRequest]:
 def _locked_rows(
     cursor: Cursor, objects: Mapping[ObjectRef, int], keys: Iterable[RowKey]
 ) -> dict[RowKey, StoredRow]:
+    wanted = list(keys)
+    cursor.execute(
+        LOCK_ROWS, ([objects[key.object] for key in wanted], [key.id for key in wanted])
+    )
+    heads = {(object_no, seq): head for object_no, *head in cursor for seq in [head[1]]}
+    if not heads:
+        return {}
+    cursor.execute(READ_ROWS, tuple(map(list, zip(*heads, strict=True))))
+    refs = {object_no: where for where, object_no in objects.items()}
     stored: dict[RowKey, StoredRow] = {}
-    in_order = sorted(keys, key=lambda key: (objects[key.object], key.id))
-    for where, group in groupby(in_order, key=lambda key: key.object):
-        object_no = objects[where]
-        cursor.execute(LOCK_ROWS, ([key.id for key in group], object_no, object_no))
-        heads = {seq: (row_id, *versions) for row_id, seq, *versions in cursor}
-        if not heads:
-            continue
-        cursor.execute(READ_ROWS, (list(heads), object_no))
-        for seq, *columns in cursor:
-            row_id, content_xact, trigger_xact, was_scored = heads[seq]
-            key = RowKey(where, row_id)
-            row, created_by = _stored_row(key, columns)
-            stored[key] = StoredRow(
-                row=row, seq=seq, content_xact=content_xact, trigger_xact=trigger_xact,
-                was_scored=was_scored, created_by=created_by,
-            )
+    for object_no, seq, *columns in cursor:
+        row_id, _, content_xact, trigger_xact, was_scored = heads[object_no, seq]
+        key = RowKey(refs[object_no], row_id)
+        row, created_by = _stored_row(key, columns)
+        stored[key] = StoredRow(
+            row=row, seq=seq, content_xact=content_xact, trigger_xact=trigger_xact,
+            was_scored=was_scored, created_by=created_by,
+        )
     return stored
 
 
@@ -349,8 +358,8 @@ def _keep_how_rows_ended(cursor: Cursor, group: Group) -> None:
         and draft.trigger_xact is not None
         and draft.trigger_xact == draft.stored.trigger_xact
     ]
-    for object_no, drafts in _by_object(group, waiting):
-        cursor.execute(KEEP_AT_END, ([group.places[one.row.key] for one in drafts], object_no))
+    if waiting:
+        cursor.execute(KEEP_AT_END, group.keys_of(waiting))
 
 
 def _keep_scored_content(cursor: Cursor, group: Group) -> None:
@@ -366,9 +375,8 @@ def _keep_scored_content(cursor: Cursor, group: Group) -> None:
             for name in SCORER_ARGUMENTS
         )
     ]
-    for object_no, drafts in _by_object(group, changed):
-        seqs = [group.places[draft.row.key] for draft in drafts]
-        cursor.execute(KEEP_CONTENT, (seqs, [draft.xact for draft in drafts], object_no))
+    if changed:
+        cursor.execute(KEEP_CONTENT, (*group.keys_of(changed), [one.xact for one in changed]))
 
 
 def _by_object(

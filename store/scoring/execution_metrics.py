@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 
 from flows.health.measurements import BUCKET_LABELS, BUCKETS_S
-from spans.ids import RowSeq
 from spans.outcome import Errored
 from spans.scoring import OutcomeState, Role
-from spans.work import Execution, OutcomeRequest
+from spans.work import Execution
 from store.postgres.counters import Counts
 
 WAIT_MAX_S = 30 * 86400.0
@@ -47,29 +46,28 @@ class Histogram:
 
 
 def count_executions(
-    written: Iterable[tuple[Execution, Sequence[OutcomeRequest]]],
-    superseded: Collection[RowSeq],
+    written: Iterable[tuple[Execution, bool]],
     *,
     now: datetime,
     counts: Counts,
 ) -> None:
     """Add the executions of one transaction to `counts`.
 
-    Each execution comes with the requests whose outcomes the transaction wrote: only those are
-    counted. Executions of the rows in `superseded` count as superseded, whatever their verdict.
+    Each execution has those requests alone whose outcomes the transaction wrote. It comes with
+    whether the row still has the content that was scored: if not, it counts as superseded,
+    whatever its verdict.
     """
     now_s = now.timestamp()
     outcomes: Counter[tuple[str, Role, str, str]] = Counter()
     wait, run = Histogram(), Histogram()
-    for execution, requests in written:
+    for execution, is_current in written:
         assignment, verdict = execution.assignment, execution.verdict
-        if not requests:
+        if not assignment.asked:
             continue
         ended_at = assignment.subject.ended_at
-        is_late = assignment.subject.seq in superseded
-        state: str = OutcomeState.SUPERSEDED if is_late else verdict.state
+        state: str = verdict.state if is_current else OutcomeState.SUPERSEDED
         error_class = verdict.failure.error_class if isinstance(verdict, Errored) else ""
-        for asked in requests:
+        for asked in assignment.asked:
             outcomes[assignment.shown_as, asked.use.role, state, error_class] += 1
         if (
             state == OutcomeState.COMPLETED

@@ -35,7 +35,7 @@ from spans.work import (
 )
 from store.postgres.counters import Counts
 from store.postgres.database import Cursor, Database
-from store.postgres.leases import CLAIMED, OUTCOMES, RELEASED
+from store.postgres.leases import CLAIMED, OUTCOMES, RELEASED, by_key
 from store.postgres.row_views import read_subjects
 from store.scoring.record import OutcomeNo, lock_rows, record
 from store.scoring.supersede import SUPERSEDED
@@ -67,11 +67,12 @@ CLAIM = f"""
        and outcome.subject_version = due.subject_version
     returning {KEY}
 """
-FOLLOWERS = """
+FOLLOWERS = f"""
     select follower.* from unnest(%s::bigint[]) as scored(seq)
      cross join lateral (
        select subject_seq, subject_version, use_no, rules_revision, skip_logging from outcome
-        where outcome.subject_seq = scored.seq and state = 'pending' and not is_lead
+        where outcome.subject_seq = scored.seq and {by_key("state = 'pending'")}
+          and not is_lead
         order by subject_version, use_no for update) follower
 """
 STILL_HELD = f"""
@@ -90,7 +91,7 @@ SUPERSEDE = f"""
     update outcome set {SUPERSEDED}
       from unnest(%s::bigint[], %s::bigint[]) as old(seq, version)
      where outcome.subject_seq = old.seq and outcome.subject_version = old.version
-       and {OUTCOMES.waiting}
+       and {by_key(OUTCOMES.waiting)}
 """
 
 

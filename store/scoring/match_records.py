@@ -24,7 +24,7 @@ from spans.scoring import REASON_BYTES
 from spans.work import Deferred, Execution, OutboxEntry, Subject
 from store.postgres.counters import Counts
 from store.postgres.database import Cursor, Database
-from store.postgres.leases import CLAIMED, OUTBOX
+from store.postgres.leases import CLAIMED, OUTBOX, by_key
 from store.postgres.numbers import Numbers
 from store.postgres.row_deletion import delete_rows
 from store.postgres.row_views import read_subjects
@@ -81,14 +81,15 @@ SUPERSEDE_OLD_CONTENT = f"""
     update outcome set {SUPERSEDED}
       from unnest(%s::bigint[], %s::bigint[]) as latest(seq, version), scorer_use
      where outcome.subject_seq = latest.seq and outcome.subject_version < latest.version
-       and outcome.state = 'pending' and scorer_use.use_no = outcome.use_no
+       and {by_key("outcome.state = 'pending'")} and scorer_use.use_no = outcome.use_no
        and scorer_use.origin_kind = '{OriginKind.RULE}'
 """
 SCORE_SPANS_OF_RULES = f"""
-    select span.scored_seq, scorer_use.origin_id, scorer_use.scorer, span.seq
+    select latest.seq, scorer_use.origin_id, scorer_use.scorer, score_span.seq
       from unnest(%s::bigint[]) as latest(seq)
-      join span on span.scored_seq = latest.seq
-      join scorer_use on scorer_use.use_no = span.scored_use
+     cross join lateral (
+       select scored_use, seq from span where span.scored_seq = latest.seq offset 0) score_span
+      join scorer_use on scorer_use.use_no = score_span.scored_use
        and scorer_use.origin_kind = '{OriginKind.RULE}'
 """
 

@@ -9,17 +9,17 @@ drawn after that. If the content of a row changed while its scorer ran, the outc
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import groupby
+from typing import NamedTuple
 
 import orjson
 
 from spans.ids import RowSeq, Xact
 from spans.json import Json
 from spans.outcome import Errored, ScorerUse, Verdict, verdict_scores
-from spans.row import ObjectRef
 from spans.score_span import (
     argument_names,
     score_span_context,
@@ -38,7 +38,7 @@ from store.postgres.copy import (
 )
 from store.postgres.counters import Counts
 from store.postgres.database import Cursor
-from store.postgres.leases import RELEASED
+from store.postgres.leases import RELEASED, by_key
 from store.postgres.numbers import Numbers
 from store.postgres.versions import draw_versions
 from store.scoring.execution_metrics import count_executions
@@ -82,14 +82,15 @@ UPSERT_OUTCOMES = f"""
 # Makes one outcome the lead where pending outcomes share a scorer and content and have none.
 # That happens if the former lead got its result before they were added, or if its rule was
 # deleted.
-LEAD = """
+LEAD = f"""
     update outcome set is_lead = true from (
       select subject_seq, subject_version, use_no from (
         select outcome.subject_seq, outcome.subject_version, outcome.use_no,
                row_number() over (alike order by outcome.use_no) as place,
                bool_or(outcome.is_lead) over alike as is_led
           from unnest(%s::bigint[]) as subject(seq)
-          join outcome on outcome.subject_seq = subject.seq and outcome.state = 'pending'
+          join outcome on outcome.subject_seq = subject.seq
+           and {by_key("outcome.state = 'pending'")}
           join scorer_use on scorer_use.use_no = outcome.use_no
         window alike as (partition by outcome.subject_seq, outcome.subject_version,
                                       scorer_kind, scorer, scorer_version)) waiting
@@ -97,23 +98,25 @@ LEAD = """
      where outcome.subject_seq = chosen.subject_seq
        and outcome.subject_version = chosen.subject_version and outcome.use_no = chosen.use_no
 """
-ANY_PENDING = """
+ANY_PENDING = f"""
     select exists (select from unnest(%s::bigint[]) as subject(seq)
                      join outcome on outcome.subject_seq = subject.seq
-                      and outcome.state = 'pending')
+                      and {by_key("outcome.state = 'pending'")})
 """
 LOCK = """
-    select head.* from unnest(%s::bigint[]) as asked(seq)
+    select head.* from unnest(%s::integer[], %s::bigint[]) as asked(object_no, seq)
      cross join lateral (
-       select seq, content_xact, trigger_xact, computed_scores, computed_by from span_head
-        where object_no = %s and span_head.seq = asked.seq and deleted_at is null
+       select seq, object_no, content_xact, trigger_xact, computed_scores, computed_by
+         from span_head
+        where span_head.object_no = asked.object_no and span_head.seq = asked.seq
+          and deleted_at is null
           for no key update) head
 """
 WRITE_COMPUTED = """
-    update span_head set computed_scores = fresh.scores::jsonb, computed_by = fresh.by::jsonb,
-                         xact = %s
-      from unnest(%s::bigint[], %s::text[], %s::text[]) as fresh(seq, scores, by)
-     where span_head.object_no = %s and span_head.seq = fresh.seq
+    update span_head set computed_scores = fresh.scores, computed_by = fresh.by, xact = %s
+      from json_to_recordset(%s::json)
+           as fresh(object_no integer, seq bigint, scores jsonb, by jsonb)
+     where span_head.object_no = fresh.object_no and span_head.seq = fresh.seq
 """
 
 SCORE_SPAN_COLUMNS = (
@@ -127,8 +130,10 @@ COPY_SCORE_HEADS = f"copy span_head ({_HEAD_LIST}) from stdin"
 STAGE_SCORE_SPANS = f"copy span_staged ({_SPAN_LIST}) from stdin"
 STAGE_SCORE_HEADS = f"copy span_head_staged ({_HEAD_LIST}) from stdin"
 OLD_SCORE_SPANS = """
-    select span.scored_seq, span.scored_use, span.seq from unnest(%s::bigint[]) as scored(seq)
-      join span on span.scored_seq = scored.seq
+    select scored.seq, score_span.scored_use, score_span.seq
+      from unnest(%s::bigint[]) as scored(seq)
+     cross join lateral (
+       select scored_use, seq from span where span.scored_seq = scored.seq offset 0) score_span
 """
 # What a client wrote over a score span goes with the outcome that it was written about.
 REPLACE_SCORE_SPANS = """
@@ -177,7 +182,9 @@ class LockedRow:
             del self.by[name]
             self.is_changed = True
 
-    def show(self, use: ScorerUse, verdict: Verdict, numbers: Numbers) -> None:
+    def show(
+        self, use: ScorerUse, use_no: int, verdict: Verdict, numbers: Numbers
+    ) -> None:
         """Replace the earlier scores of the origin and scorer by those of the verdict.
 
         A score of the same name that another origin computed is replaced too, unless that
@@ -194,8 +201,7 @@ class LockedRow:
                 continue
             self.scores[score.name] = score.value
             self.by[score.name] = {
-                "use": numbers.use_no(use), "version": self.content_xact,
-                "generation": generation,
+                "use": use_no, "version": self.content_xact, "generation": generation,
             }
             self.is_changed = True
 
@@ -213,17 +219,19 @@ def lock_rows(cursor: Cursor, numbers: Numbers, subjects: Iterable[Subject]) -> 
 
     Deleted rows are missing from the result.
     """
-    locked: Locked = {}
-    wanted: dict[int, set[RowSeq]] = {}
-    for subject in subjects:
-        wanted.setdefault(numbers.object_no(subject.key.object), set()).add(subject.seq)
-    for object_no, seqs in sorted(wanted.items()):
-        cursor.execute(LOCK, (sorted(seqs), object_no))
-        for seq, content_xact, trigger_xact, scores, by in cursor:
-            locked[seq] = LockedRow(
-                object_no, content_xact, trigger_xact, scores or {}, by or {}
-            )
-    return locked
+    wanted = sorted({
+        (object_no, subject.seq)
+        for where, group in groupby(subjects, key=lambda subject: subject.key.object)
+        for object_no in [numbers.object_no(where)]
+        for subject in group
+    })
+    if not wanted:
+        return {}
+    cursor.execute(LOCK, tuple(map(list, zip(*wanted, strict=True))))
+    return {
+        seq: LockedRow(object_no, content_xact, trigger_xact, scores or {}, by or {})
+        for seq, object_no, content_xact, trigger_xact, scores, by in cursor.fetchall()
+    }
 
 
 def record(
@@ -249,10 +257,12 @@ def record(
     shared = _SharedCells(numbers)
     later_seqs = {later.assignment.subject.seq for later in deferred}
     must_choose = not is_new or is_any_pending(cursor, later_seqs)
-    lines = [
-        line for execution in executions
-        for line in _outcome_lines(execution, locked, shared, at)
+    # Rows that are not locked were deleted meanwhile, with their outcomes.
+    runs = [
+        _Run(execution, row, _arguments(execution)) for execution in executions
+        if (row := locked.get(execution.assignment.subject.seq)) is not None
     ]
+    lines = [line for run in runs for line in _outcome_lines(run, shared, at)]
     lines += [
         line for later in deferred
         for line in _pending_lines(later, locked, shared, leads=not must_choose)
@@ -266,18 +276,9 @@ def record(
             ],
         )
         ensure_leads(cursor, later_seqs)
-    written = [
-        (execution, [asked for asked in execution.assignment.asked
-                     if fresh is None or _outcome_no(execution, asked, numbers) in fresh])
-        for execution in executions if execution.assignment.subject.seq in locked
-    ]
+    written = runs if fresh is None else [run.reduced_to(fresh, numbers) for run in runs]
     count_executions(
-        written,
-        {
-            execution.assignment.subject.seq for execution, _ in written
-            if not _is_current(execution.assignment, locked)
-        },
-        now=now, counts=counts,
+        [(run.execution, run.is_current) for run in written], now=now, counts=counts
     )
     _write_scores(cursor, numbers, locked, written, is_new=is_new)
     return len(lines) if fresh is None else len(fresh)
@@ -302,26 +303,46 @@ def ensure_leads(cursor: Cursor, seqs: Collection[RowSeq]) -> None:
 
 def write_computed(cursor: Cursor, locked: Locked, xact: Xact) -> None:
     """Write the computed scores of the locked rows that changed, and set version `xact`."""
-    changed = sorted(
-        ((row.object_no, seq, row) for seq, row in locked.items() if row.is_changed),
-        key=lambda one: one[:2],
-    )
-    for object_no, group in groupby(changed, key=lambda one: one[0]):
-        rows = list(group)
-        cursor.execute(
-            WRITE_COMPUTED,
-            (
-                xact,
-                [seq for _, seq, _ in rows],
-                [_json_or_null(row.scores) for _, _, row in rows],
-                [_json_or_null(row.by) for _, _, row in rows],
-                object_no,
-            ),
+    fresh = [
+        {
+            "object_no": row.object_no, "seq": seq, "scores": row.scores or None,
+            "by": row.by or None,
+        }
+        for seq, row in locked.items() if row.is_changed
+    ]
+    if fresh:
+        cursor.execute(WRITE_COMPUTED, (xact, orjson.dumps(fresh).decode()))
+
+
+class _Run(NamedTuple):
+    """An execution on a row that is locked, and the names of the arguments that the scorer took
+    from it (see `argument_names`)."""
+
+    execution: Execution
+    row: LockedRow
+    arguments: str | None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the row still has the content that was scored."""
+        return self.row.content_xact == self.execution.assignment.subject.content_xact
+
+    def reduced_to(self, outcomes: Collection[OutcomeNo], numbers: Numbers) -> _Run:
+        """The run, with those of its requests alone whose outcomes are among `outcomes`."""
+        assignment = self.execution.assignment
+        subject = assignment.subject
+        asked = tuple(
+            one for one in assignment.asked
+            if (subject.seq, subject.content_xact, numbers.use_no(one.use)) in outcomes
         )
+        reduced = replace(self.execution, assignment=replace(assignment, asked=asked))
+        return self._replace(execution=reduced)
 
 
-def _json_or_null(values: dict[str, Json] | dict[str, dict[str, int]]) -> str | None:
-    return orjson.dumps(values).decode() if values else None
+def _arguments(execution: Execution) -> str | None:
+    if isinstance(execution.verdict, Errored):
+        return None
+    return argument_names(execution.assignment.subject, execution.verdict.result.arguments)
 
 
 class _SharedCells:
@@ -329,30 +350,34 @@ class _SharedCells:
 
     def __init__(self, numbers: Numbers) -> None:
         self._numbers = numbers
+        # By the request's address, which is quicker than its hash. Keeping the request keeps
+        # its address from being given to another.
         self._made: dict[
-            tuple[ObjectRef, OutcomeRequest, str, Priority, str | None], bytes
+            tuple[int, int, str, Priority, str | None], tuple[bytes, OutcomeRequest]
         ] = {}
 
     def of(
-        self, assignment: Assignment, asked: OutcomeRequest, queue: str, priority: Priority
+        self, object_no: int, asked: OutcomeRequest, queue: str, priority: Priority,
+        label: str | None,
     ) -> bytes:
         """The cells of SHARED_COLUMNS, each with the tab that follows it."""
-        where = assignment.subject.key.object
-        key = where, asked, queue, priority, assignment.label
-        cells = self._made.get(key)
-        if cells is None:
-            cells = self._made[key] = b"".join(
-                cell + b"\t" for cell in (
-                    b"%d" % self._numbers.object_no(where),
-                    b"%d" % self._numbers.use_no(asked.use),
-                    NULL if asked.rules_revision is None else b"%d" % asked.rules_revision,
-                    TRUE if asked.skip_logging else FALSE,
-                    asked.use.role.encode(),
-                    queue.encode(),
-                    b"%d" % priority,
-                    escaped(assignment.label) if assignment.label else NULL,
-                )
+        key = object_no, id(asked), queue, priority, label
+        made = self._made.get(key)
+        if made is not None:
+            return made[0]
+        cells = b"".join(
+            cell + b"\t" for cell in (
+                b"%d" % object_no,
+                b"%d" % self._numbers.use_no(asked.use),
+                NULL if asked.rules_revision is None else b"%d" % asked.rules_revision,
+                TRUE if asked.skip_logging else FALSE,
+                asked.use.role.encode(),
+                queue.encode(),
+                b"%d" % priority,
+                escaped(label) if label else NULL,
             )
+        )
+        self._made[key] = cells, asked
         return cells
 
 
@@ -386,20 +411,17 @@ def _pending_lines(
     """
     assignment = later.assignment
     subject = assignment.subject
-    if subject.seq not in locked:
+    row = locked.get(subject.seq)
+    if row is None:
         return []
     return [
         b"%b%d\t%d\t%b\t%b" % (
-            shared.of(assignment, asked, later.queue, later.priority), subject.seq,
-            subject.content_xact, TRUE if leads and index == 0 else FALSE, _PENDING,
+            shared.of(row.object_no, asked, later.queue, later.priority, assignment.label),
+            subject.seq, subject.content_xact,
+            TRUE if leads and index == 0 else FALSE, _PENDING,
         )
         for index, asked in enumerate(assignment.asked)
     ]
-
-
-def _outcome_no(execution: Execution, asked: OutcomeRequest, numbers: Numbers) -> OutcomeNo:
-    subject = execution.assignment.subject
-    return subject.seq, subject.content_xact, numbers.use_no(asked.use)
 
 
 def _is_current(assignment: Assignment, locked: Locked) -> bool:
@@ -407,42 +429,35 @@ def _is_current(assignment: Assignment, locked: Locked) -> bool:
     return row is not None and row.content_xact == assignment.subject.content_xact
 
 
-def _outcome_lines(
-    execution: Execution, locked: Locked, shared: _SharedCells, at: bytes
-) -> list[bytes]:
+def _outcome_lines(run: _Run, shared: _SharedCells, at: bytes) -> list[bytes]:
+    execution, row, arguments = run
     assignment, verdict = execution.assignment, execution.verdict
     subject = assignment.subject
-    row = locked.get(subject.seq)
-    if row is None:
-        return []   # the row was deleted meanwhile, with its outcomes
-    is_current = row.content_xact == subject.content_xact
-    state = verdict.state if is_current else OutcomeState.SUPERSEDED
-    started_at = _instant(verdict.started_at)
+    state = (verdict.state if run.is_current else OutcomeState.SUPERSEDED).encode()
     if isinstance(verdict, Errored):
-        result = (
-            state.encode(), escaped(verdict.failure.error_class),
-            escaped(verdict.failure.message.replace("\0", "\ufffd")), NULL, NULL,
+        failure = verdict.failure
+        result = b"%b\t%b\t%b\t\\N\t\\N" % (
+            state, escaped(failure.error_class),
+            escaped(failure.message.replace("\0", "\ufffd")),
         )
         usage = _NO_USAGE
     else:
-        names = argument_names(subject, verdict.result.arguments)
-        result = (
-            state.encode(), NULL, NULL,
-            json_cell([
-                {"name": score.name, "score": score.value, "metadata": score.metadata}
-                for score in verdict.result.scores
-            ]),
-            NULL if names is None else escaped(names),
+        scores: list[Json] = [
+            {"name": score.name, "score": score.value, "metadata": score.metadata}
+            for score in verdict.result.scores
+        ]
+        result = b"%b\t\\N\t\\N\t%b\t%b" % (
+            state, json_cell(scores), NULL if arguments is None else escaped(arguments)
         )
         usage = _usage_cells(verdict.result.usage)
     cells = b"%b\t%d\t%b\t%b\t%f\t%b\t%b" % (
-        b"\t".join(result), execution.attempts, started_at, at, verdict.run_ms,
+        result, execution.attempts, _instant(verdict.started_at), at, verdict.run_ms,
         escaped(verdict.log) if verdict.log else NULL, usage,
     )
     return [
         b"%b%d\t%d\t%b\t%b" % (
-            shared.of(assignment, asked, execution.queue, Priority.LIVE), subject.seq,
-            subject.content_xact, TRUE if index == 0 else FALSE, cells,
+            shared.of(row.object_no, asked, execution.queue, Priority.LIVE, assignment.label),
+            subject.seq, subject.content_xact, TRUE if index == 0 else FALSE, cells,
         )
         for index, asked in enumerate(assignment.asked)
     ]
@@ -471,66 +486,47 @@ def _second(unix_s: int) -> bytes:
     return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M:%S").encode()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _ScoreSpan:
+class _ScoreSpan(NamedTuple):
     """A score span that is to be written."""
 
-    object_no: int
-    use_no: int
+    run: _Run
     use: ScorerUse
-    execution: Execution
+    use_no: int
+
+    @property
+    def scored_seq(self) -> RowSeq:
+        """The place of the row that it is about."""
+        return self.run.execution.assignment.subject.seq
 
     def lines(self, seq: RowSeq, xact: Xact) -> tuple[bytes, bytes]:
         """The lines of its body and of its head."""
-        subject, verdict = self.execution.assignment.subject, self.execution.verdict
+        execution, row, names = self.run
+        subject, verdict = execution.assignment.subject, execution.verdict
         context = score_span_context(verdict)
         arguments = scores = NULL
         if not isinstance(verdict, Errored):
             result = verdict.result
-            if argument_names(subject, result.arguments) is None:
+            if names is None:
                 arguments = json_cell(result.arguments)
             scores = json_cell({score.name: score.value for score in result.scores})
         body = b"%d\tt\tf\t%d\t%d\t%b\t%b\t%b\t%d\t%d\t%d\t%b\t%b\n" % (
-            self.object_no, self.use_no, seq,
-            str(score_span_id(subject.seq, self.use)).encode(),
+            row.object_no, self.use_no, seq,
+            score_span_id(subject.seq, self.use).encode(),
             score_span_span_id(subject.seq, self.use).encode(),
             escaped(subject.root_span_id), subject.seq, subject.xact, subject.content_xact,
             arguments, NULL if context is None else json_cell(context),
         )
         head = b"%d\t%d\t%d\t%d\t%b\t%b\n" % (
-            self.object_no, xact, xact, seq, _instant(verdict.started_at), scores,
+            row.object_no, xact, xact, seq, _instant(verdict.started_at), scores,
         )
         return body, head
 
 
-Written = tuple[Execution, Sequence[OutcomeRequest]]
-"""An execution, and those of its requests whose outcomes this transaction wrote."""
-
-
 def _write_scores(
-    cursor: Cursor,
-    numbers: Numbers,
-    locked: Locked,
-    written: Sequence[Written],
-    *,
-    is_new: bool,
+    cursor: Cursor, numbers: Numbers, locked: Locked, written: Sequence[_Run], *, is_new: bool
 ) -> None:
     """Write the score spans, and the scores of the rows, as one new version."""
-    spans: list[_ScoreSpan] = []
-    for execution, requests in written:
-        row = locked[execution.assignment.subject.seq]
-        if row.content_xact != execution.assignment.subject.content_xact:
-            continue
-        for asked in requests:
-            if asked.use.role is Role.LIVE:
-                row.show(asked.use, execution.verdict, numbers)
-                if not asked.skip_logging:
-                    spans.append(
-                        _ScoreSpan(
-                            object_no=row.object_no, use_no=numbers.use_no(asked.use),
-                            use=asked.use, execution=execution,
-                        )
-                    )
+    spans = [span for run in written for span in _shown(run, numbers)]
     if not spans and not any(row.is_changed for row in locked.values()):
         return
     old = {} if is_new else _old_score_spans(cursor, numbers, spans)
@@ -538,9 +534,11 @@ def _write_scores(
     fresh: list[tuple[bytes, bytes]] = []
     replaced: list[tuple[bytes, bytes]] = []
     for one, seq in zip(spans, seqs, strict=True):
-        present = old.get((one.execution.assignment.subject.seq, one.use.slot))
-        lines = one.lines(seq if present is None else present, xact)
-        (fresh if present is None else replaced).append(lines)
+        present = old.get((one.scored_seq, one.use.slot)) if old else None
+        if present is None:
+            fresh.append(one.lines(seq, xact))
+        else:
+            replaced.append(one.lines(present, xact))
     if fresh:
         copy_lines(cursor, COPY_SCORE_SPANS, [body for body, _ in fresh])
         copy_lines(cursor, COPY_SCORE_HEADS, [head for _, head in fresh])
@@ -552,9 +550,23 @@ def _write_scores(
     write_computed(cursor, locked, xact)
 
 
+def _shown(run: _Run, numbers: Numbers) -> list[_ScoreSpan]:
+    """Show the run's scores on its row. Returns the score spans to write."""
+    if not run.is_current:
+        return []
+    spans: list[_ScoreSpan] = []
+    for asked in run.execution.assignment.asked:
+        if asked.use.role is Role.LIVE:
+            use_no = numbers.use_no(asked.use)
+            run.row.show(asked.use, use_no, run.execution.verdict, numbers)
+            if not asked.skip_logging:
+                spans.append(_ScoreSpan(run, asked.use, use_no))
+    return spans
+
+
 def _old_score_spans(
     cursor: Cursor, numbers: Numbers, spans: Sequence[_ScoreSpan]
-) -> dict[tuple[RowSeq, bytes], RowSeq]:
+) -> dict[tuple[RowSeq, str], RowSeq]:
     """The score spans that exist already, by the scored row and the slot.
 
     This stays true for the transaction: only the holder of a scored row's lock writes its score
@@ -562,8 +574,7 @@ def _old_score_spans(
     """
     if not spans:
         return {}
-    scored = {one.execution.assignment.subject.seq for one in spans}
-    cursor.execute(OLD_SCORE_SPANS, (list(scored),))
+    cursor.execute(OLD_SCORE_SPANS, (list({one.scored_seq for one in spans}),))
     rows = cursor.fetchall()
     numbers.load_uses(use_no for _, use_no, _ in rows)
     return {(scored_seq, numbers.use_of(use_no).slot): seq for scored_seq, use_no, seq in rows}

@@ -14,13 +14,13 @@ from spans.ids import FunctionId, OrgId, RowSeq
 from spans.scoring import Role
 from spans.work import Assignment
 from store.postgres.database import Cursor
-from store.postgres.leases import RELEASED
+from store.postgres.leases import RELEASED, by_key
 
 SUPERSEDED = f"state = 'superseded', finished_at = now(), {RELEASED}"
 OTHER_VERSIONS = f"""
     update outcome set {SUPERSEDED}
       from unnest(%s::bigint[], %s::bigint[]) as wanted(seq, version), scorer_use
-     where outcome.subject_seq = wanted.seq and outcome.state = 'pending'
+     where outcome.subject_seq = wanted.seq and {by_key("outcome.state = 'pending'")}
        and outcome.role = '{Role.LIVE}' and scorer_use.use_no = outcome.use_no
        and scorer_use.origin_id = %s and scorer_use.scorer_kind = %s and scorer_use.scorer = %s
        and (scorer_use.scorer_version <> %s or outcome.subject_version <> wanted.version)
