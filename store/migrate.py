@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from alembic import command
@@ -19,10 +20,14 @@ OLDEST_MAJOR_VERSION = 15
 """The oldest PostgreSQL that the tests run on."""
 
 
-def upgrade(engine: Engine) -> None:
-    """Apply the missing migrations. Safe to repeat, also from several hosts at once.
+def upgrade(
+    engine: Engine, *, say: Callable[[str], None] = lambda _: None, revision: str = "head"
+) -> None:
+    """Apply the missing migrations up to `revision`. `say` gets a line on what takes long.
 
-    Raises SetupError if the server is too old.
+    Safe to repeat, also from several hosts at once. No other service may run meanwhile. A
+    migration that was killed goes on from where it was. Raises SetupError if the server is too
+    old.
     """
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
@@ -32,20 +37,22 @@ def upgrade(engine: Engine) -> None:
         connection.execute(text("select pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
         connection.commit()
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        config.attributes["say"] = say
+        command.upgrade(config, revision)
         connection.commit()
         connection.execute(text("select pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
         connection.commit()
 
 
-def upgrade_at(url: str) -> None:
+def upgrade_at(url: str, *, say: Callable[[str], None]) -> None:
     """Apply the missing migrations to the database at `url`, which may be empty.
 
-    Raises StoreUnavailable if it cannot be reached, and SetupError if the server is too old.
+    `say` gets a line on what takes long. Raises StoreUnavailable if the database cannot be
+    reached, and SetupError if the server is too old.
     """
     engine = create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": 5})
     with map_errors():
-        upgrade(engine)
+        upgrade(engine, say=say)
     engine.dispose()
 
 

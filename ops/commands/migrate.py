@@ -11,5 +11,5 @@ from wiring.settings import read_settings
 @click.command()
 def migrate() -> None:
     """Bring the database at TALLYARD_DATABASE_URL to the newest schema. Safe to repeat."""
-    migrate_database(read_settings())
+    migrate_database(read_settings(), say=click.echo)
     click.echo("The database has the newest schema.")

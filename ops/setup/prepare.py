@@ -21,12 +21,18 @@ def prepare(settings: Settings) -> None:
 
     Safe to repeat. Raises SetupError with the next step.
     """
-    migrate_database(settings)
+    migrate_database(settings, say=_say)
     with tallyard_for_command(settings) as tallyard:
         ensure_local_key(
             tallyard.keys, tallyard.organizations,
             path=DataDir(settings.data_dir).api_key, org_name=settings.org_name,
         )
+
+
+def _say(line: str) -> None:
+    """Print a line at once, where `tallyard up` prints its own."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import orjson
 import psycopg
 import sqlalchemy
-from psycopg.errors import DeadlockDetected, QueryCanceled, SerializationFailure
+from psycopg.errors import DeadlockDetected, QueryCanceled, SerializationFailure, UndefinedTable
 from psycopg.types.json import set_json_loads
 from sqlalchemy import event
 
@@ -19,6 +19,9 @@ from store.postgres.numbers import Numbers
 
 Cursor: TypeAlias = psycopg.Cursor[tuple[Any, ...]]
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
+
+SCHEMA = "0005"
+"""The revision of the schema that this code reads and writes: the newest migration."""
 
 APPLICATION = "tallyard"
 CONNECT_TIMEOUT_S = 5
@@ -69,7 +72,9 @@ PLANS = " ".join(
 class Database:
     """A pool of connections to a migrated database.
 
-    Safe to share between threads; never between processes.
+    Safe to share between threads; never between processes. A connection to a database of
+    another schema raises StoreUnavailable: a service that is started while the database is
+    migrated answers so until the migration is done, and then works.
     """
 
     def __init__(self, url: str) -> None:
@@ -179,5 +184,31 @@ def _first_line(error: BaseException) -> str:
 
 def _prepare(connection: Any, _record: object) -> None:  # noqa: ANN401 the pool's own signature
     set_json_loads(orjson.loads, connection)
-    connection.execute(STAGING)
-    connection.commit()
+    try:
+        _check_schema(connection)
+        connection.execute(STAGING)
+        connection.commit()
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _check_schema(connection: Connection) -> None:
+    """Raises StoreUnavailable with the next step if the database has another schema."""
+    try:
+        row = connection.execute("select version_num from alembic_version").fetchone()
+    except UndefinedTable:
+        row = None
+    if row is None:
+        raise StoreUnavailable("PostgreSQL: the database is empty: run `tallyard migrate`")
+    revision = str(row[0])
+    if revision < SCHEMA:
+        raise StoreUnavailable(
+            f"PostgreSQL: the database has the schema {revision}, and this version of Tallyard "
+            f"needs {SCHEMA}: run `tallyard migrate`, or wait until it is done"
+        )
+    if revision > SCHEMA:
+        raise StoreUnavailable(
+            f"PostgreSQL: the database has the schema {revision}, which is newer than this "
+            f"version of Tallyard knows ({SCHEMA}): install the newer version"
+        )
