@@ -124,21 +124,6 @@ def is_root(fields: Mapping[str, Json]) -> bool:
     return not fields.get("span_parents")
 
 
-def visible_scores(
-    logged: JsonObject | None, computed: JsonObject | None
-) -> JsonObject | None:
-    """A row's scores as they are shown, by name; None where it has none.
-
-    A score that a client or a person logged is shown instead of a computed score of the same
-    name. A logged null hides no computed score. `store.postgres.visible_scores` has the same
-    meaning in SQL.
-    """
-    if computed is None:
-        return logged
-    logged = logged or {}
-    return logged | computed | {k: value for k, value in logged.items() if value is not None}
-
-
 def is_made_by_scorer(fields: Mapping[str, Json]) -> bool:
     """Whether a scorer made this row. Such rows are never scored: that would never end."""
     attributes = fields.get("span_attributes")

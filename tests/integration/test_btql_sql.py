@@ -15,7 +15,7 @@ from stored_rows import insert_rows
 from btql.errors import BtqlError
 from btql.parse import parse_filter
 from store.btql.compiler import filter_clause
-from store.postgres.tables import span
+from store.postgres.tables import shown_span
 
 pytestmark = pytest.mark.every_postgres
 
@@ -45,5 +45,5 @@ def test_a_filter_has_its_published_value_in_sql(connection: Connection, case: d
     clause = filter_clause(
         parse_filter(case["filter"]), now=NOW, tz_offset=CONFORMANCE["tz_offset"]
     )
-    answer = ANSWERS[connection.scalar(select(clause).where(span.c.span_id == "sp-1"))]
+    answer = ANSWERS[connection.scalar(select(clause).where(shown_span.c.span_id == "sp-1"))]
     assert answer == case["value"] or (case["value"] == "not true" and answer != "true")

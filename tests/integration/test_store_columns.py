@@ -1,4 +1,4 @@
-"""The table of a row's columns, held against the migrated database and its visible scores."""
+"""The table of a row's columns, held against the migrated tables and views of rows."""
 
 from __future__ import annotations
 
@@ -8,24 +8,34 @@ from datetime import UTC, datetime
 
 import orjson
 import pytest
+from fakes.memory.logs import visible_scores
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import Cursor, connect
-from sqlalchemy import create_engine, make_url, select
+from sqlalchemy import create_engine, make_url, select, text
 from stored_rows import insert_rows
 
-from spans.columns import COLUMNS
+from spans.columns import COLUMNS, Part
 from spans.ids import ObjectId, ProjectId
 from spans.json import JsonObject
-from spans.row import LOG_IDS, OBJECT_ID_COLUMNS, ObjectRef, ObjectType, visible_scores
+from spans.row import LOG_IDS, OBJECT_ID_COLUMNS, ObjectRef, ObjectType
 from store.postgres.row_json import ROW_COLUMNS, api_row
 from store.postgres.row_views import EXPRESSIONS, read_subjects
-from store.postgres.tables import KEY_COLUMNS, span
-from store.postgres.visible_scores import VISIBLE_SCORES, VISIBLE_SCORES_SQL
+from store.postgres.tables import shown_span
 
 pytestmark = pytest.mark.every_postgres
 
 ORG = uuid.UUID(int=3)
+# The columns that hold a row's parts together, and a score span to what it shows.
+LINKS = {
+    Part.BODY: {
+        "object_no": ("integer", True), "scored_seq": ("bigint", False),
+        "scored_xact": ("bigint", False), "scored_use": ("integer", False),
+        "scored_version": ("bigint", False),
+    },
+    Part.HEAD: {"object_no": ("integer", True), "seq": ("bigint", True)},
+    Part.OBJECT: {"object_no": ("integer", True)},
+}
 scores = st.none() | st.dictionaries(
     st.sampled_from(["a", "b", "c", "d"]), st.none() | st.sampled_from([0, 0.25, 1])
 )
@@ -39,75 +49,88 @@ def cursor(database_url: str) -> Iterator[Cursor]:
         connection.rollback()
 
 
-def test_the_table_span_has_these_columns_and_no_others(cursor: Cursor) -> None:
+def columns_of(cursor: Cursor, relation: str) -> dict[str, tuple[str, bool]]:
+    """(type, whether it refuses null) of each column of a table or view."""
     cursor.execute(
         """select attname, replace(format_type(atttypid, null), 'timestamp with time zone',
                                    'timestamptz'),
-                  attnotnull, attgenerated <> ''
+                  attnotnull
              from pg_attribute
-            where attrelid = 'span'::regclass and attnum > 0 and not attisdropped"""
+            where attrelid = %s::regclass and attnum > 0 and not attisdropped""",
+        (relation,),
     )
-    migrated = {name: (kind, required) for name, kind, required, _ in cursor.fetchall()}
-    assert migrated == {
-        column.stored_as: (str(column.storage), column.is_required)
-        for column in COLUMNS if column.storage is not None
+    return {name: (kind, required) for name, kind, required in cursor.fetchall()}
+
+
+@pytest.mark.parametrize("part", Part)
+def test_each_part_of_a_row_has_these_columns_and_no_others(cursor: Cursor, part: Part) -> None:
+    assert columns_of(cursor, part) == {
+        **LINKS[part],
+        **{
+            column.stored_as: (str(column.storage), column.is_required)
+            for column in COLUMNS
+            if column.storage is not None and column.part is part and column.name != "scores"
+        },
     }
-    assert {column.name: column.nullable for column in span.columns} == {
-        name: not required for name, (_, required) in migrated.items()
+
+
+@pytest.mark.parametrize("view", ["logged_span", "shown_span"])
+def test_a_view_of_rows_shows_the_columns_of_all_parts(cursor: Cursor, view: str) -> None:
+    shown = {name: kind for name, (kind, _) in columns_of(cursor, view).items()}
+
+    assert shown == {
+        "object_no": "integer", "scored_seq": "bigint",
+        **{
+            column.stored_as: str(column.storage)
+            for column in COLUMNS if column.storage is not None
+        },
     }
+    assert {column.name for column in shown_span.columns} == shown.keys() - {"scored_seq"}
 
 
 def test_no_write_fills_a_column_that_postgresql_fills(cursor: Cursor) -> None:
     cursor.execute(
-        """select column_name from information_schema.columns
-            where table_name = 'span' and table_schema = current_schema()
-              and (is_generated = 'ALWAYS' or column_default is not null)"""
+        """select table_name, column_name from information_schema.columns
+            where table_name = any(%s) and table_schema = current_schema()
+              and (is_generated = 'ALWAYS' or is_identity = 'YES' or column_default is not null)
+        """,
+        (list(Part),),
     )
-    filled = {name for (name,) in cursor.fetchall()}
-    assert filled == {"seq", "scores"}
-    written = {column.stored_as for column in COLUMNS if column.storage and column.is_written}
-    assert not filled & written
+    assert cursor.fetchall() == [("object", "object_no")]
 
 
-def test_the_key_is_the_primary_key_in_its_order(cursor: Cursor) -> None:
+@pytest.mark.parametrize("part", [Part.BODY, Part.HEAD])
+def test_a_part_is_found_by_its_object_and_its_place_in_it(cursor: Cursor, part: Part) -> None:
     cursor.execute(
         """select array_agg(attname::text order by place)
              from pg_index, unnest(indkey) with ordinality as part(number, place)
              join pg_attribute on attnum = number
-            where indrelid = 'span'::regclass and indisprimary and attrelid = indrelid"""
+            where indrelid = %s::regclass and indisprimary and attrelid = indrelid""",
+        (part,),
     )
-    assert cursor.fetchone() == (list(KEY_COLUMNS),)
+    assert cursor.fetchone() == (["object_no", "seq"],)
 
 
 @settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(scores, scores), min_size=1, max_size=30))
-def test_postgresql_and_memory_agree_on_the_visible_scores(
-    cursor: Cursor, pairs: list[tuple[JsonObject | None, JsonObject | None]]
+def test_both_views_and_memory_agree_on_the_visible_scores(
+    database_url: str, pairs: list[tuple[JsonObject | None, JsonObject | None]]
 ) -> None:
-    project = uuid.uuid4()
-    cursor.executemany(
-        """insert into span (project_id, object_type, object_id, id, seq, xact, content_xact,
-                             has_base, span_id, root_span_id, is_root, created, logged_scores,
-                             computed_scores)
-           values (%s, 'project_logs', %s, %s::text, %s, 1, 1, true, '', '', true, now(),
-                   %s::jsonb, %s::jsonb)""",
-        [
-            (project, project, number, -number, *(
-                None if one is None else orjson.dumps(one).decode() for one in pair
-            ))
-            for number, pair in enumerate(pairs)
-        ],
-    )
-    by_raw_sql = cursor.execute(
-        f"select {VISIBLE_SCORES_SQL} from span where project_id = %s order by seq desc",
-        (project,),
-    ).fetchall()
-    cursor.connection.rollback()
-    assert [shown for (shown,) in by_raw_sql] == [visible_scores(*pair) for pair in pairs]
-
-
-def test_both_forms_in_sql_are_one() -> None:
-    assert str(VISIBLE_SCORES.compile()) == VISIBLE_SCORES_SQL
+    engine = create_engine(database_url, json_deserializer=orjson.loads)
+    with engine.connect() as connection:
+        object_no = insert_rows(
+            connection,
+            [{"scores": logged, "computed_scores": computed} for logged, computed in pairs],
+            project_id=uuid.uuid4(),
+        )
+        for view in ("logged_span", "shown_span"):
+            shown = connection.execute(
+                text(f"select scores from {view} where object_no = :object_no order by seq"),
+                {"object_no": object_no},
+            ).scalars().all()
+            assert shown == [visible_scores(*pair) for pair in pairs]
+        connection.rollback()
+    engine.dispose()
 
 
 @pytest.mark.parametrize("object_type", ObjectType)
@@ -135,17 +158,24 @@ def test_a_row_is_the_same_to_rules_and_to_the_api(
             "insert into project (id, org_id, name) values (%s, %s, %s)",
             (project, ORG, str(project)),
         )
-        insert_rows(
+        object_no = insert_rows(
             connection, [row], project_id=project, object_type=object_type.value,
             object_id=object_id,
         )
         (stored,) = connection.execute(
-            select(*ROW_COLUMNS).where(span.c.project_id == project)
+            select(*ROW_COLUMNS).where(shown_span.c.object_no == object_no)
         ).mappings()
         shown = api_row(stored, org_id=ORG)
     engine.dispose()
     where = ObjectRef(project, object_type, object_id)
-    view = read_subjects(cursor, where, ["row"], frozenset(EXPRESSIONS))["row"].view
+    views = [
+        read_subjects(
+            cursor, where, object_no, [stored["seq"]], frozenset(EXPRESSIONS), view=name
+        )[stored["seq"]].view
+        for name in ("logged_span", "shown_span")
+    ]
+    view, as_shown = views
+    assert view == as_shown
     assert view == {name: shown.get(name) for name in EXPRESSIONS}
     assert view["log_id"] == LOG_IDS.get(object_type)
     for other, name in OBJECT_ID_COLUMNS.items():

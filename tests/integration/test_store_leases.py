@@ -12,8 +12,11 @@ import pytest
 
 from ops.servers.children import wait_until
 from spans.clock import system_clock
-from spans.ids import OrgId
+from spans.ids import OrgId, RuleId
+from spans.outcome import RuleOrigin, ScorerUse
 from spans.queues import HEAVY, JUDGE
+from spans.row import project_logs
+from spans.scoring import Role, ScorerRef
 from store.access.projects import StoredProjects
 from store.invocations.invocations import Invocations
 from store.postgres.database import Database
@@ -27,16 +30,13 @@ STORE = Path(__file__).parents[2] / "store"
 LEASE_S = 60.0
 INSERT = {
     "outbox": """
-        insert into outbox (project_id, object_type, object_id, xact, row_ids, rescored)
-        values (%(project)s, 'project_logs', %(project)s, 1, '{a}', false) returning seq""",
+        insert into outbox (object_no, xact, row_seqs, rescored)
+        values (%(object)s, 1, '{1}', false) returning seq""",
     "outcome": """
-        insert into outcome (id, project_id, object_type, object_id, subject_kind, subject_id,
-                             subject_version, origin_kind, origin_id, role, scorer_kind, scorer,
-                             scorer_version, state, queue, score_span_id)
-        values (gen_random_uuid(), %(project)s, 'project_logs', %(project)s, 'span', 'a', 1,
-                'rule', gen_random_uuid(), 'live', 'global', 'Levenshtein', '1', 'pending',
-                'judge', gen_random_uuid())
-        returning id""",
+        insert into outcome (subject_seq, subject_version, use_no, object_no, role, state,
+                             queue)
+        values (1, 1, %(use)s, %(object)s, 'live', 'pending', 'judge')
+        returning subject_seq, subject_version, use_no""",
     "invocation": """
         insert into invocation (id, org_id, queue, request)
         values (gen_random_uuid(), %(org)s, 'judge',
@@ -52,7 +52,7 @@ class World:
     leased: Leased
     database: Database
     url: str
-    key: Any
+    key: tuple[Any, ...]
 
     def claim(self, database: Database | None = None) -> None:
         database = database or self.database
@@ -70,9 +70,9 @@ class World:
     def row(self) -> dict[str, Any]:
         with self.database.cursor() as cursor:
             cursor.execute(
-                f"select to_jsonb(leased) from {self.leased.table} leased"
-                f" where {self.leased.key} = %s",
-                (self.key,),
+                f"select to_jsonb(leased) from {self.leased.table} leased where "
+                + " and ".join(f"{name} = %s" for name in self.leased.key),
+                self.key,
             )
             ((row,),) = cursor.fetchall()
             return row
@@ -126,8 +126,17 @@ def world(
             (org_id,),
         )
         ((project,),) = cursor.fetchall()
-        cursor.execute(INSERT[request.param.table], {"project": project, "org": org_id})
-        ((key,),) = cursor.fetchall()
+    rule = ScorerUse(
+        origin=RuleOrigin(RuleId(uuid.uuid4())), role=Role.LIVE,
+        scorer=ScorerRef(kind="global", name="Levenshtein", version="1"),
+    )
+    numbers = database.numbers
+    with database.cursor() as cursor:
+        cursor.execute(INSERT[request.param.table], {
+            "org": org_id, "object": numbers.object_no(project_logs(project)),
+            "use": numbers.use_no(rule),
+        })
+        (key,) = cursor.fetchall()
     return World(request.param, database, fresh_database_url, key)
 
 
@@ -157,12 +166,14 @@ def test_the_next_claim_raises_the_fence_over_that_of_a_released_one(world: Worl
     assert world.is_held()
 
 
+@pytest.mark.parametrize(   # an entry of the outbox is deleted once it is matched
+    "world", [OUTCOMES, INVOCATIONS], ids=lambda leased: leased.table, indirect=True
+)
 def test_what_is_done_is_not_released_again(world: World) -> None:
     world.claim()
-    world.change({
-        OUTBOX: "matched_at = now()", OUTCOMES: "state = 'completed'",
-        INVOCATIONS: "answered_at = now()",
-    }[world.leased])
+    world.change(
+        "state = 'completed'" if world.leased is OUTCOMES else "answered_at = now()"
+    )
     world.run(world.leased.release, claims={world.key: 1})
     assert world.is_held()
 

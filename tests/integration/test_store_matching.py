@@ -86,7 +86,7 @@ class World:
         return row[0] if row else None
 
     def scores(self) -> object:
-        return self.one("select scores from span where id = 'a'")
+        return self.one("select scores from shown_span where id = 'a'")
 
     def states(self) -> object:
         return self.one(
@@ -95,7 +95,7 @@ class World:
 
     def score_spans(self) -> object:
         return self.one(
-            "select count(*) from span where span_attributes ->> 'purpose' = 'scorer'"
+            "select count(*) from shown_span where span_attributes ->> 'purpose' = 'scorer'"
         )
 
 

@@ -39,21 +39,17 @@ def test_rows_of_the_outbox_and_leading_outcomes_are_counted_by_queue(
 ) -> None:
     with database.cursor() as cursor:
         cursor.execute(
-            """insert into outbox (project_id, object_type, object_id, xact, row_ids, rescored)
-               values (gen_random_uuid(), 'project_logs', gen_random_uuid(), 1, '{a,b}', false),
-                      (gen_random_uuid(), 'project_logs', gen_random_uuid(), 2, '{c}', false)"""
+            """insert into outbox (object_no, xact, row_seqs, rescored)
+               values (1, 1, '{1,2}', false), (2, 2, '{3}', false)"""
         )
         cursor.execute(
-            """insert into outcome (id, project_id, object_type, object_id, subject_kind,
-                                    subject_id, subject_version, origin_kind, origin_id, role,
-                                    scorer_kind, scorer, scorer_version, state, queue, is_lead,
-                                    score_span_id)
-               select gen_random_uuid(), gen_random_uuid(), 'project_logs', gen_random_uuid(),
-                      'span', 'a', 1, 'rule', gen_random_uuid(), 'live', 'global',
-                      'Levenshtein', '1', state, queue, is_lead, gen_random_uuid()
-                 from (values ('pending', 'example', true), ('pending', 'example', true),
-                              ('pending', 'judge', true), ('pending', 'judge', false),
-                              ('completed', 'heavy', true)) as given(state, queue, is_lead)"""
+            """insert into outcome (subject_seq, subject_version, use_no, object_no, role,
+                                    state, queue, is_lead)
+               values (1, 1, 1, 1, 'live', 'pending', 'example', true),
+                      (2, 1, 1, 1, 'live', 'pending', 'example', true),
+                      (1, 1, 2, 1, 'live', 'pending', 'judge', true),
+                      (1, 1, 3, 1, 'live', 'pending', 'judge', false),
+                      (1, 1, 4, 1, 'live', 'completed', 'heavy', true)"""
         )
     assert depths(database) == {
         "match": 3, "heavy": 0, "judge": 1, "sandbox": 0, "example": 2,

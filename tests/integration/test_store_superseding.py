@@ -133,12 +133,14 @@ class World:
     def states(self) -> dict[str, str]:
         """Of the live outcomes, by version."""
         with self.database.cursor() as cursor:
-            cursor.execute("select scorer_version, state from outcome where role = 'live'")
+            cursor.execute(
+                "select scorer_version, state from shown_outcome where role = 'live'"
+            )
             return dict(cursor)
 
     def shown(self) -> object:
         with self.database.cursor() as cursor:
-            cursor.execute("select scores from span where id = 'a'")
+            cursor.execute("select scores from shown_span where id = 'a'")
             (scores,) = cursor.fetchone() or (None,)
         return scores
 
@@ -214,7 +216,7 @@ def test_other_rules_and_shadows_keep_what_waits_for_them(world: World) -> None:
     with world.database.cursor() as cursor:
         cursor.execute(
             """select count(*) filter (where role = 'shadow'),
-                      count(*) filter (where origin_id = %s) from outcome
+                      count(*) filter (where origin_id = %s) from shown_outcome
                 where state = 'pending'""",
             (pinned.id,),
         )

@@ -27,7 +27,7 @@ PROMPT: dict[str, Any] = {
 OUTCOMES = """
     select state, error_class, error_message, label, calls, prompt_tokens, completion_tokens,
            model, is_cached, scorer_version
-      from outcome where project_id = %s and subject_id = %s"""
+      from shown_outcome where project_id = %s and subject_id = %s"""
 ASKS = """
     from tallyard import llm
     def handler(input, output):

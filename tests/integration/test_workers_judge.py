@@ -47,7 +47,7 @@ BEHAVIOURS = {
 OUTCOMES = """
     select state, error_class, error_message, attempts, calls, prompt_tokens,
            completion_tokens, model, extract(epoch from finished_at - created)::float as took_s
-      from outcome where project_id = %s and subject_id = %s"""
+      from shown_outcome where project_id = %s and subject_id = %s"""
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +169,8 @@ def test_two_rules_with_the_same_scorer_share_one_call(
 
     found = query(
         judging.database_url,
-        "select origin_id::text, state, scores from outcome where project_id = %s", project,
+        "select origin_id::text, state, scores from shown_outcome where project_id = %s",
+        project,
     )
     assert {one["origin_id"] for one in found} == set(rules)
     assert [one["state"] for one in found] == ["completed", "completed"]

@@ -96,7 +96,7 @@ def test_a_sandbox_worker_asked_to_stop_hands_its_calls_over(own_stack: Stack) -
 
 
 TIMES_TAKEN = "select attempts from invocation where request ->> 'kind' = 'run'"
-HELD = "select id from outcome where owner is not null and queue = 'sandbox'"
+HELD = "select from outcome where owner is not null and queue = 'sandbox'"
 CHILD_DEPTH = 5
 """Wall, its inner process, zygote, supervisor, child: the last runs the code."""
 

@@ -27,7 +27,6 @@ from spans.row import (
     ObjectType,
     Row,
     RowKey,
-    visible_scores,
 )
 from store.logs import ingest, traces
 from store.postgres import copy, row_views
@@ -196,21 +195,3 @@ def cells(line: bytes, columns: Sequence[str]) -> dict[str, str]:
     """The cells of a line for COPY, by their columns."""
     texts = line.removesuffix(b"\n").decode().split("\t")
     return dict(zip(columns, texts, strict=True))
-
-
-@pytest.mark.parametrize(
-    ("logged", "computed", "visible"),
-    [
-        (None, None, None),
-        ({"a": 1}, None, {"a": 1}),
-        ({"a": None}, None, {"a": None}),
-        (None, {"a": 0.5}, {"a": 0.5}),
-        ({"a": 1}, {"a": 0.5, "b": 0}, {"a": 1, "b": 0}),
-        ({"a": None}, {"a": 0.5}, {"a": 0.5}),
-        ({"a": None, "b": None}, {"a": None}, {"a": None, "b": None}),
-    ],
-)
-def test_a_logged_score_is_shown_before_a_computed_one_unless_it_is_null(
-    logged: dict | None, computed: dict | None, visible: dict | None
-) -> None:
-    assert visible_scores(logged, computed) == visible

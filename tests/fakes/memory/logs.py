@@ -29,7 +29,6 @@ from spans.row import (
     RowWrite,
     is_made_by_scorer,
     is_root,
-    visible_scores,
 )
 from spans.work import Subject
 from store.postgres.row_json import api_row, instant_text
@@ -366,6 +365,20 @@ class MemoryRows:
         if not cursor.startswith("s") or not cursor[1:].isdecimal():
             raise BadInput("not a cursor", path="cursor")
         return [kept for kept in rows if kept.seq < int(cursor[1:])]
+
+
+def visible_scores(
+    logged: JsonObject | None, computed: JsonObject | None
+) -> JsonObject | None:
+    """A row's scores as they are shown, by name; None where it has none.
+
+    A score that a client or a person logged is shown instead of a computed score of the same
+    name. A logged null hides no computed score.
+    """
+    if computed is None:
+        return logged
+    logged = logged or {}
+    return logged | computed | {k: value for k, value in logged.items() if value is not None}
 
 
 def _cursor(rows: Sequence[KeptRow], limit: int) -> str | None:
