@@ -31,42 +31,15 @@ from spans.work import (
     Retry,
     RunnableClaim,
     StaleClaim,
-    batch_size,
 )
 from store.postgres.counters import Counts
 from store.postgres.database import Cursor, Database
-from store.postgres.leases import CLAIMED, OUTCOMES, RELEASED, by_key
+from store.postgres.leases import OUTCOMES, RELEASED, by_key
 from store.postgres.row_views import read_subjects
+from store.scoring.outcome_turns import OutcomeTurns
 from store.scoring.record import OutcomeNo, lock_rows, record
 from store.scoring.supersede import SUPERSEDED
 
-KEY = """outcome.object_no, outcome.subject_seq, outcome.subject_version, outcome.use_no,
-         outcome.rules_revision, outcome.skip_logging, outcome.label, outcome.fence,
-         outcome.attempts, outcome.deaths"""
-
-# Outcomes whose worker died are claimed before all others, most deaths first. They are never
-# claimed together with outcomes of another number of deaths, and the more deaths, the fewer
-# at once: `limits` has the size of a batch by its number of deaths.
-CLAIM = f"""
-    with first as (
-      select deaths from outcome
-       where queue = %(queue)s and {OUTCOMES.waiting} and is_lead and {OUTCOMES.free}
-         and next_attempt_at <= now()
-       order by deaths desc limit 1),
-    due as (
-      select subject_seq, subject_version, use_no from outcome
-       where queue = %(queue)s and {OUTCOMES.waiting} and is_lead and {OUTCOMES.free}
-         and next_attempt_at <= now()
-         and deaths = (select deaths from first)
-       order by priority, next_attempt_at
-       limit (%(limits)s::integer[])[least((select deaths from first) + 1, %(deaths_max)s)]
-         for update skip locked)
-    update outcome set {CLAIMED}, started_at = now()
-      from due
-     where outcome.subject_seq = due.subject_seq and outcome.use_no = due.use_no
-       and outcome.subject_version = due.subject_version
-    returning {KEY}
-"""
 FOLLOWERS = f"""
     select follower.* from unnest(%s::bigint[]) as scored(seq)
      cross join lateral (
@@ -118,6 +91,7 @@ class Ledger:
         self._clock = clock
         self._lease_s = lease_s
         self._time_limits_s = time_limits_s
+        self._turns = OutcomeTurns()
 
     def claim(
         self, queue: str, limit: int, columns: ColumnsOf | None = None
@@ -128,17 +102,10 @@ class Ledger:
         of this process is counted from then on.
         """
         with self._database.cursor() as cursor:
-            cursor.execute(
-                CLAIM,
-                {
-                    "queue": queue,
-                    "limits": [batch_size(limit, deaths) for deaths in range(DEATHS_MAX)],
-                    "deaths_max": DEATHS_MAX,
-                    "owner": self._database.owner,
-                    "lease": self._lease_of(queue),
-                },
+            leads = self._turns.claim(
+                cursor, queue, limit, owner=self._database.owner, lease_s=self._lease_of(queue)
             )
-            leads = sorted(cursor.fetchall(), key=itemgetter(slice(0, 4)))
+        leads.sort(key=itemgetter(slice(0, 4)))
         self._numbers.load_uses(row[3] for row in leads)
         claims: list[Claim] = []
         for object_no, group in groupby(leads, key=itemgetter(0)):
@@ -211,14 +178,7 @@ class Ledger:
     def is_waiting(self, queue: str) -> bool:
         """Whether an outcome of the queue is due and no process holds it."""
         with self._database.cursor() as cursor:
-            cursor.execute(
-                f"""select exists (select from outcome
-                    where queue = %s and {OUTCOMES.waiting} and is_lead and {OUTCOMES.free}
-                      and next_attempt_at <= now())""",
-                (queue,),
-            )
-            row = cursor.fetchone()
-        return bool(row and row[0])
+            return self._turns.is_waiting(cursor, queue)
 
     def renew(self, queue: str) -> None:
         """Extend the leases of all outcomes of the queue that this process holds."""

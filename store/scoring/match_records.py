@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from math import ceil
-from operator import itemgetter
+from operator import attrgetter
 from threading import Lock
 
 from cachetools import LRUCache
@@ -17,57 +16,25 @@ from rules.planning import plan
 from rules.rule_set import RuleSet, function_from_json, rule_from_json
 from spans.clock import Clock
 from spans.errors import StaleFence
-from spans.ids import ProjectId, RowSeq, Xact
+from spans.ids import ProjectId, RowSeq
 from spans.outcome import OriginKind
 from spans.row import ObjectRef
 from spans.scoring import REASON_BYTES
 from spans.work import Deferred, Execution, OutboxEntry, Subject
 from store.postgres.counters import Counts
 from store.postgres.database import Cursor, Database
-from store.postgres.leases import CLAIMED, OUTBOX, by_key
+from store.postgres.leases import OUTBOX, by_key
 from store.postgres.numbers import Numbers
 from store.postgres.row_deletion import delete_rows
 from store.postgres.row_views import read_subjects
 from store.postgres.rule_revisions import lock_revision
+from store.scoring.entry_turns import EntryTurns
 from store.scoring.record import Locked, lock_rows, record
 from store.scoring.supersede import SUPERSEDED
-
-ENTRIES_MAX = 200
-ENTRIES_MIN = 8
-"""The most and the fewest outbox entries that one claim locks as candidates."""
 
 RULE_SETS_KEPT = 256
 """Compiled rule sets that a process keeps. Beyond that it drops those not used for longest."""
 
-# An entry whose worker died (`suspect`) is claimed before all others, and alone. Otherwise
-# entries are taken from the oldest on until they have `rows` rows; the commit unlocks the
-# candidates beyond that. The entries are matched with the newest revision of the rules.
-CLAIM = f"""
-    with suspect as materialized (
-      select seq, cardinality(row_seqs) as size from outbox
-       where deaths > 0 and {OUTBOX.free} and {{live}}
-       order by seq limit 1 for update skip locked),
-    fresh as materialized (
-      select seq, cardinality(row_seqs) as size from outbox
-       where deaths = 0 and {OUTBOX.free} and {{live}}
-         and not exists (select from suspect)
-       order by seq limit %(entries)s for update skip locked),
-    candidate as (select * from suspect union all select * from fresh),
-    taken as (
-      select seq from (select seq, sum(size) over (order by seq) - size as before
-                         from candidate) sized
-       where before < %(rows)s)
-    update outbox set {CLAIMED}
-      from taken
-     where outbox.seq = taken.seq
-    returning outbox.object_no,
-              (select rules_revision from project join object on object.project_id = project.id
-                where object.object_no = outbox.object_no),
-              outbox.seq, fence, deaths, xact, row_seqs, rescored, outbox.created
-""".format(
-    live="""exists (select from object join project on project.id = object.project_id
-                   where object.object_no = outbox.object_no and project.deleted_at is null)"""
-)
 CLOSE = f"""
     with closed as (
       delete from outbox using {OUTBOX.claims("reasons bytea")} where {OUTBOX.held("held")}
@@ -101,40 +68,32 @@ class MatchRecords:
         self._database = database
         self._clock = clock
         self._lease_s = lease_s
-        self._entries = ENTRIES_MIN
+        self._turns = EntryTurns()
         self._rule_sets: LRUCache[tuple[ProjectId, int], RuleSet] = LRUCache(RULE_SETS_KEPT)
         self._lock = Lock()   # cachetools' caches are not thread-safe
 
     def claim_entries(self, rows_max: int) -> list[Batch]:
         """Claim outbox entries of about `rows_max` rows. The attempts are then committed."""
         with self._database.cursor() as cursor:
-            cursor.execute(
-                CLAIM,
-                {
-                    "entries": self._entries, "rows": rows_max,
-                    "owner": self._database.owner, "lease": self._lease_s,
-                },
+            claimed = self._turns.claim(
+                cursor, rows_max, owner=self._database.owner, lease_s=self._lease_s
             )
-            rows = sorted(cursor.fetchall(), key=itemgetter(slice(0, 3)))
-        if size := sum(len(row[6]) for row in rows):
-            # Lock next time about as many candidates as are taken, judging by the rows per
-            # entry this time. The other match processes skip locked candidates, and would not
-            # see that there is work for them.
-            wanted = ceil(rows_max * len(rows) / size)
-            self._entries = min(ENTRIES_MAX, max(ENTRIES_MIN, wanted))
         return [
             Batch(
                 where=self._database.numbers.object_of(object_no),
                 revision=revision,
                 entries=tuple(
                     OutboxEntry(
-                        seq=seq, fence=fence, deaths=deaths, xact=Xact(xact),
-                        row_seqs=tuple(row_seqs), rescored=rescored, created=created,
+                        seq=one.seq, fence=one.fence, deaths=one.deaths, xact=one.xact,
+                        row_seqs=tuple(one.row_seqs), rescored=one.rescored,
+                        created=one.created,
                     )
-                    for *_, seq, fence, deaths, xact, row_seqs, rescored, created in group
+                    for one in group
                 ),
             )
-            for (object_no, revision), group in groupby(rows, key=itemgetter(slice(0, 2)))
+            for (object_no, revision), group in groupby(
+                claimed, key=attrgetter("object_no", "revision")
+            )
         ]
 
     def rule_set(self, project_id: ProjectId, revision: int) -> RuleSet:

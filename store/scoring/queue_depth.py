@@ -8,26 +8,48 @@ from flows.health.measurements import QueueDepth
 from spans.queues import QUEUES, Holds, Queue
 from store.postgres.database import Database
 
+COUNTED_MAX = 10_000
+"""The most entries or outcomes that are counted in a queue, so that a depth is read in a few
+milliseconds however deep the queue is. A deeper one is told as deep as that."""
+
+# Outcomes that run, or wait for another try, are counted too: the age is that of the first.
+OUTCOMES_DEPTH = """
+    select queue.name, waiting.depth, extract(epoch from now() - first.created)
+      from unnest(%s::text[]) as queue(name)
+     cross join lateral (
+       select count(*) as depth from (
+         select from outcome
+          where outcome.queue = queue.name and state = 'pending' and is_lead
+          limit %s) counted) waiting
+     cross join lateral (
+       select created from outcome
+        where outcome.queue = queue.name and state = 'pending' and is_lead
+        order by created limit 1) first
+"""
+ENTRIES_DEPTH = """
+    select sum(cardinality(row_seqs)), extract(epoch from now() - min(created))
+      from (select row_seqs, created from outbox order by seq limit %s) counted
+    having count(*) > 0
+"""
+
 
 def read_queue_depths(
     database: Database, queues: tuple[Queue, ...] = QUEUES
 ) -> list[QueueDepth]:
-    """The depth of each queue: rows that wait for matching, or outcomes that wait to run."""
-    of_entries = next((queue.name for queue in queues if queue.holds is Holds.ENTRIES), "")
+    """The depth of each queue: rows that wait for matching, or outcomes that wait to run.
+
+    The rows of the first COUNTED_MAX entries are counted, and as many outcomes of a queue.
+    """
+    names = {held: [queue.name for queue in queues if queue.holds is held] for held in Holds}
     with database.cursor() as cursor:
-        cursor.execute(
-            """select %s::text, coalesce(sum(cardinality(row_seqs)), 0),
-                      coalesce(extract(epoch from now() - min(created)), 0)
-                 from outbox
-               union all
-               select queue, count(*), extract(epoch from now() - min(created))
-                 from outcome where state = 'pending' and is_lead group by queue""",
-            (of_entries,),
-        )
-        waiting = [
-            QueueDepth(queue=queue, depth=int(depth), oldest_s=round(float(age), 3))
-            for queue, depth, age in cursor
-        ]
+        cursor.execute(OUTCOMES_DEPTH, (names[Holds.OUTCOMES], COUNTED_MAX))
+        found = cursor.fetchall()
+        cursor.execute(ENTRIES_DEPTH, (COUNTED_MAX,))
+        found += [(name, *depth) for depth in cursor for name in names[Holds.ENTRIES]]
+    waiting = [
+        QueueDepth(queue=queue, depth=int(depth), oldest_s=round(float(age), 3))
+        for queue, depth, age in found
+    ]
     return depths_of_all(waiting, queues)
 
 

@@ -162,9 +162,12 @@ create table outcome (
   log text,                             -- what the scorer wrote to stdout and stderr
   scores jsonb,                         -- [{name, score, metadata}]
   primary key (subject_seq, subject_version, use_no)
-);
-create index outcome_due on outcome (queue, deaths desc, priority, next_attempt_at)
-  where state = 'pending' and is_lead and owner is null;
+) with (autovacuum_vacuum_scale_factor = 0.02, vacuum_index_cleanup = on);   -- a claim reads over
+                                        -- what was claimed since the last vacuum of outcome_due
+create index outcome_due on outcome (queue, priority, object_no, next_attempt_at)
+  where state = 'pending' and is_lead and owner is null and deaths = 0;
+create index outcome_suspect on outcome (queue, deaths, next_attempt_at)
+  where state = 'pending' and is_lead and owner is null and deaths > 0;
 create index outcome_waiting on outcome (queue, created) where state = 'pending' and is_lead;
 create index outcome_waiting_by_use on outcome (use_no) where state = 'pending';
 create index outcome_held on outcome (owner) where state = 'pending' and owner is not null;
