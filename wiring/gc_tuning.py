@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import gc
 
-YOUNG_OBJECTS = 30_000
-"""Allocations between two scans of the young objects."""
+YOUNG_OBJECTS = 100_000
+"""Allocations between two scans of the young objects: more than the objects of a batch of 500
+spans, which refer to each other in no cycle and are freed as soon as the batch is done."""
 
 
 def tune_gc() -> None:
