@@ -22,107 +22,103 @@ SCORER = "Levenshtein"
 
 CLAIM: LiteralString = """
     with candidate as materialized (
-      select seq, cardinality(row_ids) as size from outbox
-       where project_id = %s and matched_at is null order by seq limit 50
-         for update skip locked),
+      select seq, cardinality(row_seqs) as size from outbox
+       where object_no = %s order by seq limit 50 for update skip locked),
     taken as (
       select seq from (select seq, sum(size) over (order by seq) - size as before
                          from candidate) sized where before < %s)
-    select outbox.seq, row_ids from outbox join taken using (seq)
+    select outbox.seq, row_seqs from outbox join taken using (seq)
 """
 LOAD: LiteralString = """
-    select span.id, span_id, root_span_id, content_xact, output, expected
-      from unnest(%(ids)s::text[]) as wanted(id) cross join lateral (
-        select * from span
-         where project_id = %(project)s and object_type = 'project_logs'
-           and object_id = %(project)s and span.id = wanted.id) span
+    select row.* from unnest(%s::bigint[]) as wanted(seq) cross join lateral (
+      select span.seq, span_id, root_span_id, head.xact, content_xact, output, expected
+        from span join span_head head using (object_no, seq)
+       where object_no = %s and span.seq = wanted.seq limit 1) row
+"""
+DRAW: LiteralString = """
+    select nextval('xact_seq'), array(select nextval('span_seq') from generate_series(1, %s))
 """
 COPY_OUTCOMES: LiteralString = """
-    copy outcome (id, project_id, object_type, object_id, subject_kind, subject_id,
-                  subject_version, origin_kind, origin_id, role, scorer_kind, scorer,
-                  scorer_version, rules_revision, state, scores, queue, score_span_id, attempts,
-                  started_at, finished_at, run_ms) from stdin
+    copy outcome (object_no, use_no, role, queue, rules_revision, state, arguments, attempts,
+                  subject_seq, subject_version, scores, started_at, finished_at, run_ms)
+    from stdin
 """
 COPY_SPANS: LiteralString = """
-    copy span (project_id, object_type, object_id, id, xact, content_xact, has_base, span_id,
-               root_span_id, span_parents, is_root, created, input, output, logged_scores,
-               metrics, span_attributes, context, origin) from stdin
+    copy span (object_no, has_base, is_root, scored_use, seq, id, span_id, root_span_id,
+               scored_seq, scored_xact, scored_version) from stdin
+"""
+COPY_HEADS: LiteralString = """
+    copy span_head (object_no, xact, content_xact, seq, created, computed_scores) from stdin
 """
 SHOW: LiteralString = """
-    update span set computed_scores = fresh.scores, computed_by = fresh.by, xact = %(xact)s
-      from unnest(%(ids)s::text[], %(scores)s::jsonb[], %(by)s::jsonb[])
-           as fresh(id, scores, by)
-     where project_id = %(project)s and object_type = 'project_logs'
-       and object_id = %(project)s and span.id = fresh.id
+    update span_head set computed_scores = fresh.scores, computed_by = fresh.by, xact = %s
+      from unnest(%s::bigint[], %s::jsonb[], %s::jsonb[]) as fresh(seq, scores, by)
+     where object_no = %s and span_head.seq = fresh.seq
 """
 CLOSE: LiteralString = """
-    update outbox set matched_at = now(), rules_revision = 1, reasons = '' where seq = any(%s)
+    with closed as (delete from outbox where seq = any(%s) returning *)
+    insert into match_record
+           (xact, created, object_no, rules_revision, attempts, row_seqs, reasons)
+    select xact, created, object_no, 1, 1, row_seqs, '' from closed
+"""
+NUMBERS: LiteralString = """
+    with use as (
+      insert into scorer_use
+             (origin_kind, origin_id, role, scorer_kind, scorer, scorer_version)
+      values ('rule', %s, 'live', 'global', %s, '1') returning use_no)
+    select object_no, use_no from object, use where project_id = %s
 """
 
 
 def drain(connection: psycopg.Connection, project_id: str, rule_id: str) -> None:
     """Score every waiting row of the project with the one rule that it has."""
     evaluate = Levenshtein().eval
+    numbers = connection.execute(NUMBERS, (rule_id, SCORER, project_id)).fetchone()
+    assert numbers is not None
+    object_no, use_no = numbers
     with connection.cursor() as cursor:
         while True:
             with connection.transaction():
-                entries = cursor.execute(CLAIM, (project_id, SPANS_EACH)).fetchall()
+                entries = cursor.execute(CLAIM, (object_no, SPANS_EACH)).fetchall()
                 if not entries:
                     return
-                ids = [row_id for _, row_ids in entries for row_id in row_ids]
-                _score(cursor, evaluate, project_id, rule_id, ids)
+                seqs = [seq for _, row_seqs in entries for seq in row_seqs]
+                _score(cursor, evaluate, object_no, use_no, seqs)
                 cursor.execute(CLOSE, ([seq for seq, _ in entries],))
 
 
 def _score(
-    cursor: psycopg.Cursor, evaluate: Callable[..., Any], project_id: str, rule_id: str,
-    ids: list[str],
+    cursor: psycopg.Cursor, evaluate: Callable[..., Any], object_no: int, use_no: int,
+    seqs: list[int],
 ) -> None:
-    loaded = cursor.execute(LOAD, {"ids": ids, "project": project_id}).fetchall()
-    (xact,) = cursor.execute("select nextval('xact_seq')").fetchone() or (0,)
-    outcomes, spans, scores, by = [], [], [], []
-    rule = uuid.UUID(rule_id)
-    for row_id, span_id, root_span_id, version, output, expected in loaded:
+    loaded = cursor.execute(LOAD, (seqs, object_no)).fetchall()
+    xact, new_seqs = cursor.execute(DRAW, (len(loaded),)).fetchone() or (0, [])
+    outcomes, spans, heads, scores, by = [], [], [], [], []
+    for row, new_seq in zip(loaded, new_seqs, strict=True):
+        seq, _, root_span_id, row_xact, version, output, expected = row
         started_s = time.time()
         value = evaluate(output=output, expected=expected).score
         ended_s = time.time()
-        outcome_id = uuid.uuid5(rule, f"{row_id} {version}").hex
-        score_span_id = str(uuid.uuid5(rule, row_id))
         started = datetime.fromtimestamp(started_s, UTC).isoformat()
         ended = datetime.fromtimestamp(ended_s, UTC).isoformat()
+        shown = _json({SCORER: value})
         outcomes.append((
-            outcome_id, project_id, "project_logs", project_id, "span", row_id, version,
-            "rule", rule_id, "live", "global", SCORER, "1", 1, "completed",
-            _json([{"name": SCORER, "score": value, "metadata": {}}]), "match", score_span_id,
-            1, started, ended, (ended_s - started_s) * 1000,
+            object_no, use_no, "live", "match", 1, "completed", "output,expected", 1, seq,
+            version, _json([{"name": SCORER, "score": value, "metadata": {}}]), started, ended,
+            (ended_s - started_s) * 1000,
         ))
+        row_id = uuid.UUID(int=(seq << 64) + use_no)
         spans.append((
-            project_id, "project_logs", project_id, score_span_id, xact, xact, "t",
-            score_span_id.replace("-", "")[:16], root_span_id, _json([span_id]), "f", started,
-            _json({"output": output, "expected": expected}), _json({"score": value}),
-            _json({SCORER: value}), _json({"start": started_s, "end": ended_s}),
-            _json({"name": SCORER, "type": "score", "purpose": "scorer"}),
-            _json({
-                "rule_id": rule_id, "outcome_id": outcome_id, "scorer": SCORER,
-                "scorer_version": "1",
-            }),
-            _json({
-                "object_type": "project_logs", "object_id": project_id, "id": row_id,
-                "_xact_id": str(version),
-            }),
+            object_no, "t", "f", use_no, new_seq, row_id, f"{seq:08x}{use_no:08x}",
+            root_span_id, seq, row_xact, version,
         ))
-        scores.append(_json({SCORER: value}))
-        by.append(_json({
-            SCORER: {
-                "outcome": outcome_id, "rule": rule_id, "scorer": SCORER, "generation": 0,
-            },
-        }))
+        heads.append((object_no, xact, xact, new_seq, started, shown))
+        scores.append(shown)
+        by.append(_json({SCORER: {"use": use_no, "version": version, "generation": 0}}))
     _copy(cursor, COPY_OUTCOMES, outcomes)
     _copy(cursor, COPY_SPANS, spans)
-    found = [row[0] for row in loaded]
-    cursor.execute(
-        SHOW, {"ids": found, "scores": scores, "by": by, "xact": xact, "project": project_id}
-    )
+    _copy(cursor, COPY_HEADS, heads)
+    cursor.execute(SHOW, (xact, [row[0] for row in loaded], scores, by, object_no))
 
 
 def _copy(

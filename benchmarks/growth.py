@@ -140,13 +140,13 @@ def _run(opened: ExitStack, options: Options, report: Report) -> None:
 def _measure(
     stack: Stack, connection: psycopg.Connection, options: Options, report: Report
 ) -> list[Size]:
-    prepare(stack)
+    prepare(stack.connect)
     project_id = stack.project("growth", rates=TWO_RULES)
     rule_id = stack.rule_ids(project_id)["Levenshtein"]
     empty = _database_bytes(connection)
     first = round(options.sizes[0] / ROWS_A_SPAN / ROWS_EACH) * ROWS_EACH
     log_and_score(stack, project_id, first, seed=0)
-    history = history_of(stack, project_id)
+    history = history_of(stack.connect, project_id)
     sizes: list[Size] = []
     seed = logged = 0
     for rows in options.sizes:
@@ -206,7 +206,7 @@ def _tell_bursts(report: Report, size: Size) -> None:
 def _tell(report: Report, sizes: Sequence[Size]) -> None:
     """The tables: what is logged and scored, and what is read. Figures are of the most rows."""
     first, last = sizes[0], sizes[-1]
-    report.say(f"\n{'':<44}" + "".join(f"{size.rows:>22,}" for size in sizes))
+    report.say(f"\n{'':<44}" + "".join(f"{size.rows:>26,}" for size in sizes))
     for name, cells in {
         "spans/s (x the first; x raw)": [
             f"{size.rate:,.0f} ({size.rate / first.rate:.2f}; "
@@ -232,11 +232,11 @@ def _tell(report: Report, sizes: Sequence[Size]) -> None:
             for size in sizes
         ],
     }.items():
-        report.say(f"{name:<44}" + "".join(f"{cell:>22}" for cell in cells))
-    report.say("\nReads: ms (x the first; x the bare statement)")
+        report.say(f"{name:<44}" + "".join(f"{cell:>26}" for cell in cells))
+    report.say("\nReads: ms (x the first; x the bare statement; processor ms)")
     for name, fewest in first.reads.items():
         cells = [_cell(size, size.reads[name], fewest) for size in sizes]
-        report.say(f"{name:<44}" + "".join(f"{cell:>22}" for cell in cells))
+        report.say(f"{name:<44}" + "".join(f"{cell:>26}" for cell in cells))
     _hold(report, first, last)
 
 
@@ -244,7 +244,7 @@ def _cell(size: Size, read: ReadTime, first: ReadTime) -> str:
     times = size.times_bare(read)
     bare = "-" if times is None else f"{times:.1f}"
     status = "" if read.status == 200 else f"{read.status}! "
-    return f"{status}{read.ms:.1f} ({read.ms / first.ms:.2f}; {bare})"
+    return f"{status}{read.ms:.1f} ({read.ms / first.ms:.2f}; {bare}; {read.cpu_ms:.1f})"
 
 
 def _hold(report: Report, first: Size, last: Size) -> None:

@@ -6,15 +6,17 @@ the newest rows are always those that Tallyard itself wrote.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import LiteralString
 
 import psycopg
 
-from benchmarks.stack import Stack
 from benchmarks.tables import row_count
+
+Connect = Callable[[], psycopg.Connection]
+"""Opens a connection that commits each statement."""
 
 GAP = "interval '1 minute'"
 """Between two copies: a history of 3 million rows covers some hours."""
@@ -31,44 +33,55 @@ SESSIONS = 2
 PREPARE = f"select setval('span_seq', {FIRST_SEQ})"
 
 SOURCE: LiteralString = """
-    select count(*), min(content_xact), max(xact), min(seq), max(seq) from span
-     where project_id = %s
+    select object_no, count(*), min(content_xact), max(xact), min(seq), max(seq)
+      from span_head join object using (object_no) where project_id = %s group by object_no
 """
 
-TEXT_ID = "md5(copy || {0})::uuid::text"
-UUID_ID = "md5(copy || {0}::text)::uuid"
-HEX_16 = "substr(md5(copy || {0}), 1, 16)"
+# The ids of score spans begin with the place of the row that they score, those of others are
+# random: so they are in a copy, since an index grows differently by each kind.
+ROW_ID = (
+    "case when scored_seq is null then md5(copy || id)::uuid::text else (lpad(to_hex("
+    "scored_seq - copy * %(seqs)s), 16, '0') || right(replace(id, '-', ''), 16))::uuid::text"
+    " end"
+)
+SPAN_ID = (
+    "case when scored_seq is null then substr(md5(copy || span_id), 1, 16) else lpad(to_hex("
+    "(scored_seq - copy * %(seqs)s) & 4294967295), 8, '0') || right(span_id, 8) end"
+)
 HEX_32 = "md5(copy || {0})"
+SEQ = "{0} - copy * %(seqs)s"
 VERSION = "{0} - copy * %(xacts)s"
 TIME = "{0} - copy * " + GAP
 
 # What differs in a copy, by table and column. All other columns are the same.
 DIFFERENCES: Mapping[str, Mapping[str, str]] = {
     "span": {
-        "id": TEXT_ID, "seq": "seq - copy * %(seqs)s", "xact": VERSION,
-        "content_xact": VERSION, "trigger_xact": VERSION, "created": TIME,
-        "span_id": HEX_16, "root_span_id": HEX_32,
-        "span_parents": "case when span_parents is not null then "
-        "(select jsonb_agg(substr(md5(copy || parent), 1, 16))"
-        " from jsonb_array_elements_text(span_parents) as parent) end",
-        "origin": "case when origin is not null then "
-        "jsonb_set(origin, '{{id}}', to_jsonb(md5(copy || (origin ->> 'id'))::uuid)) end",
+        "seq": SEQ, "id": ROW_ID, "span_id": SPAN_ID, "root_span_id": HEX_32,
+        "scored_seq": SEQ, "scored_xact": VERSION, "scored_version": VERSION,
+    },
+    "span_head": {
+        "seq": SEQ, "xact": VERSION, "content_xact": VERSION, "trigger_xact": VERSION,
+        "created": TIME,
+        "computed_by": "(select jsonb_object_agg(name, jsonb_set(who, '{{version}}',"
+        " to_jsonb((who ->> 'version')::bigint - copy * %(xacts)s)))"
+        " from jsonb_each(computed_by) as computed(name, who))",
     },
     "outcome": {
-        "id": UUID_ID, "subject_id": TEXT_ID, "subject_version": VERSION,
-        "score_span_id": UUID_ID, "created": TIME, "started_at": TIME, "finished_at": TIME,
+        "subject_seq": SEQ, "subject_version": VERSION, "created": TIME, "started_at": TIME,
+        "finished_at": TIME, "next_attempt_at": TIME,
     },
-    "outbox": {
+    "match_record": {
         "xact": VERSION, "created": TIME, "matched_at": TIME,
-        "row_ids": "array(select md5(copy || row_id)::uuid::text"
-        " from unnest(row_ids) with ordinality as of_row(row_id, place) order by place)",
+        "row_seqs": "array(select row_seq - copy * %(seqs)s"
+        " from unnest(row_seqs) with ordinality as of_row(row_seq, place) order by place)",
     },
 }
-# Which rows of a table the source is, and the order in which they are written.
-SOURCES = {
-    "span": ("content_xact >= %(first)s and xact <= %(last)s", "seq"),
-    "outcome": ("subject_version between %(first)s and %(last)s", "subject_version"),
-    "outbox": ("xact between %(first)s and %(last)s", "xact"),
+# Which column of a table says where a row belongs in the history, and its bounds in the source.
+PLACES = {
+    "span": ("seq", "first_seq", "last_seq"),
+    "span_head": ("seq", "first_seq", "last_seq"),
+    "outcome": ("subject_seq", "first_seq", "last_seq"),
+    "match_record": ("xact", "first_xact", "last_xact"),
 }
 COLUMNS: LiteralString = """
     select attname::text from pg_attribute
@@ -82,7 +95,7 @@ COLUMNS: LiteralString = """
 class History:
     """Copies the first rows of a project as often as it is asked to."""
 
-    stack: Stack
+    connect: Connect
     project_id: str
     rows: int
     bounds: Mapping[str, int]
@@ -91,7 +104,7 @@ class History:
 
     def grow_to(self, rows: int) -> None:
         """Copy until the project has about `rows` rows; then VACUUM and ANALYZE all tables."""
-        with self.stack.connect() as reader:
+        with self.connect() as reader:
             there = row_count(reader, self.project_id)
         wanted = self.copies + max(0, round((rows - there) / self.rows))
         # The oldest first, as if it had been written in this order.
@@ -101,36 +114,34 @@ class History:
             for _ in sessions.map(self._copy, chunks):
                 pass
         self.copies = wanted
-        with self.stack.connect() as connection:
+        with self.connect() as connection:
             connection.execute("vacuum (analyze)")
 
     def _copy(self, chunk: tuple[int, int]) -> None:
-        with self.stack.connect() as connection, connection.transaction():
-            given = {
-                **self.bounds, "project": self.project_id, "oldest": chunk[1],
-                "newest": chunk[0],
-            }
+        with self.connect() as connection, connection.transaction():
+            given = {**self.bounds, "oldest": chunk[1], "newest": chunk[0]}
             for statement in self.statements:
                 connection.execute(statement.encode(), given)
 
 
-def prepare(stack: Stack) -> None:
+def prepare(connect: Connect) -> None:
     """Make room for a history before the first row. Call it while the tables are empty."""
-    with stack.connect() as connection:
+    with connect() as connection:
         connection.execute(PREPARE.encode())
 
 
-def history_of(stack: Stack, project_id: str) -> History:
+def history_of(connect: Connect, project_id: str) -> History:
     """The history that is made of all rows that the project has now."""
-    with stack.connect() as reader:
+    with connect() as reader:
         found = reader.execute(SOURCE, (project_id,)).fetchone()
         assert found is not None
-        rows, first, last, first_seq, last_seq = found
+        object_no, rows, first, last, first_seq, last_seq = found
         return History(
-            stack=stack, project_id=project_id, rows=rows,
+            connect=connect, project_id=project_id, rows=rows,
             bounds={
+                "object_no": object_no, "first_xact": first, "last_xact": last,
+                "first_seq": first_seq, "last_seq": last_seq,
                 "xacts": last - first + 1, "seqs": last_seq - first_seq + 1,
-                "first": first, "last": last,
             },
             statements=tuple(_copy_of(reader, table) for table in DIFFERENCES),
         )
@@ -139,11 +150,12 @@ def history_of(stack: Stack, project_id: str) -> History:
 def _copy_of(reader: psycopg.Connection, table: str) -> str:
     """The statement that copies the source's rows of one table."""
     different = DIFFERENCES[table]
-    condition, order = SOURCES[table]
+    place, first, last = PLACES[table]
     columns = [name for (name,) in reader.execute(COLUMNS, (table,))]
     values = ", ".join(different.get(name, "{0}").format(name) for name in columns)
     return (
         f"insert into {table} ({', '.join(columns)}) select {values} from {table},"
         " generate_series(%(oldest)s::int, %(newest)s::int, -1) as copy"
-        f" where project_id = %(project)s and {condition} order by copy desc, {order}"
+        f" where object_no = %(object_no)s and {place} between %({first})s and %({last})s"
+        f" order by copy desc, {place}"
     )

@@ -42,49 +42,63 @@ RULE = RuleId(uuid.UUID(int=1))
 SCORER = "Levenshtein"
 VERSION = "1"
 
+ADD_NUMBERS = """
+    with object_added as (
+      insert into object (project_id, object_type, object_id) values (%s, 'project_logs', %s)
+      on conflict do nothing),
+    use_added as (
+      insert into scorer_use
+             (origin_kind, origin_id, role, scorer_kind, scorer, scorer_version)
+      values ('rule', %s, 'live', 'global', %s, %s) on conflict do nothing)
+    select
+"""
+NUMBERS = """
+    select object_no, use_no from object, scorer_use where project_id = %s and origin_id = %s
+"""
 INSERT_ROW = """
-    insert into span (project_id, object_type, object_id, id, xact, content_xact,
-                      trigger_xact, has_base, span_id, root_span_id, is_root, created, input,
-                      output, expected, metadata, metrics, span_attributes)
-    values (%(project_id)s, 'project_logs', %(project_id)s, %(id)s, %(xact)s, %(xact)s,
-            %(xact)s, true, %(span_id)s, %(root_span_id)s, true, now(), %(input)s, %(output)s,
-            %(expected)s, %(metadata)s, %(metrics)s, %(span_attributes)s)
+    with body as (
+      insert into span (object_no, seq, id, has_base, span_id, root_span_id, is_root, input,
+                        output, expected, metadata, metrics, span_attributes)
+      values (%(object_no)s, nextval('span_seq'), %(id)s, true, %(span_id)s, %(root_span_id)s,
+              true, %(input)s, %(output)s, %(expected)s, %(metadata)s, %(metrics)s,
+              %(span_attributes)s)
+      returning seq)
+    insert into span_head (object_no, seq, xact, content_xact, trigger_xact, created)
+    select %(object_no)s, seq, %(xact)s, %(xact)s, %(xact)s, now() from body
 """
 LOAD = """
     select id, span_id, root_span_id, is_root, content_xact, input, output, expected, metadata,
-           metrics, tags, span_attributes, scoring_state
-      from span
-     where project_id = %s and object_type = 'project_logs' and object_id = %s and id = %s
+           metrics, tags, span_attributes, scoring_state, span.seq, head.xact
+      from span join span_head head using (object_no, seq)
+     where object_no = %s and id = %s
 """
 COLUMNS = (
     "id", "span_id", "root_span_id", "is_root", "content_xact", "input", "output", "expected",
-    "metadata", "metrics", "tags", "span_attributes", "_async_scoring_state",
+    "metadata", "metrics", "tags", "span_attributes", "_async_scoring_state", "seq", "xact",
 )
 INSERT_OUTCOME = """
-    insert into outcome (id, project_id, object_type, object_id, subject_kind, subject_id,
-                         subject_version, origin_kind, origin_id, role, scorer_kind, scorer,
-                         scorer_version, rules_revision, state, scores, queue, score_span_id,
-                         attempts, started_at, finished_at, run_ms)
-    values (%(id)s, %(project_id)s, 'project_logs', %(project_id)s, 'span', %(subject_id)s,
-            %(version)s, 'rule', %(rule)s, 'live', 'global', %(scorer)s, %(scorer_version)s, 1,
-            'completed', %(scores)s, 'match', %(score_span_id)s, 1, %(started_at)s, now(),
-            %(run_ms)s)
-    on conflict (id) do nothing
+    insert into outcome (object_no, use_no, role, queue, rules_revision, state, arguments,
+                         attempts, subject_seq, subject_version, scores, started_at,
+                         finished_at, run_ms)
+    values (%(object_no)s, %(use_no)s, 'live', 'match', 1, 'completed', 'output,expected', 1,
+            %(seq)s, %(version)s, %(scores)s, %(started_at)s, now(), %(run_ms)s)
+    on conflict do nothing
 """
 INSERT_SCORE_SPAN = """
-    insert into span (project_id, object_type, object_id, id, xact, content_xact, has_base,
-                      span_id, root_span_id, span_parents, is_root, created, input, output,
-                      logged_scores, metrics, span_attributes, context, origin)
-    values (%(project_id)s, 'project_logs', %(project_id)s, %(id)s, %(xact)s, %(xact)s, true,
-            %(span_id)s, %(root_span_id)s, %(span_parents)s, false, %(created)s, %(input)s,
-            %(output)s, %(scores)s, %(metrics)s, %(span_attributes)s, %(context)s, %(origin)s)
-    on conflict (project_id, object_type, object_id, id) do nothing
+    with body as (
+      insert into span (object_no, seq, id, has_base, span_id, root_span_id, is_root,
+                        scored_use, scored_seq, scored_xact, scored_version)
+      values (%(object_no)s, nextval('span_seq'), %(id)s, true, %(span_id)s, %(root_span_id)s,
+              false, %(use_no)s, %(seq)s, %(row_xact)s, %(version)s)
+      on conflict do nothing returning seq)
+    insert into span_head (object_no, seq, xact, content_xact, created, computed_scores)
+    select %(object_no)s, seq, %(xact)s, %(xact)s, %(created)s, %(scores)s from body
 """
 MERGE_SCORE = """
-    update span set computed_scores = coalesce(computed_scores, '{}') || %s,
-                    computed_by = coalesce(computed_by, '{}') || %s,
-                    xact = %s
-     where project_id = %s and object_type = 'project_logs' and object_id = %s and id = %s
+    update span_head set computed_scores = coalesce(computed_scores, '{}') || %s,
+                         computed_by = coalesce(computed_by, '{}') || %s,
+                         xact = %s
+     where object_no = %s and seq = %s
 """
 
 set_json_loads(orjson.loads)
@@ -128,7 +142,8 @@ def connection() -> psycopg.Connection:
 def score(project_id: str, row_id: str) -> None:
     """Score one row."""
     with connection().transaction(), connection().cursor() as cursor:
-        loaded = cursor.execute(LOAD, (project_id, project_id, row_id)).fetchone()
+        object_no, use_no = numbers(project_id)
+        loaded = cursor.execute(LOAD, (object_no, row_id)).fetchone()
         if loaded is None:
             return
         row: JsonObject = dict(zip(COLUMNS, loaded, strict=True))
@@ -137,64 +152,60 @@ def score(project_id: str, row_id: str) -> None:
         started_s = time.time()
         given = {"output": row["output"], "expected": row["expected"]}
         result = LEVENSHTEIN.eval(**given)
-        _write(cursor, project_id, row, given, result.score, started_s)
+        _write(cursor, object_no, use_no, row, result.score, started_s)
 
 
 def _write(
-    cursor: psycopg.Cursor, project_id: str, row: JsonObject, given: JsonObject, value: float,
+    cursor: psycopg.Cursor, object_no: int, use_no: int, row: JsonObject, value: float,
     started_s: float,
 ) -> None:
-    outcome_id = uuid.uuid5(RULE, f"{row['id']} {row['content_xact']}")
     span_id = uuid.uuid5(RULE, str(row["id"]))
     started_at = datetime.fromtimestamp(started_s, UTC)
-    ended_s = time.time()
+    run_ms = (time.time() - started_s) * 1000
+    shown = _json({SCORER: value})
+    key = {
+        "object_no": object_no, "use_no": use_no, "seq": row["seq"],
+        "version": row["content_xact"],
+    }
+    scores = _json([{"name": SCORER, "score": value, "metadata": {}}])
     cursor.execute(
-        INSERT_OUTCOME,
-        {
-            "id": outcome_id, "project_id": project_id, "subject_id": row["id"],
-            "version": row["content_xact"], "rule": RULE, "scorer": SCORER,
-            "scorer_version": VERSION, "started_at": started_at, "score_span_id": span_id,
-            "run_ms": (ended_s - started_s) * 1000,
-            "scores": _json([{"name": SCORER, "score": value, "metadata": {}}]),
-        },
+        INSERT_OUTCOME, {**key, "started_at": started_at, "run_ms": run_ms, "scores": scores}
     )
     (xact,) = cursor.execute("select nextval('xact_seq')").fetchone() or (0,)
     cursor.execute(
         INSERT_SCORE_SPAN,
         {
-            "project_id": project_id, "id": str(span_id), "xact": xact,
-            "span_id": span_id.hex[:16], "root_span_id": row["root_span_id"],
-            "span_parents": _json([row["span_id"]]), "created": started_at,
-            "input": _json(given), "output": _json({"score": value}),
-            "scores": _json({SCORER: value}),
-            "metrics": _json({"start": started_s, "end": ended_s}),
-            "span_attributes": _json({"name": SCORER, "type": "score", "purpose": "scorer"}),
-            "context": _json({
-                "rule_id": str(RULE), "outcome_id": str(outcome_id), "scorer": SCORER,
-                "scorer_version": VERSION,
-            }),
-            "origin": _json({
-                "object_type": "project_logs", "object_id": project_id, "id": row["id"],
-                "_xact_id": str(row["content_xact"]),
-            }),
+            **key, "id": str(span_id), "xact": xact, "span_id": span_id.hex[:16],
+            "root_span_id": row["root_span_id"], "row_xact": row["xact"],
+            "created": started_at, "scores": shown,
         },
     )
-    by = {SCORER: {"outcome": str(outcome_id), "rule": str(RULE), "scorer": SCORER}}
-    cursor.execute(
-        MERGE_SCORE,
-        (_json({SCORER: value}), _json(by), xact, project_id, project_id, row["id"]),
-    )
+    by = {SCORER: {"use": use_no, "version": row["content_xact"], "generation": 0}}
+    cursor.execute(MERGE_SCORE, (shown, _json(by), xact, object_no, row["seq"]))
+
+
+def numbers(project_id: str) -> tuple[int, int]:
+    """The numbers of the project's log and of our use of the scorer; kept by each thread."""
+    known: dict[str, tuple[int, int]] = LOCAL.__dict__.setdefault("numbers", {})
+    if project_id not in known:
+        opened = connection()
+        opened.execute(ADD_NUMBERS, (project_id, project_id, RULE, SCORER, VERSION))
+        found = opened.execute(NUMBERS, (project_id, RULE)).fetchone()
+        assert found is not None
+        known[project_id] = (found[0], found[1])
+    return known[project_id]
 
 
 def insert_rows(opened: psycopg.Connection, project_id: str, rows: list[JsonObject]) -> None:
     """Store rows in one transaction."""
     with opened.transaction(), opened.cursor() as cursor:
+        object_no, _ = numbers(project_id)
         (xact,) = cursor.execute("select nextval('xact_seq')").fetchone() or (0,)
         cursor.executemany(
             INSERT_ROW,
             [
                 {
-                    "project_id": project_id, "xact": xact,
+                    "object_no": object_no, "xact": xact,
                     **{name: row[name] for name in ("id", "span_id", "root_span_id")},
                     **{
                         name: _json(row[name])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -24,6 +25,18 @@ def cpu_s_by_name(processes: Iterable[tuple[str, psutil.Process]]) -> dict[str, 
             times.user + times.system + times.children_user + times.children_system
         )
     return dict(used)
+
+
+def running_ms(process: psutil.Process) -> float:
+    """Processor milliseconds of the process's present threads, to the microsecond.
+
+    `cpu_times` counts in steps of ten milliseconds, which are many short answers.
+    """
+    spent_ns = 0
+    for thread in Path(f"/proc/{process.pid}/task").glob("*/schedstat"):
+        with suppress(OSError):   # it ended
+            spent_ns += int(thread.read_text().split()[0])
+    return spent_ns / 1e6
 
 
 def difference(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:

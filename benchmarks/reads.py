@@ -14,6 +14,7 @@ from urllib.parse import quote
 import orjson
 import psycopg
 
+from benchmarks.processes import running_ms
 from benchmarks.stack import Stack
 from benchmarks.tables import (
     BY_KEYS,
@@ -63,10 +64,14 @@ class Read:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadTime:
-    """Milliseconds, medians. `status` is that of the last answer, `rows` what it held."""
+    """Milliseconds: medians, and processor time an answer of the API and of PostgreSQL.
+
+    `status` is that of the last answer, `rows` what it held.
+    """
 
     ms: float
     bare_ms: float | None
+    cpu_ms: float
     times: int
     status: int
     rows: int
@@ -79,9 +84,12 @@ def measure_reads(
     """Every read of the project, by its name."""
     client = http.client.HTTPConnection(*stack.host_and_port, timeout=ANSWER_S)
     headers = {"authorization": f"Bearer {stack.key}", "content-type": "application/json"}
+    own = connection.info.backend_pid
     try:
         return {
-            read.name: _measure(client, headers, connection, read)
+            read.name: _measure(
+                client, headers, connection, read, lambda: _answering_ms(stack, but=own)
+            )
             for read in reads(connection, project_id, rule_id)
         }
     finally:
@@ -105,7 +113,7 @@ def reads(
         yield Read(
             name=f"explain, {where}", method="GET",
             path=f"/v1/project_logs/{project_id}/explain?id={quote(row.id)}", body=None,
-            bare=_statement(EXPLAINED, project_id, project_id, row.id),
+            bare=_statement(EXPLAINED, project=project_id, id=row.id),
         )
 
 
@@ -146,7 +154,7 @@ def _windows(connection: psycopg.Connection, project_id: str) -> Iterator[Read]:
                 f"btql newest {WINDOW} {name}, {matches} match", project_id,
                 f"filter: {column} > '{low}' and {column} <= '{high}'"
                 f" and metadata.user = '{user}'",
-                _statement(statement, project_id, first, last, user),
+                _statement(statement, project=project_id, first=first, last=last, user=user),
             )
 
 
@@ -188,7 +196,7 @@ def _by_keys(project_id: str) -> Bare:
     return run
 
 
-def _statement(statement: LiteralString, *parameters: Any) -> Bare:
+def _statement(statement: LiteralString, **parameters: Any) -> Bare:
     def run(connection: psycopg.Connection, _ids: list[str]) -> None:
         connection.execute(statement, parameters).fetchall()
 
@@ -197,12 +205,12 @@ def _statement(statement: LiteralString, *parameters: Any) -> Bare:
 
 def _measure(
     client: http.client.HTTPConnection, headers: dict[str, str],
-    connection: psycopg.Connection, read: Read,
+    connection: psycopg.Connection, read: Read, spent_ms: Callable[[], float],
 ) -> ReadTime:
     body = None if read.body is None else orjson.dumps(read.body)
     taken: list[float] = []
     bare: list[float] = []
-    begin = time.monotonic()
+    begin, begin_ms = time.monotonic(), spent_ms()
     # The first one warms up, unless it takes so long that it has to do.
     for number in range(TIMES + 1):
         start = time.perf_counter()
@@ -219,11 +227,20 @@ def _measure(
             bare.append((time.perf_counter() - start) * 1000)
         if (number and time.monotonic() - begin > ENOUGH_S) or elapsed > ENOUGH_S:
             break
+    cpu_ms = (spent_ms() - begin_ms) / len(taken)
     if len(taken) > 1:
         del taken[0], bare[:1]
     return ReadTime(
-        ms=median(taken), bare_ms=median(bare) if bare else None, times=len(taken),
-        status=answer.status, rows=len(ids), is_bounded=read.is_bounded,
+        ms=median(taken), bare_ms=median(bare) if bare else None, cpu_ms=cpu_ms,
+        times=len(taken), status=answer.status, rows=len(ids), is_bounded=read.is_bounded,
+    )
+
+
+def _answering_ms(stack: Stack, *, but: int) -> float:
+    """Processor milliseconds of the API and of PostgreSQL, but for one of its processes."""
+    return sum(
+        running_ms(process) for name, process in stack.processes()
+        if name in {"api", "postgres"} and process.pid != but
     )
 
 

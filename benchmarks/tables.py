@@ -11,71 +11,80 @@ from typing import Any, LiteralString
 
 import psycopg
 
+# The number of a project's log.
+OBJECT = "(select object_no from object where project_id = %(project)s)"
+
 WAITING_ROWS: LiteralString = """
-    select coalesce(sum(cardinality(row_ids)), 0) from outbox
-     where project_id = %s and matched_at is null
+    select coalesce(sum(cardinality(row_seqs)), 0) from outbox join object using (object_no)
+     where project_id = %s
 """
 """Rows of a project that are stored and not yet matched."""
 
 COMPLETED: LiteralString = """
-    select count(*) from outcome where project_id = %s and state = 'completed'
+    select count(*) from outcome join object using (object_no)
+     where project_id = %s and state = 'completed'
 """
 PENDING: LiteralString = """
-    select count(*) from outcome where project_id = %s and state = 'pending'
+    select count(*) from outcome join object using (object_no)
+     where project_id = %s and state = 'pending'
 """
 SCORED_AFTER: LiteralString = """
-    select id, xact from span
-     where project_id = %s and xact > %s and computed_scores is not null
+    select id, xact from span_head join span using (object_no, seq)
+     where object_no = (select object_no from object where project_id = %s)
+       and xact > %s and computed_by is not null
 """
-"""Rows with a score, of versions above one."""
+"""Rows with a score, of versions above one. Score spans have scores that nobody computed."""
 
 LAST_VERSION: LiteralString = "select last_value from xact_seq"
 
-ROW_COUNT: LiteralString = "select count(*) from span where project_id = %s"
+ROW_COUNT = f"select count(*) from span_head where object_no = {OBJECT}"
 
-BY_KEYS: LiteralString = """
-    select span.* from unnest(%(ids)s::text[]) as wanted(id) cross join lateral (
-      select * from span
-       where project_id = %(project)s and object_type = 'project_logs'
-         and object_id = %(project)s and span.id = wanted.id limit 1) span
+BY_KEYS = f"""
+    select row.* from unnest(%(ids)s::text[]) as wanted(id) cross join lateral (
+      select span.*, head.*, outcome.scores, outcome.started_at, outcome.run_ms, scored.span_id,
+             scored.input, scored.output, scored.expected
+        from span join span_head head using (object_no, seq)
+        left join span scored
+          on scored.object_no = span.object_no and scored.seq = span.scored_seq
+        left join outcome on outcome.subject_seq = span.scored_seq
+         and outcome.subject_version = span.scored_version
+         and outcome.use_no = span.scored_use
+       where span.object_no = {OBJECT} and span.id = wanted.id limit 1) row
 """
-"""Rows by their keys: what an answer with these rows costs at the least. Without the limit, the
-planner may join the whole project with the keys."""
+"""Rows by their keys, and what score spans refer to: what an answer with these rows costs at
+the least. Without the limit, the planner may join the whole project with the keys."""
 
-IN_VERSIONS: LiteralString = """
-    select count(*) from span
-     where project_id = %s and xact > %s and xact <= %s and metadata ->> 'user' = %s
+IN_VERSIONS = f"""
+    select count(*) from span_head head join span using (object_no, seq)
+     where object_no = {OBJECT} and head.xact > %(first)s and head.xact <= %(last)s
+       and metadata ->> 'user' = %(user)s
 """
-IN_TIME: LiteralString = """
-    select count(*) from span
-     where project_id = %s and created > %s and created <= %s and metadata ->> 'user' = %s
+IN_TIME = f"""
+    select count(*) from span_head head join span using (object_no, seq)
+     where object_no = {OBJECT} and head.created > %(first)s and head.created <= %(last)s
+       and metadata ->> 'user' = %(user)s
 """
-EXPLAINED: LiteralString = """
-    select span.*, outcome.*, outbox.* from span
-      left join outcome on outcome.project_id = span.project_id
-       and outcome.object_id = span.object_id and outcome.subject_id = span.id
-      left join outbox on outbox.project_id = span.project_id
-       and outbox.xact = span.trigger_xact and outbox.row_ids @> array[span.id]
-     where span.project_id = %s and span.object_type = 'project_logs' and span.object_id = %s
-       and span.id = %s
+EXPLAINED = f"""
+    select span.*, head.*, outcome.*, match_record.*
+      from span join span_head head using (object_no, seq)
+      left join outcome on outcome.subject_seq = span.seq
+      left join match_record on match_record.object_no = span.object_no
+       and match_record.xact = head.trigger_xact and match_record.row_seqs @> array[span.seq]
+     where span.object_no = {OBJECT} and span.id = %(id)s
 """
 """A row with its outcomes and its match record."""
 
-NEWEST: LiteralString = """
+NEWEST = f"""
     select min(xact), max(xact), min(created), max(created) from (
-      select xact, created from span where project_id = %s and xact > 0
-       order by xact desc limit %s) newest
+      select xact, created from span_head where object_no = {OBJECT}
+       order by xact desc limit %(rows)s) newest
 """
-EDGES: LiteralString = """
-    select (select seq from span where project_id = %(project)s and object_id = %(project)s
-               and seq > 0 order by seq limit 1),
-           (select seq from span where project_id = %(project)s and object_id = %(project)s
-               and seq > 0 order by seq desc limit 1)
-"""
-LOGGED_AT: LiteralString = """
-    select seq, id, root_span_id, xact from span
-     where project_id = %(project)s and object_id = %(project)s and seq <= %(seq)s and is_root
-     order by seq desc limit 1
+EDGES = f"select min(seq), max(seq) from span_head where object_no = {OBJECT}"
+LOGGED_AT = f"""
+    select span.seq, span.id, span.root_span_id, head.xact
+      from span join span_head head using (object_no, seq)
+     where object_no = {OBJECT} and span.seq <= %(seq)s and span.is_root
+     order by span.seq desc limit 1
 """
 
 
@@ -104,18 +113,15 @@ class Newest:
 
 def newest(reader: psycopg.Connection, project_id: str, rows: int) -> Newest:
     """The bounds of the newest `rows` rows."""
-    first, last, since, until = _one(reader, NEWEST, (project_id, rows))
+    first, last, since, until = _one(reader, NEWEST, {"project": project_id, "rows": rows})
     return Newest(xacts=(first, last), created=(since, until))
 
 
 def place(reader: psycopg.Connection, project_id: str, share: float) -> Place:
     """The logged row at `share` of the project's rows: 0 is the oldest, 1 the newest."""
-    # Since a connection without settings plans as it likes: a sort would read the project.
-    with reader.transaction():
-        reader.execute("set local enable_sort = off")
-        least, most = _one(reader, EDGES, {"project": project_id})
-        seq = least + round((most - least) * share)
-        found = _one(reader, LOGGED_AT, {"project": project_id, "seq": seq})
+    least, most = _one(reader, EDGES, {"project": project_id})
+    seq = least + round((most - least) * share)
+    found = _one(reader, LOGGED_AT, {"project": project_id, "seq": seq})
     return Place(seq=found[0], id=found[1], root_span_id=found[2], xact=found[3])
 
 
@@ -126,7 +132,7 @@ def last_version(reader: psycopg.Connection) -> int:
 
 def row_count(reader: psycopg.Connection, project_id: str) -> int:
     """Rows of the project, score spans among them."""
-    return int(_one(reader, ROW_COUNT, (project_id,))[0])
+    return int(_one(reader, ROW_COUNT, {"project": project_id})[0])
 
 
 def scored_after(reader: psycopg.Connection, project_id: str, version: int) -> int:
