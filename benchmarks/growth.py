@@ -22,7 +22,14 @@ from types import FrameType
 
 import psycopg
 
-from benchmarks.contestants import ROWS_EACH, TWO_RULES, Turn, log_and_score, raw
+from benchmarks.contestants import (
+    ROWS_EACH,
+    TWO_RULES,
+    Turn,
+    log_and_score,
+    raw,
+    tallyard_http,
+)
 from benchmarks.history import History, history_of, prepare
 from benchmarks.reads import NOTHING, ReadTime, measure_reads
 from benchmarks.report import Report, calls, ratio, stored
@@ -57,13 +64,18 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """What was measured at one number of rows. Bytes a logged span are of all its rows."""
+    """What was measured at one number of rows. Bytes a logged span are of all its rows.
+
+    `beside` is a burst in a new project: the planner has no statistics of its rows, and
+    believes by those of the others that there are none.
+    """
 
     rows: int
     logged: int
     bytes_each: float
     loops: list[Turn]
     bursts: list[Turn]
+    beside: Turn
     reads: dict[str, ReadTime]
 
     @property
@@ -152,7 +164,7 @@ def _measure(
     for rows in options.sizes:
         _grow(history, rows, report)
         logged = first * (1 + history.copies) + sum(
-            turn.spans for size in sizes for turn in size.bursts
+            turn.spans for size in sizes for turn in (*size.bursts, size.beside)
         )
         there = row_count(connection, project_id)
         each = (_database_bytes(connection) - empty) / logged
@@ -166,7 +178,8 @@ def _measure(
             loops.append(raw(options.spans, seed=seed))
             bursts.append(log_and_score(stack, project_id, options.spans, seed=seed))
         size = Size(
-            rows=there, logged=logged, bytes_each=each, loops=loops, bursts=bursts, reads=reads
+            rows=there, logged=logged, bytes_each=each, loops=loops, bursts=bursts,
+            beside=tallyard_http(stack, options.spans, seed=0, rates=TWO_RULES), reads=reads,
         )
         _tell_bursts(report, size)
         sizes.append(size)
@@ -189,7 +202,9 @@ def _database_bytes(connection: psycopg.Connection) -> int:
 
 
 def _tell_bursts(report: Report, size: Size) -> None:
-    for turn, loop in zip(size.bursts, size.loops, strict=True):
+    # The last loop stands for that of the burst in a new project, which came right after it.
+    turns, loops = [*size.bursts, size.beside], [*size.loops, size.loops[-1]]
+    for turn, loop in zip(turns, loops, strict=True):
         parts = ", ".join(
             f"{name} {us:.0f}" for name, us in sorted(
                 turn.cpu_us.items(), key=lambda part: -part[1]
@@ -206,11 +221,15 @@ def _tell_bursts(report: Report, size: Size) -> None:
 def _tell(report: Report, sizes: Sequence[Size]) -> None:
     """The tables: what is logged and scored, and what is read. Figures are of the most rows."""
     first, last = sizes[0], sizes[-1]
-    report.say(f"\n{'':<44}" + "".join(f"{size.rows:>26,}" for size in sizes))
+    report.say(f"\n{'':<44}" + "".join(f"{size.rows:>30,}" for size in sizes))
     for name, cells in {
         "spans/s (x the first; x raw)": [
             f"{size.rate:,.0f} ({size.rate / first.rate:.2f}; "
             f"{ratio(size.bursts, size.loops):.3f})" for size in sizes
+        ],
+        "spans/s in a new project beside it": [
+            f"{size.beside.spans_per_s:,.0f} ({size.beside.spans_per_s / size.rate:.2f})"
+            for size in sizes
         ],
         "processor time a span, us (scorer calls)": [
             f"{median(turn.server_us for turn in size.bursts):.0f} "
@@ -232,11 +251,11 @@ def _tell(report: Report, sizes: Sequence[Size]) -> None:
             for size in sizes
         ],
     }.items():
-        report.say(f"{name:<44}" + "".join(f"{cell:>26}" for cell in cells))
+        report.say(f"{name:<44}" + "".join(f"{cell:>30}" for cell in cells))
     report.say("\nReads: ms (x the first; x the bare statement; processor ms)")
     for name, fewest in first.reads.items():
         cells = [_cell(size, size.reads[name], fewest) for size in sizes]
-        report.say(f"{name:<44}" + "".join(f"{cell:>26}" for cell in cells))
+        report.say(f"{name:<44}" + "".join(f"{cell:>30}" for cell in cells))
     _hold(report, first, last)
 
 
@@ -249,6 +268,10 @@ def _cell(size: Size, read: ReadTime, first: ReadTime) -> str:
 
 def _hold(report: Report, first: Size, last: Size) -> None:
     report.hold("HTTP -> scored, x first", last.rate / first.rate, least=RATE_LEAST)
+    report.hold(
+        "HTTP -> scored in a new project beside it, x first",
+        last.beside.spans_per_s / first.rate, least=RATE_LEAST,
+    )
     report.processor("HTTP -> scored", last.bursts, last.loops)
     report.bytes_of("HTTP -> scored", last.bursts)
     for name, read in last.reads.items():

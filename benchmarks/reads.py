@@ -205,7 +205,7 @@ def _statement(statement: LiteralString, **parameters: Any) -> Bare:
 
 def _measure(
     client: http.client.HTTPConnection, headers: dict[str, str],
-    connection: psycopg.Connection, read: Read, spent_ms: Callable[[], float],
+    connection: psycopg.Connection, read: Read, spent_ms: Callable[[], dict[int, float]],
 ) -> ReadTime:
     body = None if read.body is None else orjson.dumps(read.body)
     taken: list[float] = []
@@ -227,7 +227,8 @@ def _measure(
             bare.append((time.perf_counter() - start) * 1000)
         if (number and time.monotonic() - begin > ENOUGH_S) or elapsed > ENOUGH_S:
             break
-    cpu_ms = (spent_ms() - begin_ms) / len(taken)
+    spent = sum(ms - begin_ms.get(pid, 0.0) for pid, ms in spent_ms().items())
+    cpu_ms = spent / len(taken)
     if len(taken) > 1:
         del taken[0], bare[:1]
     return ReadTime(
@@ -236,12 +237,12 @@ def _measure(
     )
 
 
-def _answering_ms(stack: Stack, *, but: int) -> float:
-    """Processor milliseconds of the API and of PostgreSQL, but for one of its processes."""
-    return sum(
-        running_ms(process) for name, process in stack.processes()
+def _answering_ms(stack: Stack, *, but: int) -> dict[int, float]:
+    """Processor milliseconds of each process of the API and of PostgreSQL, but for one."""
+    return {
+        process.pid: running_ms(process) for name, process in stack.processes()
         if name in {"api", "postgres"} and process.pid != but
-    )
+    }
 
 
 def _ids(content: bytes) -> list[str]:
