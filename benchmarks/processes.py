@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -28,15 +28,15 @@ def cpu_s_by_name(processes: Iterable[tuple[str, psutil.Process]]) -> dict[str, 
 
 
 def running_ms(process: psutil.Process) -> float:
-    """Processor milliseconds of the process's present threads, to the microsecond.
+    """Processor milliseconds of the process so far, to the microsecond; 0 once it has ended.
 
     `cpu_times` counts in steps of ten milliseconds, which are many short answers.
     """
-    spent_ns = 0
-    for thread in Path(f"/proc/{process.pid}/task").glob("*/schedstat"):
-        with suppress(OSError):   # it ended
-            spent_ns += int(thread.read_text().split()[0])
-    return spent_ns / 1e6
+    try:
+        # The clock of another process: its number with all bits turned, and two flags.
+        return time.clock_gettime(~process.pid << 3 | 2) * 1000
+    except OSError:
+        return 0.0
 
 
 def difference(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:

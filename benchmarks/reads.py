@@ -227,7 +227,7 @@ def _measure(
             bare.append((time.perf_counter() - start) * 1000)
         if (number and time.monotonic() - begin > ENOUGH_S) or elapsed > ENOUGH_S:
             break
-    spent = sum(ms - begin_ms.get(pid, 0.0) for pid, ms in spent_ms().items())
+    spent = sum(ms - begin_ms.get(pid, 0.0) for pid, ms in spent_ms().items() if ms)
     cpu_ms = spent / len(taken)
     if len(taken) > 1:
         del taken[0], bare[:1]
