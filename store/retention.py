@@ -9,9 +9,7 @@ from dataclasses import dataclass
 
 from store.postgres.database import Cursor, Database
 
-OBJECT_TABLES = (
-    "outcome", "outbox", "match_record", "row_at_end", "former_content", "span_head", "span",
-)
+OBJECT_TABLES = ("outcome", "outbox", "match_record", "row_at_end", "former_content")
 PROJECT_TABLES = ("comment", "audit_entry", "rejected_row")
 """The tables whose rows belong to an object or a project, and are deleted with it."""
 
@@ -56,7 +54,17 @@ DROP_TOMBSTONES = f"""
         select ctid from span_head
          where deleted_at < now() - make_interval(secs => %s) limit {PIECE}))
       returning object_no, seq)
-    delete from span using gone where span.object_no = gone.object_no and span.seq = gone.seq
+    delete from span using gone where span.seq = gone.seq
+"""
+DROP_ROWS_OF_DELETED_OBJECTS = f"""
+    with gone as (
+      delete from span_head where ctid = any(array(
+        select span_head.ctid from project
+          join object on object.project_id = project.id
+          join span_head on span_head.object_no = object.object_no
+         where project.deleted_at is not null limit {PIECE}))
+      returning seq)
+    delete from span using gone where span.seq = gone.seq
 """
 DROP_UNSEEN_CONTENT = f"""
     delete from former_content where ctid = any(array(
@@ -93,6 +101,7 @@ class Upkeep:
             "judge_answer", "request_sha256", "created", keep.judge_cache_days * 86400
         )
         dropped += sum(self._drop_of_deleted_objects(table) for table in OBJECT_TABLES)
+        dropped += self._repeat(DROP_ROWS_OF_DELETED_OBJECTS, ())
         dropped += sum(self._drop_of_deleted_projects(table) for table in PROJECT_TABLES)
         dropped += self._drop_unused_bundles()
         self._drop_empty_projects()

@@ -66,7 +66,7 @@ def text_comparison(op: Comparison, name: str, shown: Sql, constant: str) -> Sql
     serves.
     """
     equal = op in (Comparison.EQ, Comparison.IS)
-    if name == "_pagination_key" and (seq := _seq_of(constant)) is not None:
+    if name == "_pagination_key" and (seq := seq_of(constant)) is not None:
         return comparison(op, shown_span.c.seq, literal(seq, BigInteger))
     if name == "project_id" and equal and (project := _uuid_of(constant)):
         return shown_span.c.project_id == project
@@ -75,7 +75,8 @@ def text_comparison(op: Comparison, name: str, shown: Sql, constant: str) -> Sql
     return comparison(op, shown.collate("C"), literal(constant, Text))
 
 
-def _seq_of(key: str) -> int | None:
+def seq_of(key: str) -> int | None:
+    """The place in the order of arrival that a `_pagination_key` stands for, or None."""
     digits = key.removeprefix("p")
     if len(key) != 21 or len(digits) != 20 or not (digits.isascii() and digits.isdigit()):
         return None

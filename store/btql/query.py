@@ -1,32 +1,45 @@
-"""Runs a query over the table `span`: within a scope, a time limit and a page."""
+"""Runs a query over rows: within a scope, a time limit and a page."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import psycopg.errors
-from sqlalchemy import Connection, Row, Select, func, literal, select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Connection, and_
 
 from btql.checks import kind_of
 from btql.columns import COLUMNS
 from btql.errors import BtqlError
 from btql.kinds import Kind
 from btql.query import Field, Query
+from btql.tree import TRUE
 from flows.logs.fetch import QueryPage
 from spans.errors import BadInput
 from spans.json import Json, JsonObject
+from store.btql.access import Access, access_of
 from store.btql.columns import Sql
 from store.btql.compiler import SqlCompiler
-from store.btql.sort import beyond, order_by, read_cursor, sort_columns, write_cursor
-from store.postgres.row_json import ROW_COLUMNS, api_row
-from store.postgres.tables import shown_span
+from store.btql.pages import (
+    ByIds,
+    InWindow,
+    PageOf,
+    Statement,
+    Walk,
+    Way,
+    count_in_window,
+)
+from store.btql.sort import beyond, read_cursor, sort_columns, write_cursor
+from store.postgres.database import Cursor, follow_indexes
+from store.postgres.row_json import ROW_COLUMN_NAMES, api_row
 
 TIMEOUT_S = 5.0
+TIME_LIMIT = "select set_config('statement_timeout', %s, true)"
 _SCHEMAS: dict[Kind, JsonObject] = {
     Kind.TEXT: {"type": "string"},
     Kind.TIME: {"type": "string", "format": "date-time"},
@@ -42,6 +55,11 @@ class QueryScope:
 
     org_id: UUID
     object_nos: tuple[int, ...]
+
+
+WINDOW_MAX = 20_000
+"""The most rows of a window that are collected before they are filtered and sorted: some 10 ms
+of work. A larger one is read along the order's index, where matches may be far apart."""
 
 
 def run_query(
@@ -66,86 +84,105 @@ def run_query(
     if limit > limit_max:
         raise BtqlError(f"a limit is at most {limit_max}; use the cursor to get more")
     compiler = SqlCompiler(now=now, tz_offset=tz_offset, org_id=str(scope.org_id))
-    statement = _Statement(query, compiler, scope)
-    found = _fetched(connection, statement, limit + 1, timeout_s)
-    rows = found[:limit]
+    fields = _Fields(query, compiler, scope)
+    order = sort_columns(query, compiler)
+    conditions = [] if query.filter == TRUE else [compiler.condition(query.filter)]
+    if query.cursor is not None:
+        conditions.append(beyond(order, read_cursor(query, order, query.cursor)))
+    access = access_of(query.filter, query.sort)
+    rows: Sequence[tuple[Any, ...]] = ()
+    if scope.object_nos:
+        with time_limit(connection, timeout_s, advice=advice(access)) as cursor:
+            page = PageOf(
+                object_nos=scope.object_nos,
+                way=choose_way(cursor, access, compiler, scope.object_nos),
+                conditions=conditions, order=order, limit=limit,
+            )
+            rows = execute(cursor, page.rows(fields.columns)).fetchall()
     return QueryPage(
-        rows=[statement.shown(row) for row in rows],
-        cursor=statement.cursor(rows[-1]) if len(found) > limit else None,
+        rows=[fields.shown(row) for row in rows],
+        cursor=write_cursor(query, order, rows[-1][-len(order):]) if rows else None,
         schema=_schema(query.select),
     )
 
 
-class _Statement:
-    """A query as one SELECT of its fields, the columns of its order and, for `*`, the row."""
+def choose_way(
+    cursor: Cursor, access: Access, compiler: SqlCompiler, object_nos: Sequence[int]
+) -> Way:
+    """The cheapest way to the rows. Windows are counted, to see whether they are small."""
+    if access.pins is not None:
+        return ByIds(pins=access.pins)
+    closed = [
+        InWindow(column=one.column, condition=and_(*map(compiler.condition, one.bounds)))
+        for one in access.windows if one.is_closed
+    ]
+    if all(window.column != access.follows for window in closed):
+        for window in closed:
+            counting = count_in_window(object_nos, window, WINDOW_MAX + 1)
+            (count,) = execute(cursor, counting).fetchone() or (0,)
+            if count <= WINDOW_MAX:
+                return window
+    return Walk(column=access.follows or next((one.column for one in closed), "seq"))
+
+
+def execute(cursor: Cursor, statement: Statement) -> Cursor:
+    """Run the statement. It is prepared, after some uses, only if its plan may be kept."""
+    prepare = None if statement.is_prepared else False
+    return cursor.execute(statement.text.encode(), statement.parameters, prepare=prepare)
+
+
+@contextmanager
+def time_limit(connection: Connection, timeout_s: float, *, advice: str) -> Iterator[Cursor]:
+    """A cursor whose statements follow indexes and have `timeout_s` seconds each.
+
+    Raises BadInput with `advice` if one takes longer. The settings hold until the connection's
+    transaction ends.
+    """
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)  # noqa: S101 - for the type checker
+    with driver.cursor() as cursor:
+        follow_indexes(cursor)
+        cursor.execute(TIME_LIMIT, (str(max(1, int(timeout_s * 1000))),))
+        try:
+            yield cursor
+        except psycopg.errors.QueryCanceled as error:
+            raise BadInput(
+                f"the query took longer than {timeout_s:g} s: {advice}"
+            ) from error
+
+
+def advice(access: Access) -> str:
+    """What makes a query faster that took too long."""
+    bound = (
+        "narrow its bounds on created or _xact_id" if access.is_bounded
+        else "add a bound on created or _xact_id (created > now() - interval 1 day), "
+        "or an id, span_id or root_span_id"
+    )
+    if access.follows is not None:
+        return bound
+    return f"{bound}, or sort by created, _xact_id or _pagination_key"
+
+
+class _Fields:
+    """What a query selects: its fields and, for `*`, the row."""
 
     def __init__(self, query: Query, compiler: SqlCompiler, scope: QueryScope) -> None:
-        self._query = query
         self._scope = scope
-        self._condition = compiler.condition(query.filter)
-        self._order = sort_columns(query, compiler)
         self._fields = [field for field in query.select if field.expr is not None]
-        self._values = [compiler.json(field.expr) for field in self._fields if field.expr]
         self._has_star = len(self._fields) < len(query.select)
+        self.columns: list[str | Sql] = [
+            *(ROW_COLUMN_NAMES if self._has_star else ()),
+            *(compiler.json(field.expr) for field in self._fields if field.expr),
+        ]
 
-    def select(self, limit: int) -> Select[Any]:
-        """The SELECT of at most `limit` rows after the query's cursor."""
-        stored = ROW_COLUMNS if self._has_star else ()
-        places = [one.sql.label(f"place_{i}") for i, one in enumerate(self._order)]
-        values = [value.label(f"field_{i}") for i, value in enumerate(self._values)]
-        statement = (
-            select(*stored, *values, *places)
-            .where(*self._rows_in_scope(), self._condition)
-            .order_by(*order_by(self._order))
-            .limit(limit)
-        )
-        if self._query.cursor is None:
-            return statement
-        place = read_cursor(self._query, self._order, self._query.cursor)
-        return statement.where(beyond(self._order, place))
-
-    def shown(self, row: Row[Any]) -> JsonObject:
+    def shown(self, row: tuple[Any, ...]) -> JsonObject:
         """The row as the answer shows it, its fields in the order of the query."""
-        stored = row._asdict()
-        values = {field.name: stored[f"field_{i}"] for i, field in enumerate(self._fields)}
+        first = len(ROW_COLUMN_NAMES) if self._has_star else 0
+        values = {field.name: row[first + i] for i, field in enumerate(self._fields)}
         if not self._has_star:
             return values
+        stored = dict(zip(ROW_COLUMN_NAMES, row[:first], strict=True))
         return {**api_row(stored, org_id=self._scope.org_id), **values}
-
-    def cursor(self, row: Row[Any]) -> str:
-        stored = row._asdict()
-        place = [stored[f"place_{i}"] for i in range(len(self._order))]
-        return write_cursor(self._query, self._order, place)
-
-    def _rows_in_scope(self) -> list[Sql]:
-        numbers = self._scope.object_nos
-        in_objects: Sql = (
-            shown_span.c.object_no == literal(numbers[0])
-            if len(numbers) == 1 else shown_span.c.object_no.in_(numbers)
-        )
-        return [in_objects, shown_span.c.deleted_at.is_(None)]
-
-
-def _fetched(
-    connection: Connection, statement: _Statement, limit: int, timeout_s: float
-) -> Sequence[Row[Any]]:
-    """The rows of the statement. Of the settings that it changes, only the timeout stays."""
-    _set(connection, "statement_timeout", str(max(1, int(timeout_s * 1000))))
-    try:
-        rows = connection.execute(statement.select(limit)).all()
-    except OperationalError as error:
-        if isinstance(error.orig, psycopg.errors.QueryCanceled):
-            raise BadInput(
-                f"the query took longer than {timeout_s:g} s: narrow it by created or"
-                " root_span_id"
-            ) from error
-        raise
-    return rows
-
-
-def _set(connection: Connection, name: str, value: str) -> None:
-    """Sets a setting of PostgreSQL until the transaction ends."""
-    connection.execute(select(func.set_config(name, value, True)))  # noqa: FBT003 - is_local
 
 
 def _schema(fields: tuple[Field, ...]) -> JsonObject:

@@ -28,6 +28,7 @@ from sqlalchemy import (
     func,
     literal,
     or_,
+    tuple_,
 )
 
 from btql.checks import kind_of
@@ -64,6 +65,10 @@ class SortColumn:
     type: SortType
 
 
+NEWEST_FIRST = (SortColumn(sql=shown_span.c.seq, descending=True, type=int),)
+"""The order of arrival, from its end. Later writes do not change it."""
+
+
 def sort_columns(query: Query, compiler: SqlCompiler) -> tuple[SortColumn, ...]:
     """The columns that order the query: its keys, then `seq`, so that no two rows are equal.
 
@@ -72,17 +77,29 @@ def sort_columns(query: Query, compiler: SqlCompiler) -> tuple[SortColumn, ...]:
     columns: list[SortColumn] = []
     for key in query.sort:
         columns += _key_columns(key.expr, compiler, descending=key.descending)
-    descending = query.sort[0].descending if query.sort else True
-    columns.append(SortColumn(sql=shown_span.c.seq, descending=descending, type=int))
+    if not columns or columns[-1].sql is not shown_span.c.seq:
+        descending = query.sort[0].descending if query.sort else True
+        columns.append(SortColumn(sql=shown_span.c.seq, descending=descending, type=int))
     return tuple(columns)
 
 
-def order_by(columns: Sequence[SortColumn]) -> list[Sql]:
-    return [one.sql.desc() if one.descending else one.sql.asc() for one in columns]
+def order_by(columns: Sequence[SortColumn], values: Sequence[Sql]) -> list[Sql]:
+    """The ORDER BY of `columns`, whose values stand in `values`."""
+    return [
+        value.desc() if one.descending else value.asc()
+        for one, value in zip(columns, values, strict=True)
+    ]
 
 
 def beyond(columns: Sequence[SortColumn], place: Sequence[Sql]) -> Sql:
-    """The condition that a row comes after `place` in the order."""
+    """The condition that a row comes after `place` in the order.
+
+    Where all columns go in one direction, it is one comparison of rows: an index of these
+    columns is then entered at the place.
+    """
+    if len({one.descending for one in columns}) == 1:
+        row, after = tuple_(*(one.sql for one in columns)), tuple_(*place)
+        return row < after if columns[0].descending else row > after
     steps = []
     for i, column in enumerate(columns):
         further = column.sql < place[i] if column.descending else column.sql > place[i]

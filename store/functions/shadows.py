@@ -44,7 +44,7 @@ PAIRS = f"""
     select shadow.project_id, shadow.object_type, shadow.object_id, span.id,
            shadow.subject_version, {VERDICT.format("live")}, {VERDICT.format("shadow")}
       from latest shadow
-      join span on span.object_no = shadow.object_no and span.seq = shadow.subject_seq
+      join span on span.seq = shadow.subject_seq
       join scorer_use uses on uses.origin_id = shadow.origin_id
        and uses.scorer = %(function)s and uses.scorer_version = %(in_force)s
        and uses.role = 'live'

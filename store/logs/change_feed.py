@@ -5,9 +5,22 @@ from __future__ import annotations
 from flows.logs.change_feed import ChangedRow, Changes
 from spans.ids import ProjectId, Xact
 from spans.row import project_logs
-from store.postgres.database import Database
-from store.postgres.row_views import IS_MADE_BY_SCORER_SQL
+from store.postgres.database import Database, follow_indexes
+from store.postgres.row_views import IS_MADE_BY_SCORER_SQL, one_row
 from store.postgres.versions import settled_version
+
+# Along the index by version: which rows first, then what is shown of them. The index serves who
+# states its condition, which always holds.
+CHANGES = f"""
+    select asked.xact, row.id, row.span_id, row.span_attributes ->> 'name',
+           {IS_MADE_BY_SCORER_SQL}, row.scores
+      from (select seq, object_no, xact from span_head
+             where object_no = %s and xact > 0 and xact > %s and xact <= %s
+               and deleted_at is null
+             order by xact fetch first %s rows with ties) asked
+     cross join lateral ({one_row("shown_span")}) row
+     order by asked.xact
+"""
 
 
 class ChangeFeed:
@@ -31,15 +44,8 @@ class ChangeFeed:
         object_no = self._database.numbers.find_object(project_logs(project_id))
         with self._database.cursor() as cursor:
             settled = settled_version(cursor)
-            cursor.execute(
-                f"""select row.xact, row.id, row.span_id, row.span_attributes ->> 'name',
-                          {IS_MADE_BY_SCORER_SQL}, row.scores
-                     from shown_span row
-                    where row.object_no = %s and row.xact > %s and row.xact <= %s
-                      and row.deleted_at is null
-                    order by row.xact fetch first %s rows with ties""",
-                (object_no, after, settled, limit),
-            )
+            follow_indexes(cursor)
+            cursor.execute(CHANGES, (object_no, after, settled, limit))
             rows = [
                 ChangedRow(
                     xact=Xact(xact), id=row_id, span_id=span_id, name=name,

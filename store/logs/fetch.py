@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select, text
+from sqlalchemy import BigInteger, literal
 
 from btql.query import Query
+from btql.tree import TRUE
 from flows.logs.fetch import FetchRequest, Page, QueryPage
 from spans.clock import Clock
 from spans.errors import BadInput
 from spans.ids import OrgId, ProjectId
 from spans.json import JsonObject
 from spans.row import ObjectRef, project_logs
-from store.btql.compiler import filter_clause
-from store.btql.query import QueryScope, run_query
+from store.btql.access import access_of
+from store.btql.compiler import SqlCompiler
+from store.btql.pages import PageOf
+from store.btql.query import QueryScope, advice, choose_way, execute, run_query, time_limit
+from store.btql.sort import NEWEST_FIRST
 from store.postgres.database import Database
-from store.postgres.row_json import ROW_COLUMNS, api_row, instant_text
+from store.postgres.row_json import ROW_COLUMN_NAMES, api_row, instant_text
 from store.postgres.tables import shown_span
 
 CURSOR_PREFIX = "s"
@@ -28,32 +32,34 @@ class SpanReader:
     def __init__(self, database: Database, clock: Clock, *, query_timeout_s: float) -> None:
         self._database = database
         self._clock = clock
-        self._timeout_ms = round(query_timeout_s * 1000)
+        self._timeout_s = query_timeout_s
 
     def page(
         self, where: ObjectRef, org_id: OrgId, asked: FetchRequest, *, limit: int
     ) -> Page:
         """A page of at most `limit` rows, newest first. Raises BadInput for a wrong cursor."""
         object_no = self._database.numbers.find_object(where)
-        statement = (
-            select(*ROW_COLUMNS)
-            .where(
-                shown_span.c.object_no == object_no,
-                shown_span.c.deleted_at.is_(None),
-                filter_clause(asked.filter, now=self._clock(), org_id=str(org_id)),
-            )
-            .order_by(shown_span.c.seq.desc())
-            .limit(limit + 1)
-        )
+        if object_no is None or not limit:
+            return Page(rows=[], cursor=None)
+        compiler = SqlCompiler(now=self._clock(), tz_offset=0, org_id=str(org_id))
+        conditions = [] if asked.filter == TRUE else [compiler.condition(asked.filter)]
         if asked.cursor is not None:
-            statement = statement.where(shown_span.c.seq < _seq_of(asked.cursor))
-        with self._database.connection() as connection:
-            connection.execute(text(f"set local statement_timeout = {self._timeout_ms:d}"))
-            rows = connection.execute(statement).mappings().fetchall()
-        shown, more = rows[:limit], len(rows) > limit
+            conditions.append(shown_span.c.seq < literal(_seq_of(asked.cursor), BigInteger))
+        access = access_of(asked.filter, ())
+        with (
+            self._database.connection() as connection,
+            time_limit(connection, self._timeout_s, advice=advice(access)) as cursor,
+        ):
+            page = PageOf(
+                object_nos=(object_no,),
+                way=choose_way(cursor, access, compiler, (object_no,)),
+                conditions=conditions, order=NEWEST_FIRST, limit=limit + 1,
+            )
+            rows = execute(cursor, page.rows(ROW_COLUMN_NAMES)).fetchall()
+        shown = [dict(zip(ROW_COLUMN_NAMES, row, strict=False)) for row in rows[:limit]]
         return Page(
-            rows=[api_row(dict(row), org_id=org_id) for row in shown],
-            cursor=f"{CURSOR_PREFIX}{shown[-1]['seq']}" if more and shown else None,
+            rows=[api_row(row, org_id=org_id) for row in shown],
+            cursor=f"{CURSOR_PREFIX}{shown[-1]['seq']}" if len(rows) > limit else None,
         )
 
     def query(
@@ -67,7 +73,8 @@ class SpanReader:
     ) -> QueryPage:
         """A page of the rows that the query selects. It reads no rows of other projects."""
         numbers = self._database.numbers
-        objects = tuple(numbers.object_no(project_logs(each)) for each in projects)
+        found = [numbers.find_object(project_logs(each)) for each in projects]
+        objects = tuple(dict.fromkeys(number for number in found if number is not None))
         with self._database.connection() as connection:
             return run_query(
                 connection,
@@ -76,7 +83,7 @@ class SpanReader:
                 limit_max=limit_max,
                 now=self._clock(),
                 tz_offset=tz_offset,
-                timeout_s=self._timeout_ms / 1000,
+                timeout_s=self._timeout_s,
             )
 
     def rejected(self, org_id: OrgId, project_id: ProjectId, limit: int) -> list[JsonObject]:

@@ -7,7 +7,7 @@ from spans.columns import API_COLUMNS, EVENT_FIELDS
 from spans.errors import TraceTooLarge
 from spans.json import JsonObject
 from store.postgres.database import Database
-from store.postgres.row_views import EXPRESSIONS
+from store.postgres.row_views import EXPRESSIONS, one_row
 
 COLUMNS = tuple(name for name, column in API_COLUMNS.items() if column.is_in_trace)
 """The columns of each span that a scorer of traces gets."""
@@ -19,13 +19,19 @@ _SELECTED = ", ".join(EXPRESSIONS[name] for name in COLUMNS)
 _LARGE = ", ".join(f"{EXPRESSIONS[name]} as {name}" for name in LARGE)
 _BYTES = " + ".join(f"coalesce(octet_length({name}::text), 0)" for name in LARGE)
 
+_ROWS = f"""
+    (select seq, object_no from span
+      where root_span_id = %s and object_no = %s offset 0) asked
+     cross join lateral ({one_row("shown_span")}) row
+     where row.deleted_at is null
+"""
+
 # The size is read first, so that a trace that is too large is never loaded.
 SIZE = f"""
     select count(*), coalesce(sum({_BYTES}), 0)
-      from (select {_LARGE} from shown_span row
-             where row.object_no = %s and row.root_span_id = %s and row.deleted_at is null
-             limit %s) trace
+      from (select {_LARGE} from {_ROWS} limit %s) trace
 """
+SPANS = f"select {_SELECTED} from {_ROWS} order by row.created, row.seq"
 
 
 class Traces:
@@ -40,7 +46,7 @@ class Traces:
         Raises TraceTooLarge, before it loads a span, if there are more than TRACE_SPANS_MAX
         spans or TRACE_BYTES_MAX bytes.
         """
-        named = (self._database.numbers.find_object(trace.where), trace.root_span_id)
+        named = (trace.root_span_id, self._database.numbers.find_object(trace.where))
         with self._database.cursor() as cursor:
             cursor.execute(SIZE, (*named, TRACE_SPANS_MAX + 1))
             found = cursor.fetchone()
@@ -50,11 +56,5 @@ class Traces:
                     f"the scorer takes the whole trace, but {trace.root_span_id} has more than "
                     f"{TRACE_SPANS_MAX} spans or {TRACE_BYTES_MAX >> 20} MiB"
                 )
-            cursor.execute(
-                f"""select {_SELECTED} from shown_span row
-                     where row.object_no = %s and row.root_span_id = %s
-                       and row.deleted_at is null
-                     order by row.created, row.seq""",
-                named,
-            )
+            cursor.execute(SPANS, named)
             return [dict(zip(COLUMNS, row, strict=True)) for row in cursor]

@@ -45,11 +45,16 @@ class ExplainRecords:
                       where org_id = %s and deleted_at is null and object_type = 'project_logs'
                         and (%s::uuid is null or project.id = %s)),
                    found as (
-                     select object_no, seq from reachable join span using (object_no)
-                      where span.id = %s
+                     select object_no, seq from reachable
+                      cross join lateral (
+                        select seq from span
+                         where id = %s and span.object_no = reachable.object_no offset 0) row
                      union
-                     select object_no, seq from reachable join span using (object_no)
-                      where span_id = %s)
+                     select object_no, seq from reachable
+                      cross join lateral (
+                        select seq from span
+                         where span_id = %s and span.object_no = reachable.object_no
+                        offset 0) row)
                    select row.project_id::text, reachable.name, row.id, row.span_id,
                           row.span_attributes ->> 'name'
                      from found join reachable using (object_no)

@@ -152,6 +152,18 @@ class Database:
         self.engine.dispose()
 
 
+FOLLOW_INDEXES = """
+    select set_config('enable_sort', 'off', true),
+           set_config('enable_incremental_sort', 'off', true)
+"""
+
+
+def follow_indexes(cursor: Cursor) -> None:
+    """Until the transaction ends, no index that has the order of a statement gives way to a
+    sort. For statements of which one part is a page in an index's order."""
+    cursor.execute(FOLLOW_INDEXES)
+
+
 @contextmanager
 def map_errors() -> Iterator[None]:
     """Raise Tallyard's own errors instead of PostgreSQL's.

@@ -13,7 +13,7 @@ from spans.row import LOG_IDS, OBJECT_ID_COLUMNS
 from store.postgres.tables import shown_span
 
 # What the table has of the API's columns, and what the API's other columns are made of.
-_STORED = (
+ROW_COLUMN_NAMES = (
     *(
         column.stored_as for column in API_COLUMNS.values()
         if column.storage is not None
@@ -22,8 +22,10 @@ _STORED = (
     "object_id",
     "extra",
 )
-ROW_COLUMNS = tuple(shown_span.c[name] for name in _STORED)
-"""The columns that a SELECT over `shown_span` needs, so that `api_row` can show its rows."""
+"""The columns of `shown_span` that `api_row` needs, so that it can show a row."""
+
+ROW_COLUMNS = tuple(shown_span.c[name] for name in ROW_COLUMN_NAMES)
+"""The same, for a statement that SQLAlchemy composes."""
 
 
 def api_row(row: Mapping[str, Any], *, org_id: UUID | str) -> dict[str, Json]:

@@ -145,7 +145,7 @@ REPLACE_SCORE_SPANS = """
            tags = null, span_attributes = null, origin = null, facets = null,
            classifications = null, extra = null, scoring_state = null, has_base = true
       from span_staged staged
-     where span.object_no = staged.object_no and span.seq = staged.seq
+     where span.seq = staged.seq
 """
 REPLACE_SCORE_HEADS = """
     update span_head

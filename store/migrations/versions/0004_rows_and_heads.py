@@ -73,12 +73,14 @@ create table span (
   scored_xact bigint,                   -- that row's version when the scorer read it
   scored_use integer,                   -- with scored_seq and scored_version: its outcome's key
   scored_version bigint,                -- null once a client has written over the score span
-  primary key (object_no, seq),
-  unique (object_no, id)
+  primary key (seq),
+  unique (id, object_no)
 ) with (toast_tuple_target = 4080);     -- a span of 2 kB is stored as it is: compressing it
                                         -- takes as long as all else that its COPY does
-create index span_trace on span (object_no, root_span_id);
-create index span_by_span_id on span (object_no, span_id);
+-- No two indexes begin with the same column. While a table is empty, or an object has one row,
+-- two that do look alike to the planner, and it would keep the one that reads a whole project.
+create index span_trace on span (root_span_id, object_no);
+create index span_by_span_id on span (span_id, object_no);
 create index span_scored on span (scored_seq) where scored_seq is not null;
 
 -- The head of a row: what scoring changes. It is small, since each score writes it anew.
@@ -95,8 +97,11 @@ create table span_head (
   primary key (object_no, seq)
 ) with (autovacuum_vacuum_scale_factor = 0.05);   -- every scored row leaves a dead head
 create index span_head_deleted on span_head (deleted_at) where deleted_at is not null;
-create index span_head_version on span_head (object_no, xact, seq);
-create index span_head_created on span_head (object_no, created, seq);
+-- Their conditions always hold. An index with a condition serves only statements that name it,
+-- so one that finds rows by their places takes the key.
+create index span_head_version on span_head (object_no, xact, seq) where xact > 0;
+create index span_head_created on span_head (object_no, created, seq)
+  where created > '-infinity';
 
 -- What scorers read of a row, until version `until_xact` changed it. Kept while a score span
 -- shows it.
@@ -272,7 +277,7 @@ create function scorer_arguments(
 VIEWS = """
 -- Rows as clients logged them. Score spans are here with what their bodies hold, which is little.
 create view logged_span as
-select span.object_no, span.seq, object.project_id, object.object_type, object.object_id, span.id,
+select head.object_no, head.seq, object.project_id, object.object_type, object.object_id, span.id,
        head.xact, head.content_xact, head.trigger_xact, head.created, head.deleted_at,
        span.has_base, span.span_id, span.root_span_id, span.span_parents, span.is_root,
        span.created_by, span.input, span.output, span.expected, span.error, span.logged_scores,
@@ -283,17 +288,17 @@ select span.object_no, span.seq, object.project_id, object.object_type, object.o
        span.metadata, span.metrics, span.tags, span.span_attributes, span.context, span.origin,
        span.facets, span.classifications, span.extra, span.scoring_state, span.scored_seq
   from span_head head
-  join span on span.object_no = head.object_no and span.seq = head.seq
-  join object on object.object_no = head.object_no;
+  join span on span.seq = head.seq
+  left join object on object.object_no = head.object_no;
 
 -- Rows as readers see them: score spans whole.
 create view shown_span as
-select span.object_no, span.seq, object.project_id, object.object_type, object.object_id, span.id,
+select head.object_no, head.seq, object.project_id, object.object_type, object.object_id, span.id,
        head.xact, head.content_xact, head.trigger_xact, head.created, head.deleted_at,
        span.has_base, span.span_id, span.root_span_id,
        case when span.scored_version is null then span.span_parents
             else (select jsonb_build_array(scored.span_id) from span scored
-                   where scored.object_no = span.object_no and scored.seq = span.scored_seq)
+                   where scored.seq = span.scored_seq)
             end as span_parents,
        span.is_root,
        case when span.scored_version is null then span.created_by
@@ -314,7 +319,7 @@ select span.object_no, span.seq, object.project_id, object.object_type, object.o
                    select null, scored.input, scored.output, scored.expected, scored.metadata,
                           scored.tags) contents
                   order by until_xact nulls last limit 1) read
-               where scored.object_no = span.object_no and scored.seq = span.scored_seq))
+               where scored.seq = span.scored_seq))
             end as input,
        case when span.scored_version is null then span.output
             else score_span_output(outcome.scores) end as output,
@@ -348,7 +353,7 @@ select span.object_no, span.seq, object.project_id, object.object_type, object.o
                   replace(scorer_use.origin_id::text, '-', ''), scorer_use.role,
                   scorer_use.scorer_kind, scorer_use.scorer, scorer_use.scorer_version])
                   from span scored
-                 where scored.object_no = span.object_no and scored.seq = span.scored_seq),
+                 where scored.seq = span.scored_seq),
               'scorer', scorer_use.scorer, 'scorer_version', scorer_use.scorer_version)
               || coalesce(span.context, '{}') end as context,
        case when span.scored_version is null then span.origin
@@ -356,12 +361,12 @@ select span.object_no, span.seq, object.project_id, object.object_type, object.o
                            'object_type', object.object_type, 'object_id', object.object_id,
                            'id', scored.id, '_xact_id', span.scored_version::text)
                     from span scored
-                   where scored.object_no = span.object_no and scored.seq = span.scored_seq)
+                   where scored.seq = span.scored_seq)
             end as origin,
        span.facets, span.classifications, span.extra, span.scoring_state, span.scored_seq
   from span_head head
-  join span on span.object_no = head.object_no and span.seq = head.seq
-  join object on object.object_no = head.object_no
+  join span on span.seq = head.seq
+  left join object on object.object_no = head.object_no
   left join scorer_use on scorer_use.use_no = span.scored_use
   left join outcome on outcome.subject_seq = span.scored_seq
    and outcome.subject_version = span.scored_version and outcome.use_no = span.scored_use;
@@ -374,7 +379,7 @@ select object.project_id, object.object_type, object.object_id, span.id as subje
   from outcome
   join object on object.object_no = outcome.object_no
   join scorer_use on scorer_use.use_no = outcome.use_no
-  left join span on span.object_no = outcome.object_no and span.seq = outcome.subject_seq;
+  left join span on span.seq = outcome.subject_seq;
 """
 
 
