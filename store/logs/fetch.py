@@ -38,13 +38,14 @@ class SpanReader:
         self, where: ObjectRef, org_id: OrgId, asked: FetchRequest, *, limit: int
     ) -> Page:
         """A page of at most `limit` rows, newest first. Raises BadInput for a wrong cursor."""
+        before = None if asked.cursor is None else _seq_of(asked.cursor)
         object_no = self._database.numbers.find_object(where)
         if object_no is None or not limit:
             return Page(rows=[], cursor=None)
         compiler = SqlCompiler(now=self._clock(), tz_offset=0, org_id=str(org_id))
         conditions = [] if asked.filter == TRUE else [compiler.condition(asked.filter)]
-        if asked.cursor is not None:
-            conditions.append(shown_span.c.seq < literal(_seq_of(asked.cursor), BigInteger))
+        if before is not None:
+            conditions.append(shown_span.c.seq < literal(before, BigInteger))
         access = access_of(asked.filter, ())
         with (
             self._database.connection() as connection,

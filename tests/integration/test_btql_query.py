@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import orjson
 import pytest
 from sqlalchemy import Connection, create_engine, text
-from stored_rows import insert_rows
+from stored_rows import first_seq, insert_rows
 
 from btql.errors import BtqlError
 from btql.query import Query, parse_query, read_query
@@ -49,21 +49,22 @@ def connection(database_url: str) -> Iterator[Connection]:
     engine.dispose()
 
 
-def run(connection: Connection, query: str | Query, **options: object) -> QueryPage:
+def run(
+    connection: Connection, query: str | Query, *object_ids: uuid.UUID, **options: object
+) -> QueryPage:
+    """The query's page over these objects, or over that of PROJECT."""
     parsed = parse_query(query) if isinstance(query, str) else query
-    scope = options.pop("scope", None) or scope_of(connection, PROJECT)
-    return run_query(
-        connection, parsed, scope=scope, **{"limit_max": 1000, "now": NOW, **options}
-    )
+    scope = QueryScope(org_id=ORG, object_nos=numbers(connection, *(object_ids or (PROJECT,))))
+    settings = {"scope": scope, "limit_max": 1000, "now": NOW, **options}
+    return run_query(connection, parsed, **settings)
 
 
-def scope_of(connection: Connection, *projects: uuid.UUID) -> QueryScope:
-    """The logs of these projects."""
+def numbers(connection: Connection, *object_ids: uuid.UUID) -> tuple[int, ...]:
     found = connection.execute(
         text("select object_no from object where object_id = any(:ids) order by object_no"),
-        {"ids": list(projects)},
+        {"ids": list(object_ids)},
     )
-    return QueryScope(org_id=ORG, object_nos=tuple(found.scalars()))
+    return tuple(found.scalars())
 
 
 def ids(page: QueryPage) -> list[object]:
@@ -78,7 +79,8 @@ def all_pages(connection: Connection, query: str) -> list[object]:
         page = run(connection, text)
         found += ids(page)
         cursor = page.cursor
-        if cursor is None:
+        if not page.rows:
+            assert cursor is None
             return found
 
 
@@ -97,7 +99,8 @@ def test_a_star_gives_every_column_with_explicit_nulls(connection: Connection) -
     assert row["project_id"] == str(PROJECT)
     assert row["org_id"] == str(ORG)
     assert row["created"] == "2026-06-13T10:00:00.123Z"
-    assert row["_pagination_key"] == "p00000000000000000002"
+    (number,) = numbers(connection, PROJECT)
+    assert row["_pagination_key"] == f"p{first_seq(number) + 1:020}"
     assert row["_xact_id"] == "1000000000000000001"
     assert "experiment_id" not in row
 
@@ -163,41 +166,53 @@ def test_values_of_all_types_have_one_order_and_nulls_come_last(connection: Conn
     assert down.rows[-1]["v"] is None
 
 
-def test_several_objects_give_the_rows_of_each(connection: Connection) -> None:
-    both = scope_of(connection, PROJECT, OTHER)
+def test_a_scope_without_objects_sees_nothing(connection: Connection) -> None:
+    scope = QueryScope(org_id=ORG, object_nos=())
+    assert run_query(
+        connection, parse_query(SOURCE), scope=scope, limit_max=9, now=NOW
+    ).rows == []
 
-    page = run(connection, f"from: project_logs('{PROJECT}', '{OTHER}')", scope=both)
 
-    assert sorted(ids(page)) == ["foreign", *(row["id"] for row in ROWS)]
-    assert sorted(ids(run(connection, SOURCE))) == [row["id"] for row in ROWS]
+def test_several_objects_give_the_rows_of_each_in_one_order(connection: Connection) -> None:
+    query = f"select: id | {SOURCE} | sort: created, id"
+    found = ids(run(connection, query, PROJECT, OTHER))
+    assert found == [*ids(run(connection, query)), "foreign"]
+    pages = [run(connection, f"{query} | limit: 7", PROJECT, OTHER)]
+    pages.append(
+        run(connection, f"{query} | limit: 7 | cursor: '{pages[0].cursor}'", PROJECT, OTHER)
+    )
+    assert [one for page in pages for one in ids(page)] == found
 
 
 def test_experiments_and_datasets_name_their_object(connection: Connection) -> None:
     for number, kind in enumerate(["experiment", "dataset"]):
         object_id = uuid.UUID(int=100 + number)
-        object_no = insert_rows(
+        insert_rows(
             connection, [{"id": "e"}], project_id=PROJECT, object_type=kind, object_id=object_id
         )
-        scope = QueryScope(org_id=ORG, object_nos=(object_no,))
-        page = run(connection, f"select: * | from: {kind}('{object_id}')", scope=scope)
+        page = run(connection, f"select: * | from: {kind}('{object_id}')", object_id)
         assert page.rows[0][f"{kind}_id"] == str(object_id)
         by_id = f"select: id | from: {kind}('{object_id}') | filter: {kind}_id = '{object_id}'"
-        assert ids(run(connection, by_id, scope=scope)) == ["e"]
+        assert ids(run(connection, by_id, object_id)) == ["e"]
 
 
 def test_deleted_rows_are_not_shown(connection: Connection) -> None:
-    connection.execute(text(
-        "update span_head set deleted_at = now() from span"
-        " where span.object_no = span_head.object_no and span.seq = span_head.seq"
-        " and span.id = 'r03'"
-    ))
+    connection.execute(
+        text(
+            "update span_head set deleted_at = now() from span"
+            " where span.seq = span_head.seq and span.id = 'r03'"
+        )
+    )
     assert "r03" not in ids(run(connection, SOURCE))
 
 
 def test_fields_that_we_do_not_know_stand_beside_the_others(connection: Connection) -> None:
     insert_rows(
         connection,
-        [{"id": "x", "_pagination_key": "99", "extra": {"colour": "red", "id": "not this"}}],
+        [{
+            "id": "x", "_pagination_key": str(10**17),
+            "extra": {"colour": "red", "id": "not this"},
+        }],
         project_id=PROJECT,
     )
     row = run(connection, f"{SOURCE} | limit: 1").rows[0]
@@ -246,9 +261,11 @@ def test_a_cursor_belongs_to_its_order(connection: Connection) -> None:
         run(connection, f"{SOURCE} | sort: created desc | limit: 2 | cursor: '{cursor}'")
 
 
-def test_the_last_page_has_no_cursor(connection: Connection) -> None:
-    assert run(connection, f"{SOURCE} | limit: {len(ROWS)}").cursor is None
-    assert run(connection, f"{SOURCE} | limit: {len(ROWS) - 1}").cursor is not None
+def test_every_page_but_an_empty_one_has_a_cursor(connection: Connection) -> None:
+    last = run(connection, f"{SOURCE} | limit: {len(ROWS)}")
+    after = run(connection, f"{SOURCE} | cursor: '{last.cursor}'")
+    assert last.cursor is not None
+    assert (after.rows, after.cursor) == ([], None)
 
 
 def test_a_limit_above_the_services_own_is_refused(connection: Connection) -> None:
@@ -259,7 +276,7 @@ def test_a_limit_above_the_services_own_is_refused(connection: Connection) -> No
 
 def test_a_slow_query_is_stopped_and_says_what_to_do(connection: Connection) -> None:
     many = [
-        {"id": f"m{n}", "_pagination_key": str(n + 1000), "input": "x" * 2000}
+        {"id": f"m{n}", "_pagination_key": str(10**17 + n), "input": "x" * 2000}
         for n in range(2000)
     ]
     insert_rows(connection, many, project_id=PROJECT)

@@ -275,7 +275,7 @@ class MemoryRows:
                  **{name: read(kept.view) for name, read in fields}}
                 for kept in found[:limit]
             ],
-            cursor=_cursor(found, limit),
+            cursor=f"s{found[:limit][-1].seq}" if found else None,
             schema={"type": "array", "items": {"type": "object"}},
         )
 
