@@ -25,6 +25,15 @@ from sqlalchemy import make_url
 FINAL = frozenset({"completed", "skipped", "errored", "superseded"})
 SHOWN = 20
 
+WAITING = """
+    select (select count(*) from outbox)
+         + (select count(*) from outcome where state = 'pending')"""
+"""How many outbox entries and outcomes wait."""
+
+MATCHES = """
+    select concat_ws(' ', object_no, xact) as entry, count(*) from match_record group by 1"""
+"""How often the entry of each write was matched."""
+
 HISTORY = """
 create table checker_history (
   seq bigint generated always as identity, kind text not null, id text not null,
@@ -32,7 +41,8 @@ create table checker_history (
 create function checker_note_outcome() returns trigger language plpgsql as $$
 begin
   insert into checker_history (kind, id, is_lead, was, became, holder, writer, attempts)
-  values ('outcome', new.id::text, new.is_lead,
+  values ('outcome', concat_ws(' ', new.subject_seq, new.subject_version, new.use_no),
+          new.is_lead,
           case when tg_op = 'UPDATE' then old.state end, new.state,
           case when tg_op = 'UPDATE' then old.owner end,
           split_part(current_setting('application_name'), ' ', 2), new.attempts);
@@ -41,17 +51,14 @@ end $$;
 create function checker_note_entry() returns trigger language plpgsql as $$
 begin
   insert into checker_history (kind, id, was, became, holder, writer, attempts)
-  values ('entry', new.seq::text,
-          case when old.matched_at is null then 'waiting' else 'matched' end,
-          'matched', old.owner,
-          split_part(current_setting('application_name'), ' ', 2),
-          new.attempts);
+  values ('entry', concat_ws(' ', old.object_no, old.xact), 'waiting', 'gone', old.owner,
+          split_part(current_setting('application_name'), ' ', 2), old.attempts);
   return null;
 end $$;
 create trigger checker_outcome after insert or update on outcome
   for each row execute function checker_note_outcome();
-create trigger checker_entry after update on outbox
-  for each row when (new.matched_at is not null) execute function checker_note_entry();
+create trigger checker_entry after delete on outbox
+  for each row execute function checker_note_entry();
 """
 
 
@@ -162,10 +169,7 @@ class Checker:
 
     def is_quiet(self) -> bool:
         """Whether no outbox entry and no outcome waits any more."""
-        return not self._number(
-            """select (select count(*) from outbox where matched_at is null)
-                    + (select count(*) from outcome where state = 'pending')""",
-        )
+        return not self._number(WAITING)
 
     def assert_holds(self) -> None:
         """Fail with the violations, if there are any."""
@@ -175,11 +179,13 @@ class Checker:
 
     def violations(self) -> list[str]:
         """The contradictions between the database and the log, each as a sentence."""
-        rows = self._rows()
+        found = self._rows()
+        rows = {row["id"]: row for row in found}
         outcomes = self._outcomes()
         spans = {row_id: row for row_id, row in rows.items() if not _is_score_span(row)}
         return [
             *self.log.surprises,
+            *_of_ids(found),
             *self._of_rows(spans),
             *self._of_outcomes(spans, outcomes),
             *self._of_scores(spans, rows, outcomes),
@@ -199,22 +205,23 @@ class Checker:
         (row,) = self._query(statement, *values)
         return next(iter(row.values()))
 
-    def _rows(self) -> dict[str, dict[str, Any]]:
-        found = self._query(
-            """select id, content_xact, deleted_at, input, output, expected, metadata, metrics,
-                      span_attributes, context, origin, computed_scores, computed_by, scores
-                 from span where project_id = %s""",
+    def _rows(self) -> list[dict[str, Any]]:
+        return self._query(
+            """select shown.id, content_xact, deleted_at, shown.input, shown.output,
+                      shown.expected, shown.metadata, shown.metrics, shown.span_attributes,
+                      shown.context, shown.origin, computed_scores, computed_by, scores,
+                      span.scored_seq, span.scored_version, span.scored_use
+                 from shown_span shown join span using (object_no, seq)
+                where project_id = %s""",
             self.project,
         )
-        assert len({row["id"] for row in found}) == len(found)
-        return {row["id"]: row for row in found}
 
     def _outcomes(self) -> list[dict[str, Any]]:
         return self._query(
-            """select id::text, subject_id, subject_version, origin_kind, origin_id::text, role,
-                      scorer, scorer_version, state, error_class, error_message, scores,
-                      attempts, deaths, score_span_id::text, skip_logging, queue
-                 from outcome where project_id = %s""",
+            """select subject_seq, subject_id, subject_version, use_no, origin_kind,
+                      origin_id::text, role, scorer, scorer_version, state, error_class,
+                      error_message, scores, attempts, deaths, skip_logging, queue
+                 from shown_outcome where project_id = %s""",
             self.project,
         )
 
@@ -264,6 +271,8 @@ class Checker:
             return
         if outcome["state"] not in FINAL:
             yield f"{told}: not final"
+        if outcome["subject_version"] > row["content_xact"]:
+            yield f"{told}: of content that the row never had"
         is_current = outcome["subject_version"] == row["content_xact"]
         if is_current and outcome["state"] == "superseded":
             yield f"{told}: superseded, and its content is the present one"
@@ -280,17 +289,20 @@ class Checker:
             if outcome["subject_id"] in spans and outcome["state"] != "superseded"
             and outcome["subject_version"] == spans[outcome["subject_id"]]["content_xact"]
         ]
-        by_span = {outcome["score_span_id"]: outcome for outcome in current}
+        present = set(map(_number, current))
+        score_spans: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
         for row_id, row in rows.items():
-            if _is_score_span(row) and row_id not in by_span:
-                yield f"score span {row_id} belongs to no present outcome"
-        shown: dict[str, dict[str, dict[str, Any]]] = defaultdict(lambda: defaultdict(dict))
+            if _is_score_span(row):
+                score_spans[_number_shown(row)].append(row)
+                if _number_shown(row) not in present:
+                    yield f"score span {row_id} belongs to no present outcome"
+        shown: dict[str, dict[str, dict[Any, Any]]] = defaultdict(lambda: defaultdict(dict))
         for outcome in current:
             row_id = outcome["subject_id"]
-            yield from _of_score_span(outcome, rows.get(outcome["score_span_id"]))
+            yield from _of_score_spans(outcome, score_spans[_number(outcome)])
             for score in outcome["scores"] or []:
                 if score["score"] is not None:
-                    shown[row_id][score["name"]][outcome["id"]] = score["score"]
+                    shown[row_id][score["name"]][_number(outcome)[1:]] = score["score"]
             if outcome["scorer"] == "ExactMatch" and outcome["state"] == "completed":
                 row = spans[row_id]
                 if outcome["scores"][0]["score"] != int(row["output"] == row["expected"]):
@@ -306,17 +318,18 @@ class Checker:
             )
             if held:
                 yield f"{held} rows of {table} are still leased"
-        waiting = self._number("select count(*) from outbox where matched_at is null")
+        waiting = self._number("select count(*) from outbox")
         if waiting:
             yield f"{waiting} outbox entries were never matched"
 
     def _of_history(self) -> Iterable[str]:
+        matches = {match["entry"]: match["count"] for match in self._query(MATCHES)}
         for step in self._query("select * from checker_history order by seq"):
             told = f"{step['kind']} {step['id']}: {step['was']} -> {step['became']}"
             if step["kind"] == "entry":
-                if step["was"] == "matched":
-                    yield f"{told}: matched twice"
-                elif step["writer"] != step["holder"]:
+                if (times := matches.get(step["id"], 0)) != 1:
+                    yield f"{told}: matched {times} times"
+                if step["writer"] != step["holder"]:
                     yield f"{told}: by {step['writer']}, held by {step['holder']}"
                 continue
             if step["was"] in FINAL and not (
@@ -351,33 +364,52 @@ class Checker:
     def _claims(self, run: tuple[str, int, str]) -> int:
         return int(self._number(
             """select coalesce(sum(claims), 0) from (
-                 select max(fence) as claims from outcome
+                 select max(fence) as claims from shown_outcome
                   where project_id = %s and subject_id = %s and subject_version = %s
                     and scorer = %s) as of_run""",
             self.project, *run,
         ))
 
 
-def _of_score_span(
-    outcome: Mapping[str, Any], span: Mapping[str, Any] | None
+def _of_ids(rows: list[dict[str, Any]]) -> Iterable[str]:
+    for row_id, count in Counter(row["id"] for row in rows).items():
+        if count > 1:
+            yield f"row {row_id} is shown {count} times"
+
+
+def _of_score_spans(
+    outcome: Mapping[str, Any], spans: list[Mapping[str, Any]]
 ) -> Iterable[str]:
-    if span is None:
-        if not outcome["skip_logging"]:
-            yield f"{_told(outcome)}: no score span"
-    elif span["context"]["outcome_id"] != outcome["id"]:
-        yield f"{_told(outcome)}: its score span is {span['context']['outcome_id']}'s"
+    wanted = 0 if outcome["skip_logging"] else 1
+    if len(spans) != wanted:
+        yield f"{_told(outcome)}: {len(spans)} score spans, not {wanted}"
+    for span in spans:
+        context, origin = span["context"], span["origin"]
+        shown = (
+            origin["id"], int(origin["_xact_id"]), context["rule_id"], context["scorer"],
+            context["scorer_version"],
+        )
+        if shown != (
+            outcome["subject_id"], outcome["subject_version"], outcome["origin_id"],
+            outcome["scorer"], outcome["scorer_version"],
+        ):
+            yield f"{_told(outcome)}: its score span names {shown}"
+        scores = {score["name"]: score["score"] for score in outcome["scores"] or []}
+        if (span["scores"] or {}) != scores:
+            yield f"{_told(outcome)}: its score span shows {span['scores']}, not {scores}"
 
 
 def _of_shown(
-    row_id: str, row: Mapping[str, Any], expected: Mapping[str, Mapping[str, Any]]
+    row_id: str, row: Mapping[str, Any], expected: Mapping[str, Mapping[Any, Any]]
 ) -> Iterable[str]:
-    """`expected` maps a score's name to {outcome id: value} of the row's current outcomes."""
+    """`expected` maps a score's name to the values that current outcomes of the row give it, by
+    the version of the content and the number of the use."""
     by, scores = row["computed_by"] or {}, row["computed_scores"] or {}
     if not by.keys() == scores.keys() == expected.keys():
         yield f"row {row_id} shows the scores {sorted(scores)}, not {sorted(expected)}"
         return
     for name, values in expected.items():
-        source = by[name]["outcome"]
+        source = by[name]["version"], by[name]["use"]
         if source not in values:
             yield f"row {row_id} shows a {name} of no present outcome"
         elif scores[name] != values[source]:
@@ -392,9 +424,19 @@ def _key(outcome: Mapping[str, Any]) -> tuple[Any, ...]:
     )
 
 
+def _number(outcome: Mapping[str, Any]) -> tuple[int, int, int]:
+    """What the tables know an outcome by."""
+    return outcome["subject_seq"], outcome["subject_version"], outcome["use_no"]
+
+
+def _number_shown(score_span: Mapping[str, Any]) -> tuple[int, int, int]:
+    """That of the outcome which a score span shows."""
+    return score_span["scored_seq"], score_span["scored_version"], score_span["scored_use"]
+
+
 def _told(outcome: Mapping[str, Any]) -> str:
     return (
-        f"outcome {outcome['id'][:8]} ({outcome['scorer']} of {outcome['subject_id']}, "
+        f"outcome ({outcome['scorer']} of {outcome['subject_id']}, "
         f"version {outcome['subject_version']}, {outcome['state']})"
     )
 

@@ -410,9 +410,16 @@ class Stack:
         return value[0]
 
     def count(self, table: str, project: str) -> int:
-        """How many rows of the table belong to the project."""
+        """How many rows of the table, or of a view, belong to the project."""
         with self._database.cursor() as cursor:
-            cursor.execute(f"select count(*) from {table} where project_id = %s", (project,))
+            cursor.execute(
+                "select 1 from information_schema.columns"
+                " where table_name = %s and column_name = 'project_id'", (table,),
+            )
+            of_object = "" if cursor.fetchone() else "join object using (object_no)"
+            cursor.execute(
+                f"select count(*) from {table} {of_object} where project_id = %s", (project,)
+            )
             (count,) = cursor.fetchone() or (0,)
             return int(count)
 

@@ -27,15 +27,13 @@ ROOMS = (
 
 NO_FENCE = (
     "store/scoring/ledger.py",
-    'where {OUTCOMES.held("held")}',
-    "where outcome.id = held.id",
+    'from outcome where {OUTCOMES.held("held")}',
+    "from outcome where outcome.subject_seq = held.subject_seq",
 )
-NO_UNIQUE_KEY = (
-    "spans/outcome.py",
-    "    def id(self) -> OutcomeId:\n",
-    "    def id(self) -> OutcomeId:\n"
-    "        import uuid\n"
-    "        return OutcomeId(uuid.uuid4())\n",
+KEYED_BY_THE_ROW = (
+    "store/postgres/row_views.py",
+    "            content_xact=content_xact,\n",
+    "            content_xact=xact,\n",
 )
 EARLY_ACK = (
     "flows/logs/group_commit.py",
@@ -73,8 +71,8 @@ def test_a_late_result_without_the_fence_is_found_out(
     assert any("recorded by" in violation for violation in checker.violations())
 
 
-@pytest.mark.parametrize("mutant", [None, NO_UNIQUE_KEY], ids=["as it is", "no unique key"])
-def test_a_row_that_is_matched_twice_has_one_outcome_unless_ids_are_random(
+@pytest.mark.parametrize("mutant", [None, KEYED_BY_THE_ROW], ids=["as it is", "by the row"])
+def test_a_row_that_is_matched_twice_has_one_outcome_unless_any_change_makes_another(
     make_stack: Callable[..., Stack], mutate: Callable[..., Path],
     mutant: tuple[str, str, str] | None,
 ) -> None:
@@ -97,11 +95,11 @@ def test_a_row_that_is_matched_twice_has_one_outcome_unless_ids_are_random(
         checker.log.acknowledge(request)
         stack.wait_until(checker.is_quiet, deadline_s=30, what="quiet")
 
-    assert number(stack.database_url, "select count(*) from outbox") == 2
+    assert number(stack.database_url, "select count(*) from match_record") == 2
     if mutant is None:
         checker.assert_holds()
     else:
-        assert any("for the one key" in violation for violation in checker.violations())
+        assert any("never had" in violation for violation in checker.violations())
 
 
 @pytest.mark.parametrize("mutant", [None, EARLY_ACK], ids=["as it is", "early ack"])

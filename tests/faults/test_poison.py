@@ -15,16 +15,17 @@ MATCHING = "select count(*) from outbox where owner is not null"
 # While somebody tries it, how often it was taken up: by match workers, then by heavy ones. Who
 # takes it up after its third death only marks it, and has its neighbours in hand as well.
 TRIES = """
-    select (select sum(attempts) from outbox)
-         + (select coalesce(sum(attempts), 0) from outcome where subject_id = 'poison')
+    select (select coalesce(sum(attempts), 0) from outbox)
+         + (select coalesce(sum(attempts), 0) from match_record)
+         + (select coalesce(sum(attempts), 0) from shown_outcome where subject_id = 'poison')
      where exists (select from outbox where owner is not null)
-        or exists (select from outcome where subject_id = 'poison' and owner is not null
-                                        and deaths < 3)
+        or exists (select from shown_outcome
+                    where subject_id = 'poison' and owner is not null and deaths < 3)
     union all select 0 order by 1 desc limit 1"""
 # Backtracks for longer than the universe has been there.
 ENDLESS = {"type": "string", "pattern": "^(a+)+$"}
 LONG_S = 60.0
-POISON = "select state, error_class, deaths from outcome where subject_id = 'poison'"
+POISON = "select state, error_class, deaths from shown_outcome where subject_id = 'poison'"
 
 
 def test_a_span_that_kills_its_worker_is_poisoned_after_three_deaths_and_alone(
@@ -62,7 +63,8 @@ def test_a_span_that_kills_its_worker_is_poisoned_after_three_deaths_and_alone(
     assert told["status"] == "poisoned"
     others = query(
         stack.database_url,
-        "select state, count(*) from outcome where subject_id <> 'poison' group by state",
+        "select state, count(*) from shown_outcome where subject_id <> 'poison' "
+        "group by state",
     )
     assert others == [{"state": "completed", "count": NEIGHBOURS}]
     checker.assert_holds()
@@ -100,7 +102,7 @@ def test_a_span_that_kills_the_match_worker_keeps_no_other_from_its_scores(
     stack.wait_until(checker.is_quiet, deadline_s=30, what="quiet")
     states = query(
         stack.database_url,
-        "select subject_id, state, error_class from outcome order by subject_id",
+        "select subject_id, state, error_class from shown_outcome order by subject_id",
     )
     assert [tuple(row.values()) for row in states] == [
         ("n0", "completed", None), ("n1", "completed", None), ("poison", "errored", "poisoned"),
@@ -114,8 +116,8 @@ def kill_whoever_tries_the_poison(stack: Stack) -> None:
         stack.wait_until(
             lambda attempt=attempt: query(
                 stack.database_url,
-                "select from outcome where subject_id = 'poison' and owner is not null "
-                "and attempts = %s", attempt,
+                "select from shown_outcome where subject_id = 'poison' "
+                "and owner is not null and attempts = %s", attempt,
             ),
             deadline_s=LONG_S, what=f"attempt {attempt} at the poison",
         )

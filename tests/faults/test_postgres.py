@@ -16,7 +16,10 @@ from stack import Stack
 
 from ops.servers.children import Child, wait_until
 from ops.servers.postgres import start_postgres
+from spans.ids import RowSeq, Xact
 from store.migrate import upgrade
+from store.postgres.database import Database
+from store.postgres.versions import draw_versions
 
 FAST = {"fsync": "off", "full_page_writes": "off", "autovacuum": "off"}
 AGAIN_S = 60.0
@@ -85,6 +88,24 @@ def test_deaths_of_postgres_are_503_meanwhile_and_lose_nothing(
     assert all(float(retry_after or 0) >= 1 for _, retry_after in checker.log.refusals)
     assert pids == [stack.children[name].process.pid for name in ("api", "match", "judge")]
     checker.assert_holds()
+
+
+def test_no_version_or_place_is_given_twice_though_postgres_dies_before_its_first_checkpoint(
+    postgres: Postgres,
+) -> None:
+    database = Database(postgres.url)
+    drawn: list[tuple[Xact, RowSeq]] = []
+
+    for _ in range(3):
+        with database.cursor() as cursor:
+            (xact,), (place,) = draw_versions(cursor, 1, new_rows=1)
+            drawn.append((xact, place))
+        postgres.die(signal.SIGQUIT)
+        postgres.start()
+        database.close()   # its connections are gone
+
+    assert drawn == sorted(set(drawn))
+    assert len({xact for xact, _ in drawn}) == len({place for _, place in drawn}) == 3
 
 
 def test_a_claim_whose_worker_lives_survives_any_number_of_deaths_of_postgres(

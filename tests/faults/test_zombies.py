@@ -12,7 +12,7 @@ from load import span
 from stack import Stack
 from zombies import judge_zombie
 
-MATCHED = "select from outbox where matched_at is not null"
+MATCHED = "select from match_record"
 REFUSED = "select from counter where name = 'stale_fences'"
 MATCHING = "select from outbox where owner is not null"
 READING = (

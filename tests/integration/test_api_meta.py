@@ -70,7 +70,9 @@ def test_a_deleted_projects_rows_and_outcomes_are_removed(stack: Stack) -> None:
 
     stack.ok("DELETE", f"/v1/project/{project}")
 
-    for table in ("span", "outcome", "outbox", "comment", "audit_entry"):
+    for table in (
+        "span", "span_head", "outcome", "outbox", "match_record", "comment", "audit_entry"
+    ):
         stack.wait_until(
             lambda table=table: stack.count(table, project) == 0,   # type: ignore[misc]
             deadline_s=30, what=f"{table} to be empty",
