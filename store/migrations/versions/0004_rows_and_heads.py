@@ -223,6 +223,27 @@ create table row_at_end (
 );
 """
 
+# ANALYZE reads 300 rows for each point of the highest target, and these tables are analyzed every
+# time that they have grown by a tenth. With the default of 100 it read 30 000 rows of 2 kB, which
+# took 0.3 s of processor time and 100 MB. No statement depends on more than the rough shape of the
+# keys, and none on what JSON columns hold.
+STATISTICS = """
+do $$
+declare one record;
+begin
+  for one in
+    select attrelid::regclass as name, attname, atttypid in ('json'::regtype, 'jsonb'::regtype)
+           as is_json
+      from pg_attribute
+     where attnum > 0
+       and attrelid in ('span'::regclass, 'span_head'::regclass, 'outcome'::regclass)
+  loop
+    execute format('alter table %s alter column %I set statistics %s', one.name, one.attname,
+                   case when one.is_json then 0 else 10 end);
+  end loop;
+end $$
+"""
+
 # `derived_id` of spans/ids.py: the first 128 bits of SHA-256 over the parts, NUL between them.
 FUNCTIONS = """
 create function derived_id(parts text[]) returns uuid immutable strict parallel safe language sql
@@ -386,6 +407,7 @@ select object.project_id, object.object_type, object.object_id, span.id as subje
 def upgrade() -> None:
     op.execute(RENAME_OLD)
     op.execute(TABLES)
+    op.execute(STATISTICS)
     op.execute(FUNCTIONS)
     op.execute(VIEWS)
 
