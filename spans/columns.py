@@ -110,6 +110,7 @@ COLUMNS = (
            is_always_read=True),
     Column("_xact_id", ColumnKind.TEXT, Storage.BIGINT, stored_as="xact", part=Part.HEAD,
            is_required=True, is_in_trace=True),
+    Column("first_xact", None, Storage.BIGINT, part=Part.HEAD, is_required=True),
     Column("content_xact", None, Storage.BIGINT, part=Part.HEAD, is_required=True),
     Column("trigger_xact", None, Storage.BIGINT, part=Part.HEAD),
     Column("_pagination_key", ColumnKind.TEXT, Storage.BIGINT, stored_as="seq",

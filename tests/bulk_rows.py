@@ -39,9 +39,9 @@ select %(object)s, %(seq)s + 2 * i, true, true, 'row' || i, 'span' || i, 'trace'
   from generate_series(0, %(rows)s - 1) i
 """
 HEADS = """
-insert into span_head (object_no, seq, xact, content_xact, trigger_xact, created,
+insert into span_head (object_no, seq, xact, first_xact, content_xact, trigger_xact, created,
                        computed_scores, computed_by)
-select %(object)s, %(seq)s + 2 * i, %(xact)s + i / 100 * 2 + 1,
+select %(object)s, %(seq)s + 2 * i, %(xact)s + i / 100 * 2 + 1, %(xact)s + i / 100 * 2,
        %(xact)s + i / 100 * 2, %(xact)s + i / 100 * 2,
        timestamptz '2026-06-01Z' + i * interval '1 second',
        jsonb_build_object('Levenshtein', i %% 1000 / 1000.0),
@@ -57,10 +57,11 @@ select %(object)s, %(seq)s + 2 * i + 1, true, false, 'score' || i, 'scorespan' |
   from generate_series(0, %(rows)s - 1) i
 """
 SCORE_HEADS = """
-insert into span_head (object_no, seq, xact, content_xact, created,
+insert into span_head (object_no, seq, xact, first_xact, content_xact, created,
                        computed_scores)
 select %(object)s, %(seq)s + 2 * i + 1, %(xact)s + i / 100 * 2 + 1,
-       %(xact)s + i / 100 * 2 + 1, timestamptz '2026-06-01Z' + i * interval '1 second',
+       %(xact)s + i / 100 * 2 + 1, %(xact)s + i / 100 * 2 + 1,
+       timestamptz '2026-06-01Z' + i * interval '1 second',
        jsonb_build_object('Levenshtein', i %% 1000 / 1000.0)
   from generate_series(0, %(rows)s - 1) i
 """

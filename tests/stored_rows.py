@@ -45,9 +45,9 @@ INSERT_BODY = text(
     + ")"
 )
 INSERT_HEAD = text(
-    "insert into span_head (object_no, seq, xact, content_xact, created, deleted_at,"
-    " computed_scores) values (:object_no, :seq, :xact, :xact, :created, :deleted_at,"
-    " cast(:computed_scores as jsonb))"
+    "insert into span_head (object_no, seq, xact, first_xact, content_xact, created,"
+    " deleted_at, computed_scores) values (:object_no, :seq, :xact, :xact, :xact, :created,"
+    " :deleted_at, cast(:computed_scores as jsonb))"
 )
 
 

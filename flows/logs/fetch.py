@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Annotated, Literal, NamedTuple, Protocol
 
-from pydantic import BaseModel, Field, JsonValue, SkipValidation
+from pydantic import BaseModel, Field, SkipValidation
 
 from btql.query import Query
 from btql.tree import Expr
 from btql.wire import read_filter
-from spans.ids import OrgId, ProjectId
+from spans.errors import BadInput
+from spans.ids import OrgId, ProjectId, Xact
 from spans.json import Json, JsonObject
 from spans.row import ObjectRef
 from spans.validation import read_model
 
 FILTERS_MAX = 50
 """Filters of one fetch request."""
+
+XACT_MAX = 2**63 - 2
+"""More than any version."""
+
+XactNumber = Annotated[int, Field(strict=True, ge=0)]
+XactDigits = Annotated[str, Field(pattern="^[0-9]{1,19}$")]
 
 
 class PathLookup(BaseModel):
@@ -42,33 +49,47 @@ class FetchBody(BaseModel):
         description=f"must be a list of at most {FILTERS_MAX} "
         '{"type": "path_lookup", "path": [field names], "value": ...}',
     )
-    max_xact_id: str | None = Field(
-        None, pattern="^[0-9]+$", description="must be an _xact_id, a string of digits"
+    max_xact_id: XactNumber | XactDigits | None = Field(
+        None, description="must be an _xact_id, a number or a string of digits"
     )
-    max_root_span_id: JsonValue = None
+    max_root_span_id: str | None = Field(
+        None, description="must be the root_span_id that belongs to max_xact_id"
+    )
+
+
+class TracePlace(NamedTuple):
+    """A place in the order of traces: that of a row with this version and trace. Later places
+    are lower."""
+
+    xact: Xact
+    root_span_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchRequest:
-    """A request for the page of rows after `cursor` that pass `filter`.
+    """A request for a page of the rows that pass `filter`.
 
-    If `limit` is None, the page is as large as the operator allows.
+    With `cursor` it is the page of rows that come after it, in the order of arrival, newest
+    first. Otherwise it is a page of traces, those with the newest versions first, that come
+    after `after`; None stands for the first page. If `limit` is None, the page is as large as
+    the operator allows.
     """
 
     limit: int | None
     cursor: str | None
+    after: TracePlace | None
     filter: Expr
 
     @classmethod
     def read(cls, body: JsonObject) -> FetchRequest:
         """The request in a body. Raises BadInput, which names the wrong field."""
         fields = read_model(FetchBody, body)
-        conditions = [
-            *(_has_value(lookup) for lookup in fields.filters or ()),
-            *_older_than(fields.max_xact_id, fields.max_root_span_id),
-        ]
+        after = _place(fields.max_xact_id, fields.max_root_span_id)
+        if fields.cursor and after:
+            raise BadInput("cannot go with `cursor`: send one of them", path="max_xact_id")
+        conditions = [_has_value(lookup) for lookup in fields.filters or ()]
         return cls(
-            limit=fields.limit, cursor=fields.cursor or None,
+            limit=fields.limit, cursor=fields.cursor or None, after=after,
             filter=read_filter({"op": "and", "children": conditions} if conditions else None),
         )
 
@@ -113,7 +134,19 @@ class RowReader(QueryReader, Protocol):
     def page(
         self, where: ObjectRef, org_id: OrgId, asked: FetchRequest, *, limit: int
     ) -> Page:
-        """At most `limit` rows, newest first by arrival. Later writes do not reorder them."""
+        """With `asked.cursor`: at most `limit` rows, newest first by arrival.
+
+        Otherwise the whole of at most `limit` traces. The place of a trace is that of its row
+        with the lowest (version, root_span_id), and traces come from the highest place on. A
+        reader asks for what comes after the lowest place of the page before. While it reads on,
+        rows get new versions, and traces higher places. A trace whose rows all have versions at
+        or above the reader's place by now is found by their first versions, which never
+        change, and shown with them: so none is missed, and some come twice. The page's cursor
+        goes on with the rows that are not on it.
+
+        Traces with very many rows make a page of fewer traces, but at least of one. Raises
+        BadInput for a cursor that no page gave.
+        """
         ...
 
     def rejected(self, org_id: OrgId, project_id: ProjectId, limit: int) -> list[JsonObject]:
@@ -129,29 +162,11 @@ def _has_value(lookup: PathLookup) -> Json:
     }
 
 
-def _older_than(xact: str | None, root: Json) -> list[Json]:
-    """The condition of older clients' paging: rows before (`max_xact_id`, `max_root_span_id`).
-    """
+def _place(xact: int | str | None, root_span_id: str | None) -> TracePlace | None:
+    """The place that a client names. Without a trace, it is before all rows of the version."""
     if xact is None:
-        return []
-    version: Json = {"op": "ident", "name": ["_xact_id"]}
-    limit: Json = {"op": "literal", "value": xact}
-    if root is None:
-        return [{"op": "le", "left": version, "right": limit}]
-    return [{
-        "op": "or",
-        "children": [
-            {"op": "lt", "left": version, "right": limit},
-            {
-                "op": "and",
-                "children": [
-                    {"op": "eq", "left": version, "right": limit},
-                    {
-                        "op": "lt",
-                        "left": {"op": "ident", "name": ["root_span_id"]},
-                        "right": {"op": "literal", "value": root},
-                    },
-                ],
-            },
-        ],
-    }]
+        return None
+    version = min(int(xact), XACT_MAX)
+    if root_span_id is None:
+        return TracePlace(Xact(version + 1), "")
+    return TracePlace(Xact(version), root_span_id)

@@ -6,23 +6,16 @@ materialised CTE, OFFSET 0), so that it cannot replace the chosen way by one tha
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from sqlalchemy.engine import make_url
-
+from flows.logs.fetch import TracePlace
+from spans.ids import Xact
 from store.btql.access import Pins
 from store.btql.columns import Sql
 from store.btql.sort import SortColumn
-
-_DIALECT = make_url("postgresql+psycopg://").get_dialect()()
-_COLUMN = re.compile(r"\bshown_span\.(\w+)")
-_PARAMETER = re.compile(r"%\((\w+)\)s")
-
-_KEYS = ("object_no", "seq", "xact", "created")
-"""The columns of a row that its head has: they are known before its body is read."""
+from store.btql.text import KEYS, SqlText, SqlTexts, Statement, row_of
 
 _INDEXED = {
     "seq": "true", "xact": "{head}.xact > 0", "created": "{head}.created > '-infinity'",
@@ -59,16 +52,15 @@ Way: TypeAlias = "Walk | ByIds | InWindow"
 """How a statement finds rows. Rows that are deleted are not found."""
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """A statement's text and its parameters, as psycopg takes them.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracesGiven:
+    """The traces that a reader has: those whose place was `down_to` or above when all versions
+    up to `settled`, and perhaps some later ones, were there. Only rows that pass `conditions`
+    counted."""
 
-    `is_prepared`: its plan may be kept, since it depends on no numbers of rows.
-    """
-
-    text: str
-    parameters: Mapping[str, Any]
-    is_prepared: bool
+    down_to: TracePlace
+    settled: Xact
+    conditions: Sequence[Sql]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,51 +73,56 @@ class PageOf:
     conditions: Sequence[Sql]
     order: Sequence[SortColumn]
     limit: int
+    unless: TracesGiven | None = None
+    """Leaves out the rows of these traces. A trace that was written again since may come."""
 
     def rows(self, columns: Sequence[str | Sql]) -> Statement:
         """The statement of the page's rows: `columns`, which are names of columns or
         expressions, then the values that order them."""
-        texts = _Texts()
+        texts = SqlTexts()
+        limit = texts.bind(self.limit, "integer")
         conditions = [texts.of(one) for one in self.conditions]
         places = [texts.of(one.sql) for one in self.order]
         shown = [
-            _Text(f"shown_span.{one}") if isinstance(one, str) else texts.of(one)
+            SqlText(f"shown_span.{one}") if isinstance(one, str) else texts.of(one)
             for one in columns
         ]
         looked_at = [
             self._looked_at(index, number, places, texts)
             for index, number in enumerate(self.object_nos)
         ]
-        parts = [self._part(one, conditions, places, texts) for one in looked_at]
+        if self.unless is not None:
+            conditions.append(_not_given(self.unless, texts))
+        parts = [self._part(one, conditions, places, limit) for one in looked_at]
         page = parts[0] if len(parts) == 1 else (
             f"select * from ({' union all '.join(f'({part})' for part in parts)}) every"
-            f" order by {self._order()} limit {texts.limit(self.limit)}"
+            f" order by {self._order()} limit {limit}"
         )
         with_found = ", ".join(one.collected for one in looked_at if one.collected)
         text = (
             f"{f'with {with_found} ' if with_found else ''}"
             f"select {', '.join(one.over('page') for one in shown)}"
             f"{''.join(f', page.place_{i}' for i in range(len(places)))}"
-            f" from ({page}) page {_row_of('page', shown)} order by {self._order('page.')}"
+            f" from ({page}) page{row_of('page', shown)} order by {self._order('page.')}"
         )
         is_prepared = not isinstance(self.way, InWindow)
-        return Statement(text, texts.parameters, is_prepared)
+        return Statement(text=text, parameters=texts.parameters, is_prepared=is_prepared)
 
     def _part(
-        self, head: _Head, conditions: Sequence[_Text], places: Sequence[_Text], texts: _Texts
+        self, head: _Head, conditions: Sequence[SqlText], places: Sequence[SqlText], limit: str
     ) -> str:
         """The keys and places of the page's rows, as if there were one object."""
         values = [one.over("head") for one in places]
         named = "".join(f", {value} as place_{i}" for i, value in enumerate(values))
         return (
-            f"select {', '.join(f'head.{name}' for name in _KEYS)}{named}"
-            f" from {head.source} head {_row_of('head', [*conditions, *places])}"
+            f"select {', '.join(f'head.{name}' for name in KEYS)}{named}"
+            f" from {head.source} head{row_of('head', [*conditions, *places])}"
             f" where {' and '.join([head.where, *(one.over('head') for one in conditions)])}"
-            f" order by {self._order_of(values)} limit {texts.limit(self.limit)}"
+            f" order by {self._order_of(values)} limit {limit}"
         )
 
     def _looked_at(
-        self, index: int, object_no: int, places: Sequence[_Text], texts: _Texts
+        self, index: int, object_no: int, places: Sequence[SqlText], texts: SqlTexts
     ) -> _Head:
         """The heads of an object's rows that are looked at."""
         number = texts.bind(object_no, "integer")
@@ -134,12 +131,12 @@ class PageOf:
                 return _Head("span_head", _is_head("head", number, column), "")
             case InWindow(column=column, condition=condition):
                 found = (
-                    f"select {', '.join(_KEYS)} from span_head"
+                    f"select {', '.join(KEYS)} from span_head"
                     f" where {_is_head('span_head', number, column)}"
                     f" and {texts.of(condition).over('span_head')}"
                 )
             case ByIds(pins=pins):
-                found = _pinned(pins, number, texts)
+                found = pinned(pins, number, texts)
         name = f"found_{index}"
         collected = f"{name} as materialized ({found})"
         if any(one.body_columns for one in places):
@@ -170,7 +167,8 @@ class _Head:
 
 def count_in_window(object_nos: Iterable[int], window: InWindow, most: int) -> Statement:
     """The statement that counts the rows in a window, up to `most` of each object."""
-    texts = _Texts()
+    texts = SqlTexts()
+    limit = texts.bind(most, "integer")
     condition = texts.of(window.condition).over("span_head")
     counts = []
     for object_no in object_nos:
@@ -178,9 +176,37 @@ def count_in_window(object_nos: Iterable[int], window: InWindow, most: int) -> S
         counts.append(
             "(select count(*) from (select from span_head"
             f" where {_is_head('span_head', number, window.column)} and {condition}"
-            f" limit {texts.limit(most)}) counted)"
+            f" limit {limit}) counted)"
         )
-    return Statement(f"select {' + '.join(counts)}", texts.parameters, is_prepared=False)
+    return Statement(
+        text=f"select {' + '.join(counts)}", parameters=texts.parameters, is_prepared=False
+    )
+
+
+def _not_given(given: TracesGiven, texts: SqlTexts) -> SqlText:
+    """The condition that the reader may not have the row's trace yet.
+
+    It has the trace if no row of it had a lower place than `down_to`. A row that has a version
+    above `settled` by now may have had any version from its first one on.
+    """
+    place = (
+        f"({texts.bind(given.down_to.xact, 'bigint')},"
+        f" {texts.bind(given.down_to.root_span_id, 'text')})"
+    )
+    also = "".join(f" and {texts.of(one).over('mate', 'mate')}" for one in given.conditions)
+    trace = 'shown_span.root_span_id collate "C"'
+    return SqlText(
+        f"((shown_span.xact, {trace}) < {place} or exists ("
+        "select from (select object_no, seq from span"
+        " where span.root_span_id = shown_span.root_span_id"
+        " and span.object_no = shown_span.object_no offset 0) asked"
+        " cross join lateral (select * from shown_span row_of_mate"
+        " where row_of_mate.object_no = asked.object_no and row_of_mate.seq = asked.seq"
+        " offset 0) mate"
+        f" where mate.deleted_at is null{also}"
+        f" and (case when mate.xact <= {texts.bind(given.settled, 'bigint')} then mate.xact"
+        f" else mate.first_xact end, {trace}) < {place}))"
+    )
 
 
 def _is_head(head: str, number: str, column: str) -> str:
@@ -188,70 +214,16 @@ def _is_head(head: str, number: str, column: str) -> str:
     return f"{head}.object_no = {number} and {head}.deleted_at is null and {indexed}"
 
 
-def _pinned(pins: Pins, number: str, texts: _Texts) -> str:
+def pinned(pins: Pins, number: str, texts: SqlTexts) -> str:
+    """The statement that finds the keys of the rows with these ids, of the object `number`."""
     wanted = texts.bind(list(pins.values), "text[]")
     return (
-        f"select {', '.join(f'pinned.{name}' for name in _KEYS)}"
+        f"select {', '.join(f'pinned.{name}' for name in KEYS)}"
         f" from unnest({wanted}) as wanted(value)"
         " cross join lateral (select seq from span"
         f" where span.{pins.column} = wanted.value and span.object_no = {number}"
         " offset 0) place"
-        f" cross join lateral (select {', '.join(_KEYS)} from span_head"
+        f" cross join lateral (select {', '.join(KEYS)} from span_head"
         f" where {_is_head('span_head', number, 'seq')} and span_head.seq = place.seq"
         " offset 0) pinned"
     )
-
-
-def _row_of(head: str, read: Iterable[_Text]) -> str:
-    """The join that reads, by the key in `head`, what else of the row is read."""
-    names = dict.fromkeys(name for one in read for name in one.body_columns)
-    if not names:
-        return ""
-    return (
-        f"cross join lateral (select {', '.join(f'shown_span.{name}' for name in names)}"
-        f" from shown_span where shown_span.object_no = {head}.object_no"
-        f" and shown_span.seq = {head}.seq offset 0) row"
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Text:
-    """An expression over `shown_span` as text. It holds no text of a user: that is bound."""
-
-    text: str
-
-    @property
-    def body_columns(self) -> list[str]:
-        return [name for name in _COLUMN.findall(self.text) if name not in _KEYS]
-
-    def over(self, head: str) -> str:
-        """The expression where the row's keys stand in `head`, and all else in `row`."""
-        return _COLUMN.sub(
-            lambda found: f"{head if found[1] in _KEYS else 'row'}.{found[1]}", self.text
-        )
-
-
-class _Texts:
-    """Turns expressions into text, and gathers their parameters, each under its own name."""
-
-    def __init__(self) -> None:
-        self.parameters: dict[str, Any] = {}
-
-    def of(self, expression: Sql) -> _Text:
-        compiled = expression.compile(
-            dialect=_DIALECT, compile_kwargs={"render_postcompile": True}
-        )
-        prefix = f"e{len(self.parameters)}_"
-        self.parameters |= {prefix + name: value for name, value in compiled.params.items()}
-        text = _PARAMETER.sub(lambda found: f"%({prefix}{found[1]})s", str(compiled))
-        return _Text(f"({text})")
-
-    def bind(self, value: object, kind: str) -> str:
-        """The text of a parameter with this value and of this type."""
-        name = f"b{len(self.parameters)}"
-        self.parameters[name] = value
-        return f"%({name})s::{kind}"
-
-    def limit(self, limit: int) -> str:
-        self.parameters["limit"] = limit
-        return "%(limit)s::integer"

@@ -29,12 +29,12 @@ from store.btql.pages import (
     ByIds,
     InWindow,
     PageOf,
-    Statement,
     Walk,
     Way,
     count_in_window,
 )
 from store.btql.sort import beyond, read_cursor, sort_columns, write_cursor
+from store.btql.text import Statement
 from store.postgres.database import Cursor, follow_indexes
 from store.postgres.row_json import ROW_COLUMN_NAMES, api_row
 
@@ -132,15 +132,19 @@ def execute(cursor: Cursor, statement: Statement) -> Cursor:
 
 
 @contextmanager
-def time_limit(connection: Connection, timeout_s: float, *, advice: str) -> Iterator[Cursor]:
+def time_limit(
+    connection: Connection, timeout_s: float, *, advice: str, is_snapshot: bool = False
+) -> Iterator[Cursor]:
     """A cursor whose statements follow indexes and have `timeout_s` seconds each.
 
-    Raises BadInput with `advice` if one takes longer. The settings hold until the connection's
-    transaction ends.
+    `is_snapshot`: all of them see the rows as they are for the first. Raises BadInput with
+    `advice` if one takes longer. The settings hold until the connection's transaction ends.
     """
     driver = connection.connection.driver_connection
     assert isinstance(driver, psycopg.Connection)  # noqa: S101 - for the type checker
     with driver.cursor() as cursor:
+        if is_snapshot:
+            cursor.execute("set transaction isolation level repeatable read")
         follow_indexes(cursor)
         cursor.execute(TIME_LIMIT, (str(max(1, int(timeout_s * 1000))),))
         try:

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, literal
-
 from btql.query import Query
 from btql.tree import TRUE
 from flows.logs.fetch import FetchRequest, Page, QueryPage
 from spans.clock import Clock
-from spans.errors import BadInput
 from spans.ids import OrgId, ProjectId
 from spans.json import JsonObject
 from spans.row import ObjectRef, project_logs
 from store.btql.access import access_of
+from store.btql.columns import Sql
 from store.btql.compiler import SqlCompiler
 from store.btql.pages import PageOf
 from store.btql.query import QueryScope, advice, choose_way, execute, run_query, time_limit
 from store.btql.sort import NEWEST_FIRST
+from store.logs.fetch_cursor import FetchCursor, FirstPage, read_fetch_cursor
+from store.logs.trace_pages import TracePages
 from store.postgres.database import Database
 from store.postgres.row_json import ROW_COLUMN_NAMES, api_row, instant_text
-from store.postgres.tables import shown_span
-
-CURSOR_PREFIX = "s"
-"""A cursor is this letter and the `seq` of the page's last row. The letter distinguishes it
-from other kinds of cursor that may be added."""
+from store.postgres.versions import settled_version
 
 
 class SpanReader:
@@ -37,15 +33,48 @@ class SpanReader:
     def page(
         self, where: ObjectRef, org_id: OrgId, asked: FetchRequest, *, limit: int
     ) -> Page:
-        """A page of at most `limit` rows, newest first. Raises BadInput for a wrong cursor."""
-        before = None if asked.cursor is None else _seq_of(asked.cursor)
+        if asked.cursor is None:
+            return self._traces(where, org_id, asked, limit)
+        return self._arrived(where, org_id, asked, read_fetch_cursor(asked.cursor), limit)
+
+    def _traces(
+        self, where: ObjectRef, org_id: OrgId, asked: FetchRequest, limit: int
+    ) -> Page:
+        """A page of traces, the newest versions first."""
         object_no = self._database.numbers.find_object(where)
         if object_no is None or not limit:
             return Page(rows=[], cursor=None)
-        compiler = SqlCompiler(now=self._clock(), tz_offset=0, org_id=str(org_id))
-        conditions = [] if asked.filter == TRUE else [compiler.condition(asked.filter)]
-        if before is not None:
-            conditions.append(shown_span.c.seq < literal(before, BigInteger))
+        with self._database.cursor() as cursor:
+            settled = settled_version(cursor)
+        conditions = self._conditions(asked, org_id)
+        access = access_of(asked.filter, ())
+        with (
+            self._database.connection() as connection,
+            time_limit(
+                connection, self._timeout_s, advice=advice(access), is_snapshot=True
+            ) as cursor,
+        ):
+            pages = TracePages(
+                cursor=cursor, object_no=object_no, conditions=conditions, pins=access.pins
+            )
+            traces, more = pages.page(asked.after, limit)
+            rows = pages.rows(traces, asked.after)
+        # Who names a place goes on by places.
+        goes_on = None
+        if more and asked.after is None:
+            first = FirstPage(traces[-1].place, settled)
+            goes_on = FetchCursor(before=None, first=first).text
+        return Page(rows=[api_row(row, org_id=org_id) for row in rows], cursor=goes_on)
+
+    def _arrived(
+        self, where: ObjectRef, org_id: OrgId, asked: FetchRequest, after: FetchCursor,
+        limit: int,
+    ) -> Page:
+        """A page of rows in the order of arrival, the newest first."""
+        object_no = self._database.numbers.find_object(where)
+        if object_no is None or not limit:
+            return Page(rows=[], cursor=None)
+        conditions = self._conditions(asked, org_id)
         access = access_of(asked.filter, ())
         with (
             self._database.connection() as connection,
@@ -53,15 +82,22 @@ class SpanReader:
         ):
             page = PageOf(
                 object_nos=(object_no,),
-                way=choose_way(cursor, access, compiler, (object_no,)),
-                conditions=conditions, order=NEWEST_FIRST, limit=limit + 1,
+                way=choose_way(cursor, access, self._compiler(org_id), (object_no,)),
+                conditions=[*conditions, *after.conditions()], order=NEWEST_FIRST,
+                limit=limit + 1, unless=after.given(conditions),
             )
             rows = execute(cursor, page.rows(ROW_COLUMN_NAMES)).fetchall()
         shown = [dict(zip(ROW_COLUMN_NAMES, row, strict=False)) for row in rows[:limit]]
         return Page(
             rows=[api_row(row, org_id=org_id) for row in shown],
-            cursor=f"{CURSOR_PREFIX}{shown[-1]['seq']}" if len(rows) > limit else None,
+            cursor=after.at(shown[-1]["seq"]).text if len(rows) > limit else None,
         )
+
+    def _compiler(self, org_id: OrgId) -> SqlCompiler:
+        return SqlCompiler(now=self._clock(), tz_offset=0, org_id=str(org_id))
+
+    def _conditions(self, asked: FetchRequest, org_id: OrgId) -> list[Sql]:
+        return [] if asked.filter == TRUE else [self._compiler(org_id).condition(asked.filter)]
 
     def query(
         self,
@@ -100,11 +136,3 @@ class SpanReader:
                  "created": instant_text(created)}
                 for row_id, reason, excerpt, created in cursor
             ]
-
-
-def _seq_of(cursor: str) -> int:
-    digits = cursor.removeprefix(CURSOR_PREFIX)
-    is_number = digits.isascii() and digits.isdigit() and len(digits) <= 18
-    if not cursor.startswith(CURSOR_PREFIX) or not is_number:
-        raise BadInput("not a cursor: send the `cursor` of a page, unchanged", path="cursor")
-    return int(digits)

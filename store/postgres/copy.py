@@ -29,8 +29,8 @@ BODY_COLUMNS = (
 """The columns of `span` that a write fills, in the order of `body_line`'s cells."""
 
 HEAD_COLUMNS = (
-    "object_no", "seq", "xact", "content_xact", "trigger_xact", "created", "deleted_at",
-    "computed_scores",
+    "object_no", "seq", "xact", "first_xact", "content_xact", "trigger_xact", "created",
+    "deleted_at", "computed_scores",
 )
 """The columns of `span_head` that a new row fills, in the order of `head_line`'s cells."""
 
@@ -63,7 +63,7 @@ UPDATE_BODIES = _update("span", "span_staged", BODY_COLUMNS, ", scored_version =
 # What was computed stays: a client's write never removes it.
 UPDATE_HEADS = _update(
     "span_head", "span_head_staged",
-    [name for name in HEAD_COLUMNS if name != "computed_scores"],
+    [name for name in HEAD_COLUMNS if name not in ("first_xact", "computed_scores")],
 )
 
 
@@ -130,11 +130,13 @@ def head_line(
 ) -> bytes:
     """The line of the row's head: a cell for each of HEAD_COLUMNS, in their order.
 
-    `now` (ISO) stands for a missing `created`.
+    `now` (ISO) stands for a missing `created`. The version is also the first one, which only a
+    new row takes.
     """
     cells = (
         b"%d" % object_no,
         b"%d" % seq,
+        b"%d" % xact,
         b"%d" % xact,
         b"%d" % content_xact,
         b"%d" % trigger_xact if trigger_xact is not None else NULL,

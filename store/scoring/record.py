@@ -123,7 +123,9 @@ SCORE_SPAN_COLUMNS = (
     "object_no", "has_base", "is_root", "scored_use", "seq", "id", "span_id", "root_span_id",
     "scored_seq", "scored_xact", "scored_version", "input", "context",
 )
-SCORE_HEAD_COLUMNS = ("object_no", "xact", "content_xact", "seq", "created", "computed_scores")
+SCORE_HEAD_COLUMNS = (
+    "object_no", "xact", "first_xact", "content_xact", "seq", "created", "computed_scores",
+)
 _SPAN_LIST, _HEAD_LIST = ", ".join(SCORE_SPAN_COLUMNS), ", ".join(SCORE_HEAD_COLUMNS)
 COPY_SCORE_SPANS = f"copy span ({_SPAN_LIST}) from stdin"
 COPY_SCORE_HEADS = f"copy span_head ({_HEAD_LIST}) from stdin"
@@ -516,8 +518,8 @@ class _ScoreSpan(NamedTuple):
             escaped(subject.root_span_id), subject.seq, subject.xact, subject.content_xact,
             arguments, NULL if context is None else json_cell(context),
         )
-        head = b"%d\t%d\t%d\t%d\t%b\t%b\n" % (
-            row.object_no, xact, xact, seq, _instant(verdict.started_at), scores,
+        head = b"%d\t%d\t%d\t%d\t%d\t%b\t%b\n" % (
+            row.object_no, xact, xact, xact, seq, _instant(verdict.started_at), scores,
         )
         return body, head
 

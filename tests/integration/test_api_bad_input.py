@@ -772,7 +772,7 @@ def test_sdks_batches_of_7_mb_are_taken_without_overflow(stack: Stack) -> None:
         {"limit": -1}, {"limit": "x"}, {"limit": 1.5}, {"limit": True}, {"limit": []},
         {"cursor": "forged"}, {"cursor": "s99999999999999999999999999"}, {"cursor": 7},
         {"cursor": "s-1"}, {"cursor": "s1 or 1=1"}, {"cursor": "s\u00b2"}, {"cursor": "s"},
-        {"version": "1"}, {"version": []}, {"max_xact_id": "x"}, {"max_xact_id": 1},
+        {"version": "1"}, {"version": []}, {"max_xact_id": "x"}, {"max_xact_id": -1},
         {"max_xact_id": "\u00b2"}, {"filters": "x"}, {"filters": [1]},
         {"filters": [{"type": "path_lookup"}]}, {"filters": [{"type": "x", "path": ["id"]}]},
         {"filters": [{"type": "path_lookup", "path": [], "value": 1}]},

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -12,7 +14,7 @@ from btql.query import parse_query
 from btql.tree import TRUE
 from btql.wire import read_filter
 from flows.logs.change_feed import ChangeStore
-from flows.logs.fetch import FetchRequest, Page, RowReader
+from flows.logs.fetch import FetchRequest, Page, RowReader, TracePlace
 from flows.logs.ingest import IngestAnswer, IngestRequest, IngestStore, RejectedRow
 from spans.columns import API_COLUMNS
 from spans.errors import BadInput
@@ -57,13 +59,36 @@ class LogStores:
         return answer
 
     def page(
-        self, *, limit: int = 100, cursor: str | None = None, condition: object = None
+        self, *, limit: int = 100, cursor: str | None = None, after: TracePlace | None = None,
+        condition: object = None,
     ) -> Page:
         asked = FetchRequest(
-            limit=limit, cursor=cursor,
+            limit=limit, cursor=cursor, after=after,
             filter=TRUE if condition is None else read_filter(condition),
         )
         return self.reader.page(self.where, self.org, asked, limit=limit)
+
+    def span(self, row_id: str, root: str, **fields: object) -> RowWrite:
+        given = {"span_id": row_id, "root_span_id": root, **ENDED, **fields}
+        return self.row(row_id, fields=given)
+
+    def walk(
+        self, *, limit: int, meanwhile: Callable[[], None] = lambda: None
+    ) -> list[list[JsonObject]]:
+        """The pages that a reader gets who goes on after the lowest place of each.
+
+        After each of them, `meanwhile` is called.
+        """
+        pages: list[list[JsonObject]] = []
+        after: TracePlace | None = None
+        while rows := self.page(limit=limit, after=after).rows:
+            pages.append(rows)
+            after = min(
+                TracePlace(Xact(int(str(row["_xact_id"]))), str(row["root_span_id"]))
+                for row in rows
+            )
+            meanwhile()
+        return pages
 
     def ids(self, **asked: object) -> list[object]:
         return [row["id"] for row in self.page(**asked).rows]
@@ -105,6 +130,115 @@ class LogBehaviours:
         pages = [[row["id"] for row in page.rows] for page in (first, second, third)]
         assert pages == [["e", "d"], ["c", "b"], ["a"]]
         assert third.cursor is None
+
+    def test_without_a_cursor_traces_come_whole_and_the_newest_version_first(
+        self, logs: LogStores
+    ) -> None:
+        for root in "xyz":
+            logs.send(logs.span(f"{root}1", root), logs.span(f"{root}2", root))
+        logs.send(logs.span("x2", root="x", input="later"))
+
+        assert logs.ids(limit=2) == ["z2", "z1", "y2", "y1"]
+        logs.send(logs.span("x1", root="x", input="later"))
+        assert logs.ids(limit=2) == ["x1", "x2", "z2", "z1"]
+
+    def test_a_reader_goes_on_after_the_lowest_place_of_the_page_before(
+        self, logs: LogStores
+    ) -> None:
+        for root in "xyz":
+            logs.send(logs.span(f"{root}1", root), logs.span(f"{root}2", root))
+        logs.send(*(logs.span(f"{root}1", root) for root in "stu"))
+
+        pages = logs.walk(limit=2)
+
+        assert [[row["id"] for row in page] for page in pages] == [
+            ["u1", "t1"], ["s1", "z2", "z1"], ["y2", "y1", "x2", "x1"],
+        ]
+
+    def test_a_trace_that_is_written_again_while_it_is_to_come_is_found_by_its_first_version(
+        self, logs: LogStores
+    ) -> None:
+        old = logs.send(logs.span("a", root="a"))
+        for root in "bc":
+            logs.send(logs.span(root, root))
+
+        def meanwhile() -> None:
+            logs.send(logs.span("a", root="a", input="later"))
+
+        first, second, third = logs.walk(limit=1, meanwhile=meanwhile)
+
+        assert [row["id"] for row in (*first, *second, *third)] == ["c", "b", "a"]
+        assert third[0]["_xact_id"] == str(old.xact)
+        assert third[0]["input"] == "later"
+        assert logs.ids(limit=1) == ["a"]
+
+    def test_no_row_is_missed_by_a_reader_while_others_are_written(
+        self, logs: LogStores
+    ) -> None:
+        choose = random.Random(8)
+        present: list[tuple[str, str]] = []
+
+        def write() -> None:
+            for _ in range(choose.randrange(4)):
+                again = choose.random() < 0.7 and present
+                row_id, root = choose.choice(present) if again else (
+                    f"r{len(present)}", f"t{choose.randrange(12)}"
+                )
+                if not again:
+                    present.append((row_id, root))
+                logs.send(logs.span(row_id, root, input=choose.random()))
+
+        for _ in range(30):
+            write()
+        for limit in (1, 2, 3, 7):
+            wanted = {row_id for row_id, _ in present}
+            pages = logs.walk(limit=limit, meanwhile=write)
+            versions = [int(str(page[-1]["_xact_id"])) for page in pages]
+            assert versions == sorted(versions, reverse=True)
+            assert wanted <= {row["id"] for page in pages for row in page}
+
+            calm = [row["id"] for page in logs.walk(limit=limit) for row in page]
+            assert set(calm) == {row_id for row_id, _ in present}
+            cursor, by_cursor = None, []
+            while cursor is not None or not by_cursor:
+                page = logs.page(limit=limit, cursor=cursor)
+                by_cursor += [row["id"] for row in page.rows]
+                cursor = page.cursor
+            assert sorted(by_cursor) == sorted(row_id for row_id, _ in present)
+
+    def test_the_cursor_of_a_page_of_traces_goes_on_with_the_rows_that_are_not_on_it(
+        self, logs: LogStores
+    ) -> None:
+        for root in "abcde":
+            logs.send(logs.span(f"{root}1", root), logs.span(f"{root}2", root))
+        logs.send(logs.span("b1", root="b", input="x"), logs.span("b2", root="b", input="x"))
+        first = logs.page(limit=2)
+        # Neither a trace that was on the page, nor one that was not, nor a new one.
+        logs.send(logs.span("e1", root="e", input="x"), logs.span("a2", root="a", input="x"))
+        logs.send(logs.span("f1", root="f"))
+        second = logs.page(limit=3, cursor=first.cursor)
+        third = logs.page(limit=9, cursor=second.cursor)
+
+        assert [row["id"] for row in first.rows] == ["b2", "b1", "e2", "e1"]
+        assert [row["id"] for row in second.rows] == ["d2", "d1", "c2"]
+        assert [row["id"] for row in third.rows] == ["c1", "a2", "a1"]
+        assert third.cursor is None
+
+    def test_a_filter_counts_the_traces_of_the_rows_that_pass_it(self, logs: LogStores) -> None:
+        for n, root in enumerate("abcd"):
+            logs.send(
+                logs.span(f"{root}1", root, input="yes" if n % 2 else "no"),
+                logs.span(f"{root}2", root, input="no"),
+            )
+        wanted = {"btql": "input = 'yes'"}
+
+        first = logs.page(limit=1, condition=wanted)
+        rest = logs.page(limit=9, condition=wanted, cursor=first.cursor)
+
+        assert [row["id"] for row in (*first.rows, *rest.rows)] == ["d1", "b1"]
+        assert logs.ids(limit=9, condition={"btql": "id IN ('a2', 'c1', 'nobody')"}) == [
+            "c1", "a2"
+        ]
 
     @pytest.mark.parametrize("cursor", ["s", "x1", "s-1", "1"])
     def test_a_cursor_that_no_page_gave_is_refused(self, logs: LogStores, cursor: str) -> None:
@@ -151,7 +285,7 @@ class LogBehaviours:
         b, _ = logs.page().rows
         logs.send(logs.row("a", fields={"tags": ["t"], "input": 2}))
 
-        _, a = logs.page().rows
+        a, _ = logs.page().rows
 
         assert (a["output"], a["input"], a["tags"]) == (1, 2, None)
         assert b["_xact_id"] == str(cleared.xact)

@@ -149,7 +149,7 @@ class ScoringWorld(ABC):
         """The rows of the object as the API shows them, by id."""
         page = self.reader.page(
             where or self.where, self.org_id,
-            FetchRequest(limit=SHOWN, filter=TRUE, cursor=None), limit=SHOWN,
+            FetchRequest(limit=SHOWN, filter=TRUE, cursor=None, after=None), limit=SHOWN,
         )
         return {str(row["id"]): row for row in page.rows}
 

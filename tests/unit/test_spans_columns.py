@@ -100,8 +100,8 @@ def test_a_write_fills_all_columns_of_both_parts_but_those_that_others_fill() ->
         "classifications", "extra", "created_by", "scoring_state",
     )
     assert copy.HEAD_COLUMNS == (
-        "object_no", "seq", "xact", "content_xact", "trigger_xact", "created", "deleted_at",
-        "computed_scores",
+        "object_no", "seq", "xact", "first_xact", "content_xact", "trigger_xact", "created",
+        "deleted_at", "computed_scores",
     )
     # A client's scores are the logged ones; what is shown as `scores` is made of them.
     assert dict(zip(EVENT_FIELDS, copy.EVENT_COLUMNS, strict=True)) == {
@@ -186,8 +186,8 @@ def test_the_lines_for_copy_have_their_cells_in_the_order_of_the_columns() -> No
         },
     }
     assert cells(head, copy.HEAD_COLUMNS) == {
-        "object_no": "4", "seq": "5", "xact": "1", "content_xact": "2", "trigger_xact": "3",
-        "created": "then", "deleted_at": "now", "computed_scores": "\\N",
+        "object_no": "4", "seq": "5", "xact": "1", "first_xact": "1", "content_xact": "2",
+        "trigger_xact": "3", "created": "then", "deleted_at": "now", "computed_scores": "\\N",
     }
 
 

@@ -88,6 +88,7 @@ create table span_head (
   seq bigint not null,                  -- of the row's body
   object_no integer not null,
   xact bigint not null,                 -- the last write of any kind
+  first_xact bigint not null,           -- the first write
   content_xact bigint not null,         -- the last that changed input, output, expected, error
   trigger_xact bigint,                  -- the last that queued it for matching
   created timestamptz not null,
@@ -102,6 +103,7 @@ create index span_head_deleted on span_head (deleted_at) where deleted_at is not
 create index span_head_version on span_head (object_no, xact, seq) where xact > 0;
 create index span_head_created on span_head (object_no, created, seq)
   where created > '-infinity';
+create index span_head_first on span_head (object_no, first_xact, seq) where xact > first_xact;
 
 -- What scorers read of a row, until version `until_xact` changed it. Kept while a score span
 -- shows it.
@@ -299,7 +301,7 @@ VIEWS = """
 -- Rows as clients logged them. Score spans are here with what their bodies hold, which is little.
 create view logged_span as
 select head.object_no, head.seq, object.project_id, object.object_type, object.object_id, span.id,
-       head.xact, head.content_xact, head.trigger_xact, head.created, head.deleted_at,
+       head.xact, head.first_xact, head.content_xact, head.trigger_xact, head.created, head.deleted_at,
        span.has_base, span.span_id, span.root_span_id, span.span_parents, span.is_root,
        span.created_by, span.input, span.output, span.expected, span.error, span.logged_scores,
        head.computed_scores, head.computed_by,
@@ -315,7 +317,7 @@ select head.object_no, head.seq, object.project_id, object.object_type, object.o
 -- Rows as readers see them: score spans whole.
 create view shown_span as
 select head.object_no, head.seq, object.project_id, object.object_type, object.object_id, span.id,
-       head.xact, head.content_xact, head.trigger_xact, head.created, head.deleted_at,
+       head.xact, head.first_xact, head.content_xact, head.trigger_xact, head.created, head.deleted_at,
        span.has_base, span.span_id, span.root_span_id,
        case when span.scored_version is null then span.span_parents
             else (select jsonb_build_array(scored.span_id) from span scored

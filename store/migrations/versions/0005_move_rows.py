@@ -230,9 +230,10 @@ select object.object_no, one.seq, has_base, is_root, id, span_id, root_span_id,
  order by one.seq
 """
 HEADS = f"""
-insert into span_head (object_no, seq, xact, content_xact, trigger_xact, created, deleted_at,
-                       computed_scores, computed_by)
-select object.object_no, one.seq, xact, content_xact, trigger_xact, created, deleted_at,
+insert into span_head (object_no, seq, xact, first_xact, content_xact, trigger_xact, created,
+                       deleted_at, computed_scores, computed_by)
+select object.object_no, one.seq, xact, least(content_xact, trigger_xact), content_xact,
+       trigger_xact, created, deleted_at,
        case when is_slim is true then logged_scores else computed_scores end,
        (select jsonb_object_agg(name, jsonb_build_object(
                  'use', use.use_no, 'version', old.subject_version,

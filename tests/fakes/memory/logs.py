@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+import orjson
 from fakes.memory.access import MemoryProjects
 
 from btql.closure import compile_filter, compile_value
 from btql.query import Query
 from flows.logs.change_feed import ChangedRow, Changes
-from flows.logs.fetch import FetchRequest, Page, QueryPage
+from flows.logs.fetch import FetchRequest, Page, QueryPage, TracePlace
 from flows.logs.ingest import IngestAnswer, IngestRequest
 from scorers.run.trace import TRACE_SPANS_MAX, TraceRef
 from spans.clock import Clock
@@ -46,6 +47,7 @@ class KeptRow:
     stored: StoredRow
     org_id: OrgId
     xact: Xact
+    first_xact: Xact
     computed: JsonObject | None = None
 
     @property
@@ -59,6 +61,10 @@ class KeptRow:
     @property
     def is_deleted(self) -> bool:
         return self.stored.row.is_deleted
+
+    @property
+    def root_span_id(self) -> str:
+        return str(self.view["root_span_id"])
 
     @property
     def view(self) -> RowView:
@@ -204,6 +210,7 @@ class MemoryRows:
                 created_by=draft.created_by,
             ),
             org_id=org_id, xact=draft.xact,
+            first_xact=draft.xact if before is None else before.first_xact,
             computed=None if before is None or is_withdrawn else before.computed,
         )
 
@@ -222,12 +229,14 @@ class MemoryRows:
         self, row: Row, scores: JsonObject | None, *, of: RowKey, created_by: str, xact: Xact
     ) -> None:
         """Keeps a score span of the row `of`, in place of all that was there under its key."""
+        before = self._rows.get(row.key)
         self._rows[row.key] = KeptRow(
             stored=StoredRow(
                 row=row, seq=self.place(row.key), content_xact=xact, trigger_xact=None,
                 was_scored=False, created_by=created_by,
             ),
             org_id=self._rows[of].org_id, xact=xact, computed=scores,
+            first_xact=xact if before is None else before.first_xact,
         )
 
     def remove(self, key: RowKey) -> None:
@@ -240,11 +249,53 @@ class MemoryRows:
         self, where: ObjectRef, org_id: OrgId, asked: FetchRequest, *, limit: int
     ) -> Page:
         passes = compile_filter(asked.filter, now=self._clock)
-        found = self._after(asked.cursor, [
-            kept for kept in self.of_object(where) if passes(kept.view) is True
-        ])
+        found = [kept for kept in self.of_object(where) if passes(kept.view) is True]
+        if asked.cursor is None:
+            return self._traces(found, asked.after, limit)
+        before, first = _read_cursor(asked.cursor)
+        if first is not None:
+            down_to, newest = first
+            given = {
+                root for root, rows in _by_trace(found).items()
+                if all(
+                    (kept.xact if kept.xact <= newest else kept.first_xact, root) >= down_to
+                    for kept in rows
+                )
+            }
+            found = [kept for kept in found if kept.root_span_id not in given]
+        found = [kept for kept in found if before is None or kept.seq < before]
+        cursor = None
+        if limit and len(found) > limit:
+            cursor = _write_cursor(found[limit - 1].seq, first)
+        return Page(rows=[dict(kept.view) for kept in found[:limit]], cursor=cursor)
+
+    def _traces(
+        self, found: Sequence[KeptRow], after: TracePlace | None, limit: int
+    ) -> Page:
+        """The first page of traces after a place: see RowReader.page."""
+        places: dict[str, TracePlace] = {}
+        shown: dict[RowKey, Xact] = {}
+        for root, rows in _by_trace(found).items():
+            present = TracePlace(Xact(min(kept.xact for kept in rows)), root)
+            first = TracePlace(Xact(min(kept.first_xact for kept in rows)), root)
+            if after is not None and min(present, first) >= after:
+                continue
+            is_former = after is not None and present >= after
+            places[root] = first if is_former else present
+            for kept in rows:
+                is_outdated = is_former and (kept.first_xact, root) < (after or ())
+                shown[kept.key] = kept.first_xact if is_outdated else kept.xact
+        chosen = sorted(places, key=lambda root: places[root], reverse=True)[:limit]
+        rows = sorted(
+            (kept for kept in found if kept.root_span_id in chosen),
+            key=lambda kept: (shown[kept.key], kept.root_span_id, kept.seq), reverse=True,
+        )
+        cursor = None
+        if limit and after is None and len(places) > limit:
+            cursor = _write_cursor(None, (places[chosen[-1]], Xact(self._xact)))
         return Page(
-            rows=[dict(kept.view) for kept in found[:limit]], cursor=_cursor(found, limit)
+            rows=[{**kept.view, "_xact_id": str(shown[kept.key])} for kept in rows],
+            cursor=cursor,
         )
 
     def query(
@@ -365,6 +416,33 @@ class MemoryRows:
         if not cursor.startswith("s") or not cursor[1:].isdecimal():
             raise BadInput("not a cursor", path="cursor")
         return [kept for kept in rows if kept.seq < int(cursor[1:])]
+
+
+First = tuple[TracePlace, Xact]
+"""A first page of traces: its last trace's place, and the newest version of its time."""
+
+
+def _by_trace(rows: Sequence[KeptRow]) -> dict[str, list[KeptRow]]:
+    traces: dict[str, list[KeptRow]] = {}
+    for kept in rows:
+        traces.setdefault(kept.root_span_id, []).append(kept)
+    return traces
+
+
+def _write_cursor(before: int | None, first: First | None) -> str:
+    if first is None:
+        return f"s{before}"
+    (xact, root), newest = first
+    return "t" + orjson.dumps([before, xact, root, newest]).decode()
+
+
+def _read_cursor(cursor: str) -> tuple[int | None, First | None]:
+    if cursor.startswith("s") and cursor[1:].isdecimal():
+        return int(cursor[1:]), None
+    if not cursor.startswith("t"):
+        raise BadInput("not a cursor", path="cursor")
+    before, xact, root, newest = orjson.loads(cursor[1:])
+    return before, (TracePlace(xact, root), newest)
 
 
 def visible_scores(
