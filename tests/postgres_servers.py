@@ -33,6 +33,8 @@ DEBIAN = Path("/usr/lib/postgresql/15/bin")
 RELEASES = (MAJOR_VERSION, 16, 15)
 """Major versions that Tallyard is tested with; the README names them."""
 
+EMPTY = "template1"
+"""The database of each server of which new ones are copies that hold nothing."""
 
 
 def release(major_version: int) -> PostgresRelease:
@@ -62,7 +64,7 @@ class PostgresServer:
     @cached_property
     def template_url(self) -> str:
         """A migrated database that nobody stays connected to: it is copied, not used."""
-        url = self.create("template", copy_of="template1")
+        url = self.create("template", copy_of=EMPTY)
         engine = create_engine(url, poolclass=NullPool)
         upgrade(engine)
         engine.dispose()
@@ -74,10 +76,10 @@ class PostgresServer:
         return self.create("shared")
 
     @contextmanager
-    def fresh_url(self) -> Iterator[str]:
-        """A migrated database, empty, which is dropped afterwards."""
+    def fresh_url(self, *, copy_of: str | None = None) -> Iterator[str]:
+        """A new database, by default a migrated one without rows; it is dropped afterwards."""
         name = f"fresh_{next(self._numbers)}"
-        yield self.create(name)
+        yield self.create(name, copy_of=copy_of)
         with self._admin() as connection:
             # PostgreSQL's own vacuum may be at work in it, which we have no right to end.
             assert wait_until(lambda: _dropped(connection, name), deadline_s=30)

@@ -18,8 +18,8 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from checker import connect, number, query
-from conftest import admin, create_database
-from sqlalchemy import NullPool, create_engine, select
+from postgres_servers import EMPTY, PostgresServer
+from sqlalchemy import NullPool, create_engine, make_url, select
 from stack import Stack, inherited
 
 import store.migrate
@@ -30,6 +30,8 @@ from store.migrate import upgrade
 from store.postgres.database import SCHEMA, Database
 from store.postgres.row_json import ROW_COLUMNS, api_row
 from store.postgres.tables import shown_span
+
+pytestmark = pytest.mark.every_postgres
 
 OLD: dict[str, Any] = json.loads(
     (Path(__file__).parents[1] / "data" / "rows_0003.json").read_text()
@@ -46,9 +48,14 @@ TABLES = ("object", "span", "span_head", "scorer_use", "outcome", "outbox", "mat
 
 
 @pytest.fixture
-def old_database(postgres_url: str) -> Iterator[str]:
+def old_database(postgres_server: PostgresServer) -> Iterator[str]:
     """A database of revision 0003 with the rows of OLD."""
-    url = create_database(postgres_url, name="old_0003")
+    with postgres_server.fresh_url(copy_of=EMPTY) as url:
+        _fill(url)
+        yield url
+
+
+def _fill(url: str) -> None:
     _upgrade(url, "0003")
     with connect(url) as connection:
         for table, rows in OLD["tables"].items():
@@ -60,9 +67,6 @@ def old_database(postgres_url: str) -> Iterator[str]:
             )
         for name, value in OLD["sequences"].items():
             connection.execute("select setval(%s, %s)", (name, value))
-    yield url
-    with admin(postgres_url) as connection:
-        connection.execute("drop database if exists old_0003 with (force)")
 
 
 def _upgrade(url: str, revision: str = "head", said: list[str] | None = None) -> None:
@@ -184,7 +188,7 @@ def _slots(stack: Stack, project: str, row_id: str) -> set[str]:
 
 @pytest.mark.parametrize("at", ["the first step", "the second step", "entries"])
 def test_a_move_that_is_killed_goes_on_from_where_it_was(
-    old_database: str, postgres_url: str, at: str
+    old_database: str, postgres_server: PostgresServer, at: str
 ) -> None:
     with connect(old_database) as connection:
         connection.execute(
@@ -195,10 +199,9 @@ def test_a_move_that_is_killed_goes_on_from_where_it_was(
                  from span, generate_series(1, %s) number where id = 'open'""",
             (MORE,),
         )
-    with admin(postgres_url) as connection:
-        connection.execute("drop database if exists old_0003_whole with (force)")
-    whole = create_database(postgres_url, name="old_0003_whole", template="old_0003")
-    _upgrade(whole)
+    with postgres_server.fresh_url(copy_of=make_url(old_database).database) as whole:
+        _upgrade(whole)
+        expected = {table: _content(whole, table) for table in TABLES}
     _upgrade(old_database, "0004")
 
     with connect(old_database) as blocker, blocker.transaction(force_rollback=True):
@@ -217,7 +220,7 @@ def test_a_move_that_is_killed_goes_on_from_where_it_was(
     has_gone_on = any("have moved already" in line for line in said)
     assert has_gone_on == (at == "the second step")
     for table in TABLES:
-        assert _content(old_database, table) == _content(whole, table), table
+        assert _content(old_database, table) == expected[table], table
 
 
 def _block(connection: Any, at: str) -> None:
@@ -270,11 +273,12 @@ def test_nothing_works_on_a_database_that_is_half_migrated(old_database: str) ->
     database.close()
 
 
-def test_an_empty_database_says_what_to_do(postgres_url: str) -> None:
-    database = Database(create_database(postgres_url, name="never_migrated"))
-    with pytest.raises(StoreUnavailable, match="run `tallyard migrate`"):
-        database.check()
-    database.close()
+def test_an_empty_database_says_what_to_do(postgres_server: PostgresServer) -> None:
+    with postgres_server.fresh_url(copy_of=EMPTY) as url:
+        database = Database(url)
+        with pytest.raises(StoreUnavailable, match="run `tallyard migrate`"):
+            database.check()
+        database.close()
 
 
 def test_the_code_needs_the_newest_migration() -> None:
