@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rules": ("rules:rules", "Apply, export, list and try rules."),
     "scorers": ("scorers:scorers", "Push, test and compare scorers of your own."),
     "outcomes": ("outcomes:outcomes", "List errored outcomes, and run them again."),
+    "expire": ("expire:expire", "Delete old traces of a project."),
     "keys": ("keys:keys", "Create, list and revoke API keys."),
     "migrate": ("migrate:migrate", "Upgrade the database to the newest schema."),
     "clean": ("clean:clean", "Stop everything and delete all data."),

@@ -91,7 +91,7 @@ class MemoryTallyard:
         self.organizations = Organizations(self.stored_projects)
         self.logs = Logs(
             projects=self.projects, store=self.rows, reader=self.rows, feed=self.rows,
-            ring=self.ring, limits=LIMITS,
+            expiry=self.rows, ring=self.ring, limits=LIMITS,
         )
         self.lookup = FunctionLookup(
             store=self.stored_functions, projects=self.projects, client=self.client

@@ -20,6 +20,7 @@ from store.functions.shadows import Shadows
 from store.invocations.answers import AnswerListener
 from store.invocations.invocations import Invocations
 from store.logs.change_feed import ChangeFeed
+from store.logs.expiry import LogExpiry
 from store.logs.fetch import SpanReader
 from store.logs.ingest import SpanWriter
 from store.logs.traces import Traces
@@ -68,6 +69,7 @@ class Services:
     invocations: Invocations
     answers: AnswerListener
     invocation_client: InvocationClient
+    expiry: LogExpiry
     upkeep: Upkeep
 
     def close(self) -> None:
@@ -121,15 +123,18 @@ def open_services(settings: Settings, *, clock: Clock = system_clock) -> Service
             store=invocations, answers=answers, ring=bell.ring,
             refusal=lambda queue: sandbox_workers.refusal() if queue == SANDBOX else None,
         ),
+        expiry=LogExpiry(database),
         upkeep=Upkeep(
             database,
             Retention(
+                log_days=settings.log_days,
                 match_record_days=settings.match_record_days,
                 rejected_row_days=settings.rejected_row_days,
                 resend_minutes=settings.resend_minutes,
                 invocation_days=settings.invocation_days,
                 judge_cache_days=settings.judge_cache_days,
             ),
+            clock,
         ),
     )
 

@@ -190,6 +190,11 @@ class Settings(BaseModel):
         1000, ge=1, description="Most rows in one page of fetch and /btql"
     )
 
+    log_days: float | None = Field(
+        None, gt=0,
+        description="Days after which a trace is deleted, counted from its newest row, with "
+        "its scores and all that is kept of it; unset: never",
+    )
     match_record_days: float = Field(
         30.0, gt=0, description="Days for which match records, which explain shows, are kept"
     )

@@ -78,7 +78,7 @@ def make_tallyard(services: Services, *, ring: Callable[[str], None]) -> Tallyar
         projects=projects,
         logs=Logs(
             projects=projects, store=services.spans, reader=services.reader,
-            feed=services.change_feed, ring=ring,
+            feed=services.change_feed, expiry=services.expiry, ring=ring,
             limits=LogLimits(
                 rows_per_request_max=settings.rows_per_request_max,
                 span_bytes_max=settings.span_bytes_max,

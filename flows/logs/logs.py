@@ -1,4 +1,4 @@
-"""The use cases of a project's logs: write rows, give feedback, fetch, query and follow.
+"""The use cases of a project's logs: write, give feedback, fetch, query, follow and expire.
 
 A write is checked here, then committed together with others that arrive at the same time (see
 group_commit). When the method returns, the rows are committed.
@@ -11,6 +11,7 @@ import hashlib
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import orjson
 
@@ -19,6 +20,7 @@ from flows.access.principal import KeyRole, Principal
 from flows.access.projects import Projects
 from flows.access.use_case import use_case
 from flows.logs.change_feed import Changes, ChangeStore
+from flows.logs.expiry import Expired, ExpiryStore
 from flows.logs.feedback import read_feedback
 from flows.logs.fetch import FetchRequest, Page, QueryPage, RowReader
 from flows.logs.group_commit import GroupCommit
@@ -67,13 +69,15 @@ class Logs:
 
     def __init__(
         self, *, projects: Projects, store: IngestStore, reader: RowReader,
-        feed: ChangeStore, ring: Callable[[str], None], limits: LogLimits,
+        feed: ChangeStore, expiry: ExpiryStore, ring: Callable[[str], None],
+        limits: LogLimits,
         new_id: Callable[[], uuid.UUID] = uuid.uuid4,
     ) -> None:
         self.limits = limits
         self._projects = projects
         self._reader = reader
         self._feed = feed
+        self._expiry = expiry
         self._new_id = new_id
         self._commit = GroupCommit(store, after=lambda: ring(MATCH))
 
@@ -193,6 +197,18 @@ class Logs:
         if after is None:
             return Changes(rows=(), upto=self._feed.now())
         return self._feed.changes(project_id, after, limit)
+
+    @use_case()
+    def expire(
+        self, principal: Principal, project_id: ProjectId, before: datetime, *,
+        is_dry_run: bool = False,
+    ) -> Expired:
+        """Deletes a project's traces whose newest row was created before `before`.
+
+        With `is_dry_run` nothing is deleted. Raises NotFound.
+        """
+        where = self._projects.logs_of(principal, project_id)
+        return self._expiry.expire(where, before, is_dry_run=is_dry_run)
 
     async def _logs_of(self, principal: Principal, project_id: ProjectId) -> ObjectRef:
         trusted = self._projects.trusted_logs_of(principal, project_id)

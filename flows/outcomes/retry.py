@@ -72,11 +72,14 @@ def read_retry(
     )
 
 
-def read_duration(text: str) -> timedelta:
-    """The duration that a text such as "90s", "30m", "1h" or "2d" gives. Raises BadInput."""
+def read_duration(text: str, *, path: str = "since") -> timedelta:
+    """The duration that a text such as "90s", "30m", "1h" or "2d" gives. Raises BadInput.
+
+    `path` is the name of the field that has it.
+    """
     match = DURATION.fullmatch(text.strip().lower())
     if match is None:
-        raise BadInput(f"{text!r} is not a duration; write 90s, 30m, 1h or 2d", path="since")
+        raise BadInput(f"{text!r} is not a duration; write 90s, 30m, 1h or 2d", path=path)
     return timedelta(seconds=int(match[1]) * SECONDS[match[2]])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from spans.ids import RowSeq
+from spans.row import ObjectRef
 from store.postgres.database import Cursor
 
 SCORE_SPANS_OF = """
@@ -15,6 +16,42 @@ SCORE_SPANS_OF = """
 DELETE_ROWS = """
     delete from {table} using unnest(%s::integer[], %s::bigint[]) as gone(object_no, seq)
      where {table}.object_no = gone.object_no and {table}.seq = gone.seq
+"""
+# In the order of the array, in which ingest and scoring lock them too.
+LOCK_ROWS = """
+    select head.trigger_xact, row.id from unnest(%s::bigint[]) as asked(seq)
+     cross join lateral (
+       select seq, trigger_xact from span_head
+        where span_head.object_no = %s and span_head.seq = asked.seq for update) head
+     cross join lateral (
+       select id from span where span.seq = head.seq offset 0) row
+"""
+DELETE_OUTCOMES = """
+    delete from outcome using unnest(%s::bigint[]) as gone(seq) where subject_seq = gone.seq
+"""
+DELETE_FORMER_CONTENT = """
+    delete from former_content using unnest(%s::bigint[]) as gone(seq)
+     where former_content.object_no = %s and former_content.seq = gone.seq
+"""
+DELETE_ROWS_AT_END = """
+    delete from row_at_end using unnest(%s::bigint[]) as gone(xact)
+     where row_at_end.object_no = %s and row_at_end.trigger_xact = gone.xact
+       and row_at_end.seq = any(%s)
+"""
+DELETE_SAID = """
+    delete from {table} using unnest(%s::text[]) as gone(id)
+     where {table}.project_id = %s and {table}.object_id = %s and {table}.row_id = gone.id
+"""
+# A match record has the rows of one write. It goes with the last of them.
+DELETE_MATCH_RECORDS = """
+    delete from match_record using unnest(%s::bigint[]) as gone(xact)
+     where match_record.object_no = %s and match_record.xact = gone.xact
+       and not exists (
+         select from unnest(match_record.row_seqs) as kept(seq)
+          cross join lateral (
+            select from span_head
+             where span_head.object_no = match_record.object_no and span_head.seq = kept.seq
+            offset 0) row)
 """
 CLEAR_COMPUTED = """
     update span_head set computed_scores = null, computed_by = null
@@ -30,6 +67,33 @@ def delete_rows(cursor: Cursor, object_no: int, seqs: Sequence[RowSeq]) -> None:
         for table in ("span_head", "span"):
             statement = DELETE_ROWS.format(table=table).encode()
             cursor.execute(statement, ([object_no] * len(seqs), list(seqs)))
+
+
+def delete_with_history(
+    cursor: Cursor, where: ObjectRef, object_no: int, seqs: Sequence[RowSeq]
+) -> int:
+    """Delete rows of one object with their score spans and all that is kept of them.
+
+    That is their outcomes, former content, comments, audit entries and match records. Returns
+    how many rows went, with score spans. Safe to repeat.
+    """
+    if not seqs:
+        return 0
+    cursor.execute(SCORE_SPANS_OF, (list(seqs),))
+    gone = sorted({*seqs, *(seq for (seq,) in cursor)})
+    cursor.execute(LOCK_ROWS, (gone, object_no))
+    found = cursor.fetchall()
+    ids = [row_id for _, row_id in found]
+    xacts = list({xact for xact, _ in found if xact is not None})
+    cursor.execute(DELETE_OUTCOMES, (gone,))
+    cursor.execute(DELETE_FORMER_CONTENT, (gone, object_no))
+    cursor.execute(DELETE_ROWS_AT_END, (xacts, object_no, gone))
+    for table in ("comment", "audit_entry"):
+        statement = DELETE_SAID.format(table=table).encode()
+        cursor.execute(statement, (ids, where.project_id, where.object_id))
+    delete_rows(cursor, object_no, gone)
+    cursor.execute(DELETE_MATCH_RECORDS, (xacts, object_no))
+    return len(found)
 
 
 def withdraw_scores(cursor: Cursor, object_no: int, seqs: Sequence[RowSeq]) -> None:

@@ -16,6 +16,7 @@ from sqlalchemy import text
 from scorers.judge.ask import AnswerCache, Choice, score_classified
 from scorers.judge.classifier import Classifier
 from scorers.judge.client import Judge
+from spans.clock import system_clock
 from spans.errors import BadResult, JudgeRefused, RateLimited, StoreUnavailable, Timeout
 from spans.json import JsonObject
 from spans.scoring import ScoringResult, Usage
@@ -330,7 +331,7 @@ def test_answers_count_for_their_time_and_go_with_it(fake, database):
         match_record_days=1e4, rejected_row_days=1e4, resend_minutes=1e6, invocation_days=1e4,
         judge_cache_days=1,
     )
-    Upkeep(database, keep).drop_expired()
+    Upkeep(database, keep, system_clock).drop_expired()
     with database.connection() as connection:
         assert connection.execute(text("select count(*) from judge_answer")).scalar() == 0
 

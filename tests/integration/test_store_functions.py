@@ -12,6 +12,7 @@ from store_behaviours.functions import FunctionBehaviours, FunctionStores, bundl
 
 from rules.wire import read_rule
 from scorers.functions.function import Function
+from spans.clock import system_clock
 from spans.ids import ProjectId, RuleId
 from store.access.projects import StoredProjects
 from store.functions.bundles import Bundles
@@ -131,7 +132,7 @@ def test_an_upload_that_no_function_is_made_of_goes_after_a_day(world: World) ->
     Upkeep(world.database, Retention(
         match_record_days=30, rejected_row_days=30, resend_minutes=60, invocation_days=1,
         judge_cache_days=0,
-    )).drop_expired()
+    ), system_clock).drop_expired()
 
     there = [bundles.secret_of(each) is not None for each in (used, unused, young)]
     assert there == [True, False, True]

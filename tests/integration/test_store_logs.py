@@ -10,6 +10,7 @@ from store_behaviours.logs import LogBehaviours, LogStores
 from spans.clock import system_clock
 from store.access.projects import StoredProjects
 from store.logs.change_feed import ChangeFeed
+from store.logs.expiry import LogExpiry
 from store.logs.fetch import SpanReader
 from store.logs.ingest import SpanWriter
 from store.postgres.database import Database
@@ -24,6 +25,7 @@ class TestStoredRows(LogBehaviours):
         yield LogStores(
             writer=SpanWriter(database, system_clock, resend_minutes=60),
             reader=SpanReader(database, system_clock, query_timeout_s=30),
-            feed=ChangeFeed(database), projects=StoredProjects(database),
+            feed=ChangeFeed(database), expiry=LogExpiry(database),
+            projects=StoredProjects(database),
         )
         database.close()

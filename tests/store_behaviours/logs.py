@@ -6,6 +6,7 @@ import random
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import pytest
 from store_behaviours.access import BothStores, create, new_org
@@ -14,6 +15,7 @@ from btql.query import parse_query
 from btql.tree import TRUE
 from btql.wire import read_filter
 from flows.logs.change_feed import ChangeStore
+from flows.logs.expiry import Expired, ExpiryStore
 from flows.logs.fetch import FetchRequest, Page, RowReader, TracePlace
 from flows.logs.ingest import IngestAnswer, IngestRequest, IngestStore, RejectedRow
 from spans.columns import API_COLUMNS
@@ -22,6 +24,7 @@ from spans.ids import ObjectId, OrgId, ProjectId, Xact
 from spans.json import JsonObject
 from spans.row import ObjectRef, ObjectType, RowKey, RowWrite
 
+MARCH = datetime(2026, 3, 1, tzinfo=UTC)
 ENDED: JsonObject = {"metrics": {"start": 1, "end": 2}}
 
 
@@ -32,6 +35,7 @@ class LogStores:
     writer: IngestStore
     reader: RowReader
     feed: ChangeStore
+    expiry: ExpiryStore
     projects: BothStores
 
     def __post_init__(self) -> None:
@@ -440,3 +444,48 @@ class LogBehaviours:
         assert follow(begin, 1) == (["a"], first.xact)
         assert follow(begin, 2) == (["a", "b", "c"], both.xact)
         assert follow(first.xact, 1) == (["b", "c"], both.xact)
+
+    # --- expiry
+
+    def logged(self, logs: LogStores, row_id: str, trace: str, month: int, **more: object
+               ) -> RowWrite:
+        """A row of the trace, created in that month of 2026."""
+        return logs.row(row_id, fields={
+            "created": f"2026-{month:02}-02T00:00:00Z", "span_id": row_id,
+            "root_span_id": trace, **more,
+        })
+
+    @pytest.fixture
+    def traces(self, logs: LogStores) -> LogStores:
+        """A trace that is old in March, one that has got a row since, and a new one."""
+        logs.send(
+            self.logged(logs, "old", "old", 1), self.logged(logs, "old child", "old", 2),
+            self.logged(logs, "long", "long", 1), self.logged(logs, "long child", "long", 3),
+            self.logged(logs, "new", "new", 4),
+        )
+        return logs
+
+    def test_a_trace_expires_whole_once_its_newest_row_is_old(self, traces: LogStores) -> None:
+        other = traces.project("other")
+        traces.send(traces.row("elsewhere", other, fields={"created": "2026-01-01T00:00:00Z"}))
+
+        gone = traces.expiry.expire(traces.where, MARCH, is_dry_run=False)
+
+        assert gone == Expired(traces=1, rows=2)
+        assert set(traces.ids()) == {"new", "long child", "long"}
+        assert traces.expiry.expire(traces.where, MARCH, is_dry_run=False).rows == 0
+        assert traces.expiry.expire(other, MARCH, is_dry_run=False).rows == 1
+
+    def test_a_dry_run_counts_what_would_expire_and_leaves_it(self, traces: LogStores) -> None:
+        gone = traces.expiry.expire(traces.where, MARCH, is_dry_run=True)
+        assert gone == Expired(traces=1, rows=2)
+        assert len(traces.ids()) == 5
+
+    def test_a_row_that_expired_may_come_again(self, traces: LogStores) -> None:
+        traces.expiry.expire(traces.where, MARCH, is_dry_run=False)
+        traces.send(self.logged(traces, "old", "old", 5, input="again"))
+        assert set(traces.ids()) == {"old", "new", "long child", "long"}
+
+    def test_nothing_expires_where_nothing_was_logged(self, logs: LogStores) -> None:
+        nothing = Expired(traces=0, rows=0)
+        assert logs.expiry.expire(logs.where, MARCH, is_dry_run=False) == nothing

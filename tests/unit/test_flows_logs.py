@@ -6,6 +6,7 @@ import asyncio
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -499,3 +500,23 @@ def test_an_error_of_the_store_reaches_the_request_and_rings_nothing(world: Worl
     world.rows.away = None
     assert world.log({"id": "a"}) == ("a",)
     assert world.rung == [MATCH]
+
+
+# --- expiry
+
+
+def test_only_administrators_expire_logs_and_only_of_projects_that_they_reach(
+    world: World
+) -> None:
+    world.log({"id": "old", "created": "2025-01-01T00:00:00Z"}, {"id": "new"})
+    before = world.clock() - timedelta(days=1)
+    for caller in (world.key, world.caller(KeyRole.READ)):
+        with pytest.raises(Forbidden):
+            world.logs.expire(caller, world.app, before)
+    with pytest.raises(NotFound):
+        world.logs.expire(world.stranger(), world.app, before)
+
+    assert world.logs.expire(world.admin, world.app, before, is_dry_run=True).rows == 1
+    assert set(world.ids()) == {"old", "new"}
+    assert world.logs.expire(world.admin, world.app, before).rows == 1
+    assert world.ids() == ["new"]

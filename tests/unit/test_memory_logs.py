@@ -15,7 +15,7 @@ class TestMemoryRows(LogBehaviours):
         clock = Ticks()
         projects = MemoryProjects(clock)
         rows = MemoryRows(projects, clock)
-        return LogStores(writer=rows, reader=rows, feed=rows, projects=projects)
+        return LogStores(writer=rows, reader=rows, feed=rows, expiry=rows, projects=projects)
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ create table former_content (
   tags jsonb,
   primary key (object_no, seq, until_xact)
 );
-create index former_content_age on former_content (created);
+create index former_content_age on former_content (created, seq, until_xact);
 
 -- Who asks for a scorer: its number stands in every outcome in place of six columns.
 create table scorer_use (
@@ -212,7 +212,8 @@ create table match_record (
   reasons bytea not null                -- one byte for each (row, rule of that revision), by row
 ) partition by range (matched_at);
 create index match_record_by_xact on match_record (object_no, xact);
-create table match_record_rest partition of match_record default;
+create table match_record_rest partition of match_record default;   -- of days without one
+create index match_record_rest_age on match_record_rest (matched_at);
 
 -- How a row was when its span ended, kept if another write changed the row before it was matched.
 -- The filters of rules see the row as it was then.

@@ -48,6 +48,23 @@ insert into scorer_use (origin_kind, origin_id, role, scorer_kind, scorer, score
 select distinct origin_kind, origin_id, role, scorer_kind, scorer, scorer_version
   from outcome_0003
 on conflict do nothing;
+-- A partition for each day that has match records, and for those of the next week. Upkeep makes
+-- those of later days.
+do $$
+declare
+  today date := (now() at time zone 'utc')::date;
+  oldest date := greatest(today - 400, least(
+    today, (select (min(matched_at) at time zone 'utc')::date from outbox_0003)));
+  day date;
+begin
+  for day in select * from generate_series(oldest, today + 7, interval '1 day') loop
+    if to_regclass('match_record_' || to_char(day, 'YYYYMMDD')) is null then
+      execute format(
+        'create table match_record_%s partition of match_record for values from (%L) to (%L)',
+        to_char(day, 'YYYYMMDD'), day || ' 00:00+00', day + 1 || ' 00:00+00');
+    end if;
+  end loop;
+end $$;
 select setval('outbox_seq_seq', greatest(1, (select last_value from outbox_0003_seq_seq)));
 """
 

@@ -12,6 +12,7 @@ from fakes.memory.access import MemoryProjects
 from btql.closure import compile_filter, compile_value
 from btql.query import Query
 from flows.logs.change_feed import ChangedRow, Changes
+from flows.logs.expiry import Expired
 from flows.logs.fetch import FetchRequest, Page, QueryPage, TracePlace
 from flows.logs.ingest import IngestAnswer, IngestRequest
 from scorers.run.trace import TRACE_SPANS_MAX, TraceRef
@@ -103,7 +104,7 @@ class KeptRow:
 
 
 class MemoryRows:
-    """Implements flows.logs.ingest.IngestStore, RowReader and ChangeStore.
+    """Implements flows.logs.ingest.IngestStore, RowReader, ChangeStore and ExpiryStore.
 
     Its queries have no `sort`. While a test has set `away`, every write fails with that error.
     Each of `watchers` is told what a write makes of rows before these are kept, as what else
@@ -242,6 +243,22 @@ class MemoryRows:
     def remove(self, key: RowKey) -> None:
         """Forgets the row; one that comes later under its key comes last."""
         del self._rows[key], self._places[key]
+
+    def expire(self, where: ObjectRef, before: datetime, *, is_dry_run: bool) -> Expired:
+        traces: dict[object, list[KeptRow]] = {}
+        for kept in self.of_object(where):
+            traces.setdefault(kept.view["root_span_id"], []).append(kept)
+        old = [
+            rows for rows in traces.values()
+            if all(
+                datetime.fromisoformat(str(kept.view["created"])) < before for kept in rows
+                if not is_made_by_scorer(kept.view)
+            )
+        ]
+        if not is_dry_run:
+            for kept in (kept for rows in old for kept in rows):
+                self.remove(kept.key)
+        return Expired(traces=len(old), rows=sum(map(len, old)))
 
     # --- reads
 
