@@ -46,7 +46,7 @@ select 'entries', 0, coalesce(max(seq), 0), 0, count(*) from outbox_0003
 on conflict do nothing;
 insert into scorer_use (origin_kind, origin_id, role, scorer_kind, scorer, scorer_version)
 select distinct origin_kind, origin_id, role, scorer_kind, scorer, scorer_version
-  from outcome_0003
+  from outcome_0003 order by 1, 2, 3, 4, 5, 6
 on conflict do nothing;
 -- A partition for each day that has match records, and for those of the next week. Upkeep makes
 -- those of later days.
