@@ -23,6 +23,7 @@ from store.access.projects import StoredProjects
 from store.invocations.answers import AnswerListener
 from store.invocations.invocations import Invocations
 from store.logs.change_feed import ChangeFeed
+from store.logs.expiry import LogExpiry
 from store.logs.fetch import SpanReader
 from store.logs.ingest import SpanWriter
 from store.logs.traces import Traces
@@ -90,7 +91,8 @@ class TestStoredInvocations(InvocationBehaviours):
             logs=LogStores(
                 writer=SpanWriter(database, system_clock, resend_minutes=60),
                 reader=SpanReader(database, system_clock, query_timeout_s=30),
-                feed=ChangeFeed(database), projects=StoredProjects(database),
+                feed=ChangeFeed(database), expiry=LogExpiry(database),
+                projects=StoredProjects(database),
             ),
         )
         answers.close()

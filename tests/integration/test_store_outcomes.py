@@ -19,6 +19,7 @@ from store.access.projects import StoredProjects
 from store.functions.bundles import Bundles
 from store.functions.functions import StoredFunctions
 from store.logs.change_feed import ChangeFeed
+from store.logs.expiry import LogExpiry
 from store.logs.fetch import SpanReader
 from store.logs.ingest import SpanWriter
 from store.outcomes.explain import ExplainRecords
@@ -56,7 +57,8 @@ class TestStoredOutcomes(OutcomeBehaviours):
             logs=LogStores(
                 writer=SpanWriter(database, system_clock, resend_minutes=60),
                 reader=SpanReader(database, system_clock, query_timeout_s=30),
-                feed=ChangeFeed(database), projects=projects,
+                feed=ChangeFeed(database), expiry=LogExpiry(database),
+                projects=projects,
             ),
             functions=FunctionStores(
                 functions=StoredFunctions(database), bundles=Bundles(database),

@@ -20,5 +20,7 @@ class TestMemoryInvocations(InvocationBehaviours):
         store = MemoryInvocations(rows=rows)
         return InvocationStores(
             store=store, answers=store, let_go=store.let_go, count=store.count,
-            logs=LogStores(writer=rows, reader=rows, feed=rows, projects=projects),
+            logs=LogStores(
+                writer=rows, reader=rows, feed=rows, expiry=rows, projects=projects
+            ),
         )

@@ -15,7 +15,9 @@ class TestMemoryOutcomes(OutcomeBehaviours):
         here = MemoryTallyard()
         rows, projects, outcomes = here.rows, here.stored_projects, here.stored_outcomes
         return OutcomeStores(
-            logs=LogStores(writer=rows, reader=rows, feed=rows, projects=projects),
+            logs=LogStores(
+                writer=rows, reader=rows, feed=rows, expiry=rows, projects=projects
+            ),
             functions=FunctionStores(
                 functions=here.stored_functions, bundles=here.bundles, projects=projects
             ),
