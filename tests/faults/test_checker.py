@@ -38,12 +38,11 @@ DAMAGE = {
     "insert into match_record select * from match_record": "matched 2 times",
     "delete from match_record": "matched 0 times",
     f"delete from span where {score_spans_of('Levenshtein')}": "0 score spans, not 1",
-    "insert into span (object_no, seq, id, has_base, is_root, span_id, root_span_id, "
-    "scored_seq, scored_xact, scored_use, scored_version) "
-    "select object_no, -seq, 'copy of ' || id, true, false, span_id, root_span_id, scored_seq, "
-    "scored_xact, scored_use, scored_version from span where scored_version is not null;"
-    "insert into span_head (object_no, seq, xact, content_xact, created) "
-    "select object_no, -seq, xact, content_xact, created from span_head": "2 score spans",
+    "insert into span select (jsonb_populate_record("
+    "span, jsonb_build_object('seq', -seq, 'id', 'copy of ' || id))).* "
+    "from span where scored_version is not null; "
+    "insert into span_head select (jsonb_populate_record("
+    "span_head, jsonb_build_object('seq', -seq))).* from span_head": "2 score spans",
     f"update span set scored_version = 1 where {score_spans_of('Factuality')}":
         "belongs to no present outcome",
     "update span set context = '{\"rule_id\": \"x\"}' where scored_version is not null":
