@@ -107,11 +107,9 @@ DELETE_OUTCOMES = """
 """
 KEEP_CONTENT = f"""
     insert into former_content (object_no, seq, until_xact, {", ".join(SCORER_ARGUMENTS)})
-    select span.object_no, span.seq, until_xact, {", ".join(SCORER_ARGUMENTS)}
-      from unnest(%s::integer[], %s::bigint[], %s::bigint[])
-           as changed(object_no, seq, until_xact)
-      join span on span.object_no = changed.object_no and span.seq = changed.seq
-       and scored_version is null
+    select object_no, span.seq, until_xact, {", ".join(SCORER_ARGUMENTS)}
+      from unnest(%s::bigint[], %s::bigint[]) as changed(seq, until_xact)
+      join span on span.seq = changed.seq and scored_version is null
 """
 
 
@@ -376,7 +374,8 @@ def _keep_scored_content(cursor: Cursor, group: Group) -> None:
         )
     ]
     if changed:
-        cursor.execute(KEEP_CONTENT, (*group.keys_of(changed), [one.xact for one in changed]))
+        _, seqs = group.keys_of(changed)
+        cursor.execute(KEEP_CONTENT, (seqs, [one.xact for one in changed]))
 
 
 def _by_object(

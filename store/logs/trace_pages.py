@@ -60,7 +60,7 @@ ENTRIES = """
 """
 
 
-class Trace(NamedTuple):
+class PlacedTrace(NamedTuple):
     """A trace of a page: its place there, and how many of its rows are shown.
 
     `is_former`: it is at the place of its rows' first versions, since all of them have been
@@ -84,12 +84,12 @@ class TracePages:
     conditions: Sequence[Sql]
     pins: Pins | None
 
-    def page(self, after: TracePlace | None, limit: int) -> tuple[list[Trace], bool]:
+    def page(self, after: TracePlace | None, limit: int) -> tuple[list[PlacedTrace], bool]:
         """The first traces after a place, in their order, and whether there are more.
 
         At most `limit` of them; fewer, but at least one, if they have more than ROWS_MAX rows.
         """
-        traces: list[Trace] = []
+        traces: list[PlacedTrace] = []
         rows = 0
         for trace in self._traces(after or FIRST_PLACE, limit):
             rows += trace.rows
@@ -98,7 +98,9 @@ class TracePages:
             traces.append(trace)
         return traces, False
 
-    def rows(self, traces: Sequence[Trace], after: TracePlace | None) -> list[dict[str, Any]]:
+    def rows(
+        self, traces: Sequence[PlacedTrace], after: TracePlace | None
+    ) -> list[dict[str, Any]]:
         """The rows of the traces, by version and trace, newest first. A row's `xact` is the
         version that it is shown with."""
         texts = SqlTexts()
@@ -122,7 +124,7 @@ class TracePages:
         found.sort(key=lambda row: (row["xact"], row["root_span_id"], row["seq"]), reverse=True)
         return found
 
-    def _traces(self, after: TracePlace, limit: int) -> Iterator[Trace]:
+    def _traces(self, after: TracePlace, limit: int) -> Iterator[PlacedTrace]:
         """The traces after a place, in their order."""
         top: int = after.xact
         while top >= 0:
@@ -134,7 +136,7 @@ class TracePages:
             )
             top = floor - 1
 
-    def _walk(self, top: int, after: TracePlace, most: int) -> tuple[list[Trace], int]:
+    def _walk(self, top: int, after: TracePlace, most: int) -> tuple[list[PlacedTrace], int]:
         """The traces of rows that have, or first had, one of the versions from `top` down to
         the floor, which comes second. It lies below at least `most` versions, or at 0."""
         texts = SqlTexts()
@@ -154,7 +156,7 @@ class TracePages:
         for root, current, former, number, _ in rows:
             is_former = (current, root) >= after
             place = TracePlace(Xact(former if is_former else current), root)
-            traces.append(Trace(place, is_former, number))
+            traces.append(PlacedTrace(place, is_former, number))
         return traces, rows[0][-1] if rows else 0
 
     def _read(
@@ -194,7 +196,7 @@ class TracePages:
         )
 
 
-def _roots(traces: Sequence[Trace], texts: SqlTexts) -> str:
+def _roots(traces: Sequence[PlacedTrace], texts: SqlTexts) -> str:
     roots = texts.bind([one.place.root_span_id for one in traces], "text[]")
     return f"unnest({roots}) as trace(root_span_id)"
 

@@ -8,7 +8,7 @@ and `span_head`. Those of rows that exist are copied into the connection's own `
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import orjson
 
@@ -45,13 +45,13 @@ TRUE, FALSE = b"t", b"f"
 _KEY = ("object_no", "seq")
 
 
-def _update(table: str, staged: str, columns: Iterable[str], also: str = "") -> str:
+def _update(
+    table: str, staged: str, columns: Iterable[str], *, key: Sequence[str], also: str = ""
+) -> str:
     """The statement that moves staged rows into the rows of `table` that they replace."""
     assigned = ", ".join(f"{name} = {staged}.{name}" for name in columns if name not in _KEY)
-    return (
-        f"update {table} set {assigned}{also} from {staged}"
-        f" where {table}.object_no = {staged}.object_no and {table}.seq = {staged}.seq"
-    )
+    same = " and ".join(f"{table}.{name} = {staged}.{name}" for name in key)
+    return f"update {table} set {assigned}{also} from {staged} where {same}"
 
 
 COPY_BODIES = f"copy span ({', '.join(BODY_COLUMNS)}) from stdin"
@@ -59,11 +59,14 @@ COPY_HEADS = f"copy span_head ({', '.join(HEAD_COLUMNS)}) from stdin"
 STAGE_BODIES = f"copy span_staged ({', '.join(BODY_COLUMNS)}) from stdin"
 STAGE_HEADS = f"copy span_head_staged ({', '.join(HEAD_COLUMNS)}) from stdin"
 # A client that writes over a score span makes it a row like any other.
-UPDATE_BODIES = _update("span", "span_staged", BODY_COLUMNS, ", scored_version = null")
+UPDATE_BODIES = _update(
+    "span", "span_staged", BODY_COLUMNS, key=("seq",), also=", scored_version = null"
+)
 # What was computed stays: a client's write never removes it.
 UPDATE_HEADS = _update(
     "span_head", "span_head_staged",
     [name for name in HEAD_COLUMNS if name not in ("first_xact", "computed_scores")],
+    key=("object_no", "seq"),
 )
 
 

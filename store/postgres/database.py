@@ -56,7 +56,7 @@ create temporary table if not exists outcome_staged on commit delete rows
 # must not replace that by a scan, a hash or a sort of the whole table, as it does if its
 # statistics are from an hour when the table was empty. With these settings its plan depends on
 # the indexes alone, and may be kept (docs/decisions/0017-rows-and-heads.md). JIT would compile
-# statements that run for 1 ms.
+# statements that run for 1 ms, and parallel workers would be started for them.
 PLANS = " ".join(
     f"-c {name}={value}" for name, value in {
         "plan_cache_mode": "force_generic_plan",
@@ -64,6 +64,7 @@ PLANS = " ".join(
         "enable_bitmapscan": "off",
         "enable_hashjoin": "off",
         "enable_mergejoin": "off",
+        "max_parallel_workers_per_gather": "0",
         "jit": "off",
     }.items()
 )

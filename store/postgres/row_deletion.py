@@ -13,9 +13,12 @@ SCORE_SPANS_OF = """
      cross join lateral (
        select seq from span where span.scored_seq = scored.seq offset 0) score_span
 """
-DELETE_ROWS = """
-    delete from {table} using unnest(%s::integer[], %s::bigint[]) as gone(object_no, seq)
-     where {table}.object_no = gone.object_no and {table}.seq = gone.seq
+DELETE_HEADS = """
+    delete from span_head using unnest(%s::integer[], %s::bigint[]) as gone(object_no, seq)
+     where span_head.object_no = gone.object_no and span_head.seq = gone.seq
+"""
+DELETE_BODIES = """
+    delete from span using unnest(%s::bigint[]) as gone(seq) where span.seq = gone.seq
 """
 # In the order of the array, in which ingest and scoring lock them too.
 LOCK_ROWS = """
@@ -64,9 +67,8 @@ CLEAR_COMPUTED = """
 def delete_rows(cursor: Cursor, object_no: int, seqs: Sequence[RowSeq]) -> None:
     """Delete the heads and bodies of rows of one object. Rows that are gone are left out."""
     if seqs:
-        for table in ("span_head", "span"):
-            statement = DELETE_ROWS.format(table=table).encode()
-            cursor.execute(statement, ([object_no] * len(seqs), list(seqs)))
+        cursor.execute(DELETE_HEADS, ([object_no] * len(seqs), list(seqs)))
+        cursor.execute(DELETE_BODIES, (list(seqs),))
 
 
 def delete_with_history(

@@ -74,13 +74,14 @@ create table span (
   scored_use integer,                   -- with scored_seq and scored_version: its outcome's key
   scored_version bigint,                -- null once a client has written over the score span
   primary key (seq),
-  unique (id, object_no)
+  unique (object_no, id)
 ) with (toast_tuple_target = 4080);     -- a span of 2 kB is stored as it is: compressing it
                                         -- takes as long as all else that its COPY does
--- No two indexes begin with the same column. While a table is empty, or an object has one row,
--- two that do look alike to the planner, and it would keep the one that reads a whole project.
-create index span_trace on span (root_span_id, object_no);
-create index span_by_span_id on span (span_id, object_no);
+-- The conditions of these indexes always hold. Without them, while a table is empty or an object
+-- has few rows, all indexes that begin with the object look alike to the planner, and it would
+-- keep a plan that looks for an id in the index of another column.
+create index span_trace on span (object_no, root_span_id) where root_span_id is not null;
+create index span_by_span_id on span (object_no, span_id) where span_id is not null;
 create index span_scored on span (scored_seq) where scored_seq is not null;
 
 -- The head of a row: what scoring changes. It is small, since each score writes it anew.
@@ -329,20 +330,22 @@ select head.object_no, head.seq, object.project_id, object.object_type, object.o
             else scorer_use.origin_kind || ' ' || scorer_use.origin_id end as created_by,
        case when span.scored_version is null then span.input
             else coalesce(span.input, (
-              select scorer_arguments(outcome.arguments, scored.id, read.input, read.output,
-                                      read.expected, read.metadata, read.tags)
+              select scorer_arguments(
+                       outcome.arguments, scored.id,
+                       case when former.seq is null then scored.input else former.input end,
+                       case when former.seq is null then scored.output else former.output end,
+                       case when former.seq is null then scored.expected
+                            else former.expected end,
+                       case when former.seq is null then scored.metadata
+                            else former.metadata end,
+                       case when former.seq is null then scored.tags else former.tags end)
                 from span scored
-               cross join lateral (
-                 select * from (
-                   select former.until_xact, former.input, former.output, former.expected,
-                          former.metadata, former.tags
-                     from former_content former
-                    where former.object_no = span.object_no and former.seq = span.scored_seq
-                      and former.until_xact > span.scored_xact
-                   union all
-                   select null, scored.input, scored.output, scored.expected, scored.metadata,
-                          scored.tags) contents
-                  order by until_xact nulls last limit 1) read
+                left join lateral (
+                  select * from former_content
+                   where former_content.object_no = span.object_no
+                     and former_content.seq = span.scored_seq
+                     and former_content.until_xact > span.scored_xact
+                   order by until_xact limit 1) former on true
                where scored.seq = span.scored_seq))
             end as input,
        case when span.scored_version is null then span.output

@@ -1,0 +1,261 @@
+"""Each statement finds its rows by a key or follows an index, whatever the planner believes.
+
+The statements are those that the stores send. Each is explained as it is sent: on an empty
+database; after two large projects were added, of which the planner knows nothing, with the
+plans that were made when all was empty, and with new ones; and after ANALYZE.
+"""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pytest
+from bulk_rows import add_project
+from explained import Look, Plans
+from sqlalchemy import make_url
+from store_behaviours.scoring import CHEAP, LIMITS, NOTHING_IS_CHEAP, record, retry
+
+from btql.query import parse_query
+from btql.tree import TRUE
+from btql.wire import read_filter
+from flows.logs.fetch import FetchRequest, TracePlace
+from flows.logs.ingest import IngestAnswer, IngestRequest
+from flows.scoring.claims import RunnableClaim
+from flows.scoring.match import Matcher
+from rules.wire import read_rule
+from scorers.run.trace import TraceRef
+from spans.clock import system_clock
+from spans.event import BodyText, read_event
+from spans.ids import ObjectId, OrgId, ProjectId, RuleId, Xact
+from spans.json import JsonObject
+from spans.queues import HEAVY
+from spans.row import ObjectRef, ObjectType
+from store.logs.change_feed import ChangeFeed
+from store.logs.fetch import SpanReader
+from store.logs.ingest import SpanWriter
+from store.logs.traces import Traces
+from store.outcomes.explain import EVERYTHING, ExplainRecords
+from store.postgres.database import Database
+from store.postgres.leases import Leases
+from store.rules.recent_rows import RecentRows
+from store.rules.rules import StoredRules
+from store.scoring.ledger import Ledger
+from store.scoring.match_records import MatchRecords
+
+pytestmark = pytest.mark.every_postgres
+
+ROWS = 20_000
+"""Logged rows of each large project. Each has a score span, an outcome and a match record."""
+
+MOST = 5_000
+"""The most rows that a part of a plan may look at, where a hundred are asked for."""
+
+BATCH = 100
+LEASE_S = 60.0
+numbers = itertools.count()
+
+
+class Service:
+    """What the API and the workers do with one project, over one connection."""
+
+    def __init__(self, url: str, plans: Plans) -> None:
+        self.database = Database(url)
+        plans.watch(self.database)
+        self.writer = SpanWriter(self.database, system_clock, resend_minutes=60)
+        self.reader = SpanReader(self.database, system_clock, query_timeout_s=60)
+        self.records = MatchRecords(self.database, system_clock, lease_s=LEASE_S)
+        self.ledger = Ledger(self.database, system_clock, lease_s=LEASE_S, time_limits_s={})
+
+    def use(self, project: uuid.UUID, org: uuid.UUID) -> None:
+        """Log, score and read in a project as clients do."""
+        self.org_id = OrgId(org)
+        self.project_id = ProjectId(project)
+        self.where = ObjectRef(self.project_id, ObjectType.PROJECT_LOGS, ObjectId(project))
+        body = read_rule({
+            "name": "close", "score_type": "online",
+            "config": {"online": {
+                "sampling_rate": 1, "scorers": [{"type": "global", "name": "Levenshtein"}],
+            }},
+        })
+        StoredRules(self.database).create_rule(
+            self.project_id, RuleId(uuid.uuid4()), body, replace=True
+        )
+        self.score()
+        self.write_again()
+        self.fetch()
+        self.query()
+        self.follow_and_explain()
+
+    def score(self) -> None:
+        for cost_limit in (CHEAP, NOTHING_IS_CHEAP):
+            self.write(*(ended(f"new{next(numbers)}") for _ in range(BATCH)))
+            self.match(cost_limit)
+        claims = [
+            claim for claim in self.ledger.claim(HEAVY, BATCH)
+            if isinstance(claim, RunnableClaim)
+        ]
+        self.ledger.renew(HEAVY)
+        record(self, *claims[:-2])
+        self.ledger.give_back(claims[-2:-1])
+        self.ledger.postpone([retry(claim, 0) for claim in claims[-1:]])
+        leases = Leases(self.database, lease_s=LEASE_S)
+        leases.release_abandoned()
+        leases.release_own(HEAVY)
+
+    def write_again(self) -> None:
+        merges = [
+            {"id": f"row{n}", "_is_merge": True, "output": f"other {next(numbers)}"}
+            for n in range(20, 20 + BATCH)
+        ]
+        self.write(*map(ended, (f"row{n}" for n in range(10))))
+        self.write(*merges, {"id": "row1", "_object_delete": True})
+        self.write({"id": f"child{next(numbers)}", "_parent_id": "row2", "input": "x"})
+        self.match(CHEAP)
+        self.write(ended("row2", "another"))
+        self.match(NOTHING_IS_CHEAP)
+
+    def fetch(self) -> None:
+        first = self.page()
+        self.page(cursor=first.cursor)
+        row = first.rows[-1]
+        place = TracePlace(Xact(int(str(row["_xact_id"]))), str(row["root_span_id"]))
+        self.page(after=place)
+        self.page(after=TracePlace(Xact(place.xact - 20), ""))
+        self.page(cursor=f"s{max(1, int(str(row['_pagination_key'])[1:]) - 500)}")
+        for condition in ("id = 'row3'", "root_span_id = 'trace3'", "metadata.tier = 'gold'"):
+            self.page(condition=condition)
+            self.page(condition=condition, cursor=first.cursor)
+
+    def query(self) -> None:
+        newest = self.page().rows[0]
+        version = int(str(newest["_xact_id"]))
+        key = int(str(newest["_pagination_key"])[1:])
+        late = "2026-06-01T00:10:00Z"
+        for clauses in (
+            "limit: 100",
+            "sort: _xact_id desc", "sort: _xact_id", "sort: created desc", "sort: created",
+            "sort: _pagination_key",
+            "filter: id = 'row4'", "filter: id IN ('row4', 'row5', 'nobody')",
+            "filter: span_id = 'span4'", "filter: root_span_id = 'trace4' | sort: output",
+            "filter: metadata.tier = 'gold' and is_root",
+            f"filter: _xact_id > '{version - 10}' and metadata.user = 'u13'",
+            f"filter: _xact_id > '{version - 10}' and metadata.user = 'nobody'",
+            f"filter: _pagination_key > 'p{max(0, key - 300):020}' | sort: metadata.user",
+            "filter: created > '2026-06-01T00:00:00Z'"
+            f" and created <= '{late}' and metadata.user = 'nobody'",
+            f"filter: created <= '{late}' and created > '2026-06-01T00:09:00Z' | sort: output",
+        ):
+            self.pages_of(f"{clauses} | limit: 100" if "limit" not in clauses else clauses)
+
+    def follow_and_explain(self) -> None:
+        feed = ChangeFeed(self.database)
+        feed.changes(self.project_id, Xact(0), BATCH)
+        feed.changes(self.project_id, Xact(feed.now() - 4), BATCH)
+        explained = ExplainRecords(self.database, self.records)
+        for text in ("row6", "span6", f"new{next(numbers) - 1}"):
+            for candidate in explained.candidates(self.org_id, None, text):
+                subject = explained.subject(candidate)
+                explained.match_record(subject)
+                explained.outcomes(subject)
+        next(RecentRows(self.database, system_clock).recent(self.where, EVERYTHING))
+        Traces(self.database).spans_of(TraceRef(where=self.where, root_span_id="trace9"))
+
+    # --- each of these is one request, or one batch of a worker
+
+    def write(self, *events: JsonObject) -> None:
+        writes = tuple(
+            read_event(event, self.where, LIMITS, new_id=str, body=BodyText(b""))
+            for event in events
+        )
+        (answer,) = self.writer.write([IngestRequest(
+            org_id=self.org_id, key_id="key", sent_by="key", body_hash=uuid.uuid4().bytes * 2,
+            writes=writes,
+        )])
+        assert isinstance(answer, IngestAnswer), answer
+
+    def match(self, cost_limit: float) -> None:
+        matcher = Matcher(store=self.records, cost_limit=cost_limit)
+        while matcher.match_some().rows:
+            pass
+
+    def page(self, *, condition: str | None = None, **asked: Any) -> Any:
+        request = {"limit": BATCH, "cursor": None, "after": None, **asked}
+        where = TRUE if condition is None else read_filter({"btql": condition})
+        return self.reader.page(
+            self.where, self.org_id, FetchRequest(**request, filter=where), limit=BATCH
+        )
+
+    def pages_of(self, clauses: str) -> None:
+        """The first two pages of a query."""
+        text = f"from: project_logs('{self.project_id}') | {clauses}"
+        page = self.reader.query(
+            parse_query(text), self.org_id, (self.project_id,), limit_max=1000, tz_offset=0
+        )
+        if page.cursor:
+            self.reader.query(
+                parse_query(f"{text} | cursor: '{page.cursor}'"), self.org_id,
+                (self.project_id,), limit_max=1000, tz_offset=0,
+            )
+
+
+def ended(row_id: str, output: str = "sitting") -> JsonObject:
+    return {
+        "id": row_id, "output": output, "expected": "kitten",
+        "metrics": {"start": 1, "end": datetime.now(UTC).timestamp()},
+    }
+
+
+@pytest.fixture
+def admin(fresh_database_url: str) -> Iterator[psycopg.Connection[Any]]:
+    plain = make_url(fresh_database_url).set(drivername="postgresql")
+    with psycopg.connect(
+        plain.render_as_string(hide_password=False), autocommit=True
+    ) as connection:
+        for table in ("span", "span_head", "outcome", "outbox", "match_record_rest"):
+            # Nothing but this test gathers statistics.
+            connection.execute(
+                f"alter table {table} set (autovacuum_enabled = off)".encode()
+            )
+        yield connection
+
+
+def too_much(looks: list[Look]) -> list[str]:
+    """What looks at too many rows, or reads a table from its beginning to its end."""
+    return sorted({
+        str(look) for look in looks
+        if look.rows > MOST
+        or (look.node == "Seq Scan" and not str(look.relation).endswith(("_staged", "_seq")))
+    })
+
+
+def test_no_statement_looks_at_more_of_a_large_project_than_it_needs(
+    fresh_database_url: str, admin: psycopg.Connection[Any]
+) -> None:
+    before = Plans()
+    with_old_plans = Service(fresh_database_url, before)
+    project, org, _ = add_project(admin, 0)
+    with_old_plans.use(project, org)
+    empty, before.looks = before.looks, []
+    large = [add_project(admin, ROWS) for _ in range(2)]
+    project, org, _ = large[0]
+
+    with_old_plans.use(project, org)
+    new = Plans()
+    with_new_plans = Service(fresh_database_url, new)
+    with_new_plans.use(project, org)
+    without_statistics, new.looks = new.looks, []
+    admin.execute("analyze")
+    with_new_plans.use(project, org)
+    with_old_plans.database.close()
+    with_new_plans.database.close()
+
+    assert len(before.statements) > 40
+    assert too_much(empty) == []
+    assert too_much(before.looks) == [], "with the plans of an empty database"
+    assert too_much(without_statistics) == [], "without statistics"
+    assert too_much(new.looks) == [], "with statistics"
