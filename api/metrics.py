@@ -62,7 +62,8 @@ class _Metrics:
 def queue_families(depths: Iterable[QueueDepth]) -> Iterator[Metric]:
     """The metrics of queues: how many items wait, and how long the oldest has waited."""
     depths_family = GaugeMetricFamily(
-        "tallyard_queue_depth", "Items that wait", labels=["queue"]
+        "tallyard_queue_depth", "Items that wait; of a deep queue only the first are counted",
+        labels=["queue"],
     )
     ages_family = GaugeMetricFamily(
         "tallyard_queue_age_seconds", "How long the oldest item has waited", labels=["queue"]

@@ -16,6 +16,10 @@ from spans.scoring import ScorerRef
 DEATHS_MAX = 3
 """How many workers may die while they hold a claim, before it is poisoned."""
 
+BULK_TURN = 16
+"""Every claim of this number takes bulk before live outcomes, so that steady live work cannot
+hold bulk work up for ever: bulk gets a sixteenth of the claims."""
+
 ColumnsOf = Callable[[ScorerRef], frozenset[str]]
 """The columns of a row that a scorer reads."""
 
@@ -164,6 +168,11 @@ class OutboxEntry:
     row_seqs: tuple[RowSeq, ...]
     rescored: bool
     created: datetime
+
+
+def claim_order(claims: int) -> list[Priority]:
+    """The priorities in the order in which a process takes them at its claim of this number."""
+    return sorted(Priority, reverse=claims % BULK_TURN == 0)
 
 
 def batch_size(full: int, deaths: int) -> int:

@@ -25,7 +25,10 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueDepth:
-    """How many items wait in a queue, and how long the oldest has waited (0 if none does)."""
+    """How many items wait in a queue, and how long the oldest has waited (0 if none does).
+
+    A deep queue is not counted to its end, so `depth` is at least what is told.
+    """
 
     queue: str
     depth: int

@@ -25,9 +25,11 @@ OBJECTS_PER_CLAIM = 8
 """A claim is shared by as many objects as wait, but not by more than this: each costs a
 transaction, and a look at its oldest entry."""
 
+# A value, where `exists` would be a join: the planner may then read all projects first.
 _IS_LIVE = """
-    exists (select from object join project on project.id = object.project_id
-             where object.object_no = {}.object_no and project.deleted_at is null)"""
+    (select project.deleted_at is null
+       from object join project on project.id = object.project_id
+      where object.object_no = {}.object_no)"""
 
 # An entry whose worker died (`suspect`) is claimed before all others, and alone. Otherwise the
 # objects that wait are `line`: the first ones from the object on whose turn it is. Their oldest
@@ -56,8 +58,8 @@ CLAIM = f"""
               order by object_no limit 1) next)
          select object_no from object_of_entry) waiting
        where not exists (select from suspect)
-         and exists (select from outbox
-                      where object_no = waiting.object_no and deaths = 0 and {OUTBOX.free})
+         and (select true from outbox
+               where object_no = waiting.object_no and deaths = 0 and {OUTBOX.free} limit 1)
          and {_IS_LIVE.format("waiting")}
        limit {OBJECTS_PER_CLAIM}),
     fresh as materialized (

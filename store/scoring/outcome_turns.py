@@ -16,13 +16,9 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from spans.work import DEATHS_MAX, Priority, batch_size
+from spans.work import DEATHS_MAX, Priority, batch_size, claim_order
 from store.postgres.database import Cursor
 from store.postgres.leases import CLAIMED, OUTCOMES
-
-BULK_TURN = 16
-"""Every claim of this number takes bulk before live outcomes, so that steady live work cannot
-hold bulk work up for ever: bulk gets at least a sixteenth."""
 
 OBJECTS_PER_CLAIM = 8
 """A claim is shared by as many objects as wait, but not by more than this, unless they have
@@ -115,7 +111,7 @@ class _Turn:
         An object is behind the first number of its part, and not behind the second.
         """
         parts: list[tuple[int, int, int]] = []
-        for priority in sorted(Priority, reverse=self.claims % BULK_TURN == 0):
+        for priority in claim_order(self.claims):
             after = self.after[priority]
             parts += [(priority, after, OBJECT_NO_MAX), (priority, 0, after)]
         return parts

@@ -8,7 +8,7 @@ import pytest
 
 from spans.queues import QUEUES, Holds, Queue, Worker
 from store.postgres.database import Database
-from store.scoring.queue_depth import read_queue_depths
+from store.scoring.queue_depth import COUNTED_MAX, read_queue_depths
 
 pytestmark = pytest.mark.every_postgres
 
@@ -54,3 +54,22 @@ def test_rows_of_the_outbox_and_leading_outcomes_are_counted_by_queue(
     assert depths(database) == {
         "match": 3, "heavy": 0, "judge": 1, "sandbox": 0, "example": 2,
     }
+
+
+def test_a_deep_queue_is_counted_up_to_a_limit_and_tells_the_age_of_its_oldest(
+    database: Database,
+) -> None:
+    with database.cursor() as cursor:
+        cursor.execute(
+            """insert into outcome (subject_seq, subject_version, use_no, object_no, role,
+                                    state, queue, created)
+               select number, 1, 1, 1, 'live', 'pending', 'judge',
+                      now() - make_interval(mins => case number when %s then 90 else 1 end)
+                 from generate_series(1, %s) number""",
+            (COUNTED_MAX, COUNTED_MAX + 50),
+        )
+
+    (judge,) = (one for one in read_queue_depths(database) if one.queue == "judge")
+
+    assert judge.depth == COUNTED_MAX
+    assert 90 * 60 <= judge.oldest_s < 180 * 60

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import uuid
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import pytest
@@ -22,7 +24,7 @@ from spans.outcome import POISONED, Errored, Failure, RuleOrigin, Verdict, verdi
 from spans.queues import HEAVY, JUDGE, MATCH
 from spans.row import ObjectRef, ObjectType, RowKey, RowWrite
 from spans.scoring import Role, Score, ScoringResult
-from spans.work import Claim, Retry, RunnableClaim, StaleClaim
+from spans.work import BULK_TURN, Claim, Priority, Retry, RunnableClaim, StaleClaim
 
 LIMITS = EventLimits(depth_max=64, nodes_max=10_000)
 LEASE_S = 60.0
@@ -192,6 +194,22 @@ class ScoringWorld(ABC):
         self.write(*map(ended, row_ids))
         self.match(NOTHING_IS_CHEAP)
 
+    def defer_bulk(self, *row_ids: str) -> None:
+        """Writes rows as `defer` does, whose outcomes are bulk."""
+        self.write(*map(ended, row_ids))
+        matcher = Matcher(store=self.worker.records, cost_limit=NOTHING_IS_CHEAP)
+        for batch in self.worker.records.claim_entries(len(row_ids)):
+            decided = matcher.decide(batch)
+            self.worker.records.record_match(replace(decided, deferred=tuple(
+                replace(later, priority=Priority.BULK) for later in decided.deferred
+            )))
+
+    def experiment(self) -> ObjectRef:
+        """Another object of the project, in which nothing is yet."""
+        return ObjectRef(
+            self.where.project_id, ObjectType.EXPERIMENT, ObjectId(uuid.uuid4())
+        )
+
     def claim(self, limit: int = 16, worker: Worker | None = None) -> list[RunnableClaim]:
         claims = (worker or self.worker).ledger.claim(HEAVY, limit)
         assert all(isinstance(claim, RunnableClaim) for claim in claims), claims
@@ -258,9 +276,7 @@ class MatchingBehaviours:
     def test_entries_of_each_object_come_in_a_batch_of_their_own(
         self, world: ScoringWorld
     ) -> None:
-        elsewhere = ObjectRef(
-            world.where.project_id, ObjectType.EXPERIMENT, ObjectId(uuid.uuid4())
-        )
+        elsewhere = world.experiment()
         world.write(ended("a"))
         world.write(ended("a"), where=elsewhere)
         world.write(ended("b"))
@@ -280,6 +296,35 @@ class MatchingBehaviours:
 
         assert world.row_ids(world.worker.records.claim_entries(3)) == [("a", "b"), ("c", "d")]
         assert world.row_ids(world.worker.records.claim_entries(3)) == [("e",)]
+
+    def test_an_object_with_many_entries_delays_another_by_no_more_than_one_claim(
+        self, world: ScoringWorld
+    ) -> None:
+        for number in range(12):
+            world.write(ended(str(number)))
+        elsewhere = world.experiment()
+        world.write(ended("a"), where=elsewhere)
+
+        batches = world.worker.records.claim_entries(4)
+
+        assert {batch.where: len(batch.entries) for batch in batches} == {
+            world.where: 3, elsewhere: 1
+        }
+
+    def test_an_object_that_got_many_rows_at_once_waits_until_others_have_as_many(
+        self, world: ScoringWorld
+    ) -> None:
+        elsewhere = world.experiment()
+        for number in range(3):
+            world.write(*(ended(f"{number}.{place}") for place in range(12)))
+        for number in range(36):
+            world.write(ended(str(number)), where=elsewhere)
+
+        matched: Counter[ObjectRef] = Counter()
+        while matched[elsewhere] < 24:
+            for batch in world.worker.records.claim_entries(4):
+                matched[batch.where] += sum(len(entry.row_seqs) for entry in batch.entries)
+            assert abs(matched[world.where] - matched[elsewhere]) <= 12 + 4
 
     def test_entries_whose_process_died_come_first_and_each_alone(
         self, world: ScoringWorld
@@ -700,6 +745,52 @@ class ClaimBehaviours:
             world.defer(row_id)
 
         assert [rows_of(world.claim(1)) for _ in range(3)] == [{"b"}, {"c"}, {"a"}]
+
+    def test_live_outcomes_are_claimed_before_bulk_that_has_waited_longer(
+        self, world: ScoringWorld
+    ) -> None:
+        world.rule()
+        world.defer_bulk("bulk", "more")
+        world.defer("live")
+
+        assert rows_of(world.claim(1)) == {"live"}
+        assert rows_of(world.claim(3)) == {"bulk", "more"}
+
+    def test_live_outcomes_that_keep_coming_leave_bulk_one_claim_in_sixteen(
+        self, world: ScoringWorld
+    ) -> None:
+        world.rule()
+        world.defer_bulk("bulk")
+        world.defer(*map(str, range(2 * BULK_TURN)))
+
+        claimed = [rows_of(world.claim(1)) for _ in range(BULK_TURN)]
+
+        assert claimed.count({"bulk"}) == 1
+
+    def test_a_long_line_of_one_object_delays_another_by_no_more_than_one_claim(
+        self, world: ScoringWorld
+    ) -> None:
+        world.rule()
+        world.defer(*map(str, range(20)))
+        world.write(*map(ended, "ab"), where=world.experiment())
+        world.match(NOTHING_IS_CHEAP)
+
+        first, second = world.claim(8), world.claim(8)
+
+        assert rows_of(first) >= {"a", "b"}
+        assert (len(first), len(second)) == (8, 8)
+
+    def test_all_objects_that_wait_get_alike_many_claims(self, world: ScoringWorld) -> None:
+        world.rule()
+        world.defer(*map(str, range(12)))
+        for _ in range(2):
+            world.write(*(ended(str(number)) for number in range(30)), where=world.experiment())
+        world.match(NOTHING_IS_CHEAP)
+
+        got = Counter(claim.lead.object for _ in range(6) for claim in world.claim(4))
+
+        assert len(got) == 3
+        assert set(got.values()) == {8}
 
     @pytest.mark.parametrize(
         ("columns", "names"),

@@ -8,6 +8,7 @@ Rows are written through `rows`, rules are set by `set_rules`.
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from fakes.memory.access import MemoryProjects
 from fakes.memory.leases import Lease
 from fakes.memory.logs import MemoryRows
 from fakes.memory.score_span import score_span, score_span_scores
+from fakes.memory.turns import FairTurns
 
 from flows.scoring.claims import execution_of
 from flows.scoring.match import Batch, MatchDecision
@@ -60,6 +62,7 @@ from spans.work import (
     StaleClaim,
     Subject,
     batch_size,
+    claim_order,
 )
 
 ALWAYS_READ = {name for name, column in API_COLUMNS.items() if column.is_always_read}
@@ -444,6 +447,7 @@ class MemoryRecords:
     def __init__(self, shared: MemoryScoring, owner: str) -> None:
         self._shared = shared
         self._owner = owner
+        self._turns = FairTurns()
 
     def claim_entries(self, rows_max: int) -> list[Batch]:
         shared = self._shared
@@ -455,7 +459,10 @@ class MemoryRecords:
                 and shared.projects.is_present(entry.where.project_id)
             ]
             suspects = [entry for entry in free if entry.deaths]
-            taken = suspects[:1] or _of_about(rows_max, free)
+            taken = suspects[:1] or self._turns.take(
+                free, rows_max,
+                where=lambda entry: entry.where, size=lambda entry: len(entry.row_seqs),
+            )
             for entry in taken:
                 entry.claim(self._owner, now=now, lease_s=shared.lease_s)
             by_object: dict[ObjectRef, list[OutboxEntry]] = {}
@@ -543,6 +550,8 @@ class MemoryLedger:
     def __init__(self, shared: MemoryScoring, owner: str) -> None:
         self._shared = shared
         self._owner = owner
+        self._claims: Counter[str] = Counter()
+        self._turns: defaultdict[tuple[str, Priority], FairTurns] = defaultdict(FairTurns)
 
     def claim(
         self, queue: str, limit: int, columns: ColumnsOf | None = None
@@ -557,9 +566,13 @@ class MemoryLedger:
             deaths = max((outcome.deaths for outcome in due), default=0)
             alike = sorted(
                 (outcome for outcome in due if outcome.deaths == deaths),
-                key=lambda outcome: (outcome.priority, outcome.next_attempt_at),
+                key=lambda outcome: outcome.next_attempt_at,
             )
-            taken = alike[: batch_size(limit, min(deaths, DEATHS_MAX - 1))]
+            self._claims[queue] += 1
+            if deaths:
+                taken = alike[: batch_size(limit, min(deaths, DEATHS_MAX - 1))]
+            else:
+                taken = self._in_turn(queue, alike, limit)
             for outcome in taken:
                 outcome.claim(self._owner, now=now, lease_s=self._shared.lease_s)
             claims = [self._claimed(outcome, columns) for outcome in taken]
@@ -569,6 +582,15 @@ class MemoryLedger:
             ]
             self._poison(queue, poisoned)
             return [claim for claim in claims if claim not in poisoned]
+
+    def _in_turn(self, queue: str, due: Iterable[Outcome], limit: int) -> list[Outcome]:
+        taken: list[Outcome] = []
+        for priority in claim_order(self._claims[queue]):
+            taken += self._turns[queue, priority].take(
+                (outcome for outcome in due if outcome.priority is priority),
+                limit - len(taken), where=lambda outcome: outcome.key.object,
+            )
+        return taken
 
     def record(self, executions: Sequence[tuple[RunnableClaim, Execution]]) -> None:
         with self._shared.transaction("record"):
@@ -693,18 +715,6 @@ class MemoryLeases:
         else:
             held += [each for each in self._shared.outcomes.values() if each.queue == queue]
         return [lease for lease in held if lease.owner == self._owner]
-
-
-def _of_about(rows_max: int, entries: Iterable[Entry]) -> list[Entry]:
-    """The entries from the first on, until they have that many rows."""
-    taken: list[Entry] = []
-    size = 0
-    for entry in entries:
-        if size >= rows_max:
-            break
-        taken.append(entry)
-        size += len(entry.row_seqs)
-    return taken
 
 
 def _claimed(entry: Entry) -> OutboxEntry:
