@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from math import ceil
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -18,8 +17,7 @@ from store.postgres.leases import CLAIMED, OUTBOX
 from store.scoring.outcome_turns import OBJECT_NO_MAX
 
 ENTRIES_MAX = 200
-ENTRIES_MIN = 8
-"""The most and the fewest outbox entries of an object that one claim locks as candidates."""
+"""The most outbox entries of an object that one claim takes: enough to spread its cost."""
 
 OBJECTS_PER_CLAIM = 8
 """A claim is shared by as many objects as wait, but not by more than this: each costs a
@@ -32,11 +30,13 @@ _IS_LIVE = """
       where object.object_no = {}.object_no)"""
 
 # An entry whose worker died (`suspect`) is claimed before all others, and alone. Otherwise the
-# objects that wait are `line`: the first ones from the object on whose turn it is. Their oldest
-# entries are `fresh`, each with the rows that come before it in its object, and with those that
-# its object is ahead of the others. Entries with the least before them are taken, until they
-# have `rows` rows; the commit unlocks the candidates beyond that. The entries are matched with
-# the newest revision of the rules.
+# objects that wait are `line`: the first ones from the object on whose turn it is. As many of
+# their oldest entries are `wanted` as give each twice its share of rows, for what others do not
+# need. These are locked (`fresh`), each with the rows that come before it in its object, and
+# with those that its object is ahead of the others. Entries with the least before them are
+# taken, until they have `rows` rows; the commit unlocks the rest. No more is locked: other
+# match processes skip what is, and would not see that there is work for them. The entries are
+# matched with the newest revision of the rules.
 CLAIM = f"""
     with suspect as materialized (
       select seq from outbox
@@ -62,16 +62,25 @@ CLAIM = f"""
                where object_no = waiting.object_no and deaths = 0 and {OUTBOX.free} limit 1)
          and {_IS_LIVE.format("waiting")}
        limit {OBJECTS_PER_CLAIM}),
+    wanted as materialized (
+      select line.*, (
+        select count(*) from (
+          select sum(size) over (order by xact) - size as before from (
+            select xact, cardinality(row_seqs) as size from outbox
+             where outbox.object_no = line.object_no and deaths = 0 and {OUTBOX.free}
+             order by xact limit {ENTRIES_MAX}) oldest) sized
+         where before < %(rows)s * least(waiting.count, 2) / waiting.count) as entries
+        from line cross join (select count(*) from line) waiting),
     fresh as materialized (
-      select line.place, entry.seq, entry.size,
+      select wanted.place, entry.seq, entry.size,
              coalesce((select rows from unnest(%(served)s::integer[], %(ahead)s::bigint[])
                                           as one(object_no, rows)
-                        where one.object_no = line.object_no), 0)
+                        where one.object_no = wanted.object_no), 0)
                + sum(size) over (partition by place order by xact) - size as before
-        from line cross join lateral (
+        from wanted cross join lateral (
           select seq, xact, cardinality(row_seqs) as size from outbox
-           where outbox.object_no = line.object_no and deaths = 0 and {OUTBOX.free}
-           order by xact limit %(entries)s for update skip locked) entry),
+           where outbox.object_no = wanted.object_no and deaths = 0 and {OUTBOX.free}
+           order by xact limit wanted.entries for update skip locked) entry),
     taken as (
       select seq, 0 as place, 0 as before from suspect
        union all
@@ -114,7 +123,6 @@ class EntryTurns:
     """
 
     def __init__(self) -> None:
-        self._entries = ENTRIES_MIN
         self._after = 0
         self._ahead: dict[int, int] = {}
 
@@ -123,19 +131,13 @@ class EntryTurns:
     ) -> list[ClaimedEntry]:
         """Claim entries of about `rows_max` rows, in the order of objects and entries."""
         cursor.execute(CLAIM, {
-            "entries": self._entries, "rows": rows_max, "after": self._after,
+            "rows": rows_max, "after": self._after,
             "served": list(self._ahead), "ahead": list(self._ahead.values()),
             "owner": owner, "lease": lease_s,
         })
         claimed = sorted(
             (ClaimedEntry(*row) for row in cursor.fetchall()), key=lambda one: one[:3]
         )
-        if size := sum(len(one.row_seqs) for one in claimed):
-            # Lock next time about as many candidates as are taken, judging by the rows per
-            # entry this time. The other match processes skip locked candidates, and would not
-            # see that there is work for them.
-            wanted = ceil(rows_max * len(claimed) / size)
-            self._entries = min(ENTRIES_MAX, max(ENTRIES_MIN, wanted))
         self._pass_on(claimed)
         return claimed
 

@@ -14,6 +14,8 @@ from store.scoring import entry_turns
 from store.scoring.entry_turns import EntryTurns
 from store.scoring.outcome_turns import CLAIM, CLAIM_SUSPECTS, LOOK, OutcomeTurns
 
+pytestmark = pytest.mark.every_postgres
+
 LIMIT = 16
 BATCH_ROWS = 500
 ANALYZE = "explain (analyze, buffers, format json) "
@@ -277,8 +279,7 @@ def test_a_claim_of_entries_reads_no_more_where_much_waits(
     database: Database, objects: list[int]
 ) -> None:
     values = {
-        "entries": 8, "rows": 500, "after": 0, "served": [], "ahead": [], "owner": "me",
-        "lease": 60.0,
+        "rows": 500, "after": 0, "served": [], "ahead": [], "owner": "me", "lease": 60.0,
     }
 
     def blocks(cursor: Cursor) -> int:
