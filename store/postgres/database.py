@@ -55,7 +55,7 @@ create temporary table if not exists outcome_staged on commit delete rows
 # Every statement of ours finds its rows by a key, or follows an index in order. The planner
 # must not replace that by a scan, a hash or a sort of the whole table, as it does if its
 # statistics are from an hour when the table was empty. With these settings its plan depends on
-# the indexes alone, and may be kept (docs/decisions/0017-rows-and-heads.md). JIT would compile
+# the indexes alone, and may be kept (docs/decisions/0019-rows-and-heads.md). JIT would compile
 # statements that run for 1 ms, and parallel workers would be started for them.
 PLANS = " ".join(
     f"-c {name}={value}" for name, value in {

@@ -110,7 +110,7 @@ alter table outcome
   add column log text,                  -- what the scorer wrote to stdout and stderr
   add column is_cached boolean not null default false;  -- the judge was not asked anew
 -- The condition on origin_id keeps the planner from using this index for queries that name rows:
--- they have a better one, and would read a whole backlog over this one (docs/decisions/0008).
+-- they have a better one, and would read a whole backlog over this one.
 drop index outcome_waiting_by_rule;
 create index outcome_waiting_by_rule on outcome (project_id, origin_id)
   where state = 'pending' and origin_id is not null;
