@@ -118,8 +118,7 @@ create table span (
 ) with (toast_tuple_target = 4080);     -- a span of 2 kB is stored as it is: compressing it
                                         -- takes as long as all else that its COPY does
 -- The conditions of these indexes are true for every row. The planner uses such an index only for
--- a query that has the condition or implies it, so it finds rows by their key over the primary key
---.
+-- a query that has the condition or implies it, so it finds rows by their key over the primary key.
 create index span_page on span (project_id, object_id, seq) where seq > 0;
 create index span_version on span (project_id, xact) where xact > 0;
 create index span_trace on span (project_id, root_span_id) where root_span_id > '';
