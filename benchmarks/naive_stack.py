@@ -70,7 +70,7 @@ def running_naive(folder: Path, tallyard_database_url: str) -> Iterator[Naive]:
     with psycopg.connect(libpq_url(tallyard_database_url), autocommit=True) as connection:
         connection.execute(f"create database {DATABASE}")
     url = make_url(tallyard_database_url).set(database=DATABASE)
-    upgrade_at(url.render_as_string(hide_password=False))
+    upgrade_at(url.render_as_string(hide_password=False), say=print)
     database_url = libpq_url(url.render_as_string(hide_password=False))
     children: dict[str, Child] = {}
     try:
