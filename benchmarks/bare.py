@@ -48,7 +48,8 @@ COPY_SPANS: LiteralString = """
                scored_seq, scored_xact, scored_version) from stdin
 """
 COPY_HEADS: LiteralString = """
-    copy span_head (object_no, xact, content_xact, seq, created, computed_scores) from stdin
+    copy span_head
+         (object_no, xact, first_xact, content_xact, seq, created, computed_scores) from stdin
 """
 SHOW: LiteralString = """
     update span_head set computed_scores = fresh.scores, computed_by = fresh.by, xact = %s
@@ -112,7 +113,7 @@ def _score(
             object_no, "t", "f", use_no, new_seq, row_id, f"{seq:08x}{use_no:08x}",
             root_span_id, seq, row_xact, version,
         ))
-        heads.append((object_no, xact, xact, new_seq, started, shown))
+        heads.append((object_no, xact, xact, xact, new_seq, started, shown))
         scores.append(shown)
         by.append(_json({SCORER: {"use": use_no, "version": version, "generation": 0}}))
     _copy(cursor, COPY_OUTCOMES, outcomes)

@@ -60,8 +60,8 @@ DIFFERENCES: Mapping[str, Mapping[str, str]] = {
         "scored_seq": SEQ, "scored_xact": VERSION, "scored_version": VERSION,
     },
     "span_head": {
-        "seq": SEQ, "xact": VERSION, "content_xact": VERSION, "trigger_xact": VERSION,
-        "created": TIME,
+        "seq": SEQ, "xact": VERSION, "first_xact": VERSION, "content_xact": VERSION,
+        "trigger_xact": VERSION, "created": TIME,
         "computed_by": "(select jsonb_object_agg(name, jsonb_set(who, '{{version}}',"
         " to_jsonb((who ->> 'version')::bigint - copy * %(xacts)s)))"
         " from jsonb_each(computed_by) as computed(name, who))",

@@ -63,8 +63,9 @@ INSERT_ROW = """
               true, %(input)s, %(output)s, %(expected)s, %(metadata)s, %(metrics)s,
               %(span_attributes)s)
       returning seq)
-    insert into span_head (object_no, seq, xact, content_xact, trigger_xact, created)
-    select %(object_no)s, seq, %(xact)s, %(xact)s, %(xact)s, now() from body
+    insert into span_head
+           (object_no, seq, xact, first_xact, content_xact, trigger_xact, created)
+    select %(object_no)s, seq, %(xact)s, %(xact)s, %(xact)s, %(xact)s, now() from body
 """
 LOAD = """
     select id, span_id, root_span_id, is_root, content_xact, input, output, expected, metadata,
@@ -91,8 +92,9 @@ INSERT_SCORE_SPAN = """
       values (%(object_no)s, nextval('span_seq'), %(id)s, true, %(span_id)s, %(root_span_id)s,
               false, %(use_no)s, %(seq)s, %(row_xact)s, %(version)s)
       on conflict do nothing returning seq)
-    insert into span_head (object_no, seq, xact, content_xact, created, computed_scores)
-    select %(object_no)s, seq, %(xact)s, %(xact)s, %(created)s, %(scores)s from body
+    insert into span_head
+           (object_no, seq, xact, first_xact, content_xact, created, computed_scores)
+    select %(object_no)s, seq, %(xact)s, %(xact)s, %(xact)s, %(created)s, %(scores)s from body
 """
 MERGE_SCORE = """
     update span_head set computed_scores = coalesce(computed_scores, '{}') || %s,
