@@ -71,13 +71,13 @@ ORIGIN_ID_NAMES = {
 """The name of the origin's id where an outcome is shown as JSON."""
 
 
-def origin_of(kind: OriginKind, origin_id: UUID) -> Origin:
-    """The origin that a stored outcome names."""
+def origin_of(kind: OriginKind, origin_id: UUID, generation: int = 0) -> Origin:
+    """The origin that a stored outcome names. Only that of a re-score job has a generation."""
     match kind:
         case OriginKind.RULE:
             return RuleOrigin(RuleId(origin_id))
         case OriginKind.RESCORE:
-            return RescoreOrigin(origin_id)
+            return RescoreOrigin(origin_id, generation)
         case OriginKind.MANUAL:
             return ManualOrigin(origin_id)
 

@@ -34,8 +34,8 @@ USE = """
 """
 ADD_USE = """
     insert into scorer_use
-           (origin_kind, origin_id, role, scorer_kind, scorer, scorer_version)
-    values (%s, %s, %s, %s, %s, %s) on conflict do nothing
+           (origin_kind, origin_id, role, scorer_kind, scorer, scorer_version, generation)
+    values (%s, %s, %s, %s, %s, %s, %s) on conflict do nothing
 """
 
 Cursors = Callable[[], AbstractContextManager[psycopg.Cursor[tuple[Any, ...]]]]
@@ -101,7 +101,7 @@ class Numbers:
             )
             number = self._find(USE, key)
             if number is None:
-                number = self._add(ADD_USE, USE, key)
+                number = self._add(ADD_USE, USE, key, use.origin.generation)
             self._keep_use(use, number)
         return number
 
@@ -118,19 +118,20 @@ class Numbers:
             return
         with self._cursors() as cursor:
             cursor.execute(
-                """select use_no, origin_kind, origin_id, role, scorer_kind, scorer,
-                          scorer_version
+                """select use_no, origin_kind, origin_id, generation, role, scorer_kind,
+                          scorer, scorer_version
                      from scorer_use where use_no = any(%s)""",
                 (unknown,),
             )
-            for number, kind, origin_id, role, scorer_kind, name, version in cursor.fetchall():
-                self._keep_use(
-                    ScorerUse(
-                        origin=origin_of(OriginKind(kind), origin_id), role=Role(role),
-                        scorer=ScorerRef(kind=scorer_kind, name=name, version=version),
-                    ),
-                    number,
-                )
+            rows = cursor.fetchall()
+        for number, kind, origin_id, generation, role, scorer_kind, name, version in rows:
+            self._keep_use(
+                ScorerUse(
+                    origin=origin_of(OriginKind(kind), origin_id, generation), role=Role(role),
+                    scorer=ScorerRef(kind=scorer_kind, name=name, version=version),
+                ),
+                number,
+            )
 
     def _keep_object(self, where: ObjectRef, number: int) -> None:
         self._objects[where] = number
@@ -146,9 +147,11 @@ class Numbers:
             row = cursor.fetchone()
         return None if row is None else int(row[0])
 
-    def _add(self, statement: str, lookup: str, key: tuple[str | UUID, ...]) -> int:
+    def _add(
+        self, statement: str, lookup: str, key: tuple[str | UUID, ...], *more: int
+    ) -> int:
         with self._cursors() as cursor:
-            cursor.execute(statement.encode(), key)
+            cursor.execute(statement.encode(), (*key, *more))
         number = self._find(lookup, key)
         assert number is not None  # noqa: S101 it is there now, whoever added it
         return number

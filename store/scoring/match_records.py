@@ -51,13 +51,16 @@ SUPERSEDE_OLD_CONTENT = f"""
        and {by_key("outcome.state = 'pending'")} and scorer_use.use_no = outcome.use_no
        and scorer_use.origin_kind = '{OriginKind.RULE}'
 """
-SCORE_SPANS_OF_RULES = f"""
+# Those whose content is gone, and those of rules, which decide anew.
+OLD_SCORE_SPANS = f"""
     select latest.seq, scorer_use.origin_id, scorer_use.scorer, score_span.seq
-      from unnest(%s::bigint[]) as latest(seq)
+      from unnest(%s::bigint[], %s::bigint[]) as latest(seq, version)
      cross join lateral (
-       select scored_use, seq from span where span.scored_seq = latest.seq offset 0) score_span
+       select scored_use, scored_version, seq from span
+        where span.scored_seq = latest.seq offset 0) score_span
       join scorer_use on scorer_use.use_no = score_span.scored_use
-       and scorer_use.origin_kind = '{OriginKind.RULE}'
+     where scorer_use.origin_kind = '{OriginKind.RULE}'
+        or score_span.scored_version <> latest.version
 """
 
 
@@ -191,10 +194,11 @@ def _close_entries(cursor: Cursor, object_no: int, matched: MatchDecision) -> No
 def _withdraw(
     cursor: Cursor, numbers: Numbers, locked: Locked, matched: MatchDecision
 ) -> None:
-    """Undo earlier scoring of rows whose content changed.
+    """Undo earlier scoring of rows that are matched again.
 
-    Pending outcomes of the old content are superseded. Scores and score spans of rules that no
-    longer select the row are removed; the outcomes themselves stay as history.
+    Pending outcomes of old content are superseded. Scores and score spans go that are of old
+    content, or of rules that no longer select the row, unless a new outcome replaces them. The
+    outcomes themselves stay as history.
     """
     work: tuple[Execution | Deferred, ...] = (*matched.executions, *matched.deferred)
     selected = {
@@ -208,17 +212,17 @@ def _withdraw(
         if (row := locked.get(subject.seq)) and row.trigger_xact == subject.trigger_xact
     ]
     seqs = [subject.seq for subject in latest]
-    cursor.execute(
-        SUPERSEDE_OLD_CONTENT, (seqs, [subject.content_xact for subject in latest])
-    )
+    versions = [subject.content_xact for subject in latest]
+    cursor.execute(SUPERSEDE_OLD_CONTENT, (seqs, versions))
     for seq in seqs:
         row = locked[seq]
-        uses = {who["use"]: numbers.use_of(who["use"]) for who in row.by.values()}
         row.clear([
-            use_no for use_no, use in uses.items()
+            who["use"] for who in row.by.values()
+            for use in [numbers.use_of(who["use"])]
             if (seq, use.origin.id, use.scorer.name) not in selected
+            and (use.origin.kind is OriginKind.RULE or who["version"] != row.content_xact)
         ])
-    cursor.execute(SCORE_SPANS_OF_RULES, (seqs,))
+    cursor.execute(OLD_SCORE_SPANS, (seqs, versions))
     delete_rows(
         cursor, numbers.object_no(matched.batch.where),
         [span_seq for *slot, span_seq in cursor if tuple(slot) not in selected],

@@ -131,6 +131,7 @@ create table scorer_use (
   scorer_kind text not null,
   scorer text not null,
   scorer_version text not null,
+  generation integer not null default 0,   -- of a re-score job: later ones replace earlier ones
   unique (origin_id, scorer, scorer_version, scorer_kind, origin_kind, role)
 );
 create index scorer_use_of_scorer on scorer_use (scorer, scorer_version);

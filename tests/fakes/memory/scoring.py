@@ -429,8 +429,11 @@ class MemoryScoring:
         shown = self._shown.get(row, {})
         self._shown[row] = {name: one for name, one in shown.items() if one.slot != slot}
 
+    def uses(self, row: RowKey) -> set[ScorerUse]:
+        return {one.use for one in self._shown.get(row, {}).values()}
+
     def slots(self, row: RowKey) -> set[Slot]:
-        return {one.slot for one in self._shown.get(row, {}).values()}
+        return {_slot(use) for use in self.uses(row)}
 
     def write_computed(self, rows: Iterable[RowKey], xact: Xact) -> None:
         """Shows the scores of these rows, as version `xact`."""
@@ -534,10 +537,19 @@ class MemoryRecords:
                     and outcome.key.origin.kind is OriginKind.RULE
                 ):
                     outcome.supersede()
-            shared.remove_score_spans(key, lambda use, key=key: (
-                use.origin.kind is OriginKind.RULE and (key, *_slot(use)) not in asked
-            ))
-            gone = {slot for slot in shared.slots(key) if (key, *slot) not in asked}
+            present = {
+                outcome.key.use for outcome in shared.outcomes_of(key)
+                if outcome.key.subject_version == subject.content_xact
+            }
+
+            def is_gone(
+                use: ScorerUse, key: RowKey = key, present: set[ScorerUse] = present
+            ) -> bool:
+                is_kept = use.origin.kind is not OriginKind.RULE and use in present
+                return not is_kept and (key, *_slot(use)) not in asked
+
+            shared.remove_score_spans(key, is_gone)
+            gone = {_slot(use) for use in shared.uses(key) if is_gone(use)}
             for slot in gone:
                 shared.clear(key, slot)
             if gone:
