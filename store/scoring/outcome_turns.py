@@ -33,8 +33,9 @@ KEY = """outcome.object_no, outcome.subject_seq, outcome.subject_version, outcom
          outcome.attempts, outcome.deaths"""
 FREE = f"queue = %(queue)s and {OUTCOMES.waiting} and is_lead and {OUTCOMES.free}"
 
-# The first of each object's outcomes, where it is due, from the object on whose turn it is. A
-# process that died of an outcome makes it a suspect: then the row of most deaths comes first.
+# The first of each object's outcomes, where it is due: of either priority those of the objects
+# behind the one that was served last, then those of the others. A process that died of an
+# outcome makes it a suspect: then a row with the most deaths comes first.
 LOOK = f"""
     (select deaths, null::smallint as priority, null::integer as object_no,
             null::timestamptz as next_attempt_at
@@ -43,8 +44,11 @@ LOOK = f"""
       order by deaths desc limit 1)
     union all
     (select 0, part.priority, line.object_no, line.next_attempt_at
-       from unnest(%(priorities)s::smallint[], %(after)s::integer[], %(up_to)s::integer[])
-         as part(priority, after, up_to)
+       from (values
+              (%(first)s::smallint, %(after_first)s::integer, {OBJECT_NO_MAX}),
+              (%(first)s, 0, %(after_first)s),
+              (%(second)s::smallint, %(after_second)s::integer, {OBJECT_NO_MAX}),
+              (%(second)s, 0, %(after_second)s)) as part(priority, after, up_to)
       cross join lateral (
         with recursive line as (
           (select object_no, next_attempt_at from outcome
@@ -104,17 +108,6 @@ class _Turn:
 
     claims: int = 0
     after: dict[int, int] = field(default_factory=lambda: dict.fromkeys(Priority, 0))
-
-    def parts(self) -> list[tuple[int, int, int]]:
-        """The priorities in order, each with the objects from its turn on and those before.
-
-        An object is behind the first number of its part, and not behind the second.
-        """
-        parts: list[tuple[int, int, int]] = []
-        for priority in claim_order(self.claims):
-            after = self.after[priority]
-            parts += [(priority, after, OBJECT_NO_MAX), (priority, 0, after)]
-        return parts
 
     def serve(
         self, got: Sequence[tuple[int, int]], priority: int, share: int, *, is_full: bool
@@ -182,9 +175,9 @@ class OutcomeTurns:
 
 
 def _look(cursor: Cursor, queue: str, turn: _Turn, room: int) -> list[_Found]:
-    priorities, after, up_to = zip(*turn.parts(), strict=True)
+    first, second = claim_order(turn.claims)
     cursor.execute(LOOK, {
-        "queue": queue, "room": room, "priorities": list(priorities), "after": list(after),
-        "up_to": list(up_to),
+        "queue": queue, "room": room, "first": int(first), "after_first": turn.after[first],
+        "second": int(second), "after_second": turn.after[second],
     })
     return [_Found(*row) for row in cursor.fetchall()]

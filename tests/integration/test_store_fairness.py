@@ -160,8 +160,8 @@ def test_a_claim_reads_no_more_where_much_is_postponed_or_waits_elsewhere(
 def blocks_of_a_claim(cursor: Cursor) -> int:
     """The blocks that the statements of a claim read of tables and indexes."""
     values = {
-        "queue": JUDGE, "room": LIMIT, "priorities": [0, 0, 1, 1],
-        "after": [0, 0, 0, 0], "up_to": [9, 0, 9, 0],
+        "queue": JUDGE, "room": LIMIT, "first": Priority.LIVE, "after_first": 0,
+        "second": Priority.BULK, "after_second": 0,
     }
     cursor.execute(LOOK, values)
     lines = cursor.fetchall()
@@ -192,7 +192,8 @@ def test_a_claim_of_outcomes_follows_its_own_indexes_when_nothing_is_known_of_th
         cursor.execute("explain (format json) " + statement, {
             "queue": JUDGE, "owner": "me", "lease": 60.0, "priority": Priority.LIVE,
             "share": 1, "room": 1, "objects": [1], "since": ["2026-01-01"], "deaths": 1,
-            "priorities": [0], "after": [0], "up_to": [9],
+            "first": Priority.LIVE, "after_first": 0, "second": Priority.BULK,
+            "after_second": 0,
         })
         ((report,),) = cursor.fetchall()
 
