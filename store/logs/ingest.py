@@ -45,7 +45,7 @@ from store.postgres.copy import (
 )
 from store.postgres.counters import Counts
 from store.postgres.database import Cursor, Database
-from store.postgres.row_deletion import withdraw_scores
+from store.postgres.row_deletion import DELETE_OUTCOMES, withdraw_scores
 from store.postgres.row_views import EXPRESSIONS, one_row
 from store.postgres.versions import draw_versions
 
@@ -101,9 +101,6 @@ KEEP_AT_END = f"""
      where exists (select from outbox
                     where outbox.object_no = row.object_no and outbox.xact = row.trigger_xact)
     on conflict do nothing
-"""
-DELETE_OUTCOMES = """
-    delete from outcome using unnest(%s::bigint[]) as gone(seq) where subject_seq = gone.seq
 """
 KEEP_CONTENT = f"""
     insert into former_content (object_no, seq, until_xact, {", ".join(SCORER_ARGUMENTS)})

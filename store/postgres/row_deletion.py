@@ -13,6 +13,8 @@ SCORE_SPANS_OF = """
      cross join lateral (
        select seq from span where span.scored_seq = scored.seq offset 0) score_span
 """
+# Each deletion names in arrays the whole key of what it deletes. In any other form, a plan that
+# was made while the table was empty may read all rows of an object.
 DELETE_HEADS = """
     delete from span_head using unnest(%s::integer[], %s::bigint[]) as gone(object_no, seq)
      where span_head.object_no = gone.object_no and span_head.seq = gone.seq
@@ -33,22 +35,24 @@ DELETE_OUTCOMES = """
     delete from outcome using unnest(%s::bigint[]) as gone(seq) where subject_seq = gone.seq
 """
 DELETE_FORMER_CONTENT = """
-    delete from former_content using unnest(%s::bigint[]) as gone(seq)
-     where former_content.object_no = %s and former_content.seq = gone.seq
+    delete from former_content using unnest(%s::integer[], %s::bigint[]) as gone(object_no, seq)
+     where former_content.object_no = gone.object_no and former_content.seq = gone.seq
 """
 DELETE_ROWS_AT_END = """
-    delete from row_at_end using unnest(%s::bigint[]) as gone(xact)
-     where row_at_end.object_no = %s and row_at_end.trigger_xact = gone.xact
+    delete from row_at_end using unnest(%s::integer[], %s::bigint[]) as gone(object_no, xact)
+     where row_at_end.object_no = gone.object_no and row_at_end.trigger_xact = gone.xact
        and row_at_end.seq = any(%s)
 """
 DELETE_SAID = """
-    delete from {table} using unnest(%s::text[]) as gone(id)
-     where {table}.project_id = %s and {table}.object_id = %s and {table}.row_id = gone.id
+    delete from {table}
+     using unnest(%s::uuid[], %s::uuid[], %s::text[]) as gone(project_id, object_id, id)
+     where {table}.project_id = gone.project_id and {table}.object_id = gone.object_id
+       and {table}.row_id = gone.id
 """
 # A match record has the rows of one write. It goes with the last of them.
 DELETE_MATCH_RECORDS = """
-    delete from match_record using unnest(%s::bigint[]) as gone(xact)
-     where match_record.object_no = %s and match_record.xact = gone.xact
+    delete from match_record using unnest(%s::integer[], %s::bigint[]) as gone(object_no, xact)
+     where match_record.object_no = gone.object_no and match_record.xact = gone.xact
        and not exists (
          select from unnest(match_record.row_seqs) as kept(seq)
           cross join lateral (
@@ -88,13 +92,13 @@ def delete_with_history(
     ids = [row_id for _, row_id in found]
     xacts = list({xact for xact, _ in found if xact is not None})
     cursor.execute(DELETE_OUTCOMES, (gone,))
-    cursor.execute(DELETE_FORMER_CONTENT, (gone, object_no))
-    cursor.execute(DELETE_ROWS_AT_END, (xacts, object_no, gone))
+    cursor.execute(DELETE_FORMER_CONTENT, ([object_no] * len(gone), gone))
+    cursor.execute(DELETE_ROWS_AT_END, ([object_no] * len(xacts), xacts, gone))
+    of_object = [where.project_id] * len(ids), [where.object_id] * len(ids)
     for table in ("comment", "audit_entry"):
-        statement = DELETE_SAID.format(table=table).encode()
-        cursor.execute(statement, (ids, where.project_id, where.object_id))
+        cursor.execute(DELETE_SAID.format(table=table).encode(), (*of_object, ids))
     delete_rows(cursor, object_no, gone)
-    cursor.execute(DELETE_MATCH_RECORDS, (xacts, object_no))
+    cursor.execute(DELETE_MATCH_RECORDS, ([object_no] * len(xacts), xacts))
     return len(found)
 
 

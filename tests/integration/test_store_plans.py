@@ -35,6 +35,7 @@ from spans.ids import ObjectId, OrgId, ProjectId, RuleId, Xact
 from spans.json import JsonObject
 from spans.queues import HEAVY
 from spans.row import ObjectRef, ObjectType
+from store.access.projects import StoredProjects
 from store.logs.change_feed import ChangeFeed
 from store.logs.fetch import SpanReader
 from store.logs.ingest import SpanWriter
@@ -42,6 +43,7 @@ from store.logs.traces import Traces
 from store.outcomes.explain import EVERYTHING, ExplainRecords
 from store.postgres.database import Database
 from store.postgres.leases import Leases
+from store.retention import Retention, Upkeep
 from store.rules.recent_rows import RecentRows
 from store.rules.rules import StoredRules
 from store.scoring.ledger import Ledger
@@ -56,6 +58,7 @@ MOST = 5_000
 """The most rows that a part of a plan may look at, where a hundred are asked for."""
 
 BATCH = 100
+LONG_AGO = "1990-01-01T00:00:00Z"
 LEASE_S = 60.0
 numbers = itertools.count()
 
@@ -90,6 +93,7 @@ class Service:
         self.fetch()
         self.query()
         self.follow_and_explain()
+        self.tidy_up()
 
     def score(self) -> None:
         for cost_limit in (CHEAP, NOTHING_IS_CHEAP):
@@ -165,6 +169,27 @@ class Service:
         next(RecentRows(self.database, system_clock).recent(self.where, EVERYTHING))
         Traces(self.database).spans_of(TraceRef(where=self.where, root_span_id="trace9"))
 
+    def tidy_up(self) -> None:
+        """Delete a project with a row, and rows that are old, as upkeep does."""
+        self.write(*(ended(f"old{next(numbers)}", created=LONG_AGO) for _ in range(BATCH)))
+        self.match(CHEAP)
+        projects, where = StoredProjects(self.database), self.where
+        short, _ = projects.get_or_create_project(
+            self.org_id, ProjectId(uuid.uuid4()), f"short {next(numbers)}", None
+        )
+        self.where = ObjectRef(short.id, ObjectType.PROJECT_LOGS, ObjectId(short.id))
+        self.write(ended("row"))
+        self.where = where
+        projects.delete_project(short.id)
+        Upkeep(
+            self.database,
+            Retention(
+                log_days=10_000, match_record_days=30, rejected_row_days=14, resend_minutes=60,
+                invocation_days=1, judge_cache_days=1,
+            ),
+            system_clock,
+        ).drop_expired()
+
     # --- each of these is one request, or one batch of a worker
 
     def write(self, *events: JsonObject) -> None:
@@ -203,10 +228,10 @@ class Service:
             )
 
 
-def ended(row_id: str, output: str = "sitting") -> JsonObject:
+def ended(row_id: str, output: str = "sitting", **more: object) -> JsonObject:
     return {
         "id": row_id, "output": output, "expected": "kitten",
-        "metrics": {"start": 1, "end": datetime.now(UTC).timestamp()},
+        "metrics": {"start": 1, "end": datetime.now(UTC).timestamp()}, **more,
     }
 
 

@@ -217,6 +217,8 @@ create index match_record_by_xact on match_record (object_no, xact);
 create table match_record_rest partition of match_record default;   -- of days without one
 create index match_record_rest_age on match_record_rest (matched_at);
 
+create index project_deleted on project (deleted_at) where deleted_at is not null;
+
 -- How a row was when its span ended, kept if another write changed the row before it was matched.
 -- The filters of rules see the row as it was then.
 create table row_at_end (
