@@ -81,7 +81,12 @@ select %(xact)s + request * 2, now(), %(object)s, 0, 1,
        '\\x01'
   from generate_series(0, (%(rows)s - 1) / 100) request
 """
-STATEMENTS = (BODIES, HEADS, SCORE_BODIES, SCORE_HEADS, OUTCOMES, MATCH_RECORDS)
+SCORES = """
+insert into span_score (object_no, name_hash, value, seq)
+select %(object)s, score_name_hash('Levenshtein'), i / 2 %% 1000 / 1000.0, %(seq)s + i
+  from generate_series(0, 2 * %(rows)s - 1) i
+"""
+STATEMENTS = (BODIES, HEADS, SCORE_BODIES, SCORE_HEADS, SCORES, OUTCOMES, MATCH_RECORDS)
 
 
 def add_project(

@@ -9,6 +9,7 @@ import orjson
 from sqlalchemy import Connection, text
 
 from spans.json import JsonObject
+from store.postgres.score_index import ADD_ENTRIES
 
 JSON_COLUMNS = (
     "span_parents",
@@ -87,6 +88,9 @@ def insert_rows(
     ]
     connection.execute(INSERT_BODY, values)
     connection.execute(INSERT_HEAD, values)
+    connection.exec_driver_sql(
+        ADD_ENTRIES, ([object_no] * len(values), [one["seq"] for one in values])
+    )
     return object_no
 
 

@@ -61,6 +61,8 @@ class Access:
     pins: Pins | None
     windows: tuple[Window, ...]
     follows: str | None
+    score: str | None
+    """The name of the score that rows are sorted by, if they are sorted by nothing else."""
 
     @property
     def is_bounded(self) -> bool:
@@ -72,7 +74,8 @@ def access_of(where: Expr, sort: tuple[SortKey, ...]) -> Access:
     """How the rows that pass `where` can be found, in the order of `sort`."""
     conditions = tuple(_conditions(where))
     return Access(
-        pins=_pins(conditions), windows=tuple(_windows(conditions)), follows=followed(sort)
+        pins=_pins(conditions), windows=tuple(_windows(conditions)), follows=followed(sort),
+        score=_score(sort),
     )
 
 
@@ -84,6 +87,14 @@ def followed(sort: tuple[SortKey, ...]) -> str | None:
     if len(sort) > 1 or not isinstance(first, Path) or first.keys:
         return None
     return ORDERED_BY.get(first.column)
+
+
+def _score(sort: tuple[SortKey, ...]) -> str | None:
+    match sort:
+        case (SortKey(expr=Path(column="scores", keys=(str() as name,))),):
+            return name
+        case _:
+            return None
 
 
 def _conditions(where: Expr) -> Iterator[Expr]:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from flows.logs.fetch import TracePlace
-from spans.ids import Xact
+from spans.ids import RowSeq, Xact
 from store.btql.access import Pins
 from store.btql.columns import Sql
 from store.btql.sort import SortColumn
 from store.btql.text import KEYS, SqlText, SqlTexts, Statement, row_of
+from store.postgres.score_index import BLOCK, name_hash
 
 _INDEXED = {
     "seq": "true", "xact": "{head}.xact > 0", "created": "{head}.created > '-infinity'",
@@ -48,7 +49,24 @@ class InWindow:
     condition: Sql
 
 
-Way: TypeAlias = "Walk | ByIds | InWindow"
+class ScoreEntry(NamedTuple):
+    """An entry of the index of scores: a number, and the place of a row that may show it."""
+
+    value: float
+    seq: RowSeq
+    object_no: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ByScore:
+    """Looks at the rows of these entries that show the entry's number as the score `name`. An
+    entry of a computed score may be hidden by a logged one."""
+
+    name: str
+    entries: Sequence[ScoreEntry]
+
+
+Way: TypeAlias = "Walk | ByIds | InWindow | ByScore"
 """How a statement finds rows. Rows that are deleted are not found."""
 
 
@@ -137,6 +155,9 @@ class PageOf:
                 )
             case ByIds(pins=pins):
                 found = pinned(pins, number, texts)
+            case ByScore(name=score, entries=entries):
+                own = [one for one in entries if one.object_no == object_no]
+                found = _shown_with(score, own, number, texts)
         name = f"found_{index}"
         collected = f"{name} as materialized ({found})"
         if any(one.body_columns for one in places):
@@ -212,6 +233,61 @@ def _not_given(given: TracesGiven, texts: SqlTexts) -> SqlText:
 def _is_head(head: str, number: str, column: str) -> str:
     indexed = _INDEXED[column].format(head=head)
     return f"{head}.object_no = {number} and {head}.deleted_at is null and {indexed}"
+
+
+def score_entries(
+    object_no: int, name: str, after: ScoreEntry | None, *, descending: bool, most: int
+) -> Statement:
+    """The statement of an object's first `most` entries of a score after an entry, each in the
+    form of ScoreEntry.
+
+    Each block of the index is in order, and holds some of the first entries: the statement goes
+    from block to block, and merges.
+    """
+    texts = SqlTexts()
+    limit = texts.bind(most, "integer")
+    of_score = (
+        f"object_no = {texts.bind(object_no, 'integer')}"
+        f" and name_hash = {texts.bind(name_hash(name), 'integer')}"
+    )
+    order, beyond = ("desc", "<") if descending else ("asc", ">")
+    beyond_after = "" if after is None else (
+        f" and (value, seq) {beyond}"
+        f" ({texts.bind(after.value, 'double precision')}, {texts.bind(after.seq, 'bigint')})"
+    )
+    text = (
+        f"with recursive block(number) as ("
+        f"(select {BLOCK} from span_score where {of_score} order by {BLOCK} limit 1)"
+        f" union all select (select {BLOCK} from span_score where {of_score}"
+        f" and {BLOCK} > block.number order by {BLOCK} limit 1)"
+        " from block where block.number is not null)"
+        f" select entry.value, entry.seq, {object_no} from block cross join lateral ("
+        f"select value, seq from span_score where {of_score} and {BLOCK} = block.number"
+        f"{beyond_after} order by value {order}, seq {order} limit {limit}) entry"
+        f" where block.number is not null"
+        f" order by entry.value {order}, entry.seq {order} limit {limit}"
+    )
+    return Statement(text=text, parameters=texts.parameters, is_prepared=True)
+
+
+def _shown_with(
+    name: str, entries: Sequence[ScoreEntry], number: str, texts: SqlTexts
+) -> str:
+    values = texts.bind([one.value for one in entries], "double precision[]")
+    seqs = texts.bind([one.seq for one in entries], "bigint[]")
+    score = f"shown.scores -> {texts.bind(name, 'text')}"
+    return (
+        f"select {', '.join(f'scored.{name}' for name in KEYS)}"
+        f" from (select distinct * from unnest({values}, {seqs}) as one(value, seq)) entry"
+        f" cross join lateral (select {', '.join(KEYS)} from span_head"
+        f" where {_is_head('span_head', number, 'seq')} and span_head.seq = entry.seq"
+        " offset 0) scored"
+        " cross join lateral (select scores from shown_span"
+        f" where shown_span.object_no = {number} and shown_span.seq = entry.seq"
+        " offset 0) shown"
+        f" where case when jsonb_typeof({score}) = 'number'"
+        f" then ({score})::double precision = entry.value end"
+    )
 
 
 def pinned(pins: Pins, number: str, texts: SqlTexts) -> str:

@@ -33,8 +33,9 @@ from store.btql.pages import (
     Way,
     count_in_window,
 )
-from store.btql.sort import beyond, read_cursor, sort_columns, write_cursor
-from store.btql.text import Statement
+from store.btql.score_pages import PagesByScore
+from store.btql.sort import beyond, cursor_values, read_cursor, sort_columns, write_cursor
+from store.btql.text import execute
 from store.postgres.database import Cursor, follow_indexes
 from store.postgres.row_json import ROW_COLUMN_NAMES, api_row
 
@@ -87,18 +88,23 @@ def run_query(
     fields = _Fields(query, compiler, scope)
     order = sort_columns(query, compiler)
     conditions = [] if query.filter == TRUE else [compiler.condition(query.filter)]
-    if query.cursor is not None:
-        conditions.append(beyond(order, read_cursor(query, order, query.cursor)))
+    place = None if query.cursor is None else cursor_values(query, order, query.cursor)
     access = access_of(query.filter, query.sort)
     rows: Sequence[tuple[Any, ...]] = ()
     if scope.object_nos:
         with time_limit(connection, timeout_s, advice=advice(access)) as cursor:
+            way = choose_way(cursor, access, compiler, scope.object_nos)
             page = PageOf(
-                object_nos=scope.object_nos,
-                way=choose_way(cursor, access, compiler, scope.object_nos),
-                conditions=conditions, order=order, limit=limit,
+                object_nos=scope.object_nos, way=way, conditions=conditions, order=order,
+                limit=limit,
             )
-            rows = execute(cursor, page.rows(fields.columns)).fetchall()
+            if access.score is not None and isinstance(way, Walk):
+                by_score = PagesByScore(cursor=cursor, score=access.score, page=page)
+                rows = by_score.rows(fields.columns, place)
+            else:
+                if query.cursor is not None:
+                    conditions.append(beyond(order, read_cursor(query, order, query.cursor)))
+                rows = execute(cursor, page.rows(fields.columns)).fetchall()
     return QueryPage(
         rows=[fields.shown(row) for row in rows],
         cursor=write_cursor(query, order, rows[-1][-len(order):]) if rows else None,
@@ -123,12 +129,6 @@ def choose_way(
             if count <= WINDOW_MAX:
                 return window
     return Walk(column=access.follows or next((one.column for one in closed), "seq"))
-
-
-def execute(cursor: Cursor, statement: Statement) -> Cursor:
-    """Run the statement. It is prepared, after some uses, only if its plan may be kept."""
-    prepare = None if statement.is_prepared else False
-    return cursor.execute(statement.text.encode(), statement.parameters, prepare=prepare)
 
 
 @contextmanager
@@ -162,9 +162,9 @@ def advice(access: Access) -> str:
         else "add a bound on created or _xact_id (created > now() - interval 1 day), "
         "or an id, span_id or root_span_id"
     )
-    if access.follows is not None:
+    if access.follows is not None or access.score is not None:
         return bound
-    return f"{bound}, or sort by created, _xact_id or _pagination_key"
+    return f"{bound}, or sort by created, _xact_id, _pagination_key or one score"
 
 
 class _Fields:

@@ -120,6 +120,14 @@ def read_cursor(query: Query, columns: Sequence[SortColumn], cursor: str) -> lis
 
     Raises BtqlError for the cursor of another query, and for a text that is no cursor.
     """
+    values = cursor_values(query, columns, cursor)
+    return [_bound(column, value) for column, value in zip(columns, values, strict=True)]
+
+
+def cursor_values(
+    query: Query, columns: Sequence[SortColumn], cursor: str
+) -> Sequence[object]:
+    """The values of a cursor as they are written in it. Raises as read_cursor does."""
     try:
         body = base64.b64decode(
             cursor.encode() + b"=" * (-len(cursor) % 4), b"-_", validate=True
@@ -127,10 +135,14 @@ def read_cursor(query: Query, columns: Sequence[SortColumn], cursor: str) -> lis
         digest, values = body[:_DIGEST_BYTES], orjson.loads(body[_DIGEST_BYTES:])
     except (UnicodeEncodeError, binascii.Error, orjson.JSONDecodeError):
         raise BtqlError(_FORGED) from None
-    fits = isinstance(values, list) and len(values) == len(columns)
-    if digest != _digest(query, columns) or not fits:
+    if (
+        digest != _digest(query, columns)
+        or not isinstance(values, list) or len(values) != len(columns)
+    ):
         raise BtqlError(_FORGED)
-    return [_bound(column, value) for column, value in zip(columns, values, strict=True)]
+    for column, value in zip(columns, values, strict=True):
+        _bound(column, value)
+    return values
 
 
 def _key_columns(expr: Expr, compiler: SqlCompiler, *, descending: bool) -> list[SortColumn]:

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy.engine import make_url
 
 from store.btql.columns import Sql
+from store.postgres.database import Cursor
 
 KEYS = ("object_no", "seq", "xact", "created")
 """The columns of a row that its head has: they are known before its body is read."""
@@ -29,6 +30,12 @@ class Statement:
     text: str
     parameters: Mapping[str, Any]
     is_prepared: bool
+
+
+def execute(cursor: Cursor, statement: Statement) -> Cursor:
+    """Run the statement. It is prepared, after some uses, only if its plan may be kept."""
+    prepare = None if statement.is_prepared else False
+    return cursor.execute(statement.text.encode(), statement.parameters, prepare=prepare)
 
 
 @dataclass(frozen=True, slots=True)

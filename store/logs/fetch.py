@@ -13,8 +13,9 @@ from store.btql.access import access_of
 from store.btql.columns import Sql
 from store.btql.compiler import SqlCompiler
 from store.btql.pages import PageOf
-from store.btql.query import QueryScope, advice, choose_way, execute, run_query, time_limit
+from store.btql.query import QueryScope, advice, choose_way, run_query, time_limit
 from store.btql.sort import NEWEST_FIRST
+from store.btql.text import execute
 from store.logs.fetch_cursor import FetchCursor, FirstPage, read_fetch_cursor
 from store.logs.trace_pages import TracePages
 from store.postgres.database import Database

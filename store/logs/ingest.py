@@ -47,6 +47,7 @@ from store.postgres.counters import Counts
 from store.postgres.database import Cursor, Database
 from store.postgres.row_deletion import DELETE_OUTCOMES, withdraw_scores
 from store.postgres.row_views import EXPRESSIONS, one_row
+from store.postgres.score_index import COPY_SCORES, changing_scores, entry_lines
 from store.postgres.versions import draw_versions
 
 TRIES_MAX = 5
@@ -417,19 +418,44 @@ def _write_rows(
     if new:
         copy_lines(cursor, COPY_BODIES, [body for body, _ in new])
         copy_lines(cursor, COPY_HEADS, [head for _, head in new])
+        _write_entries(cursor, group)
     if changed:
         _keep_how_rows_ended(cursor, group)
         _keep_scored_content(cursor, group)
         copy_lines(cursor, STAGE_BODIES, [body for body, _ in changed])
         copy_lines(cursor, STAGE_HEADS, [head for _, head in changed])
-        cursor.execute(UPDATE_BODIES)
-        cursor.execute(UPDATE_HEADS)
+        with changing_scores(cursor, _rescored(group)):
+            cursor.execute(UPDATE_BODIES)
+            cursor.execute(UPDATE_HEADS)
     for object_no, drafts in _by_object(group, deleted):
         gone = [group.places[draft.row.key] for draft in drafts]
         withdraw_scores(cursor, object_no, gone)
         cursor.execute(DELETE_OUTCOMES, (gone,))
     for object_no, drafts in _by_object(group, stale):
         withdraw_scores(cursor, object_no, [group.places[one.row.key] for one in drafts])
+
+
+def _write_entries(cursor: Cursor, group: Group) -> None:
+    """Write the entries of the scores of new rows."""
+    entries: list[bytes] = []
+    for key, draft in group.rows.changed.items():
+        scores = draft.row.fields.get("scores")
+        if draft.stored is None and isinstance(scores, dict):
+            entries += entry_lines(
+                scores, object_no=group.objects[key.object], seq=group.places[key]
+            )
+    if entries:
+        copy_lines(cursor, COPY_SCORES, entries)
+
+
+def _rescored(group: Group) -> list[tuple[int, RowSeq]]:
+    """The stored rows, by object and place, whose logged scores the group changes."""
+    return [
+        (group.objects[key.object], group.places[key])
+        for key, draft in group.rows.changed.items()
+        if draft.stored is not None
+        and draft.stored.row.fields.get("scores") != draft.row.fields.get("scores")
+    ]
 
 
 def _write_outbox(cursor: Cursor, group: Group) -> None:

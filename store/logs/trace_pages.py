@@ -15,8 +15,7 @@ from spans.ids import Xact
 from store.btql.access import Pins
 from store.btql.columns import Sql
 from store.btql.pages import pinned
-from store.btql.query import execute
-from store.btql.text import SqlText, SqlTexts, Statement, row_of
+from store.btql.text import SqlText, SqlTexts, Statement, execute, row_of
 from store.postgres.database import Cursor
 from store.postgres.row_json import ROW_COLUMN_NAMES
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from spans.ids import RowSeq
 from spans.row import ObjectRef
 from store.postgres.database import Cursor
+from store.postgres.score_index import changing_scores, delete_entries
 
 SCORE_SPANS_OF = """
     select score_span.seq from unnest(%s::bigint[]) as scored(seq)
@@ -71,6 +72,7 @@ CLEAR_COMPUTED = """
 def delete_rows(cursor: Cursor, object_no: int, seqs: Sequence[RowSeq]) -> None:
     """Delete the heads and bodies of rows of one object. Rows that are gone are left out."""
     if seqs:
+        delete_entries(cursor, object_no, seqs)
         cursor.execute(DELETE_HEADS, ([object_no] * len(seqs), list(seqs)))
         cursor.execute(DELETE_BODIES, (list(seqs),))
 
@@ -109,4 +111,5 @@ def withdraw_scores(cursor: Cursor, object_no: int, seqs: Sequence[RowSeq]) -> N
     """
     cursor.execute(SCORE_SPANS_OF, (list(seqs),))
     delete_rows(cursor, object_no, [seq for (seq,) in cursor.fetchall()])
-    cursor.execute(CLEAR_COMPUTED, ([object_no] * len(seqs), list(seqs)))
+    with changing_scores(cursor, [(object_no, seq) for seq in seqs]):
+        cursor.execute(CLEAR_COMPUTED, ([object_no] * len(seqs), list(seqs)))

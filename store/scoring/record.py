@@ -40,6 +40,7 @@ from store.postgres.counters import Counts
 from store.postgres.database import Cursor
 from store.postgres.leases import RELEASED, by_key
 from store.postgres.numbers import Numbers
+from store.postgres.score_index import COPY_SCORES, changing_scores, entry_lines
 from store.postgres.versions import draw_versions
 from store.scoring.execution_metrics import count_executions
 from store.scoring.supersede import supersede_other_versions
@@ -167,7 +168,7 @@ class LockedRow:
 
     `scores` has the values by score name. `by` says for each of them which outcome computed
     it: the number of its use, the content that it scored, and its generation. Changes are
-    written by `write_computed`.
+    written by `write_computed`. `had_scores`: some are stored, and have entries.
     """
 
     object_no: int
@@ -175,6 +176,7 @@ class LockedRow:
     trigger_xact: Xact | None
     scores: dict[str, Json]
     by: dict[str, dict[str, int]]
+    had_scores: bool
     is_changed: bool = False
 
     def clear(self, use_nos: Collection[int]) -> None:
@@ -231,7 +233,10 @@ def lock_rows(cursor: Cursor, numbers: Numbers, subjects: Iterable[Subject]) -> 
         return {}
     cursor.execute(LOCK, tuple(map(list, zip(*wanted, strict=True))))
     return {
-        seq: LockedRow(object_no, content_xact, trigger_xact, scores or {}, by or {})
+        seq: LockedRow(
+            object_no, content_xact, trigger_xact, scores or {}, by or {},
+            had_scores=bool(scores),
+        )
         for seq, object_no, content_xact, trigger_xact, scores, by in cursor.fetchall()
     }
 
@@ -304,7 +309,13 @@ def ensure_leads(cursor: Cursor, seqs: Collection[RowSeq]) -> None:
 
 
 def write_computed(cursor: Cursor, locked: Locked, xact: Xact) -> None:
-    """Write the computed scores of the locked rows that changed, and set version `xact`."""
+    """Write the computed scores of the locked rows that changed, and set version `xact`.
+
+    The entries of rows that had no scores are the caller's to write.
+    """
+    rescored = [
+        (row.object_no, seq) for seq, row in locked.items() if row.is_changed and row.had_scores
+    ]
     fresh = [
         {
             "object_no": row.object_no, "seq": seq, "scores": row.scores or None,
@@ -313,7 +324,8 @@ def write_computed(cursor: Cursor, locked: Locked, xact: Xact) -> None:
         for seq, row in locked.items() if row.is_changed
     ]
     if fresh:
-        cursor.execute(WRITE_COMPUTED, (xact, orjson.dumps(fresh).decode()))
+        with changing_scores(cursor, rescored):
+            cursor.execute(WRITE_COMPUTED, (xact, orjson.dumps(fresh).decode()))
 
 
 class _Run(NamedTuple):
@@ -500,6 +512,14 @@ class _ScoreSpan(NamedTuple):
         """The place of the row that it is about."""
         return self.run.execution.assignment.subject.seq
 
+    @property
+    def scores(self) -> dict[str, Json]:
+        """The values of its scores by their names."""
+        verdict = self.run.execution.verdict
+        if isinstance(verdict, Errored):
+            return {}
+        return {score.name: score.value for score in verdict.result.scores}
+
     def lines(self, seq: RowSeq, xact: Xact) -> tuple[bytes, bytes]:
         """The lines of its body and of its head."""
         execution, row, names = self.run
@@ -507,10 +527,9 @@ class _ScoreSpan(NamedTuple):
         context = score_span_context(verdict)
         arguments = scores = NULL
         if not isinstance(verdict, Errored):
-            result = verdict.result
             if names is None:
-                arguments = json_cell(result.arguments)
-            scores = json_cell({score.name: score.value for score in result.scores})
+                arguments = json_cell(verdict.result.arguments)
+            scores = json_cell(self.scores)
         body = b"%d\tt\tf\t%d\t%d\t%b\t%b\t%b\t%d\t%d\t%d\t%b\t%b\n" % (
             row.object_no, self.use_no, seq,
             score_span_id(subject.seq, self.use).encode(),
@@ -535,20 +554,30 @@ def _write_scores(
     (xact,), seqs = draw_versions(cursor, 1, new_rows=len(spans))
     fresh: list[tuple[bytes, bytes]] = []
     replaced: list[tuple[bytes, bytes]] = []
+    places: list[tuple[int, RowSeq]] = []
+    entries: list[bytes] = []
     for one, seq in zip(spans, seqs, strict=True):
         present = old.get((one.scored_seq, one.use.slot)) if old else None
         if present is None:
             fresh.append(one.lines(seq, xact))
+            entries += entry_lines(one.scores, object_no=one.run.row.object_no, seq=seq)
         else:
             replaced.append(one.lines(present, xact))
+            places.append((one.run.row.object_no, present))
+    for scored_seq, row in locked.items():
+        if row.is_changed and not row.had_scores:
+            entries += entry_lines(row.scores, object_no=row.object_no, seq=scored_seq)
+    if entries:
+        copy_lines(cursor, COPY_SCORES, entries)
     if fresh:
         copy_lines(cursor, COPY_SCORE_SPANS, [body for body, _ in fresh])
         copy_lines(cursor, COPY_SCORE_HEADS, [head for _, head in fresh])
     if replaced:
         copy_lines(cursor, STAGE_SCORE_SPANS, [body for body, _ in replaced])
         copy_lines(cursor, STAGE_SCORE_HEADS, [head for _, head in replaced])
-        cursor.execute(REPLACE_SCORE_HEADS)
-        cursor.execute(REPLACE_SCORE_SPANS)
+        with changing_scores(cursor, places):
+            cursor.execute(REPLACE_SCORE_HEADS)
+            cursor.execute(REPLACE_SCORE_SPANS)
     write_computed(cursor, locked, xact)
 
 

@@ -106,6 +106,15 @@ create index span_head_created on span_head (object_no, created, seq)
   where created > '-infinity';
 create index span_head_first on span_head (object_no, first_xact, seq) where xact > first_xact;
 
+-- The numbers among the scores of rows, by which rows are sorted. See store/postgres/score_index.
+create table span_score (
+  value double precision not null,
+  seq bigint not null,                  -- of its row
+  object_no integer not null,
+  name_hash integer not null            -- of the score's name: rows have the name itself
+);
+create index span_score_order on span_score (object_no, name_hash, (seq >> 18), value, seq);
+
 -- What scorers read of a row, until version `until_xact` changed it. Kept while a score span
 -- shows it.
 create table former_content (
@@ -259,6 +268,10 @@ return encode(
     sha256(decode(
       (select string_agg(encode(convert_to(part, 'UTF8'), 'hex'), '00' order by place)
          from unnest(parts) with ordinality as t(part, place)), 'hex')) for 16), 'hex')::uuid;
+
+create function score_name_hash(name text) returns integer immutable strict parallel safe
+language sql return
+  ('x' || encode(substring(sha256(convert_to(name, 'UTF8')) for 4), 'hex'))::bit(32)::integer;
 
 create function score_span_output(scores jsonb) returns json immutable strict parallel safe
 language sql return case

@@ -278,7 +278,24 @@ select object.object_no, one.seq, old.trigger_xact, old.view
       and row_at_end_0003.row_id = one.id offset 0) old
  where one.seq > %(after)s and one.seq <= %(upto)s
 """
-ROW_STEPS = (OBJECTS, OUTCOMES, SCORE_SPANS, BODIES, HEADS, ROWS_AT_END)
+SCORES = """
+insert into span_score (object_no, name_hash, value, seq)
+select head.object_no, score_name_hash(one.name), one.value::double precision, head.seq
+  from generate_series(%(after)s + 1, %(upto)s) as moved(seq)
+ cross join lateral (
+   select seq, object_no, logged_scores from span where span.seq = moved.seq offset 0) body
+ cross join lateral (
+   select object_no, seq, computed_scores from span_head
+    where span_head.object_no = body.object_no and span_head.seq = body.seq offset 0) head
+ cross join lateral (
+   select key as name, value
+     from jsonb_each(case when jsonb_typeof(body.logged_scores) = 'object'
+                          then body.logged_scores end)
+   union all
+   select key, value from jsonb_each(head.computed_scores)) one
+ where jsonb_typeof(one.value) = 'number'
+"""
+ROW_STEPS = (OBJECTS, OUTCOMES, SCORE_SPANS, BODIES, HEADS, SCORES, ROWS_AT_END)
 
 # A row that is gone has the place 0 in an entry, which no row has: the place of the others
 # among the reasons stays.
