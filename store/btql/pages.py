@@ -218,9 +218,8 @@ def _not_given(given: TracesGiven, texts: SqlTexts) -> SqlText:
     trace = 'shown_span.root_span_id collate "C"'
     return SqlText(
         f"((shown_span.xact, {trace}) < {place} or exists ("
-        "select from (select object_no, seq from span"
-        " where span.root_span_id = shown_span.root_span_id"
-        " and span.object_no = shown_span.object_no offset 0) asked"
+        "select from (select shown_span.object_no, seq from"
+        " rows_of_trace(shown_span.object_no, shown_span.root_span_id) as place(seq)) asked"
         " cross join lateral (select * from shown_span row_of_mate"
         " where row_of_mate.object_no = asked.object_no and row_of_mate.seq = asked.seq"
         " offset 0) mate"
@@ -293,12 +292,16 @@ def _shown_with(
 def pinned(pins: Pins, number: str, texts: SqlTexts) -> str:
     """The statement that finds the keys of the rows with these ids, of the object `number`."""
     wanted = texts.bind(list(pins.values), "text[]")
+    places = (
+        f"rows_of_trace({number}, wanted.value) as place(seq)"
+        if pins.column == "root_span_id" else
+        f"(select seq from span where span.{pins.column} = wanted.value"
+        f" and span.object_no = {number} offset 0) place"
+    )
     return (
         f"select {', '.join(f'pinned.{name}' for name in KEYS)}"
         f" from unnest({wanted}) as wanted(value)"
-        " cross join lateral (select seq from span"
-        f" where span.{pins.column} = wanted.value and span.object_no = {number}"
-        " offset 0) place"
+        f" cross join lateral {places}"
         f" cross join lateral (select {', '.join(KEYS)} from span_head"
         f" where {_is_head('span_head', number, 'seq')} and span_head.seq = place.seq"
         " offset 0) pinned"

@@ -39,16 +39,12 @@ LIVE = """
 """
 ROWS_OF = """
     select row.seq from unnest(%(roots)s::text[]) as asked(root)
-     cross join lateral (
-       select seq from span
-        where span.object_no = %(object)s and span.root_span_id = asked.root offset 0) row
+     cross join lateral rows_of_trace(%(object)s, asked.root) as row(seq)
      limit %(limit)s
 """
 COUNT_ROWS_OF = """
     select count(*) from unnest(%(roots)s::text[]) as asked(root)
-     cross join lateral (
-       select from span
-        where span.object_no = %(object)s and span.root_span_id = asked.root offset 0) row
+     cross join lateral rows_of_trace(%(object)s, asked.root) as row(seq)
 """
 
 

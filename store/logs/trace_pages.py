@@ -186,9 +186,8 @@ class TracePages:
         """What stands in FROM for the heads of the rows of traces."""
         number = texts.bind(self.object_no, "integer")
         return (
-            f"{traces} cross join lateral (select seq from span"
-            f" where span.root_span_id = trace.root_span_id and span.object_no = {number}"
-            " offset 0) member"
+            f"{traces} cross join lateral"
+            f" rows_of_trace({number}, trace.root_span_id) as member(seq)"
             " cross join lateral (select * from span_head"
             f" where span_head.object_no = {number} and span_head.seq = member.seq"
             " and span_head.deleted_at is null offset 0) head"

@@ -20,8 +20,9 @@ _LARGE = ", ".join(f"{EXPRESSIONS[name]} as {name}" for name in LARGE)
 _BYTES = " + ".join(f"coalesce(octet_length({name}::text), 0)" for name in LARGE)
 
 _ROWS = f"""
-    (select seq, object_no from span
-      where root_span_id = %s and object_no = %s offset 0) asked
+    (select object_no, seq
+       from (values (%s::text, %s::integer)) as trace(root, object_no)
+      cross join lateral rows_of_trace(object_no, root) as place(seq)) asked
      cross join lateral ({one_row("shown_span")}) row
      where row.deleted_at is null
 """

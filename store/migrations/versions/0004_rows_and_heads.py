@@ -80,7 +80,8 @@ create table span (
 -- The conditions of these indexes always hold. Without them, while a table is empty or an object
 -- has few rows, all indexes that begin with the object look alike to the planner, and it would
 -- keep a plan that looks for an id in the index of another column.
-create index span_trace on span (object_no, root_span_id) where root_span_id is not null;
+-- A score span is found by the row that it is about: see `rows_of_trace`.
+create index span_trace on span (object_no, root_span_id) where scored_seq is null;
 create index span_by_span_id on span (object_no, span_id) where span_id is not null;
 create index span_scored on span (scored_seq) where scored_seq is not null;
 
@@ -272,6 +273,20 @@ return encode(
 create function score_name_hash(name text) returns integer immutable strict parallel safe
 language sql return
   ('x' || encode(substring(sha256(convert_to(name, 'UTF8')) for 4), 'hex'))::bit(32)::integer;
+
+-- The places of a trace's rows in one object, by the object's number and the root span id: the
+-- logged rows by their index, then the score spans of each.
+create function rows_of_trace(integer, text) returns setof bigint stable parallel safe
+language sql as $$
+  select seq from span where object_no = $1 and root_span_id = $2 and scored_seq is null
+   union all
+  select score_span.seq
+    from (select seq from span
+           where object_no = $1 and root_span_id = $2 and scored_seq is null offset 0) logged
+   cross join lateral (
+     select seq, root_span_id from span where span.scored_seq = logged.seq offset 0) score_span
+   where score_span.root_span_id = $2
+$$;
 
 create function score_span_output(scores jsonb) returns json immutable strict parallel safe
 language sql return case
