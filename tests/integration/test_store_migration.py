@@ -257,6 +257,21 @@ def _content(url: str, table: str) -> list[str]:
     return sorted(row["line"] for row in rows)
 
 
+def test_the_move_reads_no_other_outcomes_of_an_object_to_find_a_score_span(
+    old_database: str,
+) -> None:
+    _upgrade(old_database, "0004")
+    move = _scripts().get_revision("0005").module
+    statement = move.SCORE_SPANS.split(";")[0] % {"after": 0, "upto": 2000}
+    with connect(old_database) as connection:
+        for prepared in (move.PREPARE, move.FUNCTIONS, move.BY_KEY):
+            connection.execute(prepared)
+        lines = connection.execute(f"explain {statement}").fetchall()
+    plan = "\n".join(line["QUERY PLAN"] for line in lines)
+    assert "using outcome_0003_score_span" in plan
+    assert "outcome_of_subject_0003" not in plan
+
+
 def test_nothing_works_on_a_database_that_is_half_migrated(old_database: str) -> None:
     _upgrade(old_database, "0004")
     database = Database(old_database)
@@ -282,7 +297,11 @@ def test_an_empty_database_says_what_to_do(postgres_server: PostgresServer) -> N
 
 
 def test_the_code_needs_the_newest_migration() -> None:
+    assert _scripts().get_current_head() == SCHEMA
+
+
+def _scripts() -> ScriptDirectory:
     config = Config()
     folder = Path(store.migrate.__file__).parent / "migrations"
     config.set_main_option("script_location", str(folder))
-    assert ScriptDirectory.from_config(config).get_current_head() == SCHEMA
+    return ScriptDirectory.from_config(config)

@@ -198,6 +198,8 @@ select scored.seq, object.object_no, use.use_no,
 # A row whose id is that of an outcome's score span is that score span: also if a client has
 # written over it, for a new outcome replaces it. Only one that the outcome shows as it is
 # becomes slim (`is_slim`). Its outcome has moved: what is scored came before its score span.
+# `of_id` looks for the id alone: given the object too, the planner may read all outcomes of the
+# object for each row, since the index that begins with the object looks as good to it.
 SCORE_SPANS = f"""
 create temporary table score_span_0005 on commit drop as
 select one.seq, made.subject_seq, made.subject_version, made.use_no,
@@ -206,10 +208,12 @@ select one.seq, made.subject_seq, made.subject_version, made.use_no,
          and moved_is_shown(one, made.whole, use.whole, scored.whole) is true as is_slim
   from span_0003 one
  cross join lateral (
-   select * from outcome_0003
-    where score_span_id = case
-            when one.id ~ '^[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}$' then one.id::uuid end
-      and project_id = one.project_id and object_type = one.object_type
+   select * from (
+     select * from outcome_0003
+      where score_span_id = case
+              when one.id ~ '^[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}$'
+              then one.id::uuid end offset 0) of_id
+    where project_id = one.project_id and object_type = one.object_type
       and object_id = one.object_id
     order by id::text is not distinct from one.context ->> 'outcome_id' desc, created desc
     limit 1) old
