@@ -120,8 +120,8 @@ class StoredProjects:
     def delete_project(self, project_id: ProjectId) -> Project:
         """Hide the project and delete its functions. Safe to repeat.
 
-        Its outbox entries and pending outcomes are deleted at once, its other rows later by
-        upkeep. Projects whose rules name one of the functions get a new revision.
+        Its outbox entries and the pending outcomes of its rules are deleted at once, its rows
+        later by upkeep. Projects whose rules name one of the functions get a new revision.
         """
         with self._database.cursor() as cursor:
             cursor.execute("select org_id from project where id = %s", (project_id,))
@@ -147,9 +147,10 @@ class StoredProjects:
                 (project_id,),
             )
             cursor.execute(
-                """delete from outcome using object
-                    where project_id = %s and outcome.object_no = object.object_no
-                      and state = 'pending'""",
+                """delete from outcome using project_score, scorer_use
+                    where project_score.project_id = %s
+                      and scorer_use.origin_id = project_score.id
+                      and outcome.use_no = scorer_use.use_no and state = 'pending'""",
                 (project_id,),
             )
         return _project(row)
