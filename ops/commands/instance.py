@@ -18,7 +18,13 @@ def running_settings() -> Settings:
     if settings.database_url and settings.redis_url:
         return settings
     data = DataDir(settings.data_dir)
-    state = data.read_state() if data.holder() is not None else None
+    holder = data.holder()
+    state = data.read_state() if holder is not None else None
+    if state is None and holder is not None:
+        raise SetupError(
+            f"Tallyard is still starting on {data.path} (process {holder}): wait until that "
+            "process says that it is up."
+        )
     if state is None:
         raise SetupError(
             f"Nothing runs on {data.path}: start it with `tallyard up` (or `make run`). If it "

@@ -87,6 +87,10 @@ def _json(found: Status) -> str:
 
 def status_text(found: Status, data: DataDir) -> str:
     """The lines that are printed without `--json`."""
+    if found.api_url is None and (starting := data.holder()) is not None:
+        return (
+            f"Tallyard is starting on {data.path}: process {starting} prints how far it is."
+        )
     if found.api_url is None:
         return f"Nothing runs on {data.path}: `tallyard up` (or `make run`) starts it."
     lines = [

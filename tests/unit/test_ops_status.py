@@ -1,4 +1,4 @@
-"""What `tallyard status` says of the workers that run users' code."""
+"""What `tallyard status` says of a start, and of the workers that run users' code."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ops.commands.status import Status, status_text
+from ops.commands.instance import running_settings
+from ops.commands.status import Status, current_status, status_text
 from ops.data_dir import DataDir
 from ops.servers.readiness import SandboxState, sandbox_workers
+from spans.errors import SetupError
 
 SENTENCE = "sandbox unavailable: there is no bwrap: install bubblewrap; see docs/sandbox.md"
 HOLDS = SandboxState(host="one", tier="bubblewrap", is_ok=True, sentence="")
@@ -30,6 +32,18 @@ def test_a_worker_that_answers_says_whether_it_runs_code(worker, line):
     )
     first, *_, answers, last = status_text(found, DataDir(Path("data"))).splitlines()
     assert (first, answers, last) == ("Ready.", "  sandbox   answers", line)
+
+
+def test_a_tallyard_that_starts_is_told_from_one_that_does_not_run(tmp_path, monkeypatch):
+    data = DataDir(tmp_path / "data")
+    monkeypatch.setenv("TALLYARD_DATA_DIR", str(data.path))
+    assert status_text(current_status(data), data).startswith("Nothing runs")
+    with data.claim():
+        assert status_text(current_status(data), data).startswith("Tallyard is starting")
+        with pytest.raises(SetupError, match="still starting"):
+            running_settings()
+    with pytest.raises(SetupError, match="Nothing runs"):
+        running_settings()
 
 
 def test_an_api_that_is_not_there_tells_of_no_sandbox():
