@@ -40,7 +40,6 @@ from store.postgres.database import Cursor, follow_indexes
 from store.postgres.row_json import ROW_COLUMN_NAMES, api_row
 
 TIMEOUT_S = 5.0
-TIME_LIMIT = "select set_config('statement_timeout', %s, true)"
 _SCHEMAS: dict[Kind, JsonObject] = {
     Kind.TEXT: {"type": "string"},
     Kind.TIME: {"type": "string", "format": "date-time"},
@@ -145,8 +144,7 @@ def time_limit(
     with driver.cursor() as cursor:
         if is_snapshot:
             cursor.execute("set transaction isolation level repeatable read")
-        follow_indexes(cursor)
-        cursor.execute(TIME_LIMIT, (str(max(1, int(timeout_s * 1000))),))
+        follow_indexes(cursor, timeout_s=timeout_s)
         try:
             yield cursor
         except psycopg.errors.QueryCanceled as error:

@@ -25,8 +25,10 @@ ENTRIES_MAX = 5_000
 """Entries that are read beyond a page's rows, since some rows are hidden; and the most that are
 read at once, where a filter leaves out many."""
 
+NUMBER: tuple[object, ...] = (0, 1)
 WITHOUT: tuple[object, ...] = (1, 3, Decimal(0), "")
-"""What `store.btql.sort` makes of a missing score: null, the last type, no number, no text."""
+"""What `store.btql.sort` makes of a number, before the number itself: not null, and its type;
+and of a missing score: null, the last type, no number, no text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,15 +59,17 @@ class PagesByScore:
         """Rows with the score. There are fewer than the page's limit only if no more are left.
         """
         rows: list[tuple[Any, ...]] = []
+        *_, number, _, place = self.page.order
         most = self.page.limit + ENTRIES_MORE
         while len(rows) < self.page.limit:
             entries = self._entries(after, most)
             if entries:
                 part = replace(
                     self.page, way=ByScore(name=self.score, entries=entries),
-                    limit=self.page.limit - len(rows),
+                    order=[number, place], limit=self.page.limit - len(rows),
                 )
-                rows += execute(self.cursor, part.rows(columns)).fetchall()
+                found = execute(self.cursor, part.rows(columns)).fetchall()
+                rows += [(*row[:-2], *NUMBER, row[-2], "", row[-1]) for row in found]
             if len(entries) < most:
                 break
             after = entries[-1]

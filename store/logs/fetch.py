@@ -6,7 +6,7 @@ from btql.query import Query
 from btql.tree import TRUE
 from flows.logs.fetch import FetchRequest, Page, QueryPage
 from spans.clock import Clock
-from spans.ids import OrgId, ProjectId
+from spans.ids import OrgId, ProjectId, Xact
 from spans.json import JsonObject
 from spans.row import ObjectRef, project_logs
 from store.btql.access import access_of
@@ -45,8 +45,7 @@ class SpanReader:
         object_no = self._database.numbers.find_object(where)
         if object_no is None or not limit:
             return Page(rows=[], cursor=None)
-        with self._database.cursor() as cursor:
-            settled = settled_version(cursor)
+        settled = self._settled() if asked.after is None else Xact(0)
         conditions = self._conditions(asked, org_id)
         access = access_of(asked.filter, ())
         with (
@@ -93,6 +92,11 @@ class SpanReader:
             rows=[api_row(row, org_id=org_id) for row in shown],
             cursor=after.at(shown[-1]["seq"]).text if len(rows) > limit else None,
         )
+
+    def _settled(self) -> Xact:
+        """A version up to which every write is seen by who reads afterwards."""
+        with self._database.cursor() as cursor:
+            return settled_version(cursor)
 
     def _compiler(self, org_id: OrgId) -> SqlCompiler:
         return SqlCompiler(now=self._clock(), tz_offset=0, org_id=str(org_id))

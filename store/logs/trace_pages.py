@@ -23,8 +23,10 @@ FIRST_PLACE = TracePlace(Xact(XACT_MAX + 1), "")
 """Before all traces."""
 
 ENTRIES_EACH = 2
+ENTRIES_EACH_FILTERED = 1
 ENTRIES_MORE = 50
-"""Versions that are read at once: so many for each trace of the page, and these."""
+"""Versions that are read at once: so many for each trace of the page, and these. Most traces
+have a score span; few filters pass it."""
 
 ROWS_MAX = 10_000
 """Rows of a page's traces, beyond which it gets no further trace: 20 MB of rows of 2 kB."""
@@ -114,7 +116,7 @@ class TracePages:
         former = {trace.place.root_span_id for trace in traces if trace.is_former}
         found = [
             dict(zip(columns, row, strict=True))
-            for row in self._read(text, texts, is_prepared=True)
+            for row in self._read(text, texts)
         ]
         for row in found:
             root = row["root_span_id"]
@@ -127,7 +129,8 @@ class TracePages:
         """The traces after a place, in their order."""
         top: int = after.xact
         while top >= 0:
-            found, floor = self._walk(top, after, limit * ENTRIES_EACH + ENTRIES_MORE)
+            each = ENTRIES_EACH_FILTERED if self.conditions else ENTRIES_EACH
+            found, floor = self._walk(top, after, limit * each + ENTRIES_MORE)
             # What lies below the floor has not been read completely.
             yield from sorted(
                 (one for one in found if floor <= one.place.xact <= top and one.place < after),
@@ -150,7 +153,7 @@ class TracePages:
             f" from {self._heads_of_trace(texts, '(select trace.root_span_id) trace')}"
             f"{row_of('head', conditions)}{_where(conditions)}) place where number > 0"
         )
-        rows = self._read(text, texts, is_prepared=False)
+        rows = self._read(text, texts)
         traces = []
         for root, current, former, number, _ in rows:
             is_former = (current, root) >= after
@@ -158,12 +161,8 @@ class TracePages:
             traces.append(PlacedTrace(place, is_former, number))
         return traces, rows[0][-1] if rows else 0
 
-    def _read(
-        self, text: str, texts: SqlTexts, *, is_prepared: bool
-    ) -> list[tuple[Any, ...]]:
-        statement = Statement(
-            text=text, parameters=texts.parameters, is_prepared=is_prepared
-        )
+    def _read(self, text: str, texts: SqlTexts) -> list[tuple[Any, ...]]:
+        statement = Statement(text=text, parameters=texts.parameters, is_prepared=True)
         return execute(self.cursor, statement).fetchall()
 
     def _entries(

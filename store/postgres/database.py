@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -155,14 +156,20 @@ class Database:
 
 FOLLOW_INDEXES = """
     select set_config('enable_sort', 'off', true),
-           set_config('enable_incremental_sort', 'off', true)
+           set_config('enable_incremental_sort', 'off', true),
+           set_config('statement_timeout',
+                      coalesce(%s::text, current_setting('statement_timeout')), true)
 """
 
 
-def follow_indexes(cursor: Cursor) -> None:
+def follow_indexes(cursor: Cursor, *, timeout_s: float | None = None) -> None:
     """Until the transaction ends, no index that has the order of a statement gives way to a
-    sort. For statements of which one part is a page in an index's order."""
-    cursor.execute(FOLLOW_INDEXES)
+    sort. For statements of which one part is a page in an index's order.
+
+    With `timeout_s`, each of them has so many seconds.
+    """
+    limit = None if timeout_s is None else str(math.ceil(timeout_s * 1000))
+    cursor.execute(FOLLOW_INDEXES, (limit,))
 
 
 @contextmanager
