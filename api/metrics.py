@@ -62,7 +62,8 @@ class _Metrics:
 def queue_families(depths: Iterable[QueueDepth]) -> Iterator[Metric]:
     """The metrics of queues: how many items wait, and how long the oldest has waited."""
     depths_family = GaugeMetricFamily(
-        "tallyard_queue_depth", "Items that wait; of a deep queue only the first are counted",
+        "tallyard_queue_depth",
+        "Outcomes (match: rows) that wait, of at most the first 10 000 outcomes or writes",
         labels=["queue"],
     )
     ages_family = GaugeMetricFamily(

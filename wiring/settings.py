@@ -47,8 +47,8 @@ class Settings(BaseModel):
     )
     memory_mb: int | None = Field(
         None, ge=256,
-        description="Memory of the machine for which the embedded PostgreSQL is set up, MiB; "
-        "unset: what the machine has, or its container may use",
+        description="Memory of the machine for which the embedded PostgreSQL is set up, MiB, "
+        "at least 256; unset: what the machine has, or its container may use",
     )
     redis_url: SecretStr | None = Field(
         None, description="Redis or Valkey 6+; unset: the embedded server in the data directory"
@@ -187,7 +187,9 @@ class Settings(BaseModel):
         30.0, gt=0, description="Timeout of a query over /btql, seconds"
     )
     fetch_limit_max: int = Field(
-        1000, ge=1, description="Most rows in one page of fetch and /btql"
+        1000, ge=1,
+        description="Most rows in one page of /btql; of fetch, most traces, or with a cursor "
+        "most rows",
     )
 
     log_days: float | None = Field(

@@ -12,14 +12,14 @@ from spans.clock import system_clock
 
 @click.command()
 @click.option("--older-than", required=True,
-              help="Age of a trace's newest row from which the trace goes: 12h, 30d.")
+              help="Age from which a trace is deleted: 12h, 30d.")
 @click.option("--project", help="Project name (not needed if there is only one).")
 @click.option("--dry-run", is_flag=True, help="Only count what would be deleted.")
 def expire(*, older_than: str, project: str | None, dry_run: bool) -> None:
-    """Delete the traces of a project that got no row for some time.
+    """Delete old traces of a project, once.
 
-    With a trace go its scores, outcomes, comments and the records of its matching. A trace that
-    has younger rows stays whole. Scoring goes on meanwhile.
+    A trace is as old as its newest row, by `created`; score spans do not count. With it go its
+    scores, outcomes, comments, audit entries and match records. Scoring goes on meanwhile.
     """
     age = read_duration(older_than, path="--older-than")
     with open_session() as session:

@@ -10,6 +10,10 @@ from wiring.settings import read_settings
 
 @click.command()
 def migrate() -> None:
-    """Bring the database at TALLYARD_DATABASE_URL to the newest schema. Safe to repeat."""
+    """Bring the database at TALLYARD_DATABASE_URL to the newest schema.
+
+    Where rows move to other tables, it says how far it is. Safe to repeat: after a kill it goes
+    on from there.
+    """
     migrate_database(read_settings(), say=click.echo)
     click.echo("The database has the newest schema.")

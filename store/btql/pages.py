@@ -72,9 +72,11 @@ Way: TypeAlias = "Walk | ByIds | InWindow | ByScore"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TracesGiven:
-    """The traces that a reader has: those whose place was `down_to` or above when all versions
-    up to `settled`, and perhaps some later ones, were there. Only rows that pass `conditions`
-    counted."""
+    """The traces that a reader has: those whose place was `down_to` or above when it read them.
+
+    It then saw all versions up to `settled`, and perhaps some later ones. The places were those
+    of the rows that pass `conditions`.
+    """
 
     down_to: TracePlace
     settled: Xact

@@ -58,7 +58,7 @@ CONFLICTS = (pg.UniqueViolation, Contended)
 
 ROW_FIELDS = (*IDENTITY_FIELDS, *EVENT_FIELDS)
 # The rows are found before they are locked, since PostgreSQL locks them in the order in which
-# it finds them. A score span has scores of its own, which nobody computed of its content.
+# it finds them. A score span has computed scores but no `computed_by`, since nothing scored it.
 LOCK_ROWS = """
     with found as materialized (
       select asked.object_no, asked.id, span.seq
@@ -310,7 +310,7 @@ def _gather(cursor: Cursor, group: Group, request: IngestRequest, xact: Xact) ->
             group.comments.append(_comment(write, xact))
             continue
         if write.parent_id is not None:
-            write = _with_parent(cursor, group, write)  # noqa: PLW2901 the same write, told more
+            write = _with_parent(cursor, group, write)  # noqa: PLW2901 the same write, completed
         group.rows.apply(write, xact, sent_by=write.audit_source or request.sent_by)
         if write.is_feedback or write.audit_source or write.is_delete:
             group.audits.append(_audit(write, xact))

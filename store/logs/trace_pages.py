@@ -32,9 +32,10 @@ ROWS_MAX = 10_000
 """Rows of a page's traces, beyond which it gets no further trace: 20 MB of rows of 2 kB."""
 
 
-# The versions that rows have, from `top` down; then the first versions, in the same range, of
-# rows that have others by now which the reader is past. The walk has seen all versions down to
-# the floor. Each index serves who states its condition.
+# The versions that rows have, from `top` down; then, in the same range, the first versions of
+# rows that were written again and whose present version the reader is past. The walk has seen
+# all versions down to the floor. Each condition on `xact` is that of an index, which serves
+# only statements that state it.
 ENTRIES = """
     current_version as materialized (
       select head.seq, head.xact as version from span_head head{row}
@@ -139,8 +140,11 @@ class TracePages:
             top = floor - 1
 
     def _walk(self, top: int, after: TracePlace, most: int) -> tuple[list[PlacedTrace], int]:
-        """The traces of rows that have, or first had, one of the versions from `top` down to
-        the floor, which comes second. It lies below at least `most` versions, or at 0."""
+        """The traces of the versions from `top` down to a floor, and the floor.
+
+        A trace belongs to a version if one of its rows has it, or had it first. The floor is so
+        low that at least `most` versions were met, or it is 0.
+        """
         texts = SqlTexts()
         conditions = [texts.of(one) for one in self.conditions]
         text = (

@@ -342,7 +342,7 @@ class _Run(NamedTuple):
         return self.row.content_xact == self.execution.assignment.subject.content_xact
 
     def reduced_to(self, outcomes: Collection[OutcomeNo], numbers: Numbers) -> _Run:
-        """The run, with those of its requests alone whose outcomes are among `outcomes`."""
+        """The run with only those of its requests whose outcomes are among `outcomes`."""
         assignment = self.execution.assignment
         subject = assignment.subject
         asked = tuple(

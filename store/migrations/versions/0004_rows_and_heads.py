@@ -77,10 +77,11 @@ create table span (
   unique (object_no, id)
 ) with (toast_tuple_target = 4080);     -- a span of 2 kB is stored as it is: compressing it
                                         -- takes as long as all else that its COPY does
--- The conditions of these indexes always hold. Without them, while a table is empty or an object
--- has few rows, all indexes that begin with the object look alike to the planner, and it would
--- keep a plan that looks for an id in the index of another column.
--- A score span is found by the row that it is about: see `rows_of_trace`.
+-- A statement can use one of these indexes only if it states the index's condition. Without the
+-- conditions, while a table is empty or an object has few rows, all indexes that begin with the
+-- object would look alike to the planner, and it would keep a plan that looks for an id in the
+-- index of another column. The condition on `span_id` holds for all rows. Logged rows are found by
+-- their trace, score spans by the row that they are about: see `rows_of_trace`.
 create index span_trace on span (object_no, root_span_id) where scored_seq is null;
 create index span_by_span_id on span (object_no, span_id) where span_id is not null;
 create index span_scored on span (scored_seq) where scored_seq is not null;
@@ -100,8 +101,9 @@ create table span_head (
   primary key (object_no, seq)
 ) with (autovacuum_vacuum_scale_factor = 0.05);   -- every scored row leaves a dead head
 create index span_head_deleted on span_head (deleted_at) where deleted_at is not null;
--- Their conditions always hold. An index with a condition serves only statements that name it,
--- so one that finds rows by their places takes the key.
+-- The conditions on `xact` and `created` hold for all rows. They keep these indexes from statements
+-- that do not state them, so that a statement which finds rows by their places uses the key. The
+-- last index has only the rows that were written again.
 create index span_head_version on span_head (object_no, xact, seq) where xact > 0;
 create index span_head_created on span_head (object_no, created, seq)
   where created > '-infinity';
@@ -224,7 +226,7 @@ create table match_record (
   reasons bytea not null                -- one byte for each (row, rule of that revision), by row
 ) partition by range (matched_at);
 create index match_record_by_xact on match_record (object_no, xact);
-create table match_record_rest partition of match_record default;   -- of days without one
+create table match_record_rest partition of match_record default;   -- for days that have none
 create index match_record_rest_age on match_record_rest (matched_at);
 
 create index project_deleted on project (deleted_at) where deleted_at is not null;
