@@ -66,6 +66,7 @@ DIFFERENCES: Mapping[str, Mapping[str, str]] = {
         " to_jsonb((who ->> 'version')::bigint - copy * %(xacts)s)))"
         " from jsonb_each(computed_by) as computed(name, who))",
     },
+    "span_score": {"seq": SEQ},
     "outcome": {
         "subject_seq": SEQ, "subject_version": VERSION, "created": TIME, "started_at": TIME,
         "finished_at": TIME, "next_attempt_at": TIME,
@@ -80,6 +81,7 @@ DIFFERENCES: Mapping[str, Mapping[str, str]] = {
 PLACES = {
     "span": ("seq", "first_seq", "last_seq"),
     "span_head": ("seq", "first_seq", "last_seq"),
+    "span_score": ("seq", "first_seq", "last_seq"),
     "outcome": ("subject_seq", "first_seq", "last_seq"),
     "match_record": ("xact", "first_xact", "last_xact"),
 }

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 from stack import Stack
 
-from benchmarks.history import history_of
+from benchmarks.history import history_of, prepare
 from benchmarks.stack import libpq_url
 
 ENDED = {"start": 1.0, "end": 2.0}
@@ -19,8 +19,15 @@ def content(rows: list[dict[str, Any]]) -> list[Any]:
 
 
 def test_a_copied_row_has_the_content_scores_and_explanation_of_its_source(
-    stack: Stack,
+    own_stack: Stack,
 ) -> None:
+    stack = own_stack
+
+    def connect() -> psycopg.Connection:
+        return psycopg.connect(libpq_url(stack.database_url), autocommit=True)
+
+    prepare(connect)
+    stack.start("api", "match")
     project = stack.project()
     stack.rule(project, "ExactMatch", "Levenshtein")
     for row_id in ("a", "b"):
@@ -30,9 +37,7 @@ def test_a_copied_row_has_the_content_scores_and_explanation_of_its_source(
         )
         stack.scored(project, row_id)
     source = stack.rows(project)
-    history = history_of(
-        lambda: psycopg.connect(libpq_url(stack.database_url), autocommit=True), project
-    )
+    history = history_of(connect, project)
 
     history.grow_to(3 * len(source))
 
