@@ -83,14 +83,6 @@ def sort_columns(query: Query, compiler: SqlCompiler) -> tuple[SortColumn, ...]:
     return tuple(columns)
 
 
-def order_by(columns: Sequence[SortColumn], values: Sequence[Sql]) -> list[Sql]:
-    """The ORDER BY of `columns`, whose values stand in `values`."""
-    return [
-        value.desc() if one.descending else value.asc()
-        for one, value in zip(columns, values, strict=True)
-    ]
-
-
 def beyond(columns: Sequence[SortColumn], place: Sequence[Sql]) -> Sql:
     """The condition that a row comes after `place` in the order.
 
