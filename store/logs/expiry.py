@@ -25,22 +25,24 @@ OLD_ROWS = """
      cross join lateral (
        select root_span_id from span where span.seq = head.seq offset 0) row
 """
-# Of these traces, those that have a row which is not old. Score spans do not count.
-LIVE = """
-    select asked.root from unnest(%(roots)s::text[]) as asked(root)
-     where exists (
+# Whether the trace `asked` has a row which is not old. Score spans do not count.
+IS_LIVE = """exists (
        select from (select seq from span
                      where span.object_no = %(object)s and span.root_span_id = asked.root
-                       and span.scored_seq is null offset 0) row
+                       and scored_version is null and scored_seq is null offset 0) row
         cross join lateral (
           select from span_head
            where span_head.object_no = %(object)s and span_head.seq = row.seq
              and span_head.created >= %(before)s offset 0) head)
 """
-ROWS_OF = """
-    select row.seq from unnest(%(roots)s::text[]) as asked(root)
-     cross join lateral rows_of_trace(%(object)s, asked.root) as row(seq)
-     limit %(limit)s
+LIVE = f"select root from unnest(%(roots)s::text[]) as asked(root) where {IS_LIVE}"
+# Rows that come later are not among them, and so stay. Each trace is looked through once more,
+# since it may have got a row while others were deleted.
+ROWS_OF = f"""
+    with old as materialized (
+      select root from unnest(%(roots)s::text[]) as asked(root) where not {IS_LIVE})
+    select old.root, row.seq from old
+     cross join lateral rows_of_trace(%(object)s, old.root) as row(seq)
 """
 COUNT_ROWS_OF = """
     select count(*) from unnest(%(roots)s::text[]) as asked(root)
@@ -66,7 +68,8 @@ class LogExpiry:
                 counted.update(fresh)
                 traces, rows = len(counted), rows + self._count(object_no, fresh)
             else:
-                traces, rows = traces + len(roots), rows + self._delete(where, object_no, roots)
+                gone, deleted = self._delete(where, object_no, roots, before)
+                traces, rows = traces + gone, rows + deleted
         return Expired(traces=traces, rows=rows)
 
     def _old_traces(self, object_no: int, before: datetime) -> Iterator[list[str]]:
@@ -101,17 +104,21 @@ class LogExpiry:
                 return
             after, seq, _ = found[-1]
 
-    def _delete(self, where: ObjectRef, object_no: int, roots: list[str]) -> int:
+    def _delete(
+        self, where: ObjectRef, object_no: int, roots: list[str], before: datetime
+    ) -> tuple[int, int]:
+        """Delete what these traces have. Returns how many traces went, and how many rows."""
+        with self._database.cursor() as cursor:
+            cursor.execute(ROWS_OF, {"roots": roots, "object": object_no, "before": before})
+            found = cursor.fetchall()
+        seqs = [RowSeq(seq) for _, seq in found]
         deleted = 0
-        while True:
+        for first in range(0, len(seqs), PIECE):
             with self._database.cursor() as cursor:
-                cursor.execute(
-                    ROWS_OF, {"roots": roots, "object": object_no, "limit": PIECE}
+                deleted += delete_with_history(
+                    cursor, where, object_no, seqs[first : first + PIECE]
                 )
-                seqs = [seq for (seq,) in cursor]
-                deleted += delete_with_history(cursor, where, object_no, seqs)
-            if len(seqs) < PIECE:
-                return deleted
+        return len({root for root, _ in found}), deleted
 
     def _count(self, object_no: int, roots: list[str]) -> int:
         with self._database.cursor() as cursor:

@@ -87,10 +87,14 @@ def delete_with_history(
     """
     if not seqs:
         return 0
-    cursor.execute(SCORE_SPANS_OF, (list(seqs),))
-    gone = sorted({*seqs, *(seq for (seq,) in cursor)})
-    cursor.execute(LOCK_ROWS, (gone, object_no))
+    cursor.execute(LOCK_ROWS, (sorted(seqs), object_no))
     found = cursor.fetchall()
+    # Only who holds a row's lock writes its score spans, so there are no more of them now.
+    cursor.execute(SCORE_SPANS_OF, (list(seqs),))
+    score_spans = sorted({seq for (seq,) in cursor} - set(seqs))
+    cursor.execute(LOCK_ROWS, (score_spans, object_no))
+    found += cursor.fetchall()
+    gone = [*seqs, *score_spans]
     ids = [row_id for _, row_id in found]
     xacts = list({xact for xact, _ in found if xact is not None})
     cursor.execute(DELETE_OUTCOMES, (gone,))
