@@ -7,7 +7,7 @@ records have a partition for each day, which is dropped whole.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -68,11 +68,14 @@ class Retention:
     judge_cache_days: float
 
 
+# The condition stands there twice: a write may make a row anew while this waits for its lock,
+# and PostgreSQL then looks at the outer one again.
 DROP_TOMBSTONES = f"""
     with gone as (
       delete from span_head where ctid = any(array(
         select ctid from span_head
-         where deleted_at < now() - make_interval(secs => %s) limit {PIECE}))
+         where deleted_at < now() - make_interval(secs => %(age)s) limit {PIECE}))
+         and deleted_at < now() - make_interval(secs => %(age)s)
       returning seq)
     delete from span using gone where span.seq = gone.seq
 """
@@ -125,7 +128,7 @@ class Upkeep:
         """
         keep = self._retention
         dropped = self._drop("match_record_rest", "matched_at", keep.match_record_days * 86400)
-        dropped += self._repeat(DROP_TOMBSTONES, (TOMBSTONE_DAYS * 86400,))
+        dropped += self._repeat(DROP_TOMBSTONES, {"age": TOMBSTONE_DAYS * 86400})
         dropped += self._drop("rejected_row", "created", keep.rejected_row_days * 86400)
         dropped += self._drop("ingest_request", "created", keep.resend_minutes * 60)
         dropped += self._drop("invocation", "created", keep.invocation_days * 86400)
@@ -280,7 +283,9 @@ class Upkeep:
             cursor.execute("lock table only match_record in share update exclusive mode")
             yield cursor
 
-    def _repeat(self, statement: str, parameters: tuple[object, ...]) -> int:
+    def _repeat(
+        self, statement: str, parameters: tuple[object, ...] | Mapping[str, object]
+    ) -> int:
         dropped = 0
         while True:
             with self._database.cursor() as cursor:
