@@ -132,18 +132,26 @@ COPY_SCORE_SPANS = f"copy span ({_SPAN_LIST}) from stdin"
 COPY_SCORE_HEADS = f"copy span_head ({_HEAD_LIST}) from stdin"
 STAGE_SCORE_SPANS = f"copy span_staged ({_SPAN_LIST}) from stdin"
 STAGE_SCORE_HEADS = f"copy span_head_staged ({_HEAD_LIST}) from stdin"
+# By the scored row; and by id, since a client may have logged a row with the id of a score span
+# that is not there: feedback on one that was withdrawn meanwhile.
 OLD_SCORE_SPANS = """
-    select scored.seq, score_span.scored_use, score_span.seq
+    select scored.seq, score_span.scored_use, null, score_span.seq
       from unnest(%s::bigint[]) as scored(seq)
      cross join lateral (
        select scored_use, seq from span where span.scored_seq = scored.seq offset 0) score_span
+    union all
+    select null, null, asked.id, span.seq
+      from unnest(%s::integer[], %s::text[]) as asked(object_no, id)
+      join span on span.object_no = asked.object_no and span.id = asked.id
 """
 # What a client wrote over a score span goes with the outcome that it was written about.
 REPLACE_SCORE_SPANS = """
     update span
-       set scored_use = staged.scored_use, scored_xact = staged.scored_xact,
-           scored_version = staged.scored_version, input = staged.input,
-           context = staged.context, created_by = null, span_parents = null, output = null,
+       set scored_seq = staged.scored_seq, scored_use = staged.scored_use,
+           scored_xact = staged.scored_xact, scored_version = staged.scored_version,
+           span_id = staged.span_id, root_span_id = staged.root_span_id,
+           is_root = staged.is_root, input = staged.input, context = staged.context,
+           created_by = null, span_parents = null, output = null,
            expected = null, error = null, logged_scores = null, metadata = null, metrics = null,
            tags = null, span_attributes = null, origin = null, facets = null,
            classifications = null, extra = null, scoring_state = null, has_base = true
@@ -520,6 +528,11 @@ class _ScoreSpan(NamedTuple):
             return {}
         return {score.name: score.value for score in verdict.result.scores}
 
+    @property
+    def id(self) -> str:
+        """The id of its row, if that is new."""
+        return score_span_id(self.scored_seq, self.use)
+
     def lines(self, seq: RowSeq, xact: Xact) -> tuple[bytes, bytes]:
         """The lines of its body and of its head."""
         execution, row, names = self.run
@@ -532,7 +545,7 @@ class _ScoreSpan(NamedTuple):
             scores = json_cell(self.scores)
         body = b"%d\tt\tf\t%d\t%d\t%b\t%b\t%b\t%d\t%d\t%d\t%b\t%b\n" % (
             row.object_no, self.use_no, seq,
-            score_span_id(subject.seq, self.use).encode(),
+            self.id.encode(),
             score_span_span_id(subject.seq, self.use).encode(),
             escaped(subject.root_span_id), subject.seq, subject.xact, subject.content_xact,
             arguments, NULL if context is None else json_cell(context),
@@ -598,14 +611,26 @@ def _shown(run: _Run, numbers: Numbers) -> list[_ScoreSpan]:
 def _old_score_spans(
     cursor: Cursor, numbers: Numbers, spans: Sequence[_ScoreSpan]
 ) -> dict[tuple[RowSeq, str], RowSeq]:
-    """The score spans that exist already, by the scored row and the slot.
+    """The rows that these score spans replace, by the scored row and the slot.
 
-    This stays true for the transaction: only the holder of a scored row's lock writes its score
-    spans.
+    Those that are score spans stay so for the transaction: only the holder of a scored row's
+    lock writes its score spans.
     """
     if not spans:
         return {}
-    cursor.execute(OLD_SCORE_SPANS, (list({one.scored_seq for one in spans}),))
+    cursor.execute(
+        OLD_SCORE_SPANS,
+        (
+            list({one.scored_seq for one in spans}),
+            [one.run.row.object_no for one in spans], [one.id for one in spans],
+        ),
+    )
     rows = cursor.fetchall()
-    numbers.load_uses(use_no for _, use_no, _ in rows)
-    return {(scored_seq, numbers.use_of(use_no).slot): seq for scored_seq, use_no, seq in rows}
+    numbers.load_uses(use_no for _, use_no, _, _ in rows if use_no is not None)
+    by_id = {row_id: seq for _, _, row_id, seq in rows if row_id is not None}
+    return {
+        (one.scored_seq, one.use.slot): by_id[one.id] for one in spans if one.id in by_id
+    } | {
+        (scored_seq, numbers.use_of(use_no).slot): seq
+        for scored_seq, use_no, _, seq in rows if scored_seq is not None
+    }
