@@ -110,6 +110,15 @@ class Row:
     scoring_state: JsonObject | None = None
 
 
+def span_ids(row: Row) -> tuple[str, str]:
+    """The row's span id, and the root span id of its trace.
+
+    A row that came without them is the root of a trace of its own, and has its own id for both.
+    """
+    span_id = str(row.fields.get("span_id") or row.key.id)
+    return span_id, str(row.fields.get("root_span_id") or span_id)
+
+
 def is_finished(fields: Mapping[str, Json]) -> bool:
     """Whether the span has ended: `metrics.end` is a number."""
     metrics = fields.get("metrics")

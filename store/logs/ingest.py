@@ -30,6 +30,7 @@ from spans.row import (
     Row,
     RowKey,
     RowWrite,
+    span_ids,
 )
 from store.postgres.copy import (
     COPY_BODIES,
@@ -45,7 +46,12 @@ from store.postgres.copy import (
 )
 from store.postgres.counters import Counts
 from store.postgres.database import Cursor, Database
-from store.postgres.row_deletion import DELETE_OUTCOMES, withdraw_scores
+from store.postgres.leases import by_key
+from store.postgres.row_deletion import (
+    DELETE_FORMER_CONTENT,
+    DELETE_OUTCOMES,
+    withdraw_scores,
+)
 from store.postgres.row_views import EXPRESSIONS, one_row
 from store.postgres.score_index import COPY_SCORES, changing_scores, entry_lines
 from store.postgres.versions import draw_versions
@@ -107,7 +113,14 @@ KEEP_CONTENT = f"""
     insert into former_content (object_no, seq, until_xact, {", ".join(SCORER_ARGUMENTS)})
     select object_no, span.seq, until_xact, {", ".join(SCORER_ARGUMENTS)}
       from unnest(%s::bigint[], %s::bigint[]) as changed(seq, until_xact)
-      join span on span.seq = changed.seq and scored_version is null
+      join span on span.seq = changed.seq and {by_key("scored_version is null")}
+"""
+
+# A score span that nobody has written over is in the trace of the row that it is about.
+MOVE_SCORE_SPANS = """
+    update span set root_span_id = moved.root
+      from unnest(%s::bigint[], %s::text[]) as moved(seq, root)
+     where span.scored_seq = moved.seq and span.scored_version is not null
 """
 
 
@@ -359,13 +372,16 @@ def _keep_how_rows_ended(cursor: Cursor, group: Group) -> None:
 
 
 def _keep_scored_content(cursor: Cursor, group: Group) -> None:
-    """Keep what scorers may have read of finished rows, where this write changes it.
+    """Keep what scorers may have read of rows, where this write changes it.
 
-    Their score spans show it. Upkeep deletes what no score span shows.
+    They read rows that were queued for matching, and those that somebody has scored by hand.
+    Their score spans show it. Upkeep deletes what no score span shows. A deleted row has no
+    score spans any more, so nothing is kept of it.
     """
     changed = [
         draft for draft in group.rows.changed.values()
-        if draft.stored is not None and draft.stored.trigger_xact is not None
+        if draft.stored is not None and not draft.was_deleted
+        and (draft.stored.trigger_xact is not None or draft.stored.was_scored)
         and any(
             draft.stored.row.fields.get(name) != draft.row.fields.get(name)
             for name in SCORER_ARGUMENTS
@@ -427,12 +443,28 @@ def _write_rows(
         with changing_scores(cursor, _rescored(group)):
             cursor.execute(UPDATE_BODIES)
             cursor.execute(UPDATE_HEADS)
+        _move_score_spans(cursor, group)
     for object_no, drafts in _by_object(group, deleted):
         gone = [group.places[draft.row.key] for draft in drafts]
         withdraw_scores(cursor, object_no, gone)
         cursor.execute(DELETE_OUTCOMES, (gone,))
+        cursor.execute(DELETE_FORMER_CONTENT, ([object_no] * len(gone), gone))
     for object_no, drafts in _by_object(group, stale):
         withdraw_scores(cursor, object_no, [group.places[one.row.key] for one in drafts])
+
+
+def _move_score_spans(cursor: Cursor, group: Group) -> None:
+    """Move the score spans of rows that are in another trace now.
+
+    Merges that came before their base did not tell the trace.
+    """
+    roots = {
+        group.places[key]: span_ids(draft.row)[1]
+        for key, draft in group.rows.changed.items()
+        if draft.stored is not None and span_ids(draft.stored.row)[1] != span_ids(draft.row)[1]
+    }
+    if roots:
+        cursor.execute(MOVE_SCORE_SPANS, (list(roots), list(roots.values())))
 
 
 def _write_entries(cursor: Cursor, group: Group) -> None:

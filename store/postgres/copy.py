@@ -15,7 +15,7 @@ import orjson
 from spans.columns import COLUMNS, EVENT_FIELDS, Part
 from spans.ids import RowSeq, Xact
 from spans.json import Json, JsonObject
-from spans.row import IDENTITY_FIELDS, Row, is_root
+from spans.row import IDENTITY_FIELDS, Row, is_root, span_ids
 from store.postgres.database import Cursor
 
 BODY_COLUMNS = (
@@ -95,16 +95,15 @@ def body_line(row: Row, *, object_no: int, seq: RowSeq, created_by: str | None) 
     """
     fields = row.fields
     keep_null = not row.has_base
-    span_id = fields.get("span_id") or row.key.id
-    root = fields.get("root_span_id") or span_id
+    span_id, root = span_ids(row)
     parents = fields.get("span_parents")
     cells = [
         b"%d" % object_no,
         b"%d" % seq,
         escaped(row.key.id),
         TRUE if row.has_base else FALSE,
-        escaped(str(span_id)),
-        escaped(str(root)),
+        escaped(span_id),
+        escaped(root),
         json_cell(parents) if parents else NULL,
         TRUE if is_root(fields) else FALSE,
     ]

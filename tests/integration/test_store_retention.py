@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,12 +12,15 @@ import pytest
 from store_behaviours.scoring import CHEAP, NOTHING_IS_CHEAP, RESELECT, ended, record
 from stored_world import StoredWorld
 
+from flows.rules.score_recent import score_recent
 from spans.clock import system_clock
 from spans.errors import StoreUnavailable
 from spans.json import JsonObject
 from spans.row import RowKey, RowWrite
 from store.logs.expiry import LogExpiry
+from store.postgres.database import Cursor, Database
 from store.retention import DAYS_AHEAD, SLOW_EVERY_S, Retention, Upkeep
+from store.rules.recent_rows import RecentRows
 
 pytestmark = pytest.mark.every_postgres
 
@@ -116,6 +120,30 @@ def test_former_content_that_a_running_scorer_may_have_read_stays(world: StoredW
     assert count(world, "former_content") == 1
 
 
+def test_what_a_scorer_reads_of_a_row_that_somebody_has_scored_by_hand_is_kept(
+    world: StoredWorld
+) -> None:
+    world.write(ended("a", _skip_async_scoring=True))
+    rule = world.rules.find_rule(world.org_id, world.rule())
+    assert rule is not None
+    score_recent(
+        RecentRows(world.database, system_clock), rule, where=world.where, last=1,
+        clock=system_clock,
+    )
+    world.feedback("a", {"expected": "another"})
+    assert world.rows("select expected::text from former_content") == [('"kitten"',)]
+
+
+def test_nothing_is_kept_of_the_content_of_a_deleted_row(world: StoredWorld) -> None:
+    world.rule()
+    world.write(ended("a"))
+    world.match()
+    world.feedback("a", {"expected": "another"})
+    assert count(world, "former_content") == 1
+    world.send(RowWrite(key=RowKey(world.where, "a"), fields={}, is_delete=True))
+    assert count(world, "former_content") == 0
+
+
 def dict_of(value: object) -> JsonObject:
     assert isinstance(value, dict)
     return value
@@ -209,6 +237,41 @@ def test_a_row_that_expires_while_it_is_scored_leaves_nothing(world: StoredWorld
     upkeep(world, log_days=30).drop_expired()
     record(world.worker, *claims)
     assert [count(world, table) for table in ("span", "span_head", "outcome")] == [0, 0, 0]
+
+
+class Meanwhile(Database):
+    """A database in which somebody does something after the first transaction."""
+
+    def __init__(self, url: str, then: Callable[[], object]) -> None:
+        super().__init__(url)
+        self.then: Callable[[], object] | None = then
+
+    @contextmanager
+    def cursor(self) -> Iterator[Cursor]:
+        with super().cursor() as cursor:
+            yield cursor
+            is_of_interest = self.then is not None and "root" in str(cursor.description)
+        if is_of_interest and (then := self.then):
+            self.then = None
+            then()
+
+
+def test_a_trace_that_gets_a_row_just_before_it_would_be_deleted_stays(
+    world: StoredWorld
+) -> None:
+    world.write(
+        ended("old", created=LONG_AGO, root_span_id="t"),
+        ended("other", created=LONG_AGO, root_span_id="u"),
+    )
+    database = Meanwhile(world.url, lambda: world.write(ended("new", root_span_id="t")))
+
+    gone = LogExpiry(database).expire(
+        world.where, datetime.now(UTC) - timedelta(days=30), is_dry_run=False
+    )
+    database.close()
+
+    assert (gone.traces, gone.rows) == (1, 1)
+    assert set(world.shown()) == {"old", "new"}
 
 
 def test_logs_are_looked_through_once_an_hour(world: StoredWorld) -> None:

@@ -6,11 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 from store_behaviours.score_spans import GenerationBehaviours, ScoreSpanBehaviours
-from store_behaviours.scoring import ClaimBehaviours, MatchingBehaviours, VersionBehaviours
+from store_behaviours.scoring import (
+    ClaimBehaviours,
+    MatchingBehaviours,
+    VersionBehaviours,
+    ended,
+)
 from stored_world import StoredWorld
 
 pytestmark = pytest.mark.every_postgres
-
 
 
 class OnPostgres:
@@ -34,7 +38,15 @@ class TestStoredVersions(OnPostgres, VersionBehaviours):
 
 
 class TestStoredScoreSpans(OnPostgres, ScoreSpanBehaviours):
-    pass
+    def test_a_score_span_follows_its_row_into_the_trace_that_its_base_brings(
+        self, world: StoredWorld
+    ) -> None:
+        world.rule()
+        world.write(ended("a", _is_merge=True))
+        world.match()
+        world.write({"id": "a", "span_id": "s", "root_span_id": "t"})
+        (span,) = world.score_spans()
+        assert (span["root_span_id"], span["span_parents"]) == ("t", ["s"])
 
 
 class TestStoredGenerations(OnPostgres, GenerationBehaviours):

@@ -249,6 +249,45 @@ class ScoreSpanBehaviours:
         }
         assert world.created_by(span_id) == f"rule {rule}"
 
+    def test_a_row_with_the_id_of_a_score_span_that_is_gone_gives_way_to_the_next(
+        self, world: ScoringWorld, claim: RunnableClaim
+    ) -> None:
+        end(world, claim, gave(claim))
+        span_id = str(the_score_span(world)["id"])
+        world.write(ended("a", "withdrawn", **SCORED, _skip_async_scoring=True))
+        world.feedback(span_id, {"scores": {"agreed": 1}})
+        assert world.scores(span_id) == {"agreed": 1}
+        world.write(ended("a", "again", **SCORED))
+        world.match(NOTHING_IS_CHEAP)
+
+        (again,) = world.claim()
+        end(world, again, gave(again))
+
+        span = the_score_span(world)
+        assert span["id"] == span_id
+        assert span["scores"] == {"Levenshtein": 0.5}
+        assert (span["root_span_id"], span["span_parents"]) == ("t", ["s"])
+
+    def test_a_score_span_that_a_client_wrote_anew_is_found_in_the_trace_that_it_names(
+        self, world: ScoringWorld, claim: RunnableClaim
+    ) -> None:
+        end(world, claim, gave(claim))
+        span_id = str(the_score_span(world)["id"])
+        world.write({"id": span_id, "output": 1})
+        assert world.shown()[span_id]["root_span_id"] == span_id
+        world.write(ended("a", "again", **SCORED))
+        world.match()
+        span = the_score_span(world)
+        assert (span["id"], span["root_span_id"], span["is_root"]) == (span_id, "t", False)
+
+    def test_computed_scores_stand_alone_where_a_merge_has_cleared_the_scores(
+        self, world: ScoringWorld
+    ) -> None:
+        world.rule()
+        world.write(ended("a", "kitten", _is_merge=True, scores=None))
+        world.match()
+        assert world.scores() == {"Levenshtein": 1}
+
     def test_a_score_span_of_an_error_goes_with_the_content_that_it_is_about(
         self, world: ScoringWorld, claim: RunnableClaim
     ) -> None:

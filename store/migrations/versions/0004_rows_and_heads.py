@@ -80,9 +80,10 @@ create table span (
 -- A statement can use one of these indexes only if it states the index's condition. Without the
 -- conditions, while a table is empty or an object has few rows, all indexes that begin with the
 -- object would look alike to the planner, and it would keep a plan that looks for an id in the
--- index of another column. The condition on `span_id` holds for all rows. Logged rows are found by
--- their trace, score spans by the row that they are about: see `rows_of_trace`.
-create index span_trace on span (object_no, root_span_id) where scored_seq is null;
+-- index of another column. The condition on `span_id` holds for all rows. What clients wrote is
+-- found by its trace, also over a score span. Other score spans are found by the row that they are
+-- about, in whose trace they are: see `rows_of_trace`.
+create index span_trace on span (object_no, root_span_id) where scored_version is null;
 create index span_by_span_id on span (object_no, span_id) where span_id is not null;
 create index span_scored on span (scored_seq) where scored_seq is not null;
 
@@ -277,17 +278,18 @@ language sql return
   ('x' || encode(substring(sha256(convert_to(name, 'UTF8')) for 4), 'hex'))::bit(32)::integer;
 
 -- The places of a trace's rows in one object, by the object's number and the root span id: the
--- logged rows by their index, then the score spans of each.
+-- rows that clients wrote by their index, then the score spans of each.
 create function rows_of_trace(integer, text) returns setof bigint stable parallel safe
 language sql as $$
-  select seq from span where object_no = $1 and root_span_id = $2 and scored_seq is null
+  select seq from span where object_no = $1 and root_span_id = $2 and scored_version is null
    union all
   select score_span.seq
     from (select seq from span
-           where object_no = $1 and root_span_id = $2 and scored_seq is null offset 0) logged
+           where object_no = $1 and root_span_id = $2 and scored_version is null offset 0) logged
    cross join lateral (
-     select seq, root_span_id from span where span.scored_seq = logged.seq offset 0) score_span
-   where score_span.root_span_id = $2
+     select seq, scored_version from span where span.scored_seq = logged.seq
+     offset 0) score_span
+   where score_span.scored_version is not null
 $$;
 
 create function score_span_output(scores jsonb) returns json immutable strict parallel safe
@@ -341,8 +343,9 @@ select head.object_no, head.seq, object.project_id, object.object_type, object.o
        span.created_by, span.input, span.output, span.expected, span.error, span.logged_scores,
        head.computed_scores, head.computed_by,
        case when head.computed_scores is null then span.logged_scores
-            else coalesce(span.logged_scores, '{}') || head.computed_scores
-                 || jsonb_strip_nulls(coalesce(span.logged_scores, '{}')) end as scores,
+            else coalesce(nullif(span.logged_scores, 'null'), '{}') || head.computed_scores
+                 || jsonb_strip_nulls(coalesce(nullif(span.logged_scores, 'null'), '{}'))
+            end as scores,
        span.metadata, span.metrics, span.tags, span.span_attributes, span.context, span.origin,
        span.facets, span.classifications, span.extra, span.scoring_state, span.scored_seq
   from span_head head
@@ -388,8 +391,9 @@ select head.object_no, head.seq, object.project_id, object.object_type, object.o
             else to_jsonb(outcome.error_class || ': ' || outcome.error_message) end as error,
        span.logged_scores, head.computed_scores, head.computed_by,
        case when head.computed_scores is null then span.logged_scores
-            else coalesce(span.logged_scores, '{}') || head.computed_scores
-                 || jsonb_strip_nulls(coalesce(span.logged_scores, '{}')) end as scores,
+            else coalesce(nullif(span.logged_scores, 'null'), '{}') || head.computed_scores
+                 || jsonb_strip_nulls(coalesce(nullif(span.logged_scores, 'null'), '{}'))
+            end as scores,
        case when span.scored_version is null then span.metadata
             else score_span_metadata(outcome.scores) end as metadata,
        case when span.scored_version is null then span.metrics

@@ -110,6 +110,7 @@ declare metrics jsonb := score_span_metrics(made.started_at, made.run_ms, made.c
 begin
   return coalesce(
     one.has_base and not one.is_root and one.deleted_at is null
+    and one.root_span_id = scored.root_span_id
     and one.computed_scores is null
     and one.expected is null and one.tags is null and one.facets is null
     and one.classifications is null and one.extra is null and one.scoring_state is null
