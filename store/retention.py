@@ -19,6 +19,7 @@ from spans.clock import Clock
 from spans.ids import ObjectId, OrgId, ProjectId, RowSeq
 from spans.row import ObjectRef, ObjectType
 from store.logs.expiry import LogExpiry
+from store.logs.fetch import START_HOURS
 from store.postgres.database import Cursor, Database, follow_indexes
 from store.postgres.row_deletion import delete_with_history
 
@@ -133,6 +134,7 @@ class Upkeep:
         dropped += self._drop("ingest_request", "created", keep.resend_minutes * 60)
         dropped += self._drop("invocation", "created", keep.invocation_days * 86400)
         dropped += self._drop("scorer_tokens", "day", TOKEN_DAYS * 86400)
+        dropped += self._drop("fetch_start", "started_at", START_HOURS * 3600)
         dropped += self._drop("judge_answer", "created", keep.judge_cache_days * 86400)
         dropped += self._drop_deleted_projects()
         dropped += self._drop_unused_bundles()

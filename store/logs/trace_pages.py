@@ -49,7 +49,8 @@ ENTRIES = """
       select head.seq, head.first_xact as version from span_head head{row}
        where {former} and head.object_no = {object} and head.deleted_at is null
          and head.xact > head.first_xact and head.first_xact <= {top}
-         and head.first_xact >= (select least from reached) and head.xact >= {after}{where}
+         and head.first_xact >= (select least from reached) and head.xact >= {after}
+         and head.xact > {since}{where}
        order by head.first_xact desc fetch first ({most}) rows with ties),
     floor as materialized (
       select greatest(
@@ -66,7 +67,7 @@ class PlacedTrace(NamedTuple):
     """A trace of a page: its place there, and how many of its rows are shown.
 
     `is_former`: it is at the place of its rows' first versions, since all of them have been
-    written again above the reader's place.
+    written again above the reader's place, perhaps after the reader was there.
     """
 
     place: TracePlace
@@ -78,6 +79,7 @@ class PlacedTrace(NamedTuple):
 class TracePages:
     """The traces of one object, of which those rows count that pass `conditions`.
 
+    `since` is a version up to which the reader saw all rows where they are, when it began.
     `pins`: ids that one of the conditions demands. All statements should see one snapshot.
     """
 
@@ -85,6 +87,7 @@ class TracePages:
     object_no: int
     conditions: Sequence[Sql]
     pins: Pins | None
+    since: Xact
 
     def page(self, after: TracePlace | None, limit: int) -> tuple[list[PlacedTrace], bool]:
         """The first traces after a place, in their order, and whether there are more.
@@ -149,18 +152,18 @@ class TracePages:
         conditions = [texts.of(one) for one in self.conditions]
         text = (
             f"with {self._entries(texts, conditions, after, top, most)}"
-            " select root_span_id, current, former, number, (select least from floor)"
+            " select root_span_id, current, former, latest, number, (select least from floor)"
             " from (select distinct root_span_id from entry cross join lateral ("
             "select root_span_id from span where span.seq = entry.seq offset 0) body) trace"
             " cross join lateral (select min(head.xact) as current,"
-            " min(head.first_xact) as former, count(*) as number"
+            " min(head.first_xact) as former, max(head.xact) as latest, count(*) as number"
             f" from {self._heads_of_trace(texts, '(select trace.root_span_id) trace')}"
             f"{row_of('head', conditions)}{_where(conditions)}) place where number > 0"
         )
         rows = self._read(text, texts)
         traces = []
-        for root, current, former, number, _ in rows:
-            is_former = (current, root) >= after
+        for root, current, former, latest, number, _ in rows:
+            is_former = latest > self.since and (current, root) >= after
             place = TracePlace(Xact(former if is_former else current), root)
             traces.append(PlacedTrace(place, is_former, number))
         return traces, rows[0][-1] if rows else 0
@@ -181,8 +184,9 @@ class TracePages:
             return f"floor as (select 0 as least), entry as materialized ({found})"
         return ENTRIES.format(
             object=number, top=texts.bind(top, "bigint"), most=texts.bind(most, "integer"),
-            after=texts.bind(after.xact, "bigint"), row=row_of("head", conditions),
-            where=_and(conditions), former="false" if after == FIRST_PLACE else "true",
+            after=texts.bind(after.xact, "bigint"), since=texts.bind(self.since, "bigint"),
+            row=row_of("head", conditions), where=_and(conditions),
+            former="false" if after == FIRST_PLACE else "true",
         )
 
     def _heads_of_trace(self, texts: SqlTexts, traces: str) -> str:

@@ -53,6 +53,20 @@ def test_a_reader_misses_no_row_while_scores_arrive(stack: Stack, project: str) 
         assert scored.result()["scores"] == {"ExactMatch": 1}
 
 
+def test_a_reader_gets_rows_once_that_were_scored_before_it_began(
+    stack: Stack, project: str
+) -> None:
+    stack.rule(project, "ExactMatch")
+    stack.insert(project, *(span(f"r{n}") for n in range(20)))
+    for n in range(20):
+        stack.scored(project, f"r{n}")
+
+    rows = [row["id"] for page in documented_walk(stack, project, limit=3) for row in page]
+
+    assert len(rows) == 40   # with their score spans
+    assert len(set(rows)) == 40
+
+
 def test_a_page_has_whole_traces_and_limit_counts_them(stack: Stack, project: str) -> None:
     for root in "abc":
         spans = [

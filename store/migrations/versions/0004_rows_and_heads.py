@@ -119,6 +119,17 @@ create table span_score (
 );
 create index span_score_order on span_score (object_no, name_hash, (seq >> 18), value, seq);
 
+-- When readers began to page by places, and the version that they saw everything up to. What has
+-- that version, or a lower one, has not moved away from them since.
+create table fetch_start (
+  object_no integer not null,
+  asked bigint not null,                -- a hash of the limit and the filter, the same on all pages
+  settled bigint not null,
+  started_at timestamptz not null default now()
+);
+create index fetch_start_of_object on fetch_start (object_no, asked, started_at);
+create index fetch_start_age on fetch_start (started_at);
+
 -- What scorers read of a row, until version `until_xact` changed it. Kept while a score span
 -- shows it.
 create table former_content (
