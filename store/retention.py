@@ -86,12 +86,18 @@ FORMER_CONTENT = f"""
        and (created, seq, until_xact) > (%s, %s, %s)
      order by created, seq, until_xact limit {PIECE}
 """
+# A score span shows the first content that ended after it was read.
 DROP_UNSEEN_CONTENT = """
     delete from former_content where ctid = any(%s::tid[])
        and not exists (
          select from span where span.scored_seq = former_content.seq
             and span.scored_version is not null
-            and span.scored_xact < former_content.until_xact)
+            and span.scored_xact < former_content.until_xact
+            and span.scored_xact >= coalesce((
+              select max(earlier.until_xact) from former_content earlier
+               where earlier.object_no = former_content.object_no
+                 and earlier.seq = former_content.seq
+                 and earlier.until_xact < former_content.until_xact), 0))
 """
 OBJECTS_OF = "select object_no, object_type, object_id from object where project_id = %s"
 ROWS_OF = f"select seq from span_head where object_no = %s order by seq limit {ROWS_PIECE}"

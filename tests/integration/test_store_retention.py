@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +14,7 @@ from store_behaviours.scoring import CHEAP, NOTHING_IS_CHEAP, RESELECT, ended, r
 from stored_world import StoredWorld
 
 from flows.rules.score_recent import score_recent
+from ops.servers.children import wait_until
 from spans.clock import system_clock
 from spans.errors import StoreUnavailable
 from spans.json import JsonObject
@@ -111,6 +113,27 @@ def test_former_content_goes_once_no_score_span_shows_it(world: StoredWorld) -> 
         one for one in world.score_spans() if dict_of(one["origin"])["id"] == "seen"
     )
     assert dict_of(span["input"])["expected"] == "kitten"
+
+
+def test_of_the_contents_that_a_row_had_only_the_one_that_was_scored_is_kept(
+    world: StoredWorld
+) -> None:
+    world.rule()
+    world.write(ended("a"))
+    for number in range(4):
+        world.feedback("a", {"expected": f"before {number}"})
+    world.match()
+    for number in range(4):
+        world.feedback("a", {"expected": f"after {number}"})
+    before = world.score_spans()
+    assert count(world, "former_content") == 8
+    run(world, "update former_content set created = now() - interval '2 days'")
+
+    upkeep(world).drop_expired()
+
+    assert count(world, "former_content") == 1
+    assert world.score_spans() == before
+    assert dict_of(before[0]["input"])["expected"] == "before 3"
 
 
 def test_former_content_that_a_running_scorer_may_have_read_stays(world: StoredWorld) -> None:
@@ -272,6 +295,34 @@ def test_a_trace_that_gets_a_row_just_before_it_would_be_deleted_stays(
 
     assert (gone.traces, gone.rows) == (1, 1)
     assert set(world.shown()) == {"old", "new"}
+
+
+def test_a_trace_that_expires_while_a_score_is_written_leaves_no_score_span(
+    world: StoredWorld
+) -> None:
+    world.rule()
+    world.write(ended("old", created=LONG_AGO))
+    world.match(NOTHING_IS_CHEAP)
+    claims = world.claim()
+    other = StoredWorld(world.url, project="other")
+    with ThreadPoolExecutor(2) as beside, world.database.cursor() as cursor:
+        cursor.execute("select from outcome for update")   # the recorder waits for it
+        recorded = beside.submit(record, world.worker, *claims)
+        await_locks(other, 1)
+        expired = beside.submit(upkeep(world, log_days=30).drop_expired)
+        await_locks(other, 2)
+        cursor.connection.commit()
+        assert (recorded.result(), expired.result()) == (None, 2)
+    other.close()
+
+    assert [count(world, table) for table in ("span", "span_head", "outcome")] == [0, 0, 0]
+
+
+def await_locks(world: StoredWorld, number: int) -> None:
+    """Wait until so many connections to the database wait for locks."""
+    waiting = """select count(*) from pg_stat_activity
+                  where datname = current_database() and wait_event_type = 'Lock'"""
+    assert wait_until(lambda: world.rows(waiting) == [(number,)], deadline_s=30)
 
 
 def test_logs_are_looked_through_once_an_hour(world: StoredWorld) -> None:
