@@ -88,7 +88,8 @@ def read_fetch_cursor(text: str) -> FetchCursor:
 def _after_traces(values: object) -> FetchCursor:
     match values:
         case [int() | None as before, int() as xact, str() as root, int() as settled] if all(
-            number is None or 0 <= number < PLACE_MAX for number in (before, xact, settled)
+            number is None or (not isinstance(number, bool) and 0 <= number < PLACE_MAX)
+            for number in (before, xact, settled)
         ) and "\0" not in root:
             return FetchCursor(
                 before=None if before is None else RowSeq(before),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -100,6 +101,23 @@ def test_a_place_that_is_none_is_refused(
 
     assert answer.status == 400
     assert "max_" in answer.error
+
+
+@pytest.mark.parametrize(
+    "numbers", [(True, 1, 1), (None, True, 1), (None, 1, 2**63), (-1, 1, 1), (1.5, 1, 1)]
+)
+def test_a_cursor_of_traces_that_no_page_gave_is_refused(
+    stack: Stack, project: str, numbers: tuple[object, ...]
+) -> None:
+    before, xact, settled = numbers
+    body = json.dumps([before, xact, "a", settled]).encode()
+    cursor = "t" + base64.urlsafe_b64encode(body).decode().rstrip("=")
+
+    answer = stack.http("POST", f"/v1/project_logs/{project}/fetch", {"cursor": cursor})
+
+    assert (answer.status, answer.error) == (
+        400, "cursor: not a cursor: send the `cursor` of a page, unchanged"
+    )
 
 
 @pytest.mark.parametrize("rows", [6, 7])
