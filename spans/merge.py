@@ -25,7 +25,12 @@ def apply(row: Row | None, write: RowWrite) -> Row:
     - A merge into a deleted row leaves it deleted.
     """
     if write.is_delete:
-        return Row(key=write.key, fields={}, has_base=True, is_deleted=True)
+        # Its trace stays known, for a reader who is paging through that.
+        kept = {} if row is None else {
+            name: row.fields[name] for name in ("span_id", "root_span_id")
+            if name in row.fields
+        }
+        return Row(key=write.key, fields=kept, has_base=True, is_deleted=True)
     if row is None or (row.is_deleted and not write.is_merge):
         changed = _first(write)
     elif row.is_deleted:

@@ -210,7 +210,8 @@ def _not_given(given: TracesGiven, texts: SqlTexts) -> SqlText:
     """The condition that the reader may not have the row's trace yet.
 
     It has the trace if no row of it had a lower place than `down_to`. A row that has a version
-    above `settled` by now may have had any version from its first one on.
+    above `settled` by now may have had any version from its first one on, and may have passed
+    the conditions then, or not have been deleted.
     """
     place = (
         f"({texts.bind(given.down_to.xact, 'bigint')},"
@@ -225,9 +226,9 @@ def _not_given(given: TracesGiven, texts: SqlTexts) -> SqlText:
         " cross join lateral (select * from shown_span row_of_mate"
         " where row_of_mate.object_no = asked.object_no and row_of_mate.seq = asked.seq"
         " offset 0) mate"
-        f" where mate.deleted_at is null{also}"
-        f" and (case when mate.xact <= {texts.bind(given.settled, 'bigint')} then mate.xact"
-        f" else mate.first_xact end, {trace}) < {place}))"
+        f" where case when mate.xact > {texts.bind(given.settled, 'bigint')}"
+        f" then (mate.first_xact, {trace}) < {place}"
+        f" else mate.deleted_at is null and (mate.xact, {trace}) < {place}{also} end))"
     )
 
 

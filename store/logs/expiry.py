@@ -33,7 +33,7 @@ IS_LIVE = """exists (
         cross join lateral (
           select from span_head
            where span_head.object_no = %(object)s and span_head.seq = row.seq
-             and span_head.created >= %(before)s offset 0) head)
+             and deleted_at is null and span_head.created >= %(before)s offset 0) head)
 """
 LIVE = f"select root from unnest(%(roots)s::text[]) as asked(root) where {IS_LIVE}"
 # Rows that come later are not among them, and so stay. Each trace is looked through once more,

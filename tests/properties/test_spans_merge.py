@@ -135,7 +135,9 @@ def test_a_write_repeated_at_once_changes_nothing_more(
     row: Row | None, write: RowWrite
 ) -> None:
     once = after(write, row=row)
-    is_late_base = row is not None and not row.has_base and not write.is_merge
+    is_late_base = (
+        row is not None and not row.has_base and not write.is_merge and not write.is_delete
+    )
     twice = after(write, row=once)
 
     # A second base is no late one any more: it replaces (a resent request is known as such).
@@ -157,7 +159,7 @@ def test_a_deleted_row_stays_deleted_until_a_plain_row_comes_and_comes_back_clea
 ) -> None:
     deleted = after(RowWrite(key=KEY, fields={}, is_delete=True), *merges, row=row)
     assert deleted.is_deleted
-    assert deleted.fields == {}
+    assert deleted.fields.keys() <= {"span_id", "root_span_id"}
 
     back = after(write, row=deleted)
 

@@ -228,6 +228,23 @@ class LogBehaviours:
         assert [row["id"] for row in third.rows] == ["c1", "a2", "a1"]
         assert third.cursor is None
 
+    @pytest.mark.parametrize("change", [{"is_delete": True}, {"fields": {"input": "no"}}])
+    def test_what_becomes_of_one_row_of_a_trace_hides_no_other_from_who_has_a_cursor(
+        self, logs: LogStores, change: dict[str, object]
+    ) -> None:
+        for n in "12":
+            for root in "abc":
+                logs.send(logs.span(f"{root}{n}", root, input="yes"))
+        wanted = {"btql": "input = 'yes'"}
+        first = logs.page(limit=1, condition=wanted)
+        logs.send(*(
+            logs.row(f"{root}1", is_merge="fields" in change, **{"fields": {}, **change})
+            for root in "ab"
+        ))
+        rest = logs.page(limit=9, condition=wanted, cursor=first.cursor)
+
+        assert [row["id"] for row in (*first.rows, *rest.rows)] == ["c2", "c1", "b2", "a2"]
+
     def test_a_filter_counts_the_traces_of_the_rows_that_pass_it(self, logs: LogStores) -> None:
         for n, root in enumerate("abcd"):
             logs.send(

@@ -272,8 +272,13 @@ class MemoryRows:
         before, first = _read_cursor(asked.cursor)
         if first is not None:
             down_to, newest = first
+            # A row that was written since may have passed the filter, and had any version.
+            written = [
+                kept for kept in self._rows.values()
+                if kept.key.object == where and kept.xact > newest
+            ]
             given = {
-                root for root, rows in _by_trace(found).items()
+                root for root, rows in _by_trace([*found, *written]).items()
                 if all(
                     (kept.xact if kept.xact <= newest else kept.first_xact, root) >= down_to
                     for kept in rows
