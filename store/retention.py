@@ -241,17 +241,16 @@ class Upkeep:
     def _drop_empty_projects(self) -> None:
         with self._database.cursor() as cursor:
             cursor.execute(
-                """delete from project where deleted_at < now() - interval '1 day'
-                      and not exists (
-                        select from object
-                         cross join lateral (
-                           select from span_head
-                            where span_head.object_no = object.object_no limit 1) head
-                         where object.project_id = project.id)"""
-            )
-            cursor.execute(
-                """delete from object where not exists (
-                     select from project where project.id = object.project_id)"""
+                """with gone as (
+                     delete from project where deleted_at < now() - interval '1 day'
+                        and not exists (
+                          select from object
+                           cross join lateral (
+                             select from span_head
+                              where span_head.object_no = object.object_no limit 1) head
+                           where object.project_id = project.id)
+                     returning id)
+                   delete from object using gone where object.project_id = gone.id"""
             )
 
     def _drop_unused_bundles(self) -> int:

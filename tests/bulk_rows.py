@@ -89,6 +89,22 @@ select %(object)s, score_name_hash('Levenshtein'), i / 2 %% 1000 / 1000.0, %(seq
 STATEMENTS = (BODIES, HEADS, SCORE_BODIES, SCORE_HEADS, SCORES, OUTCOMES, MATCH_RECORDS)
 
 
+OTHERS = """
+with made as (
+  insert into scorer_use (origin_kind, origin_id, role, scorer_kind, scorer, scorer_version)
+  select 'rule', gen_random_uuid(), 'live', 'autoevals', 'other', i::text
+    from generate_series(1, %(number)s) i)
+insert into object (project_id, object_type, object_id)
+select gen_random_uuid(), 'dataset', gen_random_uuid()
+  from generate_series(1, %(number)s)
+"""
+
+
+def add_others(connection: psycopg.Connection[Any], number: int) -> None:
+    """So many objects without rows, and uses of scorers without outcomes."""
+    connection.execute(OTHERS, {"number": number})
+
+
 def add_project(
     connection: psycopg.Connection[Any], rows: int, *, text_times: int = 3
 ) -> tuple[uuid.UUID, uuid.UUID, int]:

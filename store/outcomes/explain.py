@@ -122,8 +122,7 @@ class ExplainRecords:
                           scores, attempts, next_attempt_at, owner is not null, created,
                           finished_at, run_ms, prompt_tokens, completion_tokens, model,
                           is_cached, log, label, queue, is_lead
-                     from outcome join scorer_use on scorer_use.use_no = outcome.use_no
-                    where subject_seq = %s
+                     from outcome where subject_seq = %s
                     order by subject_version desc, created desc, outcome.use_no limit %s""",
                 (subject.seq, OUTCOMES_MAX),
             )

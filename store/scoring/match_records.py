@@ -46,10 +46,11 @@ CLOSE = f"""
 # Pending outcomes of the old content of rows that were written again since.
 SUPERSEDE_OLD_CONTENT = f"""
     update outcome set {SUPERSEDED}
-      from unnest(%s::bigint[], %s::bigint[]) as latest(seq, version), scorer_use
+      from unnest(%s::bigint[], %s::bigint[]) as latest(seq, version)
      where outcome.subject_seq = latest.seq and outcome.subject_version < latest.version
-       and {by_key("outcome.state = 'pending'")} and scorer_use.use_no = outcome.use_no
-       and scorer_use.origin_kind = '{OriginKind.RULE}'
+       and {by_key("outcome.state = 'pending'")}
+       and (select origin_kind from scorer_use
+             where scorer_use.use_no = outcome.use_no) = '{OriginKind.RULE}'
 """
 # Those whose content is gone, and those of rules, which decide anew.
 OLD_SCORE_SPANS = f"""
@@ -58,7 +59,9 @@ OLD_SCORE_SPANS = f"""
      cross join lateral (
        select scored_use, scored_version, seq from span
         where span.scored_seq = latest.seq offset 0) score_span
-      join scorer_use on scorer_use.use_no = score_span.scored_use
+     cross join lateral (
+       select origin_kind, origin_id, scorer from scorer_use
+        where scorer_use.use_no = score_span.scored_use offset 0) scorer_use
      where scorer_use.origin_kind = '{OriginKind.RULE}'
         or score_span.scored_version <> latest.version
 """

@@ -92,7 +92,9 @@ LEAD = f"""
           from unnest(%s::bigint[]) as subject(seq)
           join outcome on outcome.subject_seq = subject.seq
            and {by_key("outcome.state = 'pending'")}
-          join scorer_use on scorer_use.use_no = outcome.use_no
+         cross join lateral (
+           select scorer_kind, scorer, scorer_version from scorer_use
+            where scorer_use.use_no = outcome.use_no offset 0) scorer_use
         window alike as (partition by outcome.subject_seq, outcome.subject_version,
                                       scorer_kind, scorer, scorer_version)) waiting
        where place = 1 and not is_led) chosen

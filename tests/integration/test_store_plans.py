@@ -15,7 +15,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from bulk_rows import add_project
+from bulk_rows import add_others, add_project
 from explained import Look, Plans
 from sqlalchemy import make_url
 from store_behaviours.scoring import CHEAP, LIMITS, NOTHING_IS_CHEAP, record, retry
@@ -53,6 +53,9 @@ pytestmark = pytest.mark.every_postgres
 
 ROWS = 20_000
 """Logged rows of each large project. Each has a score span, an outcome and a match record."""
+
+OTHERS = 1_000
+"""Objects and uses of scorers beside those of the projects."""
 
 MOST = 5_000
 """The most rows that a part of a plan may look at, where a hundred are asked for."""
@@ -242,7 +245,10 @@ def admin(fresh_database_url: str) -> Iterator[psycopg.Connection[Any]]:
     with psycopg.connect(
         plain.render_as_string(hide_password=False), autocommit=True
     ) as connection:
-        for table in ("span", "span_head", "outcome", "outbox", "match_record_rest"):
+        for table in (
+            "span", "span_head", "span_score", "outcome", "outbox", "match_record_rest",
+            "scorer_use", "object",
+        ):
             # Nothing but this test gathers statistics.
             connection.execute(
                 f"alter table {table} set (autovacuum_enabled = off)".encode()
@@ -267,6 +273,7 @@ def test_no_statement_looks_at_more_of_a_large_project_than_it_needs(
     project, org, _ = add_project(admin, 0)
     with_old_plans.use(project, org)
     empty, before.looks = before.looks, []
+    add_others(admin, OTHERS)
     large = [add_project(admin, ROWS) for _ in range(2)]
     project, org, _ = large[0]
 

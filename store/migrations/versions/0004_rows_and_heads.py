@@ -345,11 +345,17 @@ create function scorer_arguments(
     from string_to_table(names, ',') with ordinality as t(name, place));
 """
 
+# What is found by a number is a subselect and no join: of a join with a table of few rows the
+# planner makes a scan, and keeps it when the rows are many.
 VIEWS = """
 -- Rows as clients logged them. Score spans are here with what their bodies hold, which is little.
 create view logged_span as
-select head.object_no, head.seq, object.project_id, object.object_type, object.object_id, span.id,
-       head.xact, head.first_xact, head.content_xact, head.trigger_xact, head.created, head.deleted_at,
+select head.object_no, head.seq,
+       (select project_id from object where object.object_no = head.object_no) as project_id,
+       (select object_type from object where object.object_no = head.object_no) as object_type,
+       (select object_id from object where object.object_no = head.object_no) as object_id,
+       span.id, head.xact, head.first_xact, head.content_xact, head.trigger_xact, head.created,
+       head.deleted_at,
        span.has_base, span.span_id, span.root_span_id, span.span_parents, span.is_root,
        span.created_by, span.input, span.output, span.expected, span.error, span.logged_scores,
        head.computed_scores, head.computed_by,
@@ -360,13 +366,16 @@ select head.object_no, head.seq, object.project_id, object.object_type, object.o
        span.metadata, span.metrics, span.tags, span.span_attributes, span.context, span.origin,
        span.facets, span.classifications, span.extra, span.scoring_state, span.scored_seq
   from span_head head
-  join span on span.seq = head.seq
-  left join object on object.object_no = head.object_no;
+  join span on span.seq = head.seq;
 
 -- Rows as readers see them: score spans whole.
 create view shown_span as
-select head.object_no, head.seq, object.project_id, object.object_type, object.object_id, span.id,
-       head.xact, head.first_xact, head.content_xact, head.trigger_xact, head.created, head.deleted_at,
+select head.object_no, head.seq,
+       (select project_id from object where object.object_no = head.object_no) as project_id,
+       (select object_type from object where object.object_no = head.object_no) as object_type,
+       (select object_id from object where object.object_no = head.object_no) as object_id,
+       span.id, head.xact, head.first_xact, head.content_xact, head.trigger_xact, head.created,
+       head.deleted_at,
        span.has_base, span.span_id, span.root_span_id,
        case when span.scored_version is null then span.span_parents
             else (select jsonb_build_array(scored.span_id) from span scored
@@ -374,7 +383,8 @@ select head.object_no, head.seq, object.project_id, object.object_type, object.o
             end as span_parents,
        span.is_root,
        case when span.scored_version is null then span.created_by
-            else scorer_use.origin_kind || ' ' || scorer_use.origin_id end as created_by,
+            else (select origin_kind || ' ' || origin_id from scorer_use
+                   where scorer_use.use_no = span.scored_use) end as created_by,
        case when span.scored_version is null then span.input
             else coalesce(span.input, (
               select scorer_arguments(
@@ -413,36 +423,37 @@ select head.object_no, head.seq, object.project_id, object.object_type, object.o
             end as metrics,
        span.tags,
        case when span.scored_version is null then span.span_attributes
-            else jsonb_build_object('name', coalesce(outcome.label, scorer_use.scorer),
-                                    'type', 'score', 'purpose', 'scorer')
+            else jsonb_build_object(
+              'name', coalesce(outcome.label, (
+                select scorer from scorer_use where scorer_use.use_no = span.scored_use)),
+              'type', 'score', 'purpose', 'scorer')
             end as span_attributes,
        case when span.scored_version is null then span.context
-            else jsonb_build_object(
-              case scorer_use.origin_kind when 'rule' then 'rule_id'
-                when 'rescore' then 'rescore_job_id' else 'request_id' end,
-              scorer_use.origin_id,
-              'outcome_id', (
-                select derived_id(array[
-                  replace(object.object_id::text, '-', ''), 'span', scored.id,
-                  span.scored_version::text, scorer_use.origin_kind,
-                  replace(scorer_use.origin_id::text, '-', ''), scorer_use.role,
-                  scorer_use.scorer_kind, scorer_use.scorer, scorer_use.scorer_version])
-                  from span scored
-                 where scored.seq = span.scored_seq),
-              'scorer', scorer_use.scorer, 'scorer_version', scorer_use.scorer_version)
+            else (
+              select jsonb_build_object(
+                case origin_kind when 'rule' then 'rule_id' when 'rescore' then 'rescore_job_id'
+                  else 'request_id' end, origin_id,
+                'outcome_id', derived_id(array[
+                  replace((select object_id from object
+                            where object.object_no = head.object_no)::text, '-', ''),
+                  'span', (select scored.id from span scored
+                            where scored.seq = span.scored_seq),
+                  span.scored_version::text, origin_kind, replace(origin_id::text, '-', ''),
+                  role, scorer_kind, scorer, scorer_version]),
+                'scorer', scorer, 'scorer_version', scorer_version)
+                from scorer_use where scorer_use.use_no = span.scored_use)
               || coalesce(span.context, '{}') end as context,
        case when span.scored_version is null then span.origin
-            else (select jsonb_build_object(
-                           'object_type', object.object_type, 'object_id', object.object_id,
-                           'id', scored.id, '_xact_id', span.scored_version::text)
-                    from span scored
-                   where scored.seq = span.scored_seq)
+            else (
+              select jsonb_build_object(
+                'object_type', object_type, 'object_id', object_id,
+                'id', (select scored.id from span scored where scored.seq = span.scored_seq),
+                '_xact_id', span.scored_version::text)
+                from object where object.object_no = head.object_no)
             end as origin,
        span.facets, span.classifications, span.extra, span.scoring_state, span.scored_seq
   from span_head head
   join span on span.seq = head.seq
-  left join object on object.object_no = head.object_no
-  left join scorer_use on scorer_use.use_no = span.scored_use
   left join outcome on outcome.subject_seq = span.scored_seq
    and outcome.subject_version = span.scored_version and outcome.use_no = span.scored_use;
 
