@@ -26,9 +26,9 @@ def apply(row: Row | None, write: RowWrite) -> Row:
     """
     if write.is_delete:
         # Its trace stays known, for a reader who is paging through that.
-        kept = {} if row is None else {
-            name: row.fields[name] for name in ("span_id", "root_span_id")
-            if name in row.fields
+        known = {} if row is None else row.fields
+        kept: JsonObject = {
+            name: known[name] for name in ("span_id", "root_span_id") if name in known
         }
         return Row(key=write.key, fields=kept, has_base=True, is_deleted=True)
     if row is None or (row.is_deleted and not write.is_merge):

@@ -7,13 +7,14 @@ followers, get the lead's result.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from psycopg import DataError
+from psycopg import DataError, IntegrityError
 
 from spans.clock import Clock
 from spans.columns import SCORER_ARGUMENTS
@@ -37,8 +38,10 @@ from store.postgres.database import Cursor, Database
 from store.postgres.leases import OUTCOMES, RELEASED, by_key
 from store.postgres.row_views import read_subjects
 from store.scoring.outcome_turns import OutcomeTurns
-from store.scoring.record import OutcomeNo, lock_rows, record
+from store.scoring.record import OutcomeNo, ensure_leads, lock_rows, record
 from store.scoring.supersede import SUPERSEDED
+
+logger = logging.getLogger(__name__)
 
 FOLLOWERS = f"""
     select follower.* from unnest(%s::bigint[]) as scored(seq)
@@ -59,6 +62,11 @@ POSTPONE = f"""
                        next_attempt_at = now() + make_interval(secs => held.wait), {RELEASED}
       from {OUTCOMES.claims("wait float8", "class text", "message text")}
      where {OUTCOMES.held("held")}
+"""
+CLOSE = f"""
+    update outcome set state = 'errored', error_class = %s, error_message = %s,
+                       finished_at = now(), {RELEASED}
+      from {OUTCOMES.claims()} where {OUTCOMES.held("held")}
 """
 SUPERSEDE = f"""
     update outcome set {SUPERSEDED}
@@ -166,11 +174,31 @@ class Ledger:
         )
         now_s = self._clock().timestamp()
         verdict = Errored(failure=failure, started_at=now_s, run_ms=0.0)
-        self.record([
+        executions = [
             (claim, Execution(assignment=claim.assignment, verdict=verdict, queue=queue,
                               attempts=claim.attempts))
             for claim in claims
-        ])
+        ]
+        try:
+            self.record(executions)
+        except IntegrityError:
+            # Perhaps it was recording that ended the workers. Without its score span the
+            # outcome can be closed: it would otherwise be claimed for ever, before all others.
+            logger.exception("%s: poisoned outcomes cannot be recorded whole", queue)
+            self._close(claims, failure)
+
+    def _close(self, claims: Sequence[RunnableClaim], failure: Failure) -> None:
+        """Make the outcomes errored, and write nothing else of them."""
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                CLOSE,
+                (
+                    failure.error_class, failure.message,
+                    *OUTCOMES.arrays(map(self._key, claims)),
+                    [claim.fence for claim in claims],
+                ),
+            )
+            ensure_leads(cursor, {claim.assignment.subject.seq for claim in claims})
 
     def _lease_of(self, queue: str) -> float:
         return self._lease_s + self._time_limits_s.get(queue, 0.0)

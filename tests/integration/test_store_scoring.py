@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 from store_behaviours.score_spans import GenerationBehaviours, ScoreSpanBehaviours
 from store_behaviours.scoring import (
@@ -14,7 +15,16 @@ from store_behaviours.scoring import (
 )
 from stored_world import StoredWorld
 
+from spans.outcome import POISONED
+from spans.work import DEATHS_MAX
+
 pytestmark = pytest.mark.every_postgres
+
+REFUSE_SPANS = """
+create function refuse() returns trigger language plpgsql as
+  'begin raise unique_violation; end';
+create trigger refuse before insert on span for each row execute function refuse();
+"""
 
 
 class OnPostgres:
@@ -30,7 +40,23 @@ class TestStoredMatching(OnPostgres, MatchingBehaviours):
 
 
 class TestStoredClaims(OnPostgres, ClaimBehaviours):
-    pass
+    def test_a_poisoned_outcome_is_closed_also_if_its_score_span_cannot_be_stored(
+        self, world: StoredWorld, fresh_database_url: str
+    ) -> None:
+        world.rule()
+        world.defer("row")
+        for _ in range(DEATHS_MAX):
+            doomed = world.process()
+            world.claim(1, doomed)
+            world.die(doomed)
+            assert world.worker.leases.release_abandoned() == 1
+        with psycopg.connect(fresh_database_url.replace("+psycopg", "")) as connection:
+            connection.execute(REFUSE_SPANS)
+
+        assert world.claim() == []
+
+        (outcome,) = world.outcomes()
+        assert (outcome.state, outcome.error_class) == ("errored", POISONED)
 
 
 class TestStoredVersions(OnPostgres, VersionBehaviours):
