@@ -75,14 +75,6 @@ class Assignment:
         """The scorer's name as people see it."""
         return self.label or self.scorer.name
 
-    def key_of(self, asked: OutcomeRequest) -> OutcomeKey:
-        """The key of the outcome that answers one of the requests."""
-        subject = self.subject
-        return OutcomeKey(
-            object=subject.key.object, subject_id=subject.key.id,
-            subject_version=subject.content_xact, use=asked.use,
-        )
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:

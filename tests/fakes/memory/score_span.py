@@ -5,17 +5,26 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from spans.json import Json, JsonObject
-from spans.outcome import ORIGIN_ID_NAMES, Errored, Verdict, verdict_scores
+from spans.outcome import ORIGIN_ID_NAMES, Errored, OutcomeKey, Verdict, verdict_scores
 from spans.row import Row, RowKey
 from spans.score_span import score_span_context, score_span_id, score_span_span_id
 from spans.scoring import Score
-from spans.work import Execution, OutcomeRequest
+from spans.work import Assignment, Execution, OutcomeRequest
+
+
+def key_of(assignment: Assignment, asked: OutcomeRequest) -> OutcomeKey:
+    """The key of the outcome that answers one of the assignment's requests."""
+    subject = assignment.subject
+    return OutcomeKey(
+        object=subject.key.object, subject_id=subject.key.id,
+        subject_version=subject.content_xact, use=asked.use,
+    )
 
 
 def score_span(execution: Execution, asked: OutcomeRequest) -> Row:
     """The row that shows the outcome of one request; its scores are kept beside it."""
     assignment, verdict = execution.assignment, execution.verdict
-    subject, key = assignment.subject, assignment.key_of(asked)
+    subject, key = assignment.subject, key_of(assignment, asked)
     fields: JsonObject = {
         "span_id": score_span_span_id(subject.seq, asked.use),
         "root_span_id": subject.root_span_id,

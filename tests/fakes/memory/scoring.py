@@ -19,7 +19,7 @@ from uuid import UUID, uuid4
 from fakes.memory.access import MemoryProjects
 from fakes.memory.leases import Lease
 from fakes.memory.logs import MemoryRows
-from fakes.memory.score_span import score_span, score_span_scores
+from fakes.memory.score_span import key_of, score_span, score_span_scores
 from fakes.memory.turns import FairTurns
 
 from flows.scoring.claims import execution_of
@@ -311,7 +311,7 @@ class MemoryScoring:
             (execution, asked) for execution in executions
             for asked in execution.assignment.asked
             if self.is_current(execution.assignment.subject) and asked.use.role is Role.LIVE
-            and execution.assignment.key_of(asked).id in fresh
+            and key_of(execution.assignment, asked).id in fresh
         ]
         rows = [
             execution.assignment.subject.key for execution, asked in shown
@@ -368,13 +368,13 @@ class MemoryScoring:
                 outcome.priority, outcome.next_attempt_at = later.priority, self.clock()
 
     def _outcome(self, assignment: Assignment, asked: OutcomeRequest) -> Outcome | None:
-        return self.outcomes.get(assignment.key_of(asked).id)
+        return self.outcomes.get(key_of(assignment, asked).id)
 
     def _new(
         self, assignment: Assignment, asked: OutcomeRequest, queue: str,
         priority: Priority = Priority.LIVE,
     ) -> Outcome:
-        now, key = self.clock(), assignment.key_of(asked)
+        now, key = self.clock(), key_of(assignment, asked)
         outcome = self.outcomes[key.id] = Outcome(
             key=key, asked=asked, subject_seq=assignment.subject.seq, queue=queue,
             priority=priority, label=assignment.label, next_attempt_at=now, created=now,
@@ -384,7 +384,7 @@ class MemoryScoring:
 
     def _supersede_other_versions(self, deferred: Iterable[Deferred]) -> None:
         wanted = [
-            later.assignment.key_of(asked)
+            key_of(later.assignment, asked)
             for later in deferred for asked in later.assignment.asked
             if asked.use.role is Role.LIVE and self.is_current(later.assignment.subject)
         ]
