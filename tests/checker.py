@@ -20,6 +20,7 @@ from typing import Any
 import psycopg
 from fakes.judge import FakeJudge
 from psycopg.rows import dict_row
+from score_entries import WRONG_ENTRIES
 from sqlalchemy import make_url
 
 FINAL = frozenset({"completed", "skipped", "errored", "superseded"})
@@ -189,6 +190,7 @@ class Checker:
             *self._of_rows(spans),
             *self._of_outcomes(spans, outcomes),
             *self._of_scores(spans, rows, outcomes),
+            *self._of_entries(),
             *self._of_leases(),
             *self._of_history(),
             *self._of_calls(spans, outcomes),
@@ -309,6 +311,10 @@ class Checker:
                     yield f"{_told(outcome)}: its score is of other content"
         for row_id, row in spans.items():
             yield from _of_shown(row_id, row, shown[row_id])
+
+    def _of_entries(self) -> Iterable[str]:
+        for wrong in self._query(f"{WRONG_ENTRIES} where project_id = %s", self.project):
+            yield f"entry of a score, {wrong['entry']}"
 
     def _of_leases(self) -> Iterable[str]:
         for table in ("outbox", "outcome"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import uuid
 
+from score_entries import WRONG_ENTRIES
 from store_behaviours.scoring import LEASE_S, ScoringWorld, Seen
 
 from ops.servers.children import wait_until
@@ -73,6 +74,10 @@ class StoredWorld(ScoringWorld):
             ),
             deadline_s=10,
         )
+
+    def wrong_entries(self) -> list[str]:
+        """Entries of scores that are missing, or needless."""
+        return [entry for (entry,) in self.rows(WRONG_ENTRIES)]
 
     def close(self) -> None:
         for worker in self.workers:

@@ -7,13 +7,24 @@ So the way is chosen here, from the query alone, and the statement leaves the pl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from btql.clauses import SortKey
 from btql.closure import version_of
 from btql.paths import paths_read
-from btql.tree import And, Compare, Comparison, Expr, In, Literal, LiteralKind, Path
+from btql.tree import (
+    And,
+    Compare,
+    Comparison,
+    Expr,
+    In,
+    IsNull,
+    Literal,
+    LiteralKind,
+    Not,
+    Path,
+)
 from store.btql.compare import seq_of
 
 FOUND_BY = ("id", "span_id", "root_span_id")
@@ -21,6 +32,9 @@ FOUND_BY = ("id", "span_id", "root_span_id")
 
 ORDERED_BY = {"_pagination_key": "seq", "_xact_id": "xact", "created": "created"}
 """The columns that rows are ordered by in an index, and their names in `span_head`."""
+
+BOUND_MOST = 1e9
+"""Constants above it do not bound a score, which is from 0 to 1: they may be beyond doubles."""
 
 _EQUAL = (Comparison.EQ, Comparison.IS)
 _FROM_BELOW = (*_EQUAL, Comparison.GT, Comparison.GE)
@@ -52,6 +66,18 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreOrder:
+    """The score that rows are sorted by, and the constants that its number is compared with.
+
+    `has_nulls`: rows without the score may pass too.
+    """
+
+    name: str
+    bounds: tuple[tuple[Comparison, float], ...]
+    has_nulls: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
     """What a query says about where its rows are.
 
@@ -61,8 +87,8 @@ class Access:
     pins: Pins | None
     windows: tuple[Window, ...]
     follows: str | None
-    score: str | None
-    """The name of the score that rows are sorted by, if they are sorted by nothing else."""
+    score: ScoreOrder | None
+    """Set if rows are sorted by one score and nothing else."""
 
     @property
     def is_bounded(self) -> bool:
@@ -75,7 +101,7 @@ def access_of(where: Expr, sort: tuple[SortKey, ...]) -> Access:
     conditions = tuple(_conditions(where))
     return Access(
         pins=_pins(conditions), windows=tuple(_windows(conditions)), follows=followed(sort),
-        score=_score(sort),
+        score=_score_order(conditions, sort),
     )
 
 
@@ -89,12 +115,20 @@ def followed(sort: tuple[SortKey, ...]) -> str | None:
     return ORDERED_BY.get(first.column)
 
 
-def _score(sort: tuple[SortKey, ...]) -> str | None:
+def _score_order(conditions: Sequence[Expr], sort: tuple[SortKey, ...]) -> ScoreOrder | None:
     match sort:
-        case (SortKey(expr=Path(column="scores", keys=(str() as name,))),):
-            return name
+        case (SortKey(expr=Path(column="scores", keys=(str() as name,)) as score),):
+            pass
         case _:
             return None
+    bounds = tuple(
+        (one.op, float(one.right.value)) for one in conditions
+        if isinstance(one, Compare) and one.left == score and isinstance(one.right, Literal)
+        and one.right.kind is LiteralKind.NUMBER and isinstance(one.right.value, int | float)
+        and abs(one.right.value) <= BOUND_MOST
+    )
+    has_nulls = not bounds and Not(item=IsNull(item=score)) not in conditions
+    return ScoreOrder(name=name, bounds=bounds, has_nulls=has_nulls)
 
 
 def _conditions(where: Expr) -> Iterator[Expr]:

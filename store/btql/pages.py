@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
+from btql.tree import Comparison
 from flows.logs.fetch import TracePlace
 from spans.ids import RowSeq, Xact
-from store.btql.access import Pins
+from store.btql.access import Pins, ScoreOrder
 from store.btql.columns import Sql
 from store.btql.sort import SortColumn
 from store.btql.text import KEYS, SqlText, SqlTexts, Statement, row_of
@@ -237,8 +238,15 @@ def _is_head(head: str, number: str, column: str) -> str:
     return f"{head}.object_no = {number} and {head}.deleted_at is null and {indexed}"
 
 
+_BOUNDS = {
+    Comparison.EQ: "=", Comparison.IS: "=", Comparison.LT: "<=", Comparison.LE: "<=",
+    Comparison.GT: ">=", Comparison.GE: ">=",
+}
+"""Numbers on both sides of a bound may be one double: only the row says on which side it is."""
+
+
 def score_entries(
-    object_no: int, name: str, after: ScoreEntry | None, *, descending: bool, most: int
+    object_no: int, score: ScoreOrder, after: ScoreEntry | None, *, descending: bool, most: int
 ) -> Statement:
     """The statement of an object's first `most` entries of a score after an entry, each in the
     form of ScoreEntry.
@@ -250,13 +258,17 @@ def score_entries(
     limit = texts.bind(most, "integer")
     of_score = (
         f"object_no = {texts.bind(object_no, 'integer')}"
-        f" and name_hash = {texts.bind(name_hash(name), 'integer')}"
+        f" and name_hash = {texts.bind(name_hash(score.name), 'integer')}"
     )
     order, beyond = ("desc", "<") if descending else ("asc", ">")
-    beyond_after = "" if after is None else (
-        f" and (value, seq) {beyond}"
-        f" ({texts.bind(after.value, 'double precision')}, {texts.bind(after.seq, 'bigint')})"
+    bounds = "".join(
+        f" and value {_BOUNDS[op]} {texts.bind(value, 'double precision')}"
+        for op, value in score.bounds
     )
+    if after is not None:
+        value = texts.bind(after.value, "double precision")
+        seq = texts.bind(after.seq, "bigint")
+        bounds += f" and (value, seq) {beyond} ({value}, {seq})"
     text = (
         f"with recursive block(number) as ("
         f"(select {BLOCK} from span_score where {of_score} order by {BLOCK} limit 1)"
@@ -265,7 +277,7 @@ def score_entries(
         " from block where block.number is not null)"
         f" select entry.value, entry.seq, {object_no} from block cross join lateral ("
         f"select value, seq from span_score where {of_score} and {BLOCK} = block.number"
-        f"{beyond_after} order by value {order}, seq {order} limit {limit}) entry"
+        f"{bounds} order by value {order}, seq {order} limit {limit}) entry"
         f" where block.number is not null"
         f" order by entry.value {order}, entry.seq {order} limit {limit}"
     )

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import BigInteger, literal
 
 from spans.ids import RowSeq
+from store.btql.access import ScoreOrder
 from store.btql.columns import Sql
 from store.btql.pages import ByScore, PageOf, ScoreEntry, Walk, score_entries
 from store.btql.text import execute
@@ -33,10 +34,10 @@ and of a missing score: null, the last type, no number, no text."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PagesByScore:
-    """A page of rows in the order of `page.order`, which is that of the score `score` alone."""
+    """A page of rows in the order of `page.order`, which is that of `score` alone."""
 
     cursor: Cursor
-    score: str
+    score: ScoreOrder
     page: PageOf
 
     def rows(
@@ -48,7 +49,7 @@ class PagesByScore:
         is_scored = place is None or place[0] == 0
         if is_scored:
             rows = self._scored(columns, None if place is None else _entry_at(place))
-        if len(rows) < self.page.limit:
+        if len(rows) < self.page.limit and self.score.has_nulls:
             before = None if is_scored or place is None else place[-1]
             rows += self._without(columns, before, self.page.limit - len(rows))
         return rows
@@ -65,7 +66,7 @@ class PagesByScore:
             entries = self._entries(after, most)
             if entries:
                 part = replace(
-                    self.page, way=ByScore(name=self.score, entries=entries),
+                    self.page, way=ByScore(name=self.score.name, entries=entries),
                     order=[number, place], limit=self.page.limit - len(rows),
                 )
                 found = execute(self.cursor, part.rows(columns)).fetchall()

@@ -8,7 +8,7 @@ drawn after that. If the content of a row changed while its scorer ran, the outc
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -178,7 +178,7 @@ class LockedRow:
 
     `scores` has the values by score name. `by` says for each of them which outcome computed
     it: the number of its use, the content that it scored, and its generation. Changes are
-    written by `write_computed`. `had_scores`: some are stored, and have entries.
+    written by `write_computed`. `stored` has the scores before that: those that have entries.
     """
 
     object_no: int
@@ -186,8 +186,20 @@ class LockedRow:
     trigger_xact: Xact | None
     scores: dict[str, Json]
     by: dict[str, dict[str, int]]
-    had_scores: bool
+    stored: Mapping[str, Json]
     is_changed: bool = False
+
+    @property
+    def loses_scores(self) -> bool:
+        """Whether a stored score is to be replaced or removed."""
+        return any(self.scores.get(name) != value for name, value in self.stored.items())
+
+    @property
+    def new_scores(self) -> dict[str, Json]:
+        """The scores by names that are not stored."""
+        return {
+            name: value for name, value in self.scores.items() if name not in self.stored
+        }
 
     def clear(self, use_nos: Collection[int]) -> None:
         """Remove the scores that outcomes of these uses computed."""
@@ -244,8 +256,8 @@ def lock_rows(cursor: Cursor, numbers: Numbers, subjects: Iterable[Subject]) -> 
     cursor.execute(LOCK, tuple(map(list, zip(*wanted, strict=True))))
     return {
         seq: LockedRow(
-            object_no, content_xact, trigger_xact, scores or {}, by or {},
-            had_scores=bool(scores),
+            object_no, content_xact, trigger_xact, dict(scores or {}), by or {},
+            stored=scores or {},
         )
         for seq, object_no, content_xact, trigger_xact, scores, by in cursor.fetchall()
     }
@@ -321,10 +333,11 @@ def ensure_leads(cursor: Cursor, seqs: Collection[RowSeq]) -> None:
 def write_computed(cursor: Cursor, locked: Locked, xact: Xact) -> None:
     """Write the computed scores of the locked rows that changed, and set version `xact`.
 
-    The entries of rows that had no scores are the caller's to write.
+    The entries of rows that only get new scores are the caller's to write.
     """
     rescored = [
-        (row.object_no, seq) for seq, row in locked.items() if row.is_changed and row.had_scores
+        (row.object_no, seq) for seq, row in locked.items()
+        if row.is_changed and row.loses_scores
     ]
     fresh = [
         {
@@ -580,8 +593,8 @@ def _write_scores(
             replaced.append(one.lines(present, xact))
             places.append((one.run.row.object_no, present))
     for scored_seq, row in locked.items():
-        if row.is_changed and not row.had_scores:
-            entries += entry_lines(row.scores, object_no=row.object_no, seq=scored_seq)
+        if row.is_changed and not row.loses_scores:
+            entries += entry_lines(row.new_scores, object_no=row.object_no, seq=scored_seq)
     if entries:
         copy_lines(cursor, COPY_SCORES, entries)
     if fresh:

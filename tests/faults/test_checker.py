@@ -52,6 +52,8 @@ DAMAGE = {
     "update span_head set computed_scores = null, computed_by = null": "shows the scores []",
     "update span_head set computed_scores = computed_scores || '{\"Levenshtein\": 0.5}' "
     "where computed_by is not null": "another Levenshtein",
+    "delete from span_score": "entry of a score, missing",
+    "update span_score set value = 0.125": "entry of a score, needless",
     "update outcome set fence = 0 where queue = 'judge'": "calls of the judge",
     "update outcome set scores = '[{\"name\": \"ExactMatch\", \"score\": 0}]' "
     "where use_no in (select use_no from scorer_use where scorer = 'ExactMatch')":

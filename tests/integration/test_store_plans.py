@@ -148,6 +148,8 @@ class Service:
             "sort: _xact_id desc", "sort: _xact_id", "sort: created desc", "sort: created",
             "sort: _pagination_key", "sort: scores.Levenshtein desc",
             "filter: is_root | sort: scores.Levenshtein", "sort: scores.absent | limit: 9",
+            "filter: scores.Levenshtein < 0.1 | sort: scores.Levenshtein desc",
+            "filter: scores.absent is not null | sort: scores.absent",
             "filter: id = 'row4'", "filter: id IN ('row4', 'row5', 'nobody')",
             "filter: span_id = 'span4'", "filter: root_span_id = 'trace4' | sort: output",
             "filter: metadata.tier = 'gold' and is_root",

@@ -30,8 +30,8 @@ KEEP: dict[str, Any] = {
     "match_record_days": 30, "rejected_row_days": 14, "resend_minutes": 60,
     "invocation_days": 1, "judge_cache_days": 7,
 }
-OF_ROWS = ("span", "span_head", "outcome", "former_content", "match_record", "row_at_end",
-           "comment", "audit_entry")
+OF_ROWS = ("span", "span_head", "span_score", "outcome", "former_content", "match_record",
+           "row_at_end", "comment", "audit_entry")
 LONG_AGO = "2025-01-01T00:00:00Z"
 
 
@@ -39,6 +39,7 @@ LONG_AGO = "2025-01-01T00:00:00Z"
 def world(fresh_database_url: str) -> Iterator[StoredWorld]:
     world = StoredWorld(fresh_database_url)
     yield world
+    assert world.wrong_entries() == []   # whatever the test did
     world.close()
 
 

@@ -32,6 +32,7 @@ class OnPostgres:
     def world(self, fresh_database_url: str) -> Iterator[StoredWorld]:
         world = StoredWorld(fresh_database_url)
         yield world
+        assert world.wrong_entries() == []   # whatever the test did
         world.close()
 
 
