@@ -109,7 +109,7 @@ ANY_PENDING = f"""
 LOCK = """
     select head.* from unnest(%s::integer[], %s::bigint[]) as asked(object_no, seq)
      cross join lateral (
-       select seq, object_no, content_xact, trigger_xact, computed_scores, computed_by
+       select seq, object_no, xact, content_xact, trigger_xact, computed_scores, computed_by
          from span_head
         where span_head.object_no = asked.object_no and span_head.seq = asked.seq
           and deleted_at is null
@@ -134,6 +134,10 @@ COPY_SCORE_SPANS = f"copy span ({_SPAN_LIST}) from stdin"
 COPY_SCORE_HEADS = f"copy span_head ({_HEAD_LIST}) from stdin"
 STAGE_SCORE_SPANS = f"copy span_staged ({_SPAN_LIST}) from stdin"
 STAGE_SCORE_HEADS = f"copy span_head_staged ({_HEAD_LIST}) from stdin"
+TRACES = """
+    select span.seq, root_span_id from unnest(%s::bigint[]) as asked(seq)
+      join span on span.seq = asked.seq
+"""
 # By the scored row; and by id, since a client may have logged a row with the id of a score span
 # that is not there: feedback on one that was withdrawn meanwhile.
 OLD_SCORE_SPANS = """
@@ -182,6 +186,7 @@ class LockedRow:
     """
 
     object_no: int
+    xact: Xact
     content_xact: Xact
     trigger_xact: Xact | None
     scores: dict[str, Json]
@@ -256,10 +261,10 @@ def lock_rows(cursor: Cursor, numbers: Numbers, subjects: Iterable[Subject]) -> 
     cursor.execute(LOCK, tuple(map(list, zip(*wanted, strict=True))))
     return {
         seq: LockedRow(
-            object_no, content_xact, trigger_xact, dict(scores or {}), by or {},
+            object_no, xact, content_xact, trigger_xact, dict(scores or {}), by or {},
             stored=scores or {},
         )
-        for seq, object_no, content_xact, trigger_xact, scores, by in cursor.fetchall()
+        for seq, object_no, xact, content_xact, trigger_xact, scores, by in cursor.fetchall()
     }
 
 
@@ -524,11 +529,12 @@ def _second(unix_s: int) -> bytes:
 
 
 class _ScoreSpan(NamedTuple):
-    """A score span that is to be written."""
+    """A score span that is to be written, in the trace of the row that it is about."""
 
     run: _Run
     use: ScorerUse
     use_no: int
+    root_span_id: str
 
     @property
     def scored_seq(self) -> RowSeq:
@@ -562,7 +568,7 @@ class _ScoreSpan(NamedTuple):
             row.object_no, self.use_no, seq,
             self.id.encode(),
             score_span_span_id(subject.seq, self.use).encode(),
-            escaped(subject.root_span_id), subject.seq, subject.xact, subject.content_xact,
+            escaped(self.root_span_id), subject.seq, subject.xact, subject.content_xact,
             arguments, NULL if context is None else json_cell(context),
         )
         head = b"%d\t%d\t%d\t%d\t%d\t%b\t%b\n" % (
@@ -575,7 +581,8 @@ def _write_scores(
     cursor: Cursor, numbers: Numbers, locked: Locked, written: Sequence[_Run], *, is_new: bool
 ) -> None:
     """Write the score spans, and the scores of the rows, as one new version."""
-    spans = [span for run in written for span in _shown(run, numbers)]
+    moved = _moved_traces(cursor, written)
+    spans = [span for run in written for span in _shown(run, numbers, moved)]
     if not spans and not any(row.is_changed for row in locked.values()):
         return
     old = {} if is_new else _old_score_spans(cursor, numbers, spans)
@@ -609,17 +616,37 @@ def _write_scores(
     write_computed(cursor, locked, xact)
 
 
-def _shown(run: _Run, numbers: Numbers) -> list[_ScoreSpan]:
+def _moved_traces(cursor: Cursor, written: Iterable[_Run]) -> dict[RowSeq, str]:
+    """The traces (root span ids) of rows that were written since they were read.
+
+    Such a write can move a row into another trace and leave its content alone, so that what was
+    scored still holds. From now on the locks of the rows keep them where they are.
+    """
+    later = {
+        subject.seq for execution, row, _ in written
+        for subject in [execution.assignment.subject] if row.xact != subject.xact
+    }
+    if not later:
+        return {}
+    cursor.execute(TRACES, (list(later),))
+    return dict(cursor.fetchall())
+
+
+def _shown(
+    run: _Run, numbers: Numbers, moved: Mapping[RowSeq, str]
+) -> list[_ScoreSpan]:
     """Show the run's scores on its row. Returns the score spans to write."""
     if not run.is_current:
         return []
+    subject = run.execution.assignment.subject
+    root = moved.get(subject.seq, subject.root_span_id)
     spans: list[_ScoreSpan] = []
     for asked in run.execution.assignment.asked:
         if asked.use.role is Role.LIVE:
             use_no = numbers.use_no(asked.use)
             run.row.show(asked.use, use_no, run.execution.verdict, numbers)
             if not asked.skip_logging:
-                spans.append(_ScoreSpan(run, asked.use, use_no))
+                spans.append(_ScoreSpan(run, asked.use, use_no, root))
     return spans
 
 

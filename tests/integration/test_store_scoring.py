@@ -8,13 +8,17 @@ import psycopg
 import pytest
 from store_behaviours.score_spans import GenerationBehaviours, ScoreSpanBehaviours
 from store_behaviours.scoring import (
+    CHEAP,
+    NOTHING_IS_CHEAP,
     ClaimBehaviours,
     MatchingBehaviours,
     VersionBehaviours,
     ended,
+    record,
 )
 from stored_world import StoredWorld
 
+from flows.scoring.match import Matcher
 from spans.outcome import POISONED
 from spans.work import DEATHS_MAX
 
@@ -72,6 +76,31 @@ class TestStoredScoreSpans(OnPostgres, ScoreSpanBehaviours):
         world.write(ended("a", _is_merge=True))
         world.match()
         world.write({"id": "a", "span_id": "s", "root_span_id": "t"})
+        (span,) = world.score_spans()
+        assert (span["root_span_id"], span["span_parents"]) == ("t", ["s"])
+
+    def test_a_score_span_is_in_the_trace_to_which_its_row_moved_while_the_scorer_ran(
+        self, world: StoredWorld
+    ) -> None:
+        world.rule()
+        world.write(ended("a", _is_merge=True))
+        world.match(NOTHING_IS_CHEAP)
+        (claim,) = world.claim()
+        world.write({"id": "a", "span_id": "s", "root_span_id": "t"})
+        record(world.worker, claim)
+        (span,) = world.score_spans()
+        assert (span["root_span_id"], span["span_parents"]) == ("t", ["s"])
+
+    def test_a_score_span_is_in_the_trace_to_which_its_row_moved_while_it_was_matched(
+        self, world: StoredWorld
+    ) -> None:
+        world.rule()
+        world.write(ended("a", _is_merge=True))
+        matcher = Matcher(store=world.worker.records, cost_limit=CHEAP)
+        (batch,) = world.worker.records.claim_entries(1)
+        decided = matcher.decide(batch)
+        world.write({"id": "a", "span_id": "s", "root_span_id": "t"})
+        world.worker.records.record_match(decided)
         (span,) = world.score_spans()
         assert (span["root_span_id"], span["span_parents"]) == ("t", ["s"])
 
