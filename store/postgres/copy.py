@@ -9,6 +9,8 @@ and `span_head`. Those of rows that exist are copied into the connection's own `
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
 
 import orjson
 
@@ -85,6 +87,17 @@ def json_cell(value: Json) -> bytes:
     """A JSON value as COPY reads it. In JSON text, only backslashes need COPY's escape."""
     raw = orjson.dumps(value)
     return raw.replace(b"\\", b"\\\\") if b"\\" in raw else raw
+
+
+def instant_cell(unix_s: float) -> bytes:
+    """A time (seconds since 1970) as COPY reads it, to the microsecond."""
+    second, micros = divmod(round(unix_s * 1_000_000), 1_000_000)
+    return b"%b.%06d+00" % (_second(second), micros)
+
+
+@lru_cache(maxsize=8)
+def _second(unix_s: int) -> bytes:
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M:%S").encode()
 
 
 def body_line(row: Row, *, object_no: int, seq: RowSeq, created_by: str | None) -> bytes:

@@ -15,7 +15,8 @@ from store.postgres.counters import Counts
 from store.postgres.database import Database
 from store.postgres.row_views import read_subjects
 from store.postgres.rule_revisions import lock_revision
-from store.scoring.record import lock_rows, record
+from store.scoring.locked_rows import lock_rows
+from store.scoring.record import record
 
 PAGE = 500
 """Rows that are read at once."""

@@ -29,7 +29,8 @@ from store.postgres.row_deletion import delete_rows
 from store.postgres.row_views import read_subjects
 from store.postgres.rule_revisions import lock_revision
 from store.scoring.entry_turns import EntryTurns
-from store.scoring.record import Locked, lock_rows, record
+from store.scoring.locked_rows import Locked, lock_rows
+from store.scoring.record import record
 from store.scoring.supersede import SUPERSEDED
 
 RULE_SETS_KEPT = 256

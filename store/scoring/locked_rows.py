@@ -1,0 +1,151 @@
+"""Rows whose heads a transaction has locked, to write what scorers gave on them.
+
+Writers of scores lock the heads in the order in which the rows came, as ingest does, and draw
+the new version after that. If the content of a row changed while its scorer ran, no score is
+written: a late result for old content never replaces a newer one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+
+import orjson
+
+from spans.ids import RowSeq, Xact
+from spans.json import Json
+from spans.outcome import ScorerUse, Verdict, verdict_scores
+from spans.work import Subject
+from store.postgres.database import Cursor
+from store.postgres.numbers import Numbers
+from store.postgres.score_index import changing_scores
+
+LOCK = """
+    select head.* from unnest(%s::integer[], %s::bigint[]) as asked(object_no, seq)
+     cross join lateral (
+       select seq, object_no, xact, content_xact, trigger_xact, computed_scores, computed_by
+         from span_head
+        where span_head.object_no = asked.object_no and span_head.seq = asked.seq
+          and deleted_at is null
+          for no key update) head
+"""
+WRITE_COMPUTED = """
+    update span_head set computed_scores = fresh.scores, computed_by = fresh.by, xact = %s
+      from json_to_recordset(%s::json)
+           as fresh(object_no integer, seq bigint, scores jsonb, by jsonb)
+     where span_head.object_no = fresh.object_no and span_head.seq = fresh.seq
+"""
+
+
+@dataclass(slots=True)
+class LockedRow:
+    """The versions and computed scores of a row while this transaction holds its lock.
+
+    `scores` has the values by score name. `by` says for each of them which outcome computed
+    it: the number of its use, the content that it scored, and its generation. Changes are
+    written by `write_computed`. `stored` has the scores before that: those that have entries.
+    """
+
+    object_no: int
+    xact: Xact
+    content_xact: Xact
+    trigger_xact: Xact | None
+    scores: dict[str, Json]
+    by: dict[str, dict[str, int]]
+    stored: Mapping[str, Json]
+    is_changed: bool = False
+
+    @property
+    def loses_scores(self) -> bool:
+        """Whether a stored score is to be replaced or removed."""
+        return any(self.scores.get(name) != value for name, value in self.stored.items())
+
+    @property
+    def new_scores(self) -> dict[str, Json]:
+        """The scores by names that are not stored."""
+        return {
+            name: value for name, value in self.scores.items() if name not in self.stored
+        }
+
+    def clear(self, use_nos: Collection[int]) -> None:
+        """Remove the scores that outcomes of these uses computed."""
+        for name in [name for name, who in self.by.items() if who["use"] in use_nos]:
+            self.scores.pop(name, None)
+            del self.by[name]
+            self.is_changed = True
+
+    def show(
+        self, use: ScorerUse, use_no: int, verdict: Verdict, numbers: Numbers
+    ) -> None:
+        """Replace the earlier scores of the origin and scorer by those of the verdict.
+
+        A score of the same name that another origin computed is replaced too, unless that
+        origin's generation is newer.
+        """
+        if self.by:
+            self.clear([
+                who["use"] for who in self.by.values() if _is_same_slot(numbers, who, use)
+            ])
+        generation = use.origin.generation
+        for score in verdict_scores(verdict):
+            present = self.by.get(score.name)
+            if score.value is None or (present and present["generation"] > generation):
+                continue
+            self.scores[score.name] = score.value
+            self.by[score.name] = {
+                "use": use_no, "version": self.content_xact, "generation": generation,
+            }
+            self.is_changed = True
+
+
+Locked = dict[RowSeq, LockedRow]
+
+
+def _is_same_slot(numbers: Numbers, who: dict[str, int], use: ScorerUse) -> bool:
+    other = numbers.use_of(who["use"])
+    return (other.origin.id, other.scorer.name) == (use.origin.id, use.scorer.name)
+
+
+def lock_rows(cursor: Cursor, numbers: Numbers, subjects: Iterable[Subject]) -> Locked:
+    """Lock the heads of the rows in the order of their objects and places.
+
+    Deleted rows are missing from the result.
+    """
+    wanted = sorted({
+        (object_no, subject.seq)
+        for where, group in groupby(subjects, key=lambda subject: subject.key.object)
+        for object_no in [numbers.object_no(where)]
+        for subject in group
+    })
+    if not wanted:
+        return {}
+    cursor.execute(LOCK, tuple(map(list, zip(*wanted, strict=True))))
+    return {
+        seq: LockedRow(
+            object_no, xact, content_xact, trigger_xact, dict(scores or {}), by or {},
+            stored=scores or {},
+        )
+        for seq, object_no, xact, content_xact, trigger_xact, scores, by in cursor.fetchall()
+    }
+
+
+def write_computed(cursor: Cursor, locked: Locked, xact: Xact) -> None:
+    """Write the computed scores of the locked rows that changed, and set version `xact`.
+
+    The entries of rows that only get new scores are the caller's to write.
+    """
+    rescored = [
+        (row.object_no, seq) for seq, row in locked.items()
+        if row.is_changed and row.loses_scores
+    ]
+    fresh = [
+        {
+            "object_no": row.object_no, "seq": seq, "scores": row.scores or None,
+            "by": row.by or None,
+        }
+        for seq, row in locked.items() if row.is_changed
+    ]
+    if fresh:
+        with changing_scores(cursor, rescored):
+            cursor.execute(WRITE_COMPUTED, (xact, orjson.dumps(fresh).decode()))

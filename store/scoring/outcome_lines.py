@@ -1,0 +1,168 @@
+"""The COPY lines of outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from functools import lru_cache
+from typing import NamedTuple
+
+from spans.ids import RowSeq, Xact
+from spans.json import Json
+from spans.outcome import Errored
+from spans.scoring import OutcomeState, Usage
+from spans.work import Deferred, Execution, OutcomeRequest, Priority
+from store.postgres.copy import FALSE, NULL, TRUE, escaped, instant_cell, json_cell
+from store.postgres.numbers import Numbers
+from store.scoring.locked_rows import Locked, LockedRow
+
+# The cells of an outcome: those that all outcomes of one request have in common, those that
+# differ, and its result.
+SHARED_COLUMNS = (
+    "object_no", "use_no", "rules_revision", "skip_logging", "role", "queue", "priority",
+    "label",
+)
+OWN_COLUMNS = ("subject_seq", "subject_version", "is_lead")
+RESULT_COLUMNS = (
+    "state", "error_class", "error_message", "scores", "arguments", "attempts", "started_at",
+    "finished_at", "run_ms", "log", "calls", "prompt_tokens", "completion_tokens", "model",
+    "is_cached",
+)
+OUTCOME_LIST = ", ".join((*SHARED_COLUMNS, *OWN_COLUMNS, *RESULT_COLUMNS))
+COPY_OUTCOMES = f"copy outcome ({OUTCOME_LIST}) from stdin"
+STAGE_OUTCOMES = f"copy outcome_staged ({OUTCOME_LIST}) from stdin"
+
+_PENDING = b"\t".join(
+    [OutcomeState.PENDING.encode(), *[NULL] * 4, b"0", *[NULL] * 8, FALSE]
+) + b"\n"
+_NO_USAGE = b"\t".join([NULL] * 4 + [FALSE]) + b"\n"
+
+OutcomeNo = tuple[RowSeq, Xact, int]
+"""An outcome's key in the table: (subject_seq, subject_version, use_no)."""
+
+
+class Run(NamedTuple):
+    """An execution on a row that is locked, and the names of the arguments that the scorer took
+    from it (see `argument_names`)."""
+
+    execution: Execution
+    row: LockedRow
+    arguments: str | None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the row still has the content that was scored."""
+        return self.row.content_xact == self.execution.assignment.subject.content_xact
+
+    def reduced_to(self, outcomes: Collection[OutcomeNo], numbers: Numbers) -> Run:
+        """The run with only those of its requests whose outcomes are among `outcomes`."""
+        assignment = self.execution.assignment
+        subject = assignment.subject
+        asked = tuple(
+            one for one in assignment.asked
+            if (subject.seq, subject.content_xact, numbers.use_no(one.use)) in outcomes
+        )
+        reduced = replace(self.execution, assignment=replace(assignment, asked=asked))
+        return self._replace(execution=reduced)
+
+
+class SharedCells:
+    """The cells that the outcomes of one request have in common, made once for a batch."""
+
+    def __init__(self, numbers: Numbers) -> None:
+        self._numbers = numbers
+        # By the request's address, which is quicker than its hash. Keeping the request keeps
+        # its address from being given to another.
+        self._made: dict[
+            tuple[int, int, str, Priority, str | None], tuple[bytes, OutcomeRequest]
+        ] = {}
+
+    def of(
+        self, object_no: int, asked: OutcomeRequest, queue: str, priority: Priority,
+        label: str | None,
+    ) -> bytes:
+        """The cells of SHARED_COLUMNS, each with the tab that follows it."""
+        key = object_no, id(asked), queue, priority, label
+        made = self._made.get(key)
+        if made is not None:
+            return made[0]
+        cells = b"".join(
+            cell + b"\t" for cell in (
+                b"%d" % object_no,
+                b"%d" % self._numbers.use_no(asked.use),
+                NULL if asked.rules_revision is None else b"%d" % asked.rules_revision,
+                TRUE if asked.skip_logging else FALSE,
+                asked.use.role.encode(),
+                queue.encode(),
+                b"%d" % priority,
+                escaped(label) if label else NULL,
+            )
+        )
+        self._made[key] = cells, asked
+        return cells
+
+
+def outcome_lines(run: Run, shared: SharedCells, at: bytes) -> list[bytes]:
+    execution, row, arguments = run
+    assignment, verdict = execution.assignment, execution.verdict
+    subject = assignment.subject
+    state = (verdict.state if run.is_current else OutcomeState.SUPERSEDED).encode()
+    if isinstance(verdict, Errored):
+        failure = verdict.failure
+        result = b"%b\t%b\t%b\t\\N\t\\N" % (
+            state, escaped(failure.error_class),
+            escaped(failure.message.replace("\0", "\ufffd")),
+        )
+        usage = _NO_USAGE
+    else:
+        scores: list[Json] = [
+            {"name": score.name, "score": score.value, "metadata": score.metadata}
+            for score in verdict.result.scores
+        ]
+        result = b"%b\t\\N\t\\N\t%b\t%b" % (
+            state, json_cell(scores), NULL if arguments is None else escaped(arguments)
+        )
+        usage = _usage_cells(verdict.result.usage)
+    cells = b"%b\t%d\t%b\t%b\t%f\t%b\t%b" % (
+        result, execution.attempts, instant_cell(verdict.started_at), at, verdict.run_ms,
+        escaped(verdict.log) if verdict.log else NULL, usage,
+    )
+    return [
+        b"%b%d\t%d\t%b\t%b" % (
+            shared.of(row.object_no, asked, execution.queue, Priority.LIVE, assignment.label),
+            subject.seq, subject.content_xact, TRUE if index == 0 else FALSE, cells,
+        )
+        for index, asked in enumerate(assignment.asked)
+    ]
+
+
+@lru_cache(maxsize=64)
+def _usage_cells(usage: Usage) -> bytes:
+    """The cells from `calls` on; cached, since scorers without a judge all have the same."""
+    return b"%d\t%d\t%d\t%b\t%b\n" % (
+        usage.calls, usage.prompt_tokens, usage.completion_tokens,
+        escaped(usage.model) if usage.model else NULL, TRUE if usage.is_cached else FALSE,
+    )
+
+
+def pending_lines(
+    later: Deferred, locked: Locked, shared: SharedCells, *, leads: bool
+) -> list[bytes]:
+    """The COPY lines of pending outcomes.
+
+    If `leads` is true, the first outcome of the assignment is the lead. Otherwise the caller
+    must call `ensure_leads` afterwards, which chooses the lead.
+    """
+    assignment = later.assignment
+    subject = assignment.subject
+    row = locked.get(subject.seq)
+    if row is None:
+        return []
+    return [
+        b"%b%d\t%d\t%b\t%b" % (
+            shared.of(row.object_no, asked, later.queue, later.priority, assignment.label),
+            subject.seq, subject.content_xact,
+            TRUE if leads and index == 0 else FALSE, _PENDING,
+        )
+        for index, asked in enumerate(assignment.asked)
+    ]
