@@ -20,6 +20,7 @@ from flows.health.measurements import BUCKET_LABELS, QueueDepth, Sample, Sandbox
 COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "ingested_rows": ("Rows written by clients", ()),
     "rejected_rows": ("Rows of lenient requests that were not stored", ()),
+    "expired_rows": ("Rows deleted by age, with their score spans", ()),
     "matched_rows": ("Finished rows that rules decided on", ()),
     "match_decisions": ("Decisions of a rule on a row", ("reason",)),
     "outcomes": ("Outcomes written", ("scorer", "role", "state", "error_class")),

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from flows.logs.expiry import Expired
 from spans.ids import RowSeq
 from spans.row import ObjectRef
+from store.postgres.counters import Counts
 from store.postgres.database import Database, follow_indexes
 from store.postgres.row_deletion import delete_with_history
 
@@ -114,10 +115,14 @@ class LogExpiry:
         seqs = [RowSeq(seq) for _, seq in found]
         deleted = 0
         for first in range(0, len(seqs), PIECE):
+            counts = Counts()
             with self._database.cursor() as cursor:
-                deleted += delete_with_history(
+                gone = delete_with_history(
                     cursor, where, object_no, seqs[first : first + PIECE]
                 )
+                counts.add("expired_rows", {}, gone)
+                counts.write(cursor)
+            deleted += gone
         return len({root for root, _ in found}), deleted
 
     def _count(self, object_no: int, roots: list[str]) -> int:

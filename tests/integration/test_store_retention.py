@@ -225,6 +225,7 @@ def test_old_traces_go_with_all_that_is_kept_of_them(world: StoredWorld) -> None
 
     assert upkeep(world).drop_expired() == 0, "logs are kept unless a time is set"
     assert upkeep(world, log_days=30).drop_expired() == 4
+    assert world.rows("select value from counter where name = 'expired_rows'") == [(4,)]
 
     left = {table: count(world, table) for table in OF_ROWS if table != "row_at_end"}
     assert left == {table: per_row[table] // 3 or 1 for table in left}
