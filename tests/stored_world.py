@@ -79,6 +79,12 @@ class StoredWorld(ScoringWorld):
         """Entries of scores that are missing, or needless."""
         return [entry for (entry,) in self.rows(WRONG_ENTRIES)]
 
+    def await_locks(self, number: int) -> None:
+        """Wait until so many connections to the database wait for locks."""
+        waiting = """select count(*) from pg_stat_activity
+                      where datname = current_database() and wait_event_type = 'Lock'"""
+        assert wait_until(lambda: self.rows(waiting) == [(number,)], deadline_s=30)
+
     def close(self) -> None:
         for worker in self.workers:
             worker.database.close()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from spans.ids import RowSeq
 from spans.row import ObjectRef
 from store.postgres.database import Cursor
+from store.postgres.row_locks import lock_heads
 from store.postgres.score_index import changing_scores, delete_entries
 
 SCORE_SPANS_OF = """
@@ -72,6 +73,8 @@ CLEAR_COMPUTED = """
 def delete_rows(cursor: Cursor, object_no: int, seqs: Sequence[RowSeq]) -> None:
     """Delete the heads and bodies of rows of one object. Rows that are gone are left out."""
     if seqs:
+        # A client may be writing over a score span: its entries are those of that write then.
+        lock_heads(cursor, [(object_no, seq) for seq in seqs])
         delete_entries(cursor, object_no, seqs)
         cursor.execute(DELETE_HEADS, ([object_no] * len(seqs), list(seqs)))
         cursor.execute(DELETE_BODIES, (list(seqs),))

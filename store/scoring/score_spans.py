@@ -13,6 +13,7 @@ from spans.scoring import Role
 from store.postgres.copy import NULL, copy_lines, escaped, instant_cell, json_cell
 from store.postgres.database import Cursor
 from store.postgres.numbers import Numbers
+from store.postgres.row_locks import lock_heads
 from store.postgres.score_index import COPY_SCORES, changing_scores, entry_lines
 from store.postgres.versions import draw_versions
 from store.scoring.locked_rows import Locked, write_computed
@@ -194,10 +195,10 @@ def _shown(
 def _old_score_spans(
     cursor: Cursor, numbers: Numbers, spans: Sequence[_ScoreSpan]
 ) -> dict[tuple[RowSeq, str], RowSeq]:
-    """The rows that these score spans replace, by the scored row and the slot.
+    """The rows that these score spans replace, by the scored row and the slot. Locks them.
 
     Those that are score spans stay so for the transaction: only the holder of a scored row's
-    lock writes its score spans.
+    lock makes and deletes its score spans. But clients write over them.
     """
     if not spans:
         return {}
@@ -211,9 +212,14 @@ def _old_score_spans(
     rows = cursor.fetchall()
     numbers.load_uses(use_no for _, use_no, _, _ in rows if use_no is not None)
     by_id = {row_id: seq for _, _, row_id, seq in rows if row_id is not None}
-    return {
+    found = {
         (one.scored_seq, one.use.slot): by_id[one.id] for one in spans if one.id in by_id
     } | {
         (scored_seq, numbers.use_of(use_no).slot): seq
         for scored_seq, use_no, _, seq in rows if scored_seq is not None
     }
+    held = lock_heads(cursor, [
+        (one.run.row.object_no, found[slot]) for one in spans
+        for slot in [(one.scored_seq, one.use.slot)] if slot in found
+    ])
+    return {slot: seq for slot, seq in found.items() if seq in held}

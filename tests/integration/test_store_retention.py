@@ -14,7 +14,6 @@ from store_behaviours.scoring import CHEAP, NOTHING_IS_CHEAP, RESELECT, ended, r
 from stored_world import StoredWorld
 
 from flows.rules.score_recent import score_recent
-from ops.servers.children import wait_until
 from spans.clock import system_clock
 from spans.errors import StoreUnavailable
 from spans.json import JsonObject
@@ -310,21 +309,14 @@ def test_a_trace_that_expires_while_a_score_is_written_leaves_no_score_span(
     with ThreadPoolExecutor(2) as beside, world.database.cursor() as cursor:
         cursor.execute("select from outcome for update")   # the recorder waits for it
         recorded = beside.submit(record, world.worker, *claims)
-        await_locks(other, 1)
+        other.await_locks(1)
         expired = beside.submit(upkeep(world, log_days=30).drop_expired)
-        await_locks(other, 2)
+        other.await_locks(2)
         cursor.connection.commit()
         assert (recorded.result(), expired.result()) == (None, 2)
     other.close()
 
     assert [count(world, table) for table in ("span", "span_head", "outcome")] == [0, 0, 0]
-
-
-def await_locks(world: StoredWorld, number: int) -> None:
-    """Wait until so many connections to the database wait for locks."""
-    waiting = """select count(*) from pg_stat_activity
-                  where datname = current_database() and wait_event_type = 'Lock'"""
-    assert wait_until(lambda: world.rows(waiting) == [(number,)], deadline_s=30)
 
 
 def test_logs_are_looked_through_once_an_hour(world: StoredWorld) -> None:

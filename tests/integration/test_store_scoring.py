@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -19,6 +20,8 @@ from store_behaviours.scoring import (
 from stored_world import StoredWorld
 
 from flows.scoring.match import Matcher
+from spans.ids import Xact
+from spans.json import JsonObject
 from spans.outcome import POISONED
 from spans.work import DEATHS_MAX
 
@@ -29,6 +32,15 @@ create function refuse() returns trigger language plpgsql as
   'begin raise unique_violation; end';
 create trigger refuse before insert on span for each row execute function refuse();
 """
+
+HOLDS = [
+    pytest.param(
+        "select from span_head where computed_by is null for no key update", id="its lock"
+    ),
+    pytest.param("lock table audit_entry in share mode", id="its last statement"),
+]
+"""What holds up feedback on a score span: before it has locked the row, or once it has written
+all but its audit entry."""
 
 
 class OnPostgres:
@@ -103,6 +115,63 @@ class TestStoredScoreSpans(OnPostgres, ScoreSpanBehaviours):
         world.worker.records.record_match(decided)
         (span,) = world.score_spans()
         assert (span["root_span_id"], span["span_parents"]) == ("t", ["s"])
+
+    @pytest.mark.parametrize("before_it", HOLDS)
+    def test_a_score_span_that_a_client_writes_over_while_it_is_replaced_gets_the_new_score(
+        self, world: StoredWorld, before_it: str
+    ) -> None:
+        world.rule()
+        world.defer("a")
+        record(world.worker, *world.claim(), value=0.5)
+        (before,) = world.score_spans()
+        world.write(ended("a", "another"))
+        world.match(NOTHING_IS_CHEAP)
+        claims = world.claim()
+        written = written_over_while(
+            world, before, before_it, lambda _: record(world.worker, *claims, value=0.25)
+        )
+        (span,) = world.score_spans()
+        assert (span["id"], span["scores"]) == (before["id"], {"Levenshtein": 0.25})
+        assert world.version(str(span["id"])) > written   # a reader of versions meets it again
+
+    @pytest.mark.parametrize("before_it", HOLDS)
+    def test_a_score_span_that_a_client_writes_over_while_it_is_withdrawn_is_gone(
+        self, world: StoredWorld, before_it: str
+    ) -> None:
+        world.rule()
+        world.defer("a")
+        record(world.worker, *world.claim(), value=0.5)
+        (span,) = world.score_spans()
+        written_over_while(
+            world, span, before_it,
+            lambda other: other.write({"id": "a", "_object_delete": True}),
+        )
+        assert world.shown() == {}
+
+
+def written_over_while(
+    world: StoredWorld, span: JsonObject, before_it: str,
+    change: Callable[[StoredWorld], object],
+) -> Xact:
+    """A person's feedback on the score span is held up by the locks of the statement
+    `before_it`, and `change` comes meanwhile. Returns the version of the feedback."""
+    other = StoredWorld(world.url, project="other")
+    other.where, other.org_id = world.where, world.org_id
+    with ThreadPoolExecutor(2) as beside, psycopg.connect(
+        world.url.replace("+psycopg", "")
+    ) as held:
+        held.execute(before_it)
+        written = beside.submit(
+            world.feedback, str(span["id"]), {"scores": {"Levenshtein": 0.5, "Other": 0.75}}
+        )
+        other.await_locks(1)
+        changed = beside.submit(change, other)
+        other.await_locks(2)
+        held.commit()
+        changed.result()
+        version = written.result()
+    other.close()
+    return version
 
 
 class TestStoredGenerations(OnPostgres, GenerationBehaviours):
