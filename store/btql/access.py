@@ -33,9 +33,6 @@ FOUND_BY = ("id", "span_id", "root_span_id")
 ORDERED_BY = {"_pagination_key": "seq", "_xact_id": "xact", "created": "created"}
 """The columns that rows are ordered by in an index, and their names in `span_head`."""
 
-BOUND_MOST = 1e9
-"""Constants above it do not bound a score, which is from 0 to 1: they may be beyond doubles."""
-
 _EQUAL = (Comparison.EQ, Comparison.IS)
 _FROM_BELOW = (*_EQUAL, Comparison.GT, Comparison.GE)
 _MIRRORED = {
@@ -67,7 +64,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreOrder:
-    """The score that rows are sorted by, and the constants that its number is compared with.
+    """The score that rows are sorted by, and the bounds of its number in the rows that pass.
 
     `has_nulls`: rows without the score may pass too.
     """
@@ -125,7 +122,6 @@ def _score_order(conditions: Sequence[Expr], sort: tuple[SortKey, ...]) -> Score
         (one.op, float(one.right.value)) for one in conditions
         if isinstance(one, Compare) and one.left == score and isinstance(one.right, Literal)
         and one.right.kind is LiteralKind.NUMBER and isinstance(one.right.value, int | float)
-        and abs(one.right.value) <= BOUND_MOST
     )
     has_nulls = not bounds and Not(item=IsNull(item=score)) not in conditions
     return ScoreOrder(name=name, bounds=bounds, has_nulls=has_nulls)

@@ -149,6 +149,7 @@ class Service:
             "sort: _pagination_key", "sort: scores.Levenshtein desc",
             "filter: is_root | sort: scores.Levenshtein", "sort: scores.absent | limit: 9",
             "filter: scores.Levenshtein < 0.1 | sort: scores.Levenshtein desc",
+            "filter: scores.Levenshtein > 1e10 | sort: scores.Levenshtein",
             "filter: scores.absent is not null | sort: scores.absent",
             "filter: id = 'row4'", "filter: id IN ('row4', 'row5', 'nobody')",
             "filter: span_id = 'span4'", "filter: root_span_id = 'trace4' | sort: output",

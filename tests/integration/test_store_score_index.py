@@ -56,6 +56,8 @@ CONDITIONS: dict[str, Callable[[float | None], bool]] = {
     "scores.s > 0.25 and scores.s <= 1": lambda s: s is not None and 0.25 < s <= 1,
     "scores.s = 0.5": lambda s: s == 0.5,
     "scores.s >= 1e300": lambda _: False,
+    f"scores.s < {10**39}": lambda s: s is not None,
+    f"-{10**39} > scores.s": lambda _: False,
     "scores.s is not null": lambda s: s is not None,
     "scores.s is null": lambda s: s is None,
     "scores.s < 0.5 or scores.s is null": lambda s: s is None or s < 0.5,
