@@ -103,6 +103,11 @@ class SharedCells:
 
 
 def outcome_lines(run: Run, shared: SharedCells, at: bytes) -> list[bytes]:
+    """The COPY lines of the outcomes that the run gives, one for each of its requests.
+
+    `at` is the time at which they are written. They are superseded if the row has other content
+    by now.
+    """
     execution, row, arguments = run
     assignment, verdict = execution.assignment, execution.verdict
     subject = assignment.subject
