@@ -165,7 +165,8 @@ def _measure(
             ):
                 break   # the reader overtook some: they count as unreadable
         used = difference(before, cpu_s())
-        used["postgres"] -= follower.backend_cpu_s - of_reader
+        for_reader = follower.backend_cpu_s - of_reader
+        used["postgres"] = used.get("postgres", 0.0) - for_reader
     return _delays(offer, answered, follower, used)
 
 

@@ -37,8 +37,7 @@ from store.postgres.counters import Counts
 from store.postgres.database import Cursor, Database
 from store.postgres.leases import OUTCOMES, RELEASED, by_key
 from store.postgres.row_views import read_subjects
-from store.scoring.locked_rows import lock_rows
-from store.scoring.outcome_lines import OutcomeNo
+from store.scoring.locked_rows import OutcomeNo, lock_rows
 from store.scoring.outcome_turns import OutcomeTurns
 from store.scoring.record import ensure_leads, record
 from store.scoring.supersede import SUPERSEDED

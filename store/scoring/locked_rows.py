@@ -8,15 +8,16 @@ written: a late result for old content never replaces a newer one.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import NamedTuple
 
 import orjson
 
 from spans.ids import RowSeq, Xact
 from spans.json import Json
 from spans.outcome import ScorerUse, Verdict, verdict_scores
-from spans.work import Subject
+from spans.work import Execution, Subject
 from store.postgres.database import Cursor
 from store.postgres.numbers import Numbers
 from store.postgres.score_index import changing_scores
@@ -36,6 +37,10 @@ WRITE_COMPUTED = """
            as fresh(object_no integer, seq bigint, scores jsonb, by jsonb)
      where span_head.object_no = fresh.object_no and span_head.seq = fresh.seq
 """
+
+
+OutcomeNo = tuple[RowSeq, Xact, int]
+"""An outcome's key in the table: (subject_seq, subject_version, use_no)."""
 
 
 @dataclass(slots=True)
@@ -100,6 +105,31 @@ class LockedRow:
 
 
 Locked = dict[RowSeq, LockedRow]
+
+
+class Run(NamedTuple):
+    """An execution on a row that is locked, and the names of the arguments that the scorer took
+    from it (see `argument_names`)."""
+
+    execution: Execution
+    row: LockedRow
+    arguments: str | None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the row still has the content that was scored."""
+        return self.row.content_xact == self.execution.assignment.subject.content_xact
+
+    def reduced_to(self, outcomes: Collection[OutcomeNo], numbers: Numbers) -> Run:
+        """The run with only those of its requests whose outcomes are among `outcomes`."""
+        assignment = self.execution.assignment
+        subject = assignment.subject
+        asked = tuple(
+            one for one in assignment.asked
+            if (subject.seq, subject.content_xact, numbers.use_no(one.use)) in outcomes
+        )
+        reduced = replace(self.execution, assignment=replace(assignment, asked=asked))
+        return self._replace(execution=reduced)
 
 
 def _is_same_slot(numbers: Numbers, who: dict[str, int], use: ScorerUse) -> bool:

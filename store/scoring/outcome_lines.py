@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import replace
 from functools import lru_cache
-from typing import NamedTuple
 
-from spans.ids import RowSeq, Xact
 from spans.json import Json
 from spans.outcome import Errored
 from spans.scoring import OutcomeState, Usage
-from spans.work import Deferred, Execution, OutcomeRequest, Priority
+from spans.work import Deferred, OutcomeRequest, Priority
 from store.postgres.copy import FALSE, NULL, TRUE, escaped, instant_cell, json_cell
 from store.postgres.numbers import Numbers
-from store.scoring.locked_rows import Locked, LockedRow
+from store.scoring.locked_rows import Locked, Run
 
 # The cells of an outcome: those that all outcomes of one request have in common, those that
 # differ, and its result.
@@ -36,34 +32,6 @@ _PENDING = b"\t".join(
     [OutcomeState.PENDING.encode(), *[NULL] * 4, b"0", *[NULL] * 8, FALSE]
 ) + b"\n"
 _NO_USAGE = b"\t".join([NULL] * 4 + [FALSE]) + b"\n"
-
-OutcomeNo = tuple[RowSeq, Xact, int]
-"""An outcome's key in the table: (subject_seq, subject_version, use_no)."""
-
-
-class Run(NamedTuple):
-    """An execution on a row that is locked, and the names of the arguments that the scorer took
-    from it (see `argument_names`)."""
-
-    execution: Execution
-    row: LockedRow
-    arguments: str | None
-
-    @property
-    def is_current(self) -> bool:
-        """Whether the row still has the content that was scored."""
-        return self.row.content_xact == self.execution.assignment.subject.content_xact
-
-    def reduced_to(self, outcomes: Collection[OutcomeNo], numbers: Numbers) -> Run:
-        """The run with only those of its requests whose outcomes are among `outcomes`."""
-        assignment = self.execution.assignment
-        subject = assignment.subject
-        asked = tuple(
-            one for one in assignment.asked
-            if (subject.seq, subject.content_xact, numbers.use_no(one.use)) in outcomes
-        )
-        reduced = replace(self.execution, assignment=replace(assignment, asked=asked))
-        return self._replace(execution=reduced)
 
 
 class SharedCells:

@@ -20,14 +20,12 @@ from store.postgres.database import Cursor
 from store.postgres.leases import RELEASED, by_key
 from store.postgres.numbers import Numbers
 from store.scoring.execution_metrics import count_executions
-from store.scoring.locked_rows import Locked
+from store.scoring.locked_rows import Locked, OutcomeNo, Run
 from store.scoring.outcome_lines import (
     COPY_OUTCOMES,
     OUTCOME_LIST,
     RESULT_COLUMNS,
     STAGE_OUTCOMES,
-    OutcomeNo,
-    Run,
     SharedCells,
     outcome_lines,
     pending_lines,

@@ -16,8 +16,7 @@ from store.postgres.numbers import Numbers
 from store.postgres.row_locks import lock_heads
 from store.postgres.score_index import COPY_SCORES, changing_scores, entry_lines
 from store.postgres.versions import draw_versions
-from store.scoring.locked_rows import Locked, write_computed
-from store.scoring.outcome_lines import Run
+from store.scoring.locked_rows import Locked, Run, write_computed
 
 SCORE_SPAN_COLUMNS = (
     "object_no", "has_base", "is_root", "scored_use", "seq", "id", "span_id", "root_span_id",
