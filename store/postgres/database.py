@@ -16,6 +16,7 @@ from psycopg.types.json import set_json_loads
 from sqlalchemy import event
 
 from spans.errors import BadInput, Contended, StoreUnavailable
+from store.postgres.arrays import ArrayDumper
 from store.postgres.numbers import Numbers
 
 Cursor: TypeAlias = psycopg.Cursor[tuple[Any, ...]]
@@ -204,6 +205,7 @@ def _first_line(error: BaseException) -> str:
 
 def _prepare(connection: Any, _record: object) -> None:  # noqa: ANN401 the pool's own signature
     set_json_loads(orjson.loads, connection)
+    connection.adapters.register_dumper(list, ArrayDumper)
     try:
         _check_schema(connection)
         connection.execute(STAGING)

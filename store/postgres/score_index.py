@@ -62,15 +62,12 @@ def name_hash(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], signed=True)
 
 
-def entry_lines(
-    scores: Mapping[str, Json], *, object_no: int, seq: RowSeq
-) -> Iterator[bytes]:
+def entry_lines(scores: Mapping[str, Json], *, object_no: int, seq: RowSeq) -> list[bytes]:
     """The COPY lines of the entries of a row without other entries for these scores."""
-    for name, value in scores.items():
-        if isinstance(value, int | float):
-            yield b"%d\t%d\t%b\t%d\n" % (
-                object_no, name_hash(name), repr(float(value)).encode(), seq
-            )
+    return [
+        b"%d\t%d\t%a\t%d\n" % (object_no, name_hash(name), float(value), seq)
+        for name, value in scores.items() if type(value) is float or type(value) is int
+    ]
 
 
 @contextmanager

@@ -76,10 +76,10 @@ def outcome_lines(run: Run, shared: SharedCells, at: bytes) -> list[bytes]:
     `at` is the time at which they are written. They are superseded if the row has other content
     by now.
     """
-    execution, row, arguments = run
+    execution, row, arguments, is_current = run
     assignment, verdict = execution.assignment, execution.verdict
     subject = assignment.subject
-    state = (verdict.state if run.is_current else OutcomeState.SUPERSEDED).encode()
+    state = (verdict.state if is_current else OutcomeState.SUPERSEDED).encode()
     if isinstance(verdict, Errored):
         failure = verdict.failure
         result = b"%b\t%b\t%b\t\\N\t\\N" % (

@@ -106,8 +106,9 @@ def record(
     must_choose = not is_new or is_any_pending(cursor, later_seqs)
     # Rows that are not locked were deleted meanwhile, with their outcomes.
     runs = [
-        Run(execution, row, _arguments(execution)) for execution in executions
-        if (row := locked.get(execution.assignment.subject.seq)) is not None
+        Run(execution, row, _arguments(execution), row.content_xact == subject.content_xact)
+        for execution in executions for subject in [execution.assignment.subject]
+        if (row := locked.get(subject.seq)) is not None
     ]
     lines = [line for run in runs for line in outcome_lines(run, shared, at)]
     lines += [

@@ -87,7 +87,7 @@ def write_scores(
         present = old.get((one.scored_seq, one.use.slot)) if old else None
         if present is None:
             fresh.append(one.lines(seq, xact))
-            entries += entry_lines(one.scores, object_no=one.run.row.object_no, seq=seq)
+            entries += entry_lines(one.scores or {}, object_no=one.run.row.object_no, seq=seq)
         else:
             replaced.append(one.lines(present, xact))
             places.append((one.run.row.object_no, present))
@@ -109,25 +109,21 @@ def write_scores(
 
 
 class _ScoreSpan(NamedTuple):
-    """A score span that is to be written, in the trace of the row that it is about."""
+    """A score span that is to be written, in the trace of the row that it is about.
+
+    `scores` are the values by name, None for a run that failed.
+    """
 
     run: Run
     use: ScorerUse
     use_no: int
     root_span_id: str
+    scores: dict[str, Json] | None
 
     @property
     def scored_seq(self) -> RowSeq:
         """The place of the row that it is about."""
         return self.run.execution.assignment.subject.seq
-
-    @property
-    def scores(self) -> dict[str, Json]:
-        """The values of its scores by their names."""
-        verdict = self.run.execution.verdict
-        if isinstance(verdict, Errored):
-            return {}
-        return {score.name: score.value for score in verdict.result.scores}
 
     @property
     def id(self) -> str:
@@ -136,14 +132,12 @@ class _ScoreSpan(NamedTuple):
 
     def lines(self, seq: RowSeq, xact: Xact) -> tuple[bytes, bytes]:
         """The lines of its body and of its head."""
-        execution, row, names = self.run
+        execution, row, names, _ = self.run
         subject, verdict = execution.assignment.subject, execution.verdict
         context = score_span_context(verdict)
-        arguments = scores = NULL
-        if not isinstance(verdict, Errored):
-            if names is None:
-                arguments = json_cell(verdict.result.arguments)
-            scores = json_cell(self.scores)
+        arguments = NULL
+        if names is None and not isinstance(verdict, Errored):
+            arguments = json_cell(verdict.result.arguments)
         body = b"%d\tt\tf\t%d\t%d\t%b\t%b\t%b\t%d\t%d\t%d\t%b\t%b\n" % (
             row.object_no, self.use_no, seq,
             self.id.encode(),
@@ -152,7 +146,8 @@ class _ScoreSpan(NamedTuple):
             arguments, NULL if context is None else json_cell(context),
         )
         head = b"%d\t%d\t%d\t%d\t%d\t%b\t%b\n" % (
-            row.object_no, xact, xact, xact, seq, instant_cell(verdict.started_at), scores,
+            row.object_no, xact, xact, xact, seq, instant_cell(verdict.started_at),
+            NULL if self.scores is None else json_cell(self.scores),
         )
         return body, head
 
@@ -164,7 +159,7 @@ def _moved_traces(cursor: Cursor, written: Iterable[Run]) -> dict[RowSeq, str]:
     scored still holds. From now on the locks of the rows keep them where they are.
     """
     later = {
-        subject.seq for execution, row, _ in written
+        subject.seq for execution, row, *_ in written
         for subject in [execution.assignment.subject] if row.xact != subject.xact
     }
     if not later:
@@ -179,15 +174,19 @@ def _shown(
     """Show the run's scores on its row. Returns the score spans to write."""
     if not run.is_current:
         return []
-    subject = run.execution.assignment.subject
+    assignment, verdict = run.execution.assignment, run.execution.verdict
+    subject = assignment.subject
     root = moved.get(subject.seq, subject.root_span_id)
+    scores: dict[str, Json] | None = None
+    if not isinstance(verdict, Errored):
+        scores = {score.name: score.value for score in verdict.result.scores}
     spans: list[_ScoreSpan] = []
-    for asked in run.execution.assignment.asked:
+    for asked in assignment.asked:
         if asked.use.role is Role.LIVE:
             use_no = numbers.use_no(asked.use)
-            run.row.show(asked.use, use_no, run.execution.verdict, numbers)
+            run.row.show(asked.use, use_no, verdict, numbers)
             if not asked.skip_logging:
-                spans.append(_ScoreSpan(run, asked.use, use_no, root))
+                spans.append(_ScoreSpan(run, asked.use, use_no, root, scores))
     return spans
 
 
