@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from store.postgres.arrays import ArrayDumper
 
+pytestmark = pytest.mark.every_postgres
+
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 NUMBERS = st.integers(-(2**63), 2**63 - 1)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def connection(database_url: str) -> Iterator[psycopg.Connection]:
     with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
         connection.adapters.register_dumper(list, ArrayDumper)
