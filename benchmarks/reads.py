@@ -24,6 +24,7 @@ from benchmarks.tables import (
     Place,
     newest,
     place,
+    row_count,
 )
 from spans.json import JsonObject
 
@@ -126,7 +127,9 @@ def _fetches(connection: psycopg.Connection, project_id: str) -> Iterator[Read]:
             bare=_by_keys(project_id),
         )
 
-    middle, last = place(connection, project_id, 0.5), place(connection, project_id, 0.0005)
+    # The last page is full at each number of rows.
+    oldest = max(0.0005, 2 * SMALL / row_count(connection, project_id))
+    middle, last = place(connection, project_id, 0.5), place(connection, project_id, oldest)
     for limit in (SMALL, LARGE):
         yield fetch(f"first {limit}", limit=limit)
         yield fetch(f"middle {limit}, by cursor", limit=limit, cursor=middle.cursor)
