@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from flows.outcomes.explain import CANDIDATES_MAX, Candidate, MatchRecord, OutcomeView
 from rules.rule_set import RuleSet
 from spans.errors import NotFound
-from spans.ids import OrgId, ProjectId, Xact
-from spans.json import Json
+from spans.ids import OrgId, ProjectId
 from spans.outcome import OutcomeKey, ScorerUse
 from spans.queues import SANDBOX
 from spans.row import project_logs
@@ -25,6 +24,23 @@ from store.scoring.sandbox_workers import SandboxWorkers
 EVERYTHING = frozenset(EXPRESSIONS)
 OUTCOMES_MAX = 500
 """The most outcomes of a row that are read, newest first."""
+OF_RUN = {
+    "is_running": "owner is not null",
+    **{
+        name: name for name in (
+            "error_class", "error_message", "scores", "attempts", "next_attempt_at", "created",
+            "finished_at", "run_ms", "prompt_tokens", "completion_tokens", "model", "is_cached",
+            "log",
+        )
+    },
+}
+"""What an outcome shows of its run, with the SQL of each: a follower has no run of its own."""
+
+OUTCOMES = f"""
+    select use_no, queue, is_lead, subject_version, state, label, {", ".join(OF_RUN.values())}
+      from outcome where subject_seq = %s
+     order by subject_version desc, created desc, use_no limit %s
+"""
 
 
 class ExplainRecords:
@@ -117,23 +133,15 @@ class ExplainRecords:
         """The row's outcomes, newest content first. A follower shows the attempts and the error
         of its lead, because it has no run of its own."""
         with self._database.cursor() as cursor:
-            cursor.execute(
-                """select outcome.use_no, subject_version, state, error_class, error_message,
-                          scores, attempts, next_attempt_at, owner is not null, created,
-                          finished_at, run_ms, prompt_tokens, completion_tokens, model,
-                          is_cached, log, label, queue, is_lead
-                     from outcome where subject_seq = %s
-                    order by subject_version desc, created desc, outcome.use_no limit %s""",
-                (subject.seq, OUTCOMES_MAX),
-            )
+            cursor.execute(OUTCOMES, (subject.seq, OUTCOMES_MAX))
             rows = cursor.fetchall()
         numbers = self._database.numbers
         numbers.load_uses(row[0] for row in rows)
-        stored = [_Stored(numbers.use_of(use_no), *row) for use_no, *row in rows]
+        stored = [_stored(subject, numbers.use_of(row[0]), row) for row in rows]
         leads = {one.run: one for one in stored if one.is_lead}
-        found = [_outcome(subject, one, leads.get(one.run, one)) for one in stored]
+        found = [one.shown_with(leads.get(one.run, one)) for one in stored]
         is_waiting = [
-            one.state == OutcomeState.PENDING and one.queue == SANDBOX for one in stored
+            one.view.state == OutcomeState.PENDING and one.queue == SANDBOX for one in stored
         ]
         refusal = SandboxWorkers(self._database).refusal() if any(is_waiting) else None
         return [
@@ -149,47 +157,29 @@ class ExplainRecords:
 
 
 class _Stored(NamedTuple):
-    """An outcome as it was read."""
+    """An outcome as it is stored. What a follower shows of its run is its lead's."""
 
-    use: ScorerUse
-    subject_version: Xact
-    state: str
-    error_class: str | None
-    error_message: str | None
-    scores: Json
-    attempts: int
-    next_attempt_at: datetime
-    is_running: bool
-    created: datetime
-    finished_at: datetime | None
-    run_ms: float | None
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    model: str | None
-    is_cached: bool
-    log: str | None
-    label: str | None
+    view: OutcomeView
+    run: tuple[ScorerRef, int, OutcomeState]
+    """What outcomes that share one run have in common."""
     queue: str
     is_lead: bool
 
-    @property
-    def run(self) -> tuple[ScorerRef, Xact, str]:
-        """What outcomes that share one run have in common."""
-        return self.use.scorer, self.subject_version, self.state
+    def shown_with(self, lead: _Stored) -> OutcomeView:
+        """The outcome with what its lead's run gave."""
+        return replace(self.view, **{name: getattr(lead.view, name) for name in OF_RUN})
 
 
-def _outcome(subject: Subject, own: _Stored, run: _Stored) -> OutcomeView:
+def _stored(subject: Subject, use: ScorerUse, row: Sequence[Any]) -> _Stored:
+    """The outcome in a row of OUTCOMES."""
+    _, queue, is_lead, version, state, label, *of_run = row
     key = OutcomeKey(
-        object=subject.key.object, subject_id=subject.key.id,
-        subject_version=own.subject_version, use=own.use,
+        object=subject.key.object, subject_id=subject.key.id, subject_version=version,
+        use=use,
     )
-    return OutcomeView(
-        id=str(key.id), origin=own.use.origin, role=own.use.role, scorer=own.use.scorer.name,
-        label=own.label, scorer_version=own.use.scorer.version,
-        subject_version=own.subject_version, state=OutcomeState(own.state),
-        error_class=run.error_class, error_message=run.error_message, scores=run.scores,
-        attempts=run.attempts, next_attempt_at=run.next_attempt_at, is_running=run.is_running,
-        created=run.created, finished_at=run.finished_at, run_ms=run.run_ms,
-        prompt_tokens=run.prompt_tokens, completion_tokens=run.completion_tokens,
-        model=run.model, is_cached=run.is_cached, log=run.log,
+    view = OutcomeView(
+        id=str(key.id), origin=use.origin, role=use.role, scorer=use.scorer.name, label=label,
+        scorer_version=use.scorer.version, subject_version=version, state=OutcomeState(state),
+        **dict(zip(OF_RUN, of_run, strict=True)),
     )
+    return _Stored(view, (use.scorer, version, view.state), queue, is_lead)

@@ -75,9 +75,7 @@ def delete_rows(cursor: Cursor, object_no: int, seqs: Sequence[RowSeq]) -> None:
     if seqs:
         # A client may be writing over a score span: its entries are those of that write then.
         lock_heads(cursor, [(object_no, seq) for seq in seqs])
-        delete_entries(cursor, object_no, seqs)
-        cursor.execute(DELETE_HEADS, ([object_no] * len(seqs), list(seqs)))
-        cursor.execute(DELETE_BODIES, (list(seqs),))
+        _delete_locked(cursor, object_no, seqs)
 
 
 def delete_with_history(
@@ -106,7 +104,7 @@ def delete_with_history(
     of_object = [where.project_id] * len(ids), [where.object_id] * len(ids)
     for table in ("comment", "audit_entry"):
         cursor.execute(DELETE_SAID.format(table=table).encode(), (*of_object, ids))
-    delete_rows(cursor, object_no, gone)
+    _delete_locked(cursor, object_no, gone)
     cursor.execute(DELETE_MATCH_RECORDS, ([object_no] * len(xacts), xacts))
     return len(found)
 
@@ -120,3 +118,9 @@ def withdraw_scores(cursor: Cursor, object_no: int, seqs: Sequence[RowSeq]) -> N
     delete_rows(cursor, object_no, [seq for (seq,) in cursor.fetchall()])
     with changing_scores(cursor, [(object_no, seq) for seq in seqs]):
         cursor.execute(CLEAR_COMPUTED, ([object_no] * len(seqs), list(seqs)))
+
+
+def _delete_locked(cursor: Cursor, object_no: int, seqs: Sequence[RowSeq]) -> None:
+    delete_entries(cursor, object_no, seqs)
+    cursor.execute(DELETE_HEADS, ([object_no] * len(seqs), list(seqs)))
+    cursor.execute(DELETE_BODIES, (list(seqs),))

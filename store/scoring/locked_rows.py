@@ -12,15 +12,12 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import NamedTuple
 
-import orjson
-
 from spans.ids import RowSeq, Xact
 from spans.json import Json
 from spans.outcome import ScorerUse, Verdict, verdict_scores
 from spans.work import Execution, Subject
 from store.postgres.database import Cursor
 from store.postgres.numbers import Numbers
-from store.postgres.score_index import changing_scores
 
 LOCK = """
     select head.* from unnest(%s::integer[], %s::bigint[]) as asked(object_no, seq)
@@ -31,15 +28,6 @@ LOCK = """
           and deleted_at is null
           for no key update) head
 """
-# Texts of JSON in arrays: json_to_recordset takes three times as long to read them.
-WRITE_COMPUTED = """
-    update span_head set xact = %s, computed_scores = nullif(fresh.scores, '')::jsonb,
-                         computed_by = nullif(fresh.by, '')::jsonb
-      from unnest(%s::integer[], %s::bigint[], %s::text[], %s::text[])
-           as fresh(object_no, seq, scores, by)
-     where span_head.object_no = fresh.object_no and span_head.seq = fresh.seq
-"""
-
 
 OutcomeNo = tuple[RowSeq, Xact, int]
 """An outcome's key in the table: (subject_seq, subject_version, use_no)."""
@@ -50,8 +38,9 @@ class LockedRow:
     """The versions and computed scores of a row while this transaction holds its lock.
 
     `scores` has the values by score name. `by` says for each of them which outcome computed
-    it: the number of its use, the content that it scored, and its generation. Changes are
-    written by `write_computed`. `stored` has the scores before that: those that have entries.
+    it: the number of its use, the content that it scored, and its generation. `stored` has the
+    scores before the changes: those that have entries. `store.scoring.score_spans` writes the
+    changes.
     """
 
     object_no: int
@@ -163,28 +152,3 @@ def lock_rows(cursor: Cursor, numbers: Numbers, subjects: Iterable[Subject]) -> 
         )
         for seq, object_no, xact, content_xact, trigger_xact, scores, by in cursor.fetchall()
     }
-
-
-def write_computed(cursor: Cursor, locked: Locked, xact: Xact) -> None:
-    """Write the computed scores of the locked rows that changed, and set version `xact`.
-
-    The entries of rows that only get new scores are the caller's to write.
-    """
-    fresh = [(seq, row) for seq, row in locked.items() if row.is_changed]
-    if not fresh:
-        return
-    object_nos = [row.object_no for _, row in fresh]
-    rescored = [(row.object_no, seq) for seq, row in fresh if row.loses_scores]
-    with changing_scores(cursor, rescored):
-        cursor.execute(
-            WRITE_COMPUTED,
-            (
-                xact, object_nos, [seq for seq, _ in fresh],
-                [_json_text(row.scores) for _, row in fresh],
-                [_json_text(row.by) for _, row in fresh],
-            ),
-        )
-
-
-def _json_text(values: Mapping[str, object]) -> str:
-    return orjson.dumps(values).decode() if values else ""
