@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from score_entries import WRONG_ENTRIES
 from store_behaviours.scoring import LEASE_S, ScoringWorld, Seen
@@ -147,3 +149,12 @@ class StoredWorld(ScoringWorld):
         with self.database.cursor() as cursor:
             cursor.execute(query.encode(), values)
             return cursor.fetchall()
+
+
+@contextmanager
+def opened_world(url: str) -> Iterator[StoredWorld]:
+    """A world over the database. At its end each score must have its entry."""
+    world = StoredWorld(url)
+    yield world
+    assert world.wrong_entries() == []
+    world.close()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from store_behaviours.scoring import CHEAP, NOTHING_IS_CHEAP, RESELECT, ended, record
-from stored_world import StoredWorld
+from stored_world import StoredWorld, opened_world
 
 from flows.rules.score_recent import score_recent
 from spans.clock import system_clock
@@ -36,10 +36,8 @@ LONG_AGO = "2025-01-01T00:00:00Z"
 
 @pytest.fixture
 def world(fresh_database_url: str) -> Iterator[StoredWorld]:
-    world = StoredWorld(fresh_database_url)
-    yield world
-    assert world.wrong_entries() == []   # whatever the test did
-    world.close()
+    with opened_world(fresh_database_url) as world:
+        yield world
 
 
 def upkeep(world: StoredWorld, **more: Any) -> Upkeep:

@@ -12,7 +12,7 @@ from query_pages import NOW, pages
 from sqlalchemy import Connection, create_engine, text
 from store_behaviours.scoring import CHEAP, NOTHING_IS_CHEAP, ended, record
 from stored_rows import insert_rows
-from stored_world import StoredWorld
+from stored_world import StoredWorld, opened_world
 
 from btql.query import parse_query
 from spans.json import JsonObject
@@ -23,10 +23,8 @@ pytestmark = pytest.mark.every_postgres
 
 @pytest.fixture
 def world(fresh_database_url: str) -> Iterator[StoredWorld]:
-    opened = StoredWorld(fresh_database_url)
-    yield opened
-    assert opened.wrong_entries() == []   # whatever the test did
-    opened.close()
+    with opened_world(fresh_database_url) as world:
+        yield world
 
 
 @pytest.fixture

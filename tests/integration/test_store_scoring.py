@@ -17,7 +17,7 @@ from store_behaviours.scoring import (
     ended,
     record,
 )
-from stored_world import StoredWorld
+from stored_world import StoredWorld, opened_world
 
 from flows.scoring.match import Matcher
 from spans.ids import Xact
@@ -46,10 +46,8 @@ all but its audit entry."""
 class OnPostgres:
     @pytest.fixture
     def world(self, fresh_database_url: str) -> Iterator[StoredWorld]:
-        world = StoredWorld(fresh_database_url)
-        yield world
-        assert world.wrong_entries() == []   # whatever the test did
-        world.close()
+        with opened_world(fresh_database_url) as world:
+            yield world
 
 
 class TestStoredMatching(OnPostgres, MatchingBehaviours):

@@ -229,6 +229,11 @@ def ended(row_id: str = "a", output: str = "sitting", **more: object) -> JsonObj
     }
 
 
+def pinned(function_id: FunctionId, version: Xact) -> JsonObject:
+    """The function at this version, as a rule names it."""
+    return {"type": "function", "id": str(function_id), "version": str(version)}
+
+
 def place_of(row: JsonObject) -> RowSeq:
     return RowSeq(int(str(row["_pagination_key"]).removeprefix("p")))
 
@@ -1204,17 +1209,14 @@ class VersionBehaviours:
         self, world: ScoringWorld, is_running: bool
     ) -> None:
         function_id, first = world.push("mine")
-        pinned: JsonObject = {
-            "type": "function", "id": str(function_id), "version": str(first)
-        }
-        world.rule_of("rule", [pinned])
+        world.rule_of("rule", [pinned(function_id, first)])
         world.defer("a")
         running = world.claim() if is_running else []
         _, second = world.push("mine")
-        world.rule_of("rule", [{**pinned, "version": str(second)}])
+        world.rule_of("rule", [pinned(function_id, second)])
         self.match_again(world)
 
-        world.rule_of("rule", [pinned])
+        world.rule_of("rule", [pinned(function_id, first)])
         self.match_again(world)
 
         assert world.by_version() == {str(first): "pending", str(second): "superseded"}
@@ -1227,20 +1229,17 @@ class VersionBehaviours:
         self, world: ScoringWorld
     ) -> None:
         function_id, first = world.push("mine")
-        pinned: JsonObject = {
-            "type": "function", "id": str(function_id), "version": str(first)
-        }
-        world.rule_of("rule", [pinned])
+        world.rule_of("rule", [pinned(function_id, first)])
         world.defer("a")
         doomed = world.process()
         world.claim(worker=doomed)
         world.die(doomed)
         assert world.worker.leases.release_abandoned() == 1
         _, second = world.push("mine")
-        world.rule_of("rule", [{**pinned, "version": str(second)}])
+        world.rule_of("rule", [pinned(function_id, second)])
         self.match_again(world)
 
-        world.rule_of("rule", [pinned])
+        world.rule_of("rule", [pinned(function_id, first)])
         self.match_again(world)
 
         (one,) = (one for one in world.outcomes() if one.state == "pending")
