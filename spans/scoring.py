@@ -7,6 +7,22 @@ from enum import StrEnum
 
 from spans.json import JsonObject
 
+SCORE_TOLERANCE = 1e-9
+"""How far beyond 0 or 1 a score may lie. An average of 1 000 perfect numbers is off by rounding
+by some 1e-13; a score of another scale, such as 100 or 5, is off by far more."""
+
+
+def within_0_and_1(value: float) -> float | None:
+    """The score as it is stored, or None if it is none: NaN, or outside 0..1.
+
+    What lies outside by no more than SCORE_TOLERANCE becomes 0 or 1.
+    """
+    if 0 <= value <= 1:
+        return value
+    if -SCORE_TOLERANCE <= value <= 1 + SCORE_TOLERANCE:
+        return 0 if value < 0 else 1
+    return None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
