@@ -9,7 +9,7 @@ from typing import Protocol
 from scorers.catalog import ScorerSpec
 from spans.errors import BadResult, ScorerFailed
 from spans.json import Json, JsonObject
-from spans.scoring import Score, ScoringResult, Usage
+from spans.scoring import Score, ScoringResult, Usage, within_0_and_1
 
 MESSAGE_CHARACTERS_MAX = 2048
 DEPTH_MAX = 32
@@ -63,9 +63,10 @@ def storable(text: str) -> str:
 def _value(spec: ScorerSpec, value: object) -> float | None:
     if value is None:
         return None
-    if not isinstance(value, int | float) or not 0 <= value <= 1:  # NaN fails this too
+    number = within_0_and_1(value) if isinstance(value, int | float) else None
+    if number is None:
         raise BadResult(f"{spec.name} returned {value!r:.99}: a score is a number in 0..1")
-    return float(value)
+    return float(number)
 
 
 def _metadata(metadata: dict[str, object]) -> JsonObject:

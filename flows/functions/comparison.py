@@ -114,7 +114,7 @@ def values_of(verdict: Verdict) -> dict[str, float]:
 
 def passes(verdict: Verdict) -> dict[str, bool]:
     """Whether each score of the verdict passes, by name."""
-    return {name: value >= PASS for name, value in values_of(verdict).items()}
+    return {name: value >= PASS - SAME for name, value in values_of(verdict).items()}
 
 
 def verdict_json(verdict: Verdict) -> JsonObject:

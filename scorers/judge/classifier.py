@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from scorers.judge.mustache import Template, Words, names, parse
 from spans.errors import BadInput
 from spans.json import Json, JsonObject
+from spans.scoring import within_0_and_1
 
 MESSAGES_MAX = 50
 CHOICES_MAX = 100
@@ -204,9 +205,12 @@ def _choice_scores(parser: JsonObject, where: str, *, allow_skip: bool) -> dict[
             )
         if allow_skip and choice == SKIP:
             raise BadInput(f"allow_skip adds the choice {SKIP!r} itself", path=path)
-        if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
+        number = None
+        if isinstance(score, int | float) and not isinstance(score, bool):
+            number = within_0_and_1(score)
+        if number is None:
             raise BadInput("must be a number from 0 to 1", path=f"{path}.{choice}")
-        scores[choice] = float(score)
+        scores[choice] = float(number)
     return scores
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 from spans.errors import BadResult
 from spans.json import Json, JsonObject
-from spans.scoring import Score
+from spans.scoring import Score, within_0_and_1
 
 NAME_CHARACTERS_MAX = 100
 SCORES_MAX = 100
@@ -54,9 +52,10 @@ def _number(value: Json) -> float | None:
         return None
     if not isinstance(value, int | float):
         raise BadResult(f"{value!r:.99} is no score: that is a number in 0..1, or nothing")
-    if not math.isfinite(value) or not 0 <= value <= 1:
+    number = within_0_and_1(value)
+    if number is None:
         raise BadResult(f"{value!r:.99} lies outside 0..1")
-    return float(value)
+    return float(number)
 
 
 def _name(given: Json, otherwise: str) -> str:

@@ -45,6 +45,7 @@ def difference(*pairs: tuple[Verdict, Verdict]):
         (gave(0.1 + 0.2), gave(0.3), True, False),
         (gave(0.1), gave(0.4), False, False),
         (gave(0.4), gave(0.5), False, True),
+        (gave(0.5), gave(0.49999999999999994), True, False),
         (gave(1), gave(None), False, True),
         (gave(None), gave(None), True, False),
         (gave(1), FAILED, False, True),

@@ -1,11 +1,16 @@
-"""Which numbers are scores."""
+"""Which numbers are scores, wherever a scorer's number comes in."""
 
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 
+from scorers.catalog import resolve
+from scorers.judge.classifier import read_classifier
+from scorers.results import result
+from scorers.sandbox.handler_scores import scores_of
 from spans.scoring import within_0_and_1
 
 
@@ -27,3 +32,32 @@ def test_a_score_that_is_off_by_rounding_becomes_0_or_1(value: float, score: flo
 )
 def test_other_numbers_are_no_scores(value: float) -> None:
     assert within_0_and_1(value) is None
+
+
+def of_code(number):
+    (score,) = scores_of({"score": number}, name="mine")
+    return score.value
+
+
+def of_a_list(number):
+    return scores_of([{"score": 0.5, "name": "other"}, number], name="mine")[1].value
+
+
+def of_autoevals(number):
+    given = SimpleNamespace(score=number, metadata=None)
+    return result(resolve("JSONDiff"), {}, given).scores[0].value
+
+
+def of_a_choice(number):
+    parser = {"type": "llm_classifier", "choice_scores": {"good": number, "bad": 0}}
+    prompt = {"type": "completion", "content": "{{output}}"}
+    return read_classifier({"prompt": prompt, "parser": parser}).choice_scores["good"]
+
+
+@pytest.mark.parametrize("way", [of_code, of_a_list, of_autoevals, of_a_choice])
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [(1.0000000000000002, 1.0), (0.1 * 3 / 0.3, 1.0), (-1e-12, 0.0), (0.25, 0.25), (1, 1.0)],
+)
+def test_scores_are_rounded_whatever_scorer_they_come_from(way, given, meant):
+    assert (type(way(given)), way(given)) == (float, meant)
