@@ -3,8 +3,8 @@
     TallyardError
     ├── TransientError          time may heal it: it is tried again, with backoff
     │   ├── Timeout             a judge did not answer within its deadline
-    │   ├── RateLimited         a judge answered 429
-    │   ├── JudgeUnavailable    a judge could not be reached, or answered 5xx
+    │   ├── RateLimited         a judge asks for fewer calls
+    │   ├── JudgeUnavailable    a judge could not be reached, or is down, busy or loading
     │   ├── SandboxLost         a sandbox died while it ran code
     │   ├── InfraError          a sandbox could not be built
     │   ├── NoWorker            no worker took an invocation in time
@@ -14,7 +14,8 @@
     │       └── StaleFence      another worker has taken over what this one held
     ├── PermanentError          the operator must act: a wrong key, a wrong URL, a full disk
     │   ├── CallFailed          an invocation killed its workers, or met a bug
-    │   ├── JudgeRefused        a judge answered 401, 403, 404 or another 4xx
+    │   ├── JudgeRefused        a judge refuses the key, or there is none at the URL
+    │   ├── JudgeUnpaid         a judge's account has no credit or quota left
     │   ├── SandboxUnavailable  nothing on this machine can contain users' code
     │   └── SetupError          Tallyard cannot start as it is set up
     └── UserError               the caller, or the author of the rule or scorer, must act
@@ -24,6 +25,9 @@
         ├── InvalidSource       code was pushed that cannot be a scorer
         ├── MissingArgument     a scorer needs a field that the span does not have
         ├── TraceTooLarge       a scorer asks for its trace, which is too large
+        ├── PromptTooLong       a judge's prompt with this span in it is too long
+        ├── ContentRefused      a judge's filter refused this span's text
+        ├── JudgeUnfit          a judge lacks the model, or what the scorer asks of it
         ├── ScorerFailed        the scorer raised an exception
         └── BadResult           the scorer or judge returned something that is no score
 
@@ -58,11 +62,11 @@ class Timeout(TransientError):
 
 
 class RateLimited(TransientError):
-    """A judge answered 429."""
+    """A judge asks for fewer calls, by the status 429 or in the body of its answer."""
 
 
 class JudgeUnavailable(TransientError):
-    """A judge could not be reached, or answered 5xx."""
+    """A judge could not be reached, or is down, overloaded or loading its model."""
 
 
 class SandboxLost(TransientError):
@@ -102,7 +106,11 @@ class CallFailed(PermanentError):
 
 
 class JudgeRefused(PermanentError):
-    """A judge answered 4xx, and would again: the key, the model or the URL is wrong."""
+    """A judge refuses every such call: the key, the URL or the default model is wrong."""
+
+
+class JudgeUnpaid(PermanentError):
+    """The account at a judge's endpoint has no credit or quota left."""
 
 
 class SandboxUnavailable(PermanentError):
@@ -158,6 +166,18 @@ class MissingArgument(UserError):
 
 class TraceTooLarge(UserError):
     """A scorer asks for its trace, which has more spans or bytes than a scorer may get."""
+
+
+class PromptTooLong(UserError):
+    """A judge's prompt, with this span in it, is longer than the model or Tallyard takes."""
+
+
+class ContentRefused(UserError):
+    """A filter at a judge's endpoint refused the text of this span, or the answer to it."""
+
+
+class JudgeUnfit(UserError):
+    """The model that a scorer names is unknown, calls no tools, or refuses a parameter."""
 
 
 class ScorerFailed(UserError):

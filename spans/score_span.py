@@ -13,8 +13,8 @@ from spans.json import Json, JsonObject
 from spans.outcome import Errored, ScorerUse, Verdict
 from spans.work import Subject
 
-MESSAGE_CHARACTERS_MAX = 20_000
-"""Kept of each message of a judge's prompt. The scored span has the whole content anyway."""
+PROMPT_CHARACTERS_MAX = 20_000
+"""Kept of a judge's prompt, with all its messages. The scored span has the whole content."""
 
 ARGUMENT_SEPARATOR = ","
 
@@ -47,11 +47,17 @@ def argument_names(subject: Subject, arguments: JsonObject) -> str | None:
 
 
 def score_span_context(verdict: Verdict) -> JsonObject | None:
-    """What the outcome does not hold: the prompt that a judge was sent, each message of it
-    shortened in its middle if it is long."""
+    """What the outcome does not hold: the prompt that a judge was sent.
+
+    In a long prompt, each message that has more than its share is shortened in its middle.
+    """
     if isinstance(verdict, Errored) or not verdict.result.prompt:
         return None
-    return {"prompt": [_shortened(message) for message in verdict.result.prompt]}
+    prompt = verdict.result.prompt
+    if sum(len(str(message["content"])) for message in prompt) <= PROMPT_CHARACTERS_MAX:
+        return {"prompt": [*prompt]}
+    share = PROMPT_CHARACTERS_MAX // len(prompt)
+    return {"prompt": [_shortened(message, share) for message in prompt]}
 
 
 def _of_row(subject: Subject, name: str) -> Json:
@@ -63,10 +69,10 @@ def _of_row(subject: Subject, name: str) -> Json:
     return metadata.get(name) if isinstance(metadata, dict) else None
 
 
-def _shortened(message: JsonObject) -> JsonObject:
+def _shortened(message: JsonObject, characters_max: int) -> JsonObject:
     content = str(message["content"])
-    if len(content) > MESSAGE_CHARACTERS_MAX:
-        half = MESSAGE_CHARACTERS_MAX // 2
+    if len(content) > characters_max:
+        half = characters_max // 2
         left_out = len(content) - 2 * half
         content = f"{content[:half]}\n[{left_out} characters left out]\n{content[-half:]}"
     return {**message, "content": content}

@@ -15,10 +15,11 @@ from typing import Protocol
 
 from scorers.judge.call_costs import counting_calls
 from scorers.judge.classifier import Classifier
-from scorers.judge.client import Judge, gist
+from scorers.judge.client import Judge, no_verdict
 from scorers.judge.prompt import FIELDS, prompt_messages
+from scorers.judge.verdicts import NoVerdict
 from scorers.results import storable
-from spans.errors import BadResult, TransientError
+from spans.errors import TransientError
 from spans.json import Json, JsonObject
 from spans.scoring import Score, ScoringResult, Usage
 
@@ -65,8 +66,8 @@ async def score_classified(
     (`scorers.judge.prompt.FIELDS`, and `trace`). `version` names the function and its version;
     it is part of the cache's key.
 
-    Raises ScorerFailed for a prompt that is too long; RateLimited, Timeout, JudgeUnavailable or
-    JudgeRefused if the call fails; BadResult for an answer that is none of the choices.
+    Raises PromptTooLong before the call, or what `Judge.complete` raises; BadResult for an
+    answer that is none of the choices.
     """
     judge.require_key()
     messages = prompt_messages(classifier, record, version=version)
@@ -77,16 +78,13 @@ async def score_classified(
     if chosen is not None:
         usage = Usage(model=model, is_cached=True)
     else:
+        by_author = classifier.model is not None or bool(classifier.params)
         with counting_calls() as execution:
-            answer = await judge.complete(request, classifier.params)
-        try:
-            chosen = _read(answer, classifier)
-        except (LookupError, TypeError, ValueError, RecursionError) as error:
-            raise BadResult(
-                f"{name} found no choice in the judge's answer "
-                f"({type(error).__name__}: {judge.excerpt(str(error))}): "
-                f"{judge.excerpt(gist(answer))}"
-            ) from error
+            try:
+                answer = await judge.complete(request, classifier.params, by_author=by_author)
+            except NoVerdict as error:
+                raise no_verdict(f"{name} found no choice", error, judge) from error
+        chosen = _choice(answer)
         usage = execution.usage()
         if cache:
             await _kept(cache, key, chosen)
@@ -138,27 +136,15 @@ def _request(classifier: Classifier, messages: list[Json], model: str) -> JsonOb
     }
 
 
-def _read(answer: JsonObject, classifier: Classifier) -> Choice:
-    """The choice in a chat completion.
-
-    Raises LookupError, TypeError or ValueError if there is none, and RecursionError if the
-    tool's arguments are nested too deeply.
-    """
+def _choice(answer: JsonObject) -> Choice:
+    """The choice in a chat completion `with_verdict`."""
     match answer:
-        case {
-            "choices": [
-                {"message": {"tool_calls": [{"function": {"name": str(tool), **call}}, *_]}}, *_
-            ]
-        }:
-            if tool != TOOL:
-                raise ValueError(f"{tool:.99} was called, not {TOOL}")
-            arguments = json.loads(str(call.get("arguments")))
+        case {"choices": [{"message": {"tool_calls": [{"function": {"arguments": given}}]}}]}:
+            arguments = json.loads(str(given))
+            reasons = _rationale(arguments.get("reasons"))
+            return Choice(choice=arguments["choice"], rationale=reasons)
         case _:
-            raise ValueError("no tool was called")
-    choice = arguments["choice"]
-    if not isinstance(choice, str) or choice.strip() not in classifier.choices:
-        raise ValueError(f"{choice!r:.99} is not one of {', '.join(classifier.choices)}")
-    return Choice(choice=choice.strip(), rationale=_rationale(arguments.get("reasons")))
+            raise AssertionError("a completion with a verdict has one call")
 
 
 def _rationale(reasons: Json) -> str | None:

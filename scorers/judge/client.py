@@ -18,9 +18,11 @@ from urllib.parse import urlsplit
 from scorers.arguments import ScoringFields, arguments, as_text
 from scorers.catalog import ScorerSpec
 from scorers.judge.call_costs import counting_calls, current
+from scorers.judge.prompt import PROMPT_CHARACTERS_MAX, prompt_too_long
+from scorers.judge.verdicts import Filtered, NoVerdict, chat_completion, with_verdict
 from scorers.results import AutoevalsScore, failure, result
 from spans.clock import Clock, system_clock
-from spans.errors import BadResult, JudgeRefused, ScorerFailed
+from spans.errors import BadResult, ContentRefused, JudgeRefused, ScorerFailed
 from spans.json import Json, JsonObject
 from spans.scoring import ScoringResult
 
@@ -148,17 +150,32 @@ class Judge:
         client.RateLimitError = _NeverRaised
         return client
 
-    async def complete(self, request: JsonObject, params: JsonObject) -> JsonObject:
-        """The answer to a chat completion request, as a chat completion.
+    async def complete(
+        self, request: JsonObject, params: JsonObject, *, by_author: bool = False
+    ) -> JsonObject:
+        """The chat completion that answers the request, with one call of the request's tool.
 
         A model that is asked over /responses gets the request and `params` translated, and its
-        answer is translated back.
+        answer is translated back. `by_author` says that the scorer's author named the model or
+        `params`. Raises NoVerdict if the answer has no such call, ContentRefused if a filter
+        ended it, and what `JudgeEndpoint.post` raises.
         """
         model = str(request["model"])
         if not model.startswith(_RESPONSES_PREFIX):
-            return await self._post("/chat/completions", {**params, **request}, model)
-        body = {**_params_of_responses(params), **_as_responses(request)}
-        return _from_responses(await self._post("/responses", body, model))
+            body = {**params, **request}
+            answer = await self._post("/chat/completions", body, model, by_author=by_author)
+        else:
+            body = {**_params_of_responses(params), **_as_responses(request)}
+            answer = chat_completion(
+                await self._post("/responses", body, model, by_author=by_author)
+            )
+        try:
+            return with_verdict(answer, _tool(request))
+        except Filtered as error:
+            raise ContentRefused(
+                f"{error}: change the provider's filter, or leave such spans out by the rule's "
+                "filter"
+            ) from error
 
     async def _complete(self, **request: Any) -> JsonObject:  # noqa: ANN401 autoevals' own
         return await self.complete(request, {})
@@ -179,12 +196,16 @@ class Judge:
     async def _moderate(self, *, input: str, **_: object) -> JsonObject:  # noqa: A002 the API's word
         return await self._post("/moderations", {"input": input}, None)
 
-    async def _post(self, path: str, body: JsonObject, model: str | None) -> JsonObject:
+    async def _post(
+        self, path: str, body: JsonObject, model: str | None, *, by_author: bool = False
+    ) -> JsonObject:
         execution = current.get()
+        if _characters(body) > PROMPT_CHARACTERS_MAX:   # autoevals may use a text repeatedly
+            raise prompt_too_long({})
         if execution.calls == CALLS_MAX:
             raise BadResult(f"the scorer needs more than {CALLS_MAX} calls for one span")
         execution.calls += 1
-        answer = await self._endpoint.post(path, body)
+        answer = await self._endpoint.post(path, body, by_author=by_author)
         execution.count(answer, model)
         return answer
 
@@ -197,21 +218,26 @@ async def score_judged(
     `model` replaces the judge's default. Any number of runs may be under way on the judge's
     loop. The score's metadata is what autoevals gives: {choice, rationale} for a classifier.
 
-    Raises MissingArgument before any call; ScorerFailed for arguments that the scorer cannot
-    use; RateLimited, Timeout, JudgeUnavailable or JudgeRefused if a call fails; BadResult for
-    an answer that gives no score.
+    Raises MissingArgument and PromptTooLong before any call; ScorerFailed for arguments that
+    the scorer cannot use; what `JudgeEndpoint.post` raises if a call fails; ContentRefused if a
+    filter ended an answer, and BadResult for one that gives no score.
     """
     given = arguments(spec, fields)
+    texts = _rendered(given)
+    if sum(map(len, texts.values())) > PROMPT_CHARACTERS_MAX:
+        raise prompt_too_long(texts)
     judge.require_key()
     evaluate = judge.evaluator(spec.name, model or judge.model, _threshold(spec, given))
     with counting_calls() as execution:
         try:
-            returned = await evaluate(**_rendered(given))
+            returned = await evaluate(**{"output": None, **texts})
+        except NoVerdict as error:
+            raise no_verdict(f"{spec.name} found no score", error, judge) from error
         except _READING_ERRORS as error:
             if execution.answer is None:
                 raise failure(spec, error) from error
             reason = f"{type(error).__name__}: {judge.excerpt(str(error))}"
-            answer = judge.excerpt(gist(execution.answer))
+            answer = judge.excerpt(_message(execution.answer))
             raise BadResult(
                 f"{spec.name} found no score in the judge's answer ({reason}): {answer}"
             ) from error
@@ -234,13 +260,13 @@ def _threshold(spec: ScorerSpec, given: JsonObject) -> float | None:
     return value
 
 
-def _rendered(given: JsonObject) -> JsonObject:
+def _rendered(given: JsonObject) -> dict[str, str]:
     """The arguments as text for a prompt. A list of contexts becomes one line each."""
-    texts: JsonObject = {name: as_text(value) for name, value in given.items()}
+    texts = {name: as_text(value) for name, value in given.items()}
     context = given.get("context")
     if isinstance(context, list):
         texts["context"] = "\n".join(as_text(each) for each in context)
-    return {"output": None, **texts}
+    return texts
 
 
 def _as_responses(request: dict[str, Any]) -> JsonObject:
@@ -261,21 +287,31 @@ def _params_of_responses(params: JsonObject) -> JsonObject:
     return renamed
 
 
-def _from_responses(answer: JsonObject) -> JsonObject:
-    """A chat completion with the tool calls of a /responses answer, if it has any."""
-    output = answer.get("output")
-    calls: list[Json] = [
-        {"function": {"name": item.get("name"), "arguments": item.get("arguments")}}
-        for item in (output if isinstance(output, list) else ())
-        if isinstance(item, dict) and item.get("type") == "function_call"
-    ]
-    message: JsonObject = {"role": "assistant", "content": None}
-    if calls:
-        message["tool_calls"] = calls
-    return {"choices": [{"message": message}]}
+def _characters(body: JsonObject) -> int:
+    """Characters of the texts that a request brings to a model."""
+    given = body.get("messages") or body.get("input")
+    if not isinstance(given, list):
+        return len(str(given))
+    return sum(
+        len(str(each.get("content") if isinstance(each, dict) else each)) for each in given
+    )
 
 
-def gist(answer: JsonObject) -> Json:
+def _tool(request: JsonObject) -> JsonObject:
+    """The function that a chat completion request offers."""
+    match request:
+        case {"tools": [{"function": dict() as tool}, *_]}:
+            return tool
+        case _:
+            raise AssertionError("every request to a judge offers a tool")
+
+
+def no_verdict(found: str, error: NoVerdict, judge: Judge) -> BadResult:
+    """The error of an answer without a verdict. `found` says who found none of what."""
+    return BadResult(f"{found} in the judge's answer: {judge.excerpt(str(error))}")
+
+
+def _message(answer: JsonObject) -> Json:
     """The part of an answer that an error message quotes: its message or output, else all."""
     match answer:
         case {"choices": [{"message": message}, *_]}:

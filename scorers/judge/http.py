@@ -1,4 +1,4 @@
-"""Makes one HTTP call to the judge, with JSON both ways, and names each way it can fail.
+"""Makes HTTP calls to a judge's endpoint, with JSON both ways, and names each way they fail.
 
 It uses aiohttp directly and not the openai client. A call takes 0.13 ms of CPU instead of
 1.0 ms, and a process starts 0.6 s faster with 46 MB less. For four POST endpoints, all that the
@@ -11,17 +11,23 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 import aiohttp
 
+from scorers.judge.problems import ANSWER_BYTES_MAX, Cause, Problem, answer_of
 from scorers.results import storable
 from spans.clock import Clock
 from spans.errors import (
     BadResult,
+    ContentRefused,
     JudgeRefused,
     JudgeUnavailable,
+    JudgeUnfit,
+    JudgeUnpaid,
+    PromptTooLong,
     RateLimited,
     SetupError,
     TallyardError,
@@ -29,18 +35,38 @@ from spans.errors import (
 )
 from spans.json import JsonObject
 
-ANSWER_BYTES_MAX = 2**20
-"""Largest answer that is read. The largest that scorers ask for is an embedding of 60 kB."""
-
 EXCERPT_CHARACTERS = 300
 RETRY_AFTER_MAX_S = 3600.0
 """Longest pause that a judge may ask for. After a longer one a score would seem to be lost."""
 
-SETTINGS_HINT = "check TALLYARD_JUDGE_BASE_URL, TALLYARD_JUDGE_API_KEY and the model's name"
-
-# Statuses besides 5xx after which a later call may succeed: request timeout, conflict, too
-# early.
-_TRANSIENT_STATUSES = frozenset({408, 409, 425})
+_TRANSIENT: dict[Cause, type[RateLimited | JudgeUnavailable]] = {
+    Cause.RATE: RateLimited, Cause.AWAY: JudgeUnavailable,
+}
+# The other causes, with the next step. A setting stands in braces.
+_FINAL: dict[Cause, tuple[type[TallyardError], str]] = {
+    Cause.CREDIT: (JudgeUnpaid, "pay at the provider or raise the quota there"),
+    Cause.KEY: (JudgeRefused, "check {key}"),
+    Cause.ADDRESS: (JudgeRefused, "check {url}: there is no such API"),
+    Cause.SERVER: (JudgeRefused, "start the judge's server so that models can call tools"),
+    Cause.CONTENT: (
+        ContentRefused,
+        "change the provider's filter, or leave such spans out by the rule's filter",
+    ),
+    Cause.LENGTH: (
+        PromptTooLong,
+        "let the scorer use less of the span, or choose a model that reads more",
+    ),
+    Cause.MODEL: (JudgeRefused, "check {model}"),
+    Cause.UNSUPPORTED: (JudgeRefused, "check {model}"),
+    Cause.OTHER: (JudgeRefused, "check {url}, {key} and {model}"),
+    Cause.UNREADABLE: (BadResult, "check {url}"),
+}
+_BY_AUTHOR = {
+    Cause.MODEL: "choose a model that the endpoint has and that calls tools",
+    Cause.UNSUPPORTED: "remove the parameter from the scorer's params",
+    Cause.OTHER: "check the scorer's model and params",
+}
+"""Causes that the scorer's author must mend, if it is the scorer that names the model."""
 
 
 class JudgeEndpoint:
@@ -64,15 +90,32 @@ class JudgeEndpoint:
         self._timeout_s = timeout_s
         self._in_flight = in_flight
         self._clock = clock
+        self._names = {
+            "url": "TALLYARD_JUDGE_BASE_URL", "key": "TALLYARD_JUDGE_API_KEY",
+            "model": "TALLYARD_JUDGE_MODEL",
+        }
         self._open_session: aiohttp.ClientSession | None = None
 
-    async def post(self, path: str, body: JsonObject) -> JsonObject:
+    async def post(
+        self, path: str, body: JsonObject, *, by_author: bool = False
+    ) -> JsonObject:
         """The answer to one POST. `path` is relative to the base URL, such as "/embeddings".
 
-        Raises RateLimited, Timeout or JudgeUnavailable if a later call may succeed,
-        JudgeRefused if the operator must act, and BadResult for an answer that is not a JSON
-        object or is larger than ANSWER_BYTES_MAX.
+        `by_author` says that the scorer's author named the model or the parameters. Raises
+        RateLimited, Timeout or JudgeUnavailable if a later call may succeed; JudgeRefused or
+        JudgeUnpaid if the operator must act; JudgeUnfit if the author must; PromptTooLong or
+        ContentRefused if it is the span's text; and BadResult for an answer that is no JSON or
+        is larger than ANSWER_BYTES_MAX.
         """
+        answer, headers = await self._ask(path, body)
+        if isinstance(answer, Problem):
+            raise self._error(self._base_url + path, answer, headers, by_author=by_author)
+        return answer
+
+    async def _ask(
+        self, path: str, body: JsonObject
+    ) -> tuple[JsonObject | Problem, Mapping[str, str]]:
+        """The answer or what is wrong with it, and the answer's headers."""
         url = self._base_url + path
         try:
             # A redirect is refused: it would carry the span's content to another host.
@@ -84,13 +127,14 @@ class JudgeEndpoint:
             raise Timeout(f"judge {url} gave no answer within {self._timeout_s:g} s") from error
         except (aiohttp.InvalidURL, aiohttp.ClientConnectorCertificateError) as error:
             reason = self.excerpt(str(error))
-            raise JudgeRefused(f"judge {url}: {reason}; {SETTINGS_HINT}") from error
+            raise JudgeRefused(f"judge {url}: {reason}; check {self._names['url']}") from error
         except (aiohttp.ClientError, OSError) as error:
             reason = self.excerpt(str(error) or type(error).__name__)
             raise JudgeUnavailable(f"judge {url} could not be reached: {reason}") from error
-        if response.status != 200:
-            raise self._refusal(url, response.status, response.headers, raw)
-        return self._parse(url, raw)
+        answer = answer_of(path, response.status, raw)
+        if isinstance(answer, Problem):
+            answer = replace(answer, message=f"answered {response.status}: {answer.message}")
+        return answer, response.headers
 
     def excerpt(self, text: str) -> str:
         """The start of `text` on one line, for a message. The API key is taken out of it."""
@@ -121,33 +165,19 @@ class JudgeEndpoint:
             )
         return self._open_session
 
-    def _parse(self, url: str, raw: bytes) -> JsonObject:
-        if len(raw) > ANSWER_BYTES_MAX:
-            raise BadResult(f"judge {url} answered with more than {ANSWER_BYTES_MAX} bytes")
-        try:
-            answer = json.loads(raw)
-        except (ValueError, RecursionError) as error:
-            raise BadResult(
-                f"judge {url} answered with something other than JSON: "
-                f"{self.excerpt(_decoded(raw))}"
-            ) from error
-        if not isinstance(answer, dict):
-            raise BadResult(
-                f"judge {url} answered with JSON that is not an object: "
-                f"{self.excerpt(_decoded(raw))}"
-            )
-        return answer
-
-    def _refusal(
-        self, url: str, status: int, headers: Mapping[str, str], raw: bytes
+    def _error(
+        self, url: str, problem: Problem, headers: Mapping[str, str], *, by_author: bool
     ) -> TallyardError:
-        message = f"judge {url} answered {status}: {self.excerpt(_server_message(raw))}"
-        wait_s = retry_after_s(headers, self._clock)
-        if status == 429:
-            return RateLimited(message, retry_after_s=wait_s)
-        if status >= 500 or status in _TRANSIENT_STATUSES:
-            return JudgeUnavailable(message, retry_after_s=wait_s)
-        return JudgeRefused(f"{message}; {SETTINGS_HINT}")
+        message = f"judge {url} {self.excerpt(problem.message)}"
+        if transient := _TRANSIENT.get(problem.cause):
+            wait_s = retry_after_s(headers, self._clock)
+            if wait_s is None and problem.wait_s is not None:
+                wait_s = min(problem.wait_s, RETRY_AFTER_MAX_S)
+            return transient(message, retry_after_s=wait_s)
+        kind, step = _FINAL[problem.cause]
+        if by_author and problem.cause in _BY_AUTHOR:
+            kind, step = JudgeUnfit, _BY_AUTHOR[problem.cause]
+        return kind(f"{message}; {step.format_map(self._names)}")
 
 
 def retry_after_s(headers: Mapping[str, str], clock: Clock) -> float | None:
@@ -188,19 +218,6 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
             response.close()
             break
     return b"".join(chunks)
-
-
-def _server_message(raw: bytes) -> str:
-    """The message of an OpenAI-style error, else the body as text."""
-    try:
-        error = json.loads(raw)["error"]
-        return str(error["message"] if isinstance(error, dict) else error)
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return _decoded(raw)
-
-
-def _decoded(raw: bytes) -> str:
-    return raw.decode(errors="replace")
 
 
 def _checked_url(base_url: str) -> str:

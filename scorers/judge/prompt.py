@@ -12,7 +12,7 @@ the record's begin.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -20,11 +20,12 @@ from scorers.judge.classifier import Classifier
 from scorers.judge.mustache import STEPS_MAX, Data, Piece, TooManySteps, Words, render
 from scorers.judge.thread import prompt_text, thread_variables
 from spans.columns import SCORER_ARGUMENTS
-from spans.errors import ScorerFailed
+from spans.errors import PromptTooLong, ScorerFailed
 from spans.json import Json, JsonObject
 
 PROMPT_CHARACTERS_MAX = 1_000_000
-"""Most characters of all messages, about 250 000 tokens. No judging model reads more."""
+"""Most characters of all messages of any judge's prompt, about 250 000 tokens. Few models read
+more, and a prompt of that size costs as much as a thousand ordinary ones."""
 
 MARKER_DIGITS = 16
 FIELDS = (*SCORER_ARGUMENTS, "id")
@@ -46,7 +47,8 @@ def prompt_messages(classifier: Classifier, record: JsonObject, *, version: str)
 
     `record` has the keys of FIELDS, and `trace.thread` if the prompt needs it. The same
     classifier, version and record give the same messages, so that a cached answer is found
-    again. Raises ScorerFailed for a prompt that is longer than PROMPT_CHARACTERS_MAX.
+    again. Raises PromptTooLong for a prompt that is longer than PROMPT_CHARACTERS_MAX, and
+    ScorerFailed if the templates' sections repeat without measure.
     """
     filled = _filled(classifier, record)
     evidence = [part.text for parts in filled for part in parts if part.is_evidence]
@@ -88,9 +90,9 @@ def _filled(classifier: Classifier, record: JsonObject) -> list[list[_Part]]:
                 part = _part(piece)
                 size += len(part.text)
                 if size > PROMPT_CHARACTERS_MAX:
-                    raise ScorerFailed(
-                        f"the prompt is longer than {PROMPT_CHARACTERS_MAX} characters with "
-                        "this record in it: let the template use less of the record"
+                    raise prompt_too_long(
+                        {name: prompt_text(data[name]) for name in classifier.variables
+                         if data.get(name) is not None}
                     )
                 parts.append(part)
         except TooManySteps as error:
@@ -99,6 +101,17 @@ def _filled(classifier: Classifier, record: JsonObject) -> list[list[_Part]]:
             ) from error
         messages.append(parts)
     return messages
+
+
+def prompt_too_long(texts: Mapping[str, str]) -> PromptTooLong:
+    """The error of a prompt with these texts of a span, by the names of their fields."""
+    sizes = {name: len(text) for name, text in texts.items()}
+    longest = max(sizes, key=sizes.__getitem__, default=None)
+    part = f": {longest} alone has {sizes[longest]}" if longest is not None else ""
+    return PromptTooLong(
+        f"the prompt with this span in it has more than {PROMPT_CHARACTERS_MAX} characters"
+        f"{part}; let the scorer use less of the span"
+    )
 
 
 def _part(piece: Piece) -> _Part:

@@ -5,7 +5,8 @@
         judge.calls        # what came in, in order
 
 A prompt that holds `judge!429;times=2;retry-after=1.5` is answered 429 twice, and properly
-from then on. `judge.then("500", "hang")` does the same for the next calls, whatever they say.
+from then on. `judge.then("500", "hang")` does the same for the next calls, whatever they say,
+and `judge.reply(400, {...})` answers the next call with exactly this.
 BEHAVIOURS lists the names. `python tests/fakes/judge.py` serves until its stdin closes, so
 that a benchmark can measure its own process alone; it prints its URL first.
 """
@@ -53,6 +54,7 @@ class Behaviour:
 
     name: str = "ok"
     parameters: dict[str, str] = field(default_factory=dict)
+    reply: tuple[int, bytes, dict[str, str]] | None = None
 
     @classmethod
     def parse(cls, text: str) -> Behaviour:
@@ -95,6 +97,11 @@ class FakeJudge:
     def then(self, *behaviours: str) -> None:
         """The next calls behave so, one each, in this order; before any marker."""
         self._next.extend(Behaviour.parse(f"judge!{text}") for text in behaviours)
+
+    def reply(self, status: int, body: object, **headers: str) -> None:
+        """The next call is answered so: `body` as it is if it is bytes, else as JSON."""
+        payload = body if isinstance(body, bytes) else orjson.dumps(body)
+        self._next.append(Behaviour(name="reply", reply=(status, payload, headers)))
 
     def forget(self) -> None:
         """Forget calls, turns and what was queued."""
@@ -162,6 +169,11 @@ class FakeJudge:
             self._turns[turn_key] += 1
             if self._turns[turn_key] > int(parameters["times"]):
                 behaviour = ORDINARY
+        if behaviour.reply is not None:
+            status, payload, headers = behaviour.reply
+            return web.Response(
+                status=status, body=payload, headers=headers, content_type="application/json"
+            )
         if behaviour.name.isdigit():
             key = request.headers.get("Authorization", "")
             return _refuse(int(behaviour.name), parameters, key=key)

@@ -19,7 +19,9 @@ from spans.errors import (
     BadResult,
     JudgeRefused,
     JudgeUnavailable,
+    JudgeUnpaid,
     MissingArgument,
+    PromptTooLong,
     RateLimited,
     ScorerFailed,
     SetupError,
@@ -190,6 +192,24 @@ def test_several_contexts_stand_one_below_the_other(fake, name):
     assert any("first\nsecond" in call.prompt for call in fake.calls)
 
 
+@pytest.mark.parametrize("name", ["Factuality", "EmbeddingSimilarity", "Faithfulness"])
+def test_a_text_that_is_too_long_is_not_posted_and_named(fake, name):
+    fields = ScoringFields(
+        input="q", output="x" * (2 * 2**20), expected="e", metadata={"context": "c"}
+    )
+    with pytest.raises(PromptTooLong, match="output alone has 2097152"):
+        score(fake, name, fields)
+    assert len(fake.calls) == 0
+
+
+def test_a_text_that_a_prompt_uses_again_and_again_is_not_posted_either(fake):
+    fake.then("ok;text=" + "y" * 400_000)
+    fields = ScoringFields(input="q", output="o", metadata={"context": "c" * 700_000})
+    with pytest.raises(PromptTooLong):
+        score(fake, "Faithfulness", fields)
+    assert len(fake.calls) == 1
+
+
 RIGHT_CLASS = [
     ("429", RateLimited),
     ("408", JudgeUnavailable),
@@ -208,13 +228,18 @@ RIGHT_CLASS = [
     ("403", JudgeRefused),
     ("404", JudgeRefused),
     ("422", JudgeRefused),
+    ("402", JudgeUnpaid),
+    ("413", PromptTooLong),
+    ("499", JudgeUnavailable),
+    ("520", JudgeUnavailable),
+    ("529", JudgeUnavailable),
     ("redirect", JudgeRefused),
-    ("bad_json", BadResult),
-    ("html", BadResult),
+    ("bad_json", JudgeUnavailable),
+    ("html", JudgeRefused),
     ("list_body", BadResult),
     ("unknown_choice", BadResult),
     ("bad_arguments", BadResult),
-    ("empty_choices", BadResult),
+    ("empty_choices", JudgeUnavailable),
     ("refusal", BadResult),
     ("huge", BadResult),
     ("huge;length=1", BadResult),

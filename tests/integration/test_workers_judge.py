@@ -36,7 +36,10 @@ ERRORED: Mapping[str, tuple[str, str, int]] = {
     "answers 429 for ever": ("429", "rate_limited", ATTEMPTS_MAX),
     "answers 500 for ever": ("500", "judge_unavailable", ATTEMPTS_MAX),
     "hangs for ever": ("hang", "timeout", ATTEMPTS_MAX),
-    "answers half a JSON": ("bad_json", "bad_result", 1),
+    "answers half a JSON": ("bad_json", "judge_unavailable", ATTEMPTS_MAX),
+    "answers JSON that is no object": ("list_body", "bad_result", 1),
+    "has no credit left": ("402", "judge_unpaid", 1),
+    "reads no more than this": ("413", "prompt_too_long", 1),
     "answers an unknown choice": ("unknown_choice", "bad_result", 1),
     "refuses the key": ("401", "judge_refused", 1),
 }

@@ -13,7 +13,7 @@ from scorers.judge.classifier import Classifier, read_classifier
 from scorers.judge.mustache import Data, Words, parse, render
 from scorers.judge.prompt import PROMPT_CHARACTERS_MAX, first_absent, prompt_messages
 from scorers.judge.thread import prompt_text, thread_variables
-from spans.errors import BadInput, ScorerFailed
+from spans.errors import BadInput, PromptTooLong, ScorerFailed
 
 CHOICE_SCORES = "prompt_data.parser.choice_scores"
 PARSER = {"type": "llm_classifier", "use_cot": True, "choice_scores": {"good": 1, "bad": 0}}
@@ -328,7 +328,14 @@ FOUR_DEEP = "{{#output}}" * 4 + "{{/output}}" * 4
 def test_a_prompt_that_grows_without_measure_is_an_error_and_soon(template, record):
     begin = time.thread_time()
 
-    with pytest.raises(ScorerFailed):
+    with pytest.raises((PromptTooLong, ScorerFailed)):
         prompt_messages(judge_of(template), record, version="1")
 
     assert time.thread_time() - begin < AT_ONCE_S
+
+
+def test_a_prompt_that_is_too_long_names_the_field_that_makes_it_so():
+    record = {"input": "short", "output": "x" * (PROMPT_CHARACTERS_MAX + 1), "tags": ["y" * 99]}
+
+    with pytest.raises(PromptTooLong, match=rf"output alone has {PROMPT_CHARACTERS_MAX + 1}"):
+        prompt_messages(judge_of("{{input}} {{output}}"), record, version="1")

@@ -10,7 +10,7 @@ from spans.ids import ProjectId, RowSeq, Xact
 from spans.json import Json, JsonObject
 from spans.outcome import Errored, Failure, Verdict, verdict_of
 from spans.row import RowKey, project_logs
-from spans.score_span import MESSAGE_CHARACTERS_MAX, argument_names, score_span_context
+from spans.score_span import PROMPT_CHARACTERS_MAX, argument_names, score_span_context
 from spans.scoring import Score, ScoringResult
 from spans.work import Subject
 
@@ -61,16 +61,26 @@ def test_arguments_that_no_names_tell_are_to_be_stored(arguments: dict[str, Json
 
 def test_the_prompt_is_kept_with_long_messages_cut_in_their_middle() -> None:
     short: JsonObject = {"role": "system", "content": "Judge."}
-    long = "a" * MESSAGE_CHARACTERS_MAX + "b" * 7 + "c" * 3
+    long = "a" * PROMPT_CHARACTERS_MAX + "b" * 7 + "c" * 3
 
     context = score_span_context(scored(short, {"role": "user", "content": long}))
 
-    half = MESSAGE_CHARACTERS_MAX // 2
+    half = PROMPT_CHARACTERS_MAX // 4   # a message's share is half
+    left_out = len(long) - 2 * half
     assert context == {"prompt": [short, {
         "role": "user",
-        "content": "a" * half + "\n[10 characters left out]\n"
+        "content": "a" * half + f"\n[{left_out} characters left out]\n"
                    + "a" * (half - 10) + "b" * 7 + "c" * 3,
     }]}
+
+
+def test_a_prompt_of_many_messages_keeps_no_more_than_a_prompt_of_one() -> None:
+    prompt: list[JsonObject] = [{"role": "user", "content": "x" * 2000} for _ in range(50)]
+
+    context = score_span_context(scored(*prompt))
+
+    assert context is not None
+    assert len(str(context["prompt"])) < PROMPT_CHARACTERS_MAX * 1.5
 
 
 def test_a_run_without_a_prompt_has_nothing_to_keep() -> None:

@@ -28,8 +28,12 @@ from scorers.sandbox.lending.llm_calls import CHAT, EMBEDDINGS, RESPONSES, Refus
 from spans.clock import Clock, system_clock
 from spans.errors import (
     BadResult,
+    ContentRefused,
     JudgeRefused,
     JudgeUnavailable,
+    JudgeUnfit,
+    JudgeUnpaid,
+    PromptTooLong,
     RateLimited,
     StoreUnavailable,
     TallyardError,
@@ -45,9 +49,15 @@ if TYPE_CHECKING:
 PATHS = {f"/v1{path}": path for path in (CHAT, EMBEDDINGS, RESPONSES)}
 
 _STATUS_OF: dict[type[TallyardError], int] = {
-    RateLimited: 429, Timeout: 504, JudgeUnavailable: 502, JudgeRefused: 502, BadResult: 502,
-    StoreUnavailable: 503,
+    RateLimited: 429, Timeout: 504, JudgeUnavailable: 502, JudgeRefused: 502, JudgeUnpaid: 502,
+    BadResult: 502, StoreUnavailable: 503, JudgeUnfit: 400, PromptTooLong: 400,
+    ContentRefused: 400,
 }
+
+_REFUSED = (
+    RateLimited, JudgeRefused, JudgeUnpaid, JudgeUnfit, PromptTooLong, ContentRefused
+)
+"""Errors of calls that the endpoint did not begin to answer, and that cost nothing."""
 
 
 class TokenBudget(Protocol):
@@ -149,11 +159,11 @@ class _Lending:
         try:
             before = self._spent()
             self.execution.calls += 1
-            answer = await self.endpoint.post(call.path, call.body)
+            answer = await self.endpoint.post(call.path, call.body, by_author=True)
             self.execution.count(answer, call.model)
             # If the endpoint reports no tokens, count all reserved ones as spent.
             spent = self._spent() - before or reserved
-        except (RateLimited, JudgeRefused):
+        except _REFUSED:
             spent = 0
             raise
         finally:
@@ -168,7 +178,7 @@ class _Lending:
 
 def _told(error: TallyardError, base_url: str) -> str:
     """The error's text for the scorer, without the address of the model's server."""
-    if not isinstance(error, RateLimited | JudgeRefused | BadResult):
+    if not isinstance(error, (*_REFUSED, BadResult)):
         return "the model is away, failing, or too slow: try again later"
     host = urlsplit(base_url).hostname or ""
     return str(error).replace(base_url.rstrip("/"), "").replace(host, "the endpoint")
