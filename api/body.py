@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import zlib
 from typing import Any
 
@@ -12,7 +11,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from flows.logs.limits import TooLarge
 from spans.errors import BadInput
-from spans.json import Json, JsonObject
+from spans.json import JsonObject
+from spans.repair.json_text import read_tolerantly
 
 READ_TIMEOUT_S = 30.0
 """How long a client may take to send a body of at most TALLYARD_BODY_BYTES_MAX (20 MiB)."""
@@ -73,32 +73,22 @@ def parse_object(body: bytes) -> JsonObject:
     return value
 
 
-def parse_leniently(body: bytes) -> JsonObject:
-    """The JSON object in the body, for clients that would drop a whole batch after an error.
+def parse_leniently(body: bytes) -> tuple[JsonObject, bool]:
+    """The JSON object in the body, and whether a strict parser refuses it.
 
-    Half a surrogate pair (text that was cut inside an emoji) becomes U+FFFD. NaN and infinite
-    numbers are accepted here; the check of their row rejects them. Raises BadInput.
+    For clients that would drop a whole batch after an error. What the strict parser refuses is
+    read by `read_tolerantly`, and mended row by row. Raises BadInput if neither can read it.
     """
     try:
-        return parse_object(body)
+        return parse_object(body), False
     except BadInput:
         try:
-            value = json.loads(body)
+            value = read_tolerantly(body)
         except (ValueError, RecursionError):
             value = None
         if not isinstance(value, dict):
             raise
-        return {name: _repaired(item) for name, item in value.items()}
-
-
-def _repaired(value: Any) -> Json:  # noqa: ANN401 what the parser returns
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, list):
-        return [_repaired(item) for item in value]
-    if isinstance(value, dict):
-        return {str(_repaired(name)): _repaired(item) for name, item in value.items()}
-    return value  # type: ignore[no-any-return]  # a number, true, false or null
+        return value, True
 
 
 async def _read(request: Request, sent_max: int) -> bytes:

@@ -46,10 +46,12 @@ class QueryBody(BaseModel):
 async def logs3(request: Request, context: Context, principal: Principal) -> Response:
     """Stores the rows that an SDK logs. Each row names its project.
 
-    A bad row is rejected and the others are stored: after an error the SDK would drop them all.
+    A value that cannot be stored is mended, with a warning on its row. A row that cannot be
+    read is rejected and the others are stored: after an error the SDK would drop them all.
     """
     body = await _body(request, context)
-    sent = _sent(request, body, parse_leniently(body), "rows")
+    parsed, is_tolerant = parse_leniently(body)
+    sent = _sent(request, body, parsed, "rows", is_exact=is_tolerant)
     done = await context.tallyard.logs.ingest(principal, sent)
     reply: JsonObject = {"ids": list(done.row_ids), "xact_id": str(done.xact)}
     if done.rejected:
@@ -127,12 +129,16 @@ async def _body(request: Request, context: Context) -> bytes:
     )
 
 
-def _sent(request: Request, body: bytes, parsed: JsonObject, name: str) -> SentRows:
+def _sent(
+    request: Request, body: bytes, parsed: JsonObject, name: str, *, is_exact: bool = False
+) -> SentRows:
     """The rows in the field `name` of the body. Raises BadInput if it is not a list."""
     rows = parsed.get(name)
     if not isinstance(rows, list):
         raise BadInput("must be a list", path=name)
-    return SentRows(rows=rows, body=body, sent_to=request.scope["path"])
+    return SentRows(
+        rows=rows, body=body, sent_to=request.scope["path"], is_exact=is_exact
+    )
 
 
 LOGS = "/v1/project_logs/{project_id}"

@@ -19,6 +19,7 @@ from flows.health.measurements import BUCKET_LABELS, QueueDepth, Sample, Sandbox
 
 COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "ingested_rows": ("Rows written by clients", ()),
+    "repaired_rows": ("Rows stored with warnings, since a value could not be stored", ()),
     "rejected_rows": ("Rows of lenient requests that were not stored", ()),
     "expired_rows": ("Rows deleted by age, with their score spans", ()),
     "matched_rows": ("Finished rows that rules decided on", ()),

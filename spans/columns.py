@@ -170,6 +170,8 @@ COLUMNS = (
     Column("audit_data", ColumnKind.JSON, None),
     Column("_async_scoring_state", ColumnKind.JSON, Storage.JSONB, stored_as="scoring_state",
            is_kept_at_end=True, is_always_read=True),
+    # What ingest mended in the row, in sentences. Few rows have any, so it stands in `extra`.
+    Column("ingest_warnings", ColumnKind.JSON, None),
 )
 
 API_COLUMNS = {column.name: column for column in COLUMNS if column.kind is not None}

@@ -1,7 +1,8 @@
 """Turns an event, as a client sent it, into a RowWrite. Nothing after this checks it again.
 
 PostgreSQL's jsonb stores values that Python cannot read back (numbers of 5 000 digits, nesting
-of 5 000 levels). A row with such a value would crash every reader, so it is refused here.
+of 5 000 levels). A row with such a value would crash every reader. So a value that cannot be
+stored is refused, or, for clients that read no answer, mended with a warning on the row.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+
+import orjson
 
 from spans.columns import API_COLUMNS, EVENT_FIELDS
 from spans.errors import BadInput
 from spans.json import Json, JsonObject
+from spans.repair.faults import INGEST_WARNINGS, Faults, Unstorable, shown
+from spans.repair.values import BodyText, Mender, OddValue, count
 from spans.row import IDENTITY_FIELDS, ArrayDelete, ObjectRef, RowKey, RowWrite
+from spans.scoring import within_0_and_1
 
 ID_CHARS_MAX = 256
 SCORE_NAME_CHARS_MAX = 100
@@ -25,7 +30,8 @@ TAG_CHARS_MAX = 128
 OLDEST = datetime(1970, 1, 1, tzinfo=UTC)
 NEWEST = datetime(2200, 1, 1, tzinfo=UTC)
 SECONDS_MAX = 7_258_118_400.0   # 2200-01-01; a client that sends more means milliseconds
-EXACT_FLOAT_MAX = 2.0**63       # orjson turns integers that are larger into floats
+UNITS = {"milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
+"""What a time beyond SECONDS_MAX is in, with its number in a second. The first that fits."""
 
 CONTROL_FIELDS = frozenset({
     "_is_merge", "_merge_paths", "_array_delete", "_object_delete", "_parent_id",
@@ -44,10 +50,9 @@ FEEDBACK_FIELDS = frozenset({"scores", "expected", "tags", "metadata", *IDENTITY
 OBJECT_FIELDS = tuple(column.name for column in API_COLUMNS.values() if column.is_object)
 CALLER_FIELDS = frozenset({"caller_filename", "caller_functionname", "caller_lineno"})
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
+FLAG_TEXTS = {"true": True, "1": True, "false": False, "0": False, "": False}
+LEFT_OUT = "left out"
 
-
-LONG_INTEGER = re.compile(rb"[:\[,\s](-?[0-9]{19,})(?=\s*[,\]}])")
-INTEGER_MIN, INTEGER_MAX = -(2**63), 2**64 - 1   # what the parser keeps as an integer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,67 +63,78 @@ class EventLimits:
     nodes_max: int
 
 
-class BodyText:
-    """What only the text of a request tells, because parsing loses it."""
-
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-        self.may_hold_nul = b"\\u0000" in body
-
-    @cached_property
-    def has_large_integer(self) -> bool:
-        """Whether the text has an integer beyond 64 bits, which the parser made a float."""
-        return any(
-            len(digits) > 20 or not INTEGER_MIN <= int(digits) <= INTEGER_MAX
-            for digits in LONG_INTEGER.findall(self._body)
-        )
-
-
 def read_event(
     event: Json, where: ObjectRef, limits: EventLimits, *, new_id: Callable[[], str],
-    body: BodyText,
+    body: BodyText, faults: Faults | None = None,
 ) -> RowWrite:
     """The write that `event` asks for. `new_id` gives the row an id if the client gave none.
 
-    Raises BadInput, which names the field and what is wrong with it.
+    Without `faults`, or with strict ones, the first fault raises BadInput, which names the
+    field and what is wrong with it. Otherwise values are mended, the write has a warning for
+    each, and BadInput is raised only for an event without a usable id or with too many values,
+    and InexactIntegers if the body has to be read again by `read_tolerantly`.
     """
     if not isinstance(event, dict):
         raise BadInput("an event must be an object")
-    row_id = new_id() if event.get("id") is None else _row_id(event["id"])
-    _check_span_ids(event)
-    check_values(event, limits, body)
-    if body.may_hold_nul:
-        event = _without_nul(event)
+    if faults is None:
+        faults = Faults(is_strict=True)
+    faults.take()   # those of an event before, which was refused in the end
+    row_id = new_id() if event.get("id") is None else _row_id(event["id"], faults)
+    event = _storable(event, limits, body, faults)
     fields = {name: value for name, value in event.items() if name not in CONTROL_FIELDS}
-    _check_fields(fields)
+    _mend_fields(fields, faults)
     if event.keys() & CONTROL_FIELDS <= PLACE_FIELDS:
-        return RowWrite(key=RowKey(where, row_id), fields=fields)
-    return _with_controls(event, where, row_id, fields)
+        write = RowWrite(key=RowKey(where, row_id), fields=fields)
+    else:
+        write = _with_controls(event, where, row_id, fields, faults)
+    if warnings := faults.take():
+        fields[INGEST_WARNINGS] = [*warnings]
+    return write
 
 
 def check_values(values: JsonObject, limits: EventLimits, body: BodyText) -> None:
     """Raises BadInput for more values, deeper nesting or larger numbers than are allowed."""
+    _storable(values, limits, body, Faults(is_strict=True))
+
+
+def _storable(
+    event: JsonObject, limits: EventLimits, body: BodyText, faults: Faults
+) -> JsonObject:
+    """The event, with every value inside it mended. Raises BadInput for too many values."""
     nodes = 0
-    for value in values.values():
-        nodes += 1 if type(value) is str else _count(value, limits.depth_max - 1, body)
+    is_odd = body.may_hold_odd_text
+    if not is_odd:
+        try:
+            for value in event.values():
+                nodes += 1 if type(value) is str else count(value, limits.depth_max - 1, body)
+        except OddValue:
+            is_odd = True
+    if is_odd:
+        mender = Mender(faults, body, limits.depth_max)
+        event = mender.event(event)
+        nodes = mender.nodes
     if nodes > limits.nodes_max:
         raise BadInput(f"{nodes} values, more than {limits.nodes_max} (TALLYARD_NODES_MAX)")
+    return event
 
 
 def _with_controls(
-    event: JsonObject, where: ObjectRef, row_id: str, fields: JsonObject
+    event: JsonObject, where: ObjectRef, row_id: str, fields: JsonObject, faults: Faults
 ) -> RowWrite:
-    comment = event.get("comment")
-    if isinstance(comment, dict):
+    if (comment := _object(event, "comment", faults)) is not None:
         origin = event.get("origin")
         target = origin.get("id") if isinstance(origin, dict) else None
         return RowWrite(
-            key=RowKey(where, _row_id(target)), fields={}, comment=comment,
-            comment_id=row_id, audit_source=_optional_text(event, "_audit_source"),
-            audit_metadata=_optional_object(event, "_audit_metadata"),
+            key=RowKey(where, _row_id(target, faults)), fields={}, comment=comment,
+            comment_id=row_id, audit_source=_text(event, "_audit_source", faults),
+            audit_metadata=_object(event, "_audit_metadata", faults),
         )
-    state, reselect = _scoring_control(event.get("_async_scoring_control"))
-    is_merge = event.get("_is_merge") is True
+    state, reselect = _scoring_control(event.get("_async_scoring_control"), faults)
+    is_merge = _flag(event, "_is_merge", faults)
+    parent_id = _text(event, "_parent_id", faults)
+    if parent_id is not None and is_merge:
+        faults.found("_parent_id", "cannot be used with _is_merge", "left out")
+        parent_id = None
     return RowWrite(
         key=RowKey(where, row_id),
         fields=fields,
@@ -130,215 +146,351 @@ def _with_controls(
             and event.get("_audit_source") is not None
             and fields.keys() <= FEEDBACK_FIELDS
         ),
-        is_delete=event.get("_object_delete") is True,
-        merge_paths=_paths(event.get("_merge_paths")),
-        array_deletes=_array_deletes(event.get("_array_delete")),
-        parent_id=_optional_text(event, "_parent_id"),
-        skip_scoring=event.get("_skip_async_scoring") is True,
+        is_delete=_flag(event, "_object_delete", faults),
+        merge_paths=_paths(event.get("_merge_paths"), faults),
+        array_deletes=_array_deletes(event.get("_array_delete"), faults),
+        parent_id=parent_id,
+        skip_scoring=_flag(event, "_skip_async_scoring", faults),
         scoring_state=state,
         reselect=reselect,
-        audit_source=_optional_text(event, "_audit_source"),
-        audit_metadata=_optional_object(event, "_audit_metadata"),
+        audit_source=_text(event, "_audit_source", faults),
+        audit_metadata=_object(event, "_audit_metadata", faults),
     )
 
 
-def _row_id(value: Json) -> str:
+def _row_id(value: Json, faults: Faults) -> str:
+    if type(value) is int:
+        faults.found("id", f"must be a string, not {value}", "stored as text")
+        value = str(value)
     if not isinstance(value, str) or not 0 < len(value) <= ID_CHARS_MAX:
         raise BadInput(f"must be a string of 1 to {ID_CHARS_MAX} characters", path="id")
     if CONTROL_CHARACTER.search(value):
         raise BadInput("must not hold control characters", path="id")
-    return value
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _count(value: Json, depth_left: int, body: BodyText) -> int:
-    """How many values `value` holds. Raises BadInput for deep nesting and large numbers."""
-    if isinstance(value, dict | list):
-        if depth_left <= 0:
-            raise BadInput("nested too deep (TALLYARD_DEPTH_MAX)")
-        nodes = 1
-        for item in value.values() if isinstance(value, dict) else value:
-            nodes += 1 if type(item) is str else _count(item, depth_left - 1, body)
-        return nodes
-    if type(value) is int and not INTEGER_MIN <= value <= INTEGER_MAX:
-        raise BadInput("an integer beyond 64 bits: send it as a string")
-    if type(value) is float and not math.isfinite(value):
-        raise BadInput(f"{value} is not a number in JSON")
-    if (
-        type(value) is float
-        and abs(value) >= EXACT_FLOAT_MAX
-        and value.is_integer()
-        and body.has_large_integer
-    ):
-        raise BadInput(f"an integer beyond 64 bits, about {value:g}: send it as a string")
-    return 1
-
-
-def _without_nul(value: JsonObject) -> JsonObject:
-    replaced: list[str] = []
-    clean = _replace_nul(value, replaced)
-    if replaced and isinstance(clean, dict):
-        clean["ingest_warnings"] = [f"NUL replaced by U+FFFD {len(replaced)} times"]
-    return clean if isinstance(clean, dict) else {}
-
-
-def _replace_nul(value: Json, replaced: list[str]) -> Json:
-    if isinstance(value, str):
-        if "\0" not in value:
-            return value
-        replaced.append(value)
-        return value.replace("\0", "\ufffd")
-    if isinstance(value, list):
-        return [_replace_nul(item, replaced) for item in value]
-    if isinstance(value, dict):
-        return {
-            str(_replace_nul(name, replaced)): _replace_nul(item, replaced)
-            for name, item in value.items()
-        }
-    return value
-
-
-def _check_fields(fields: JsonObject) -> None:
+def _mend_fields(fields: JsonObject, faults: Faults) -> None:
+    """Takes out or mends what is no value of its field."""
     for name in OBJECT_FIELDS:
         value = fields.get(name)
         if value is not None and not isinstance(value, dict):
-            raise BadInput("must be an object or null", path=name)
+            _put(fields, name, _mended_object(name, value, faults))
     if (scores := fields.get("scores")) is not None:
-        fields["scores"] = _checked_scores(scores)
+        _put(fields, "scores", _mended_scores(scores, faults))
     if (metrics := fields.get("metrics")) is not None:
-        _check_metrics(metrics)
+        _put(fields, "metrics", _mended_metrics(metrics, faults))
     if (tags := fields.get("tags")) is not None:
-        _check_tags(tags)
-    parents = fields.get("span_parents")
-    if parents is not None and not (
-        isinstance(parents, list) and all(isinstance(parent, str) for parent in parents)
-    ):
-        raise BadInput("must be a list of span ids or null", path="span_parents")
-    if (created := fields.get("created")) is not None:
-        fields["created"] = _checked_created(created)
-
-
-def _check_span_ids(event: JsonObject) -> None:
+        _put(fields, "tags", _mended_tags(tags, faults))
+    if (parents := fields.get("span_parents")) is not None:
+        _put(fields, "span_parents", _mended_parents(parents, faults))
     for name in ("span_id", "root_span_id"):
-        value = event.get(name)
-        if value is not None and (
-            not isinstance(value, str) or not 0 < len(value) <= ID_CHARS_MAX or "\0" in value
+        value = fields.get(name)
+        if value is not None and not (
+            isinstance(value, str) and 0 < len(value) <= ID_CHARS_MAX
         ):
-            raise BadInput(f"must be a string of 1 to {ID_CHARS_MAX} characters", path=name)
+            _put(fields, name, _mended_span_id(name, value, faults))
+    if (created := fields.get("created")) is not None:
+        _put(fields, "created", _mended_created(created, faults))
 
 
-def _checked_scores(scores: Json) -> JsonObject:
+def _put(fields: JsonObject, name: str, value: Json) -> None:
+    """Sets the field, or leaves it out: in a merge null would clear what is stored."""
+    if value is None:
+        del fields[name]
+    else:
+        fields[name] = value
+
+
+def _mended_object(name: str, value: Json, faults: Faults) -> Json:
+    problem = f"must be an object or null, not {shown(value)}"
+    if name == "metadata":
+        faults.found(name, problem, "stored under the key `value`")
+        return {"value": value}
+    if name == "span_attributes" and isinstance(value, str):
+        faults.found(name, problem, "stored as the span's name")
+        return {"name": value}
+    faults.found(name, problem, LEFT_OUT)
+    return None
+
+
+def _mended_scores(scores: Json, faults: Faults) -> Json:
     if not isinstance(scores, dict):
-        raise BadInput("must be an object of names and numbers from 0 to 1", path="scores")
-    checked: JsonObject = {}
+        faults.found(
+            "scores", "must be an object of names and numbers from 0 to 1, "
+            f"not {shown(scores)}", LEFT_OUT,
+        )
+        return None
+    mended: JsonObject = {}
     for name, value in scores.items():
         if not 0 < len(name) <= SCORE_NAME_CHARS_MAX or not name.isprintable():
-            raise BadInput(
-                f"a score's name must have 1 to {SCORE_NAME_CHARS_MAX} printable characters",
-                path="scores",
-            )
+            name = _score_name(name, scores, faults)   # noqa: PLW2901 the same, mended
+            if not name:
+                continue
         if value is None or (isinstance(value, int | float) and 0 <= value <= 1):
-            checked[name] = int(value) if isinstance(value, bool) else value
-        else:
-            raise BadInput("must be a number from 0 to 1 or null", path=f"scores.{name}")
-    return checked
+            mended[name] = int(value) if isinstance(value, bool) else value
+        elif (score := _mended_score(value, f"scores.{name}", faults)) is not None:
+            mended[name] = score
+    return mended
 
 
-def _check_metrics(metrics: Json) -> None:
+def _score_name(name: str, scores: JsonObject, faults: Faults) -> str:
+    """A name that a score can have; empty if there is none left."""
+    problem = f"a score's name must have 1 to {SCORE_NAME_CHARS_MAX} printable characters"
+    mended = "".join(each if each.isprintable() else "�" for each in name)
+    mended = mended[:SCORE_NAME_CHARS_MAX]
+    if not mended or mended in scores:
+        faults.found("scores", f"{problem}, not {shown(name)}", LEFT_OUT)
+        return ""
+    faults.found("scores", problem, f"stored as {shown(mended)}")
+    return mended
+
+
+def _mended_score(value: Json, path: str, faults: Faults) -> float | None:
+    number = _number(value)
+    score = None if number is None else within_0_and_1(number)
+    if score is not None and isinstance(value, int | float):
+        return score   # off by rounding alone
+    problem = f"must be a number from 0 to 1 or null, not {shown(value)}"
+    faults.found(path, problem, LEFT_OUT if score is None else f"stored as {score}")
+    return score
+
+
+def _mended_metrics(metrics: Json, faults: Faults) -> Json:
     if not isinstance(metrics, dict):
-        raise BadInput("must be an object of names and numbers", path="metrics")
+        faults.found(
+            "metrics", f"must be an object of names and numbers, not {shown(metrics)}", LEFT_OUT
+        )
+        return None
+    mended: JsonObject | None = None
     for name, value in metrics.items():
         if value is None or isinstance(value, dict) or name in CALLER_FIELDS:
             continue   # some SDKs nest details here; older ones name the caller
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise BadInput("must be a number or null", path=f"metrics.{name}")
-        if name in {"start", "end"} and not 0 <= value <= SECONDS_MAX:
-            raise BadInput(
-                "must be in unix seconds; this looks like another unit", path=f"metrics.{name}"
-            )
+        is_time = name in {"start", "end"}
+        if (
+            isinstance(value, int | float) and not isinstance(value, bool)
+            and math.isfinite(value) and (not is_time or 0 <= value <= SECONDS_MAX)
+        ):
+            continue
+        if mended is None:
+            mended = dict(metrics)
+        _put(mended, name, (_mended_time if is_time else _mended_metric)(name, value, faults))
+    return metrics if mended is None else mended
 
 
-def _check_tags(tags: Json) -> None:
+def _mended_metric(name: str, value: Json, faults: Faults) -> float | None:
+    number = _number(value)
+    faults.found(
+        f"metrics.{name}", f"must be a number or null, not {shown(value)}",
+        LEFT_OUT if number is None else f"stored as {number}",
+    )
+    return number
+
+
+def _mended_time(name: str, value: Json, faults: Faults) -> float | None:
+    path, problem = f"metrics.{name}", f"must be in unix seconds, not {shown(value)}"
+    found = None if isinstance(value, bool) else _unix_seconds(value)
+    if found is None:
+        unfinished = ", so this write does not end the span" if name == "end" else ""
+        faults.found(path, problem, f"{LEFT_OUT}{unfinished}")
+        return None
+    seconds, unit = found
+    faults.found(path, problem, f"read as {unit}, stored as {seconds}")
+    return seconds
+
+
+def _unix_seconds(value: Json) -> tuple[float, str] | None:
+    """The time that a client means by `value`, and the unit or form that it is in."""
+    number = _number(value)
+    if number is None:
+        at = _instant(value)
+        return None if at is None else (at.timestamp(), "an ISO 8601 instant")
+    if 0 <= number <= SECONDS_MAX:
+        return number, "seconds"
+    for unit, in_a_second in UNITS.items():
+        if 0 <= number / in_a_second <= SECONDS_MAX:
+            return number / in_a_second, unit
+    return None
+
+
+def _number(value: Json) -> float | None:
+    """The number that `value` is, or that its text is."""
+    if isinstance(value, str) and not isinstance(value, Unstorable):
+        try:
+            value = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return None
+    elif isinstance(value, Unstorable):
+        value = float(value)   # NaN, an infinity, or a long integer
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return int(value) if isinstance(value, bool) else value
+
+
+def _mended_tags(tags: Json, faults: Faults) -> Json:
     if (
-        not isinstance(tags, list)
-        or len(tags) > TAGS_MAX
-        or not all(isinstance(tag, str) and len(tag) <= TAG_CHARS_MAX for tag in tags)
+        isinstance(tags, list)
+        and len(tags) <= TAGS_MAX
+        and all(isinstance(tag, str) and len(tag) <= TAG_CHARS_MAX for tag in tags)
     ):
-        raise BadInput(
-            f"must be a list of up to {TAGS_MAX} strings of up to {TAG_CHARS_MAX} characters",
-            path="tags",
-        )
+        return tags
+    problem = (
+        f"must be a list of up to {TAGS_MAX} strings of up to {TAG_CHARS_MAX} characters"
+    )
+    if isinstance(tags, str) and tags:
+        faults.found("tags", f"{problem}, not {shown(tags)}", "stored as one tag")
+        tags = [tags]
+    if not isinstance(tags, list):
+        faults.found("tags", f"{problem}, not {shown(tags)}", LEFT_OUT)
+        return None
+    mended: list[Json] = []
+    for tag in tags[:TAGS_MAX]:
+        text = tag if isinstance(tag, str) else _scalar_text(tag)
+        if text is None:
+            faults.found("tags", f"{problem}, which {shown(tag)} is not", LEFT_OUT)
+            continue
+        if tag is not text or len(text) > TAG_CHARS_MAX:
+            done = f"stored as {shown(text[:TAG_CHARS_MAX])}"
+            faults.found("tags", f"{problem}, which {shown(tag)} is not", done)
+        mended.append(text[:TAG_CHARS_MAX])
+    if len(tags) > TAGS_MAX:
+        faults.found("tags", f"{problem}, not {len(tags)}", f"the first {TAGS_MAX} are stored")
+    return mended
 
 
-def _checked_created(created: Json) -> str:
-    if not isinstance(created, str):
-        raise BadInput("must be a string, an ISO 8601 instant", path="created")
+def _mended_parents(parents: Json, faults: Faults) -> Json:
+    if isinstance(parents, list) and all(isinstance(parent, str) for parent in parents):
+        return parents
+    problem = f"must be a list of span ids or null, not {shown(parents)}"
+    texts = [
+        text for parent in (parents if isinstance(parents, list) else [parents])
+        if (text := parent if isinstance(parent, str) else _scalar_text(parent))
+    ]
+    if texts:
+        faults.found("span_parents", problem, f"stored as {shown([*texts])}")
+        return [*texts]
+    faults.found("span_parents", problem, LEFT_OUT)
+    return None
+
+
+def _mended_span_id(name: str, value: Json, faults: Faults) -> Json:
+    problem = f"must be a string of 1 to {ID_CHARS_MAX} characters, not {shown(value)}"
+    text = None if isinstance(value, str) else _scalar_text(value)
+    faults.found(name, problem, LEFT_OUT if text is None else "stored as text")
+    return text
+
+
+def _scalar_text(value: Json) -> str | None:
+    """A number or a boolean as JSON writes it; None for other values."""
+    return orjson.dumps(value).decode() if isinstance(value, int | float) else None
+
+
+def _mended_created(created: Json, faults: Faults) -> Json:
+    if (at := _instant(created)) is not None:
+        return min(max(at, OLDEST), NEWEST).isoformat()
+    problem = f"must be an ISO 8601 instant, not {shown(created)}"
+    found = None if isinstance(created, bool) else _unix_seconds(created)
+    if found is None:
+        faults.found("created", problem, LEFT_OUT)
+        return None
+    seconds, unit = found
+    text = datetime.fromtimestamp(seconds, UTC).isoformat()
+    faults.found("created", problem, f"read as unix {unit}, stored as {text}")
+    return text
+
+
+def _instant(value: Json) -> datetime | None:
+    if not isinstance(value, str):
+        return None
     try:
-        at = datetime.fromisoformat(created)
-    except ValueError as error:
-        raise BadInput(f"{created[:40]!r} is no ISO 8601 instant", path="created") from error
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=UTC)
-    return min(max(at, OLDEST), NEWEST).isoformat()
+        at = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
-def _optional_text(event: JsonObject, name: str) -> str | None:
+def _text(event: JsonObject, name: str, faults: Faults) -> str | None:
     value = event.get(name)
     if value is None or (isinstance(value, str) and len(value) <= ID_CHARS_MAX):
         return value
-    raise BadInput(f"must be a string of at most {ID_CHARS_MAX} characters", path=name)
+    text = None if isinstance(value, str) else _scalar_text(value)
+    faults.found(
+        name, f"must be a string of at most {ID_CHARS_MAX} characters, not {shown(value)}",
+        LEFT_OUT if text is None else "read as text",
+    )
+    return text
 
 
-def _optional_object(event: JsonObject, name: str) -> JsonObject | None:
+def _object(event: JsonObject, name: str, faults: Faults) -> JsonObject | None:
     value = event.get(name)
     if value is None or isinstance(value, dict):
         return value
-    raise BadInput("must be an object or null", path=name)
+    problem = f"must be an object or null, not {shown(value)}"
+    if name == "comment" and isinstance(value, str):
+        faults.found(name, problem, "read as its text")
+        return {"text": value}
+    faults.found(name, problem, LEFT_OUT)
+    return None
 
 
-def _paths(value: Json) -> tuple[tuple[str, ...], ...]:
+def _flag(event: JsonObject, name: str, faults: Faults) -> bool:
+    value = event.get(name)
+    if value is None or isinstance(value, bool):
+        return value is True
+    text = value.lower() if isinstance(value, str) else _scalar_text(value)
+    meant = FLAG_TEXTS.get(text or "")
+    faults.found(
+        name, f"must be true or false, not {shown(value)}",
+        LEFT_OUT if meant is None else f"read as {str(meant).lower()}",
+    )
+    return meant is True
+
+
+def _paths(value: Json, faults: Faults) -> tuple[tuple[str, ...], ...]:
     if value is None:
         return ()
     if not isinstance(value, list):
-        raise BadInput("must be a list of paths", path="_merge_paths")
-    return tuple(_path(path, "_merge_paths") for path in value)
+        faults.found("_merge_paths", f"must be a list of paths, not {shown(value)}", LEFT_OUT)
+        return ()
+    paths = [_path(path, "_merge_paths", faults) for path in value]
+    return tuple(path for path in paths if path)
 
 
-def _path(value: Json, name: str) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value:
-        raise BadInput("a path must be a list of field names", path=name)
-    return tuple(str(part) for part in value)
+def _path(value: Json, name: str, faults: Faults) -> tuple[str, ...]:
+    """A path; empty if it is none."""
+    if isinstance(value, list) and value:
+        return tuple(str(part) for part in value)
+    faults.found(name, f"a path must be a list of field names, not {shown(value)}", LEFT_OUT)
+    return ()
 
 
-def _array_deletes(value: Json) -> tuple[ArrayDelete, ...]:
+def _array_deletes(value: Json, faults: Faults) -> tuple[ArrayDelete, ...]:
     if value is None:
         return ()
-    if not isinstance(value, list):
-        raise BadInput("must be a list of {path, delete}", path="_array_delete")
     deletes: list[ArrayDelete] = []
-    for item in value:
-        if not isinstance(item, dict) or not isinstance(item.get("delete"), list):
-            raise BadInput("must be a list of {path, delete: [values]}", path="_array_delete")
-        values = item["delete"]
-        deletes.append(
-            ArrayDelete(
-                path=_path(item.get("path"), "_array_delete"),
-                values=tuple(values) if isinstance(values, list) else (),
-            )
-        )
+    for item in value if isinstance(value, list) else [value]:
+        values = item.get("delete") if isinstance(item, dict) else None
+        if not isinstance(item, dict) or not isinstance(value, list) or not isinstance(
+            values, list
+        ):
+            problem = f"must be a list of {{path, delete: [values]}}, not {shown(item)}"
+            faults.found("_array_delete", problem, LEFT_OUT)
+        elif path := _path(item.get("path"), "_array_delete", faults):
+            deletes.append(ArrayDelete(path=path, values=tuple(values)))
     return tuple(deletes)
 
 
-def _scoring_control(value: Json) -> tuple[JsonObject | None, bool]:
+def _scoring_control(value: Json, faults: Faults) -> tuple[JsonObject | None, bool]:
     """(new `_async_scoring_state`, whether to match the row again), as a control asks."""
     if value is None:
         return None, False
     kind = value.get("kind") if isinstance(value, dict) else None
-    if kind == "state_override" and isinstance(value, dict):
-        state = value.get("state")
-        return (state if isinstance(state, dict) else {}), False
     if kind == "state_force_reselect":
         return None, True
-    raise BadInput(
-        f"unknown kind {kind!r}; use state_override or state_force_reselect",
-        path="_async_scoring_control",
-    )
+    problem = f"unknown kind {shown(kind)}; use state_override or state_force_reselect"
+    if kind == "state_override" and isinstance(value, dict):
+        state = value.get("state")
+        if state is None or isinstance(state, dict):
+            return state or {}, False
+        problem = f"state must be an object or null, not {shown(state)}"
+    faults.found("_async_scoring_control", problem, LEFT_OUT)
+    return None, False

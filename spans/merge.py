@@ -10,6 +10,7 @@ from dataclasses import replace
 import orjson
 
 from spans.json import Json, JsonObject
+from spans.repair.faults import INGEST_WARNINGS, joined_warnings
 from spans.row import CONTENT_FIELDS, IDENTITY_FIELDS, ArrayDelete, Row, RowWrite
 
 NO_PATHS: frozenset[tuple[str, ...]] = frozenset()
@@ -23,6 +24,7 @@ def apply(row: Row | None, write: RowWrite) -> Row:
       wrote it before the merges, and it arrived later.
     - A merge descends into objects; scalars, arrays and null overwrite.
     - A merge into a deleted row leaves it deleted.
+    - Warnings about what was mended are added to those of the writes that stand.
     """
     if write.is_delete:
         # Its trace stays known, for a reader who is paging through that.
@@ -107,7 +109,7 @@ def _first(write: RowWrite) -> Row:
 def _beneath(base: JsonObject, merges: JsonObject) -> JsonObject:
     """The base, and the earlier merges laid over it. Identity fields are the base's."""
     identity = {name: base[name] for name in IDENTITY_FIELDS if base.get(name) is not None}
-    return {**deep_merge(base, merges), **identity}
+    return _with_warnings({**deep_merge(base, merges), **identity}, base, merges)
 
 
 def _merged(row: Row, write: RowWrite) -> JsonObject:
@@ -115,7 +117,18 @@ def _merged(row: Row, write: RowWrite) -> JsonObject:
     if row.has_base:
         incoming = {k: v for k, v in incoming.items() if k not in IDENTITY_FIELDS}
     merged = deep_merge(row.fields, incoming, stop_at=frozenset(write.merge_paths))
-    return _without_values(merged, write.array_deletes) if write.array_deletes else merged
+    if write.array_deletes:
+        merged = _without_values(merged, write.array_deletes)
+    return _with_warnings(merged, row.fields, incoming)
+
+
+def _with_warnings(merged: JsonObject, below: JsonObject, above: JsonObject) -> JsonObject:
+    """The merged fields with the warnings of both sides."""
+    if INGEST_WARNINGS in below or INGEST_WARNINGS in above:
+        merged[INGEST_WARNINGS] = joined_warnings(
+            below.get(INGEST_WARNINGS), above.get(INGEST_WARNINGS)
+        )
+    return merged
 
 
 def deep_merge(

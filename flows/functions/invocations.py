@@ -25,10 +25,11 @@ from flows.logs.row_selection import RowSelection, select_rows
 from scorers.functions.function import Function
 from scorers.judge.prompt import FIELDS
 from spans.errors import BadInput, NotFound
-from spans.event import BodyText, EventLimits, check_values
+from spans.event import EventLimits, check_values
 from spans.ids import ProjectId, Xact
 from spans.json import Json, JsonObject
 from spans.outcome import Verdict, verdict_scores
+from spans.repair.values import BodyText
 from spans.row import RowKey
 from spans.scoring import Score
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from spans.errors import BadInput
-from spans.event import BodyText, EventLimits, read_event
+from spans.event import EventLimits, read_event
 from spans.json import Json, JsonObject
+from spans.repair.values import BodyText
 from spans.row import ObjectRef, RowWrite
 
 FIELDS = ("scores", "expected", "tags")

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import orjson
@@ -27,10 +27,13 @@ from flows.logs.group_commit import GroupCommit
 from flows.logs.ingest import IngestAnswer, IngestRequest, IngestStore, RejectedRow
 from flows.logs.limits import LogLimits, TooLarge
 from spans.errors import BadInput, NotFound, UserError
-from spans.event import BodyText, read_event
+from spans.event import read_event
 from spans.ids import ProjectId, Xact, parse_uuid
 from spans.json import Json, JsonObject
 from spans.queues import MATCH
+from spans.repair.faults import Faults
+from spans.repair.json_text import read_tolerantly
+from spans.repair.values import BodyText, InexactIntegers
 from spans.row import ObjectRef, RowWrite
 
 EXCERPT_CHARS = 500
@@ -52,6 +55,7 @@ class SentRows:
     rows: Sequence[Json]
     body: bytes
     sent_to: str
+    is_exact: bool = False   # the rows come from `read_tolerantly`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,21 +102,15 @@ class Logs:
     async def ingest(self, principal: Principal, sent: SentRows) -> Ingested:
         """Stores rows, each of which names its project. Bad rows are rejected and listed.
 
-        This is for clients that would drop all rows after an error. Raises TooLarge for too
-        many rows.
+        This is for clients that would drop all rows after an error. Values that cannot be
+        stored are mended. Raises TooLarge for too many rows.
         """
         self._check_number(sent, "rows")
         places = await self._places(principal, sent.rows)
-        read = self._event_reader(sent)
-        writes: list[RowWrite] = []
-        rejected: list[RejectedRow] = []
-        for row in sent.rows:
-            where: ObjectRef | None = None
-            try:
-                where = _place_of(row, places)
-                writes.append(read(row, where))
-            except UserError as error:
-                rejected.append(_rejection(row, where, error))
+        try:
+            writes, rejected = self._read_each(sent, places)
+        except InexactIntegers:
+            writes, rejected = self._read_each(_read_again(sent), places)
         answer = await self._write(principal, sent, writes, rejected)
         return Ingested(row_ids=answer.row_ids, xact=answer.xact, rejected=tuple(rejected))
 
@@ -125,7 +123,7 @@ class Logs:
         Raises BadInput that names the first bad event, and NotFound for the project.
         """
         where = await self._logs_of(principal, project_id)
-        read = self._event_reader(sent)
+        read = self._event_reader(sent, Faults(is_strict=True))
         writes = self._read_all(sent, "events", lambda event: [read(event, where)])
         return (await self._write(principal, sent, writes)).row_ids
 
@@ -241,19 +239,45 @@ class Logs:
                 f"{len(sent.rows)} {name}, more than {most}: send them in several requests"
             )
 
-    def _event_reader(self, sent: SentRows) -> Callable[[Json, ObjectRef], RowWrite]:
+    def _read_each(
+        self, sent: SentRows, places: dict[str, ObjectRef | None]
+    ) -> tuple[list[RowWrite], list[RejectedRow]]:
+        """The writes of the rows that can be read, mended, and the others with their reasons.
+
+        Raises InexactIntegers if the rows have to be read again from the text.
+        """
+        read = self._event_reader(sent, Faults(is_strict=False))
+        writes: list[RowWrite] = []
+        rejected: list[RejectedRow] = []
+        for row in sent.rows:
+            where: ObjectRef | None = None
+            try:
+                where = _place_of(row, places)
+                writes.append(read(row, where))
+            except UserError as error:
+                rejected.append(_rejection(row, where, error))
+        return writes, rejected
+
+    def _event_reader(
+        self, sent: SentRows, faults: Faults
+    ) -> Callable[[Json, ObjectRef], RowWrite]:
         """The function that reads one event of the request. It raises BadInput and TooLarge."""
-        text, limits, new_id = BodyText(sent.body), self.limits.event, self._new_text_id
+        text = BodyText(sent.body, is_exact=sent.is_exact)
+        limits, new_id = self.limits.event, self._new_text_id
         most = self.limits.span_bytes_max
         # A span is no larger than its body. Most bodies are small enough to skip the check.
         may_be_too_large = len(sent.body) > most
 
         def read(event: Json, where: ObjectRef) -> RowWrite:
-            if may_be_too_large and (size := len(orjson.dumps(event))) > most:
+            write = read_event(
+                event, where, limits, new_id=new_id, body=text, faults=faults
+            )
+            # Read first: what is nested too deep for the writer of JSON is mended or refused.
+            if may_be_too_large and (size := _bytes_of(write)) > most:
                 raise TooLarge(
                     f"the span has {size} bytes, more than {most} (TALLYARD_SPAN_BYTES_MAX)"
                 )
-            return read_event(event, where, limits, new_id=new_id, body=text)
+            return write
 
         return read
 
@@ -305,6 +329,22 @@ def _place_of(row: Json, places: dict[str, ObjectRef | None]) -> ObjectRef:
         if name in row:
             raise BadInput("not supported: log to a project, with project_id", path=name)
     raise BadInput("missing: a row must name its project", path="project_id")
+
+
+def _read_again(sent: SentRows) -> SentRows:
+    """The rows as their text says them to the last digit."""
+    try:
+        body = read_tolerantly(sent.body)
+    except RecursionError:   # the strict parser reads what is nested somewhat deeper
+        return replace(sent, is_exact=True)
+    rows = body.get("rows") if isinstance(body, dict) else None
+    return replace(sent, rows=rows if isinstance(rows, list) else (), is_exact=True)
+
+
+def _bytes_of(write: RowWrite) -> int:
+    """The size of what is stored of a write, as JSON."""
+    parts = (write.fields, write.scoring_state, write.comment, write.audit_metadata)
+    return len(orjson.dumps(parts))
 
 
 def _rejection(row: Json, where: ObjectRef | None, error: UserError) -> RejectedRow:

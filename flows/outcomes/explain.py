@@ -24,6 +24,7 @@ from spans.errors import NotFound
 from spans.ids import OrgId, ProjectId, RuleId
 from spans.json import Json, JsonObject
 from spans.outcome import ORIGIN_ID_NAMES, Origin, OriginKind, RuleOrigin
+from spans.repair.faults import INGEST_WARNINGS
 from spans.row import RowView, is_finished, is_made_by_scorer
 from spans.scoring import REASON_OF_BYTE, OutcomeState, Reason, Role
 from spans.work import Subject
@@ -144,7 +145,10 @@ class RuleAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """Why a span has its scores: the answer of every rule."""
+    """Why a span has its scores: the answer of every rule.
+
+    `ingest_warnings` are the sentences about values that could not be stored as they came.
+    """
 
     project_id: str
     id: str
@@ -152,6 +156,7 @@ class Explanation:
     root_span_id: str
     is_finished: bool
     scores: Json
+    ingest_warnings: Json
     rules: tuple[RuleAnswer, ...]
 
 
@@ -179,6 +184,7 @@ def explain(
         root_span_id=subject.root_span_id,
         is_finished=is_finished(subject.view),
         scores=subject.view["scores"],
+        ingest_warnings=subject.view[INGEST_WARNINGS],
         rules=tuple(
             _answers(
                 subject, record, store.current_rules(subject.key.object.project_id), outcomes

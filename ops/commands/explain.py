@@ -50,6 +50,9 @@ def explanation_lines(explanation: Explanation) -> Iterator[str]:
     )
     finished = "yes" if explanation.is_finished else "no"
     yield f"finished: {finished}   scores: {explanation.scores or '-'}"
+    warnings = explanation.ingest_warnings
+    for warning in warnings if isinstance(warnings, list) else ():
+        yield f"when it was logged: {warning}"
     if not explanation.rules:
         yield "the project has no rules: make one with `tallyard rules apply`"
     for rule in explanation.rules:

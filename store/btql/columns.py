@@ -27,6 +27,7 @@ from btql.kinds import Kind
 from btql.tree import Path
 from spans.columns import API_COLUMNS, Storage
 from spans.json import Json
+from spans.repair.faults import INGEST_WARNINGS
 from spans.row import LOG_IDS, OBJECT_ID_COLUMNS
 from store.postgres.tables import shown_span
 
@@ -57,6 +58,8 @@ def text_column(name: str, *, org_id: str | None) -> Sql:
 def json_column(name: str) -> Sql:
     """A column of kind JSON as jsonb. A JSON null in it is not turned into SQL's null."""
     column = API_COLUMNS[name]
+    if name == INGEST_WARNINGS:
+        return shown_span.c.extra.op("->", return_type=JSONB())(literal(name, Text))
     match column.storage:
         case None:
             return cast(null(), JSONB)

@@ -24,6 +24,7 @@ from spans.drafts import Draft, Drafts, StoredRow
 from spans.errors import BadInput, Contended, StoreUnavailable, TallyardError
 from spans.ids import RowSeq, Xact
 from spans.json import JsonObject
+from spans.repair.faults import INGEST_WARNINGS
 from spans.row import (
     IDENTITY_FIELDS,
     ObjectRef,
@@ -258,6 +259,8 @@ class SpanWriter:
         for request in requests:
             counts.add("ingested_rows", {}, len(request.writes))
             counts.add("rejected_rows", {}, len(request.rejected))
+            repaired = sum(INGEST_WARNINGS in write.fields for write in request.writes)
+            counts.add("repaired_rows", {}, repaired)
         _write_rejected(cursor, requests)
         _write_comments(cursor, group)
         counts.write(cursor)

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from spans.columns import API_COLUMNS, EVENT_FIELDS
 from spans.json import Json
+from spans.repair.faults import INGEST_WARNINGS
 from spans.row import LOG_IDS, OBJECT_ID_COLUMNS
 from store.postgres.tables import shown_span
 
@@ -56,8 +57,9 @@ def api_row(row: Mapping[str, Any], *, org_id: UUID | str) -> dict[str, Json]:
     shown["comments"] = None
     shown["audit_data"] = None
     shown["_async_scoring_state"] = row["scoring_state"]
-    extra = row["extra"]
-    return {**extra, **shown} if extra else shown
+    extra = row["extra"] or {}
+    shown[INGEST_WARNINGS] = extra.get(INGEST_WARNINGS)
+    return {**extra, **shown}
 
 
 def pagination_key(seq: int) -> str:

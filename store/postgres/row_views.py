@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from spans.columns import API_COLUMNS, Column, Storage
 from spans.ids import RowSeq
 from spans.json import Json
+from spans.repair.faults import INGEST_WARNINGS
 from spans.row import LOG_IDS, OBJECT_ID_COLUMNS, ObjectRef, RowKey
 from spans.work import Subject
 from store.postgres.database import Cursor
@@ -27,6 +28,7 @@ _MADE_OF_OTHERS = {
         column: _of_type({object_type: "row.object_id::text"})
         for object_type, column in OBJECT_ID_COLUMNS.items()
     },
+    INGEST_WARNINGS: f"row.extra -> '{INGEST_WARNINGS}'",
 }
 
 

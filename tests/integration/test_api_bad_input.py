@@ -446,7 +446,10 @@ def test_nul_in_a_value_or_key_is_replaced_and_told(stack: Stack, project: str) 
     assert row is not None
     assert row["input"] == "a\ufffdb"
     assert row["metadata"] == {"k\ufffd": ["\ufffd"]}
-    assert row["ingest_warnings"] == ["NUL replaced by U+FFFD 3 times"]
+    assert row["ingest_warnings"] == [
+        f"{path}: NUL cannot be stored; replaced by U+FFFD"
+        for path in ("input", "metadata", "metadata.k\ufffd[0]")
+    ]
 
 
 @pytest.mark.parametrize("field", ["id", "span_id", "root_span_id"])
@@ -617,21 +620,36 @@ def test_a_field_of_the_wrong_kind_is_refused_by_its_name(
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_logs3_stores_the_rest_of_a_batch_and_lists_what_it_refuses(
+def test_logs3_stores_a_row_without_what_is_wrong_in_it_and_says_so(
     stack: Stack, name: str
 ) -> None:
     project = stack.project()
     event, field = REFUSED[name]
 
-    told = stack.logs3(project, {"id": "1"}, {"id": "odd", **event}, {"id": "3"})
+    told = stack.logs3(
+        project, {"id": "1"}, {"id": "odd", **event, "output": "stays"}, {"id": "3"}
+    )
+
+    assert told["ids"] == ["1", "odd", "3"]
+    assert "rejected" not in told
+    rows = {row["id"]: row for row in stack.rows(project)}
+    assert rows["1"]["ingest_warnings"] is rows["3"]["ingest_warnings"] is None
+    assert rows["odd"]["output"] == "stays"
+    (warning,) = rows["odd"]["ingest_warnings"]
+    assert warning.startswith(f"{field}:")
+    assert stack.explain(project, "odd")["ingest_warnings"] == [warning]
+
+
+def test_logs3_lists_a_row_that_cannot_be_read(stack: Stack) -> None:
+    project = stack.project()
+
+    told = stack.logs3(project, {"id": "1"}, {"id": "a\nb", "output": 1}, {"id": "3"})
 
     assert told["ids"] == ["1", "3"]
-    assert [each["id"] for each in told["rejected"]] == ["odd"]
-    assert told["rejected"][0]["reason"].startswith(f"{field}:")
-    assert {row["id"] for row in stack.rows(project)} == {"1", "3"}
     (listed,) = stack.ok("GET", f"/v1/project_logs/{project}/rejected")["rejected"]
-    assert listed["id"] == "odd"
-    assert listed["reason"] == told["rejected"][0]["reason"]
+    assert listed["id"] == "a\nb"
+    assert listed["reason"] == "id: must not hold control characters"
+    assert told["rejected"] == [{"id": "a\nb", "reason": listed["reason"]}]
 
 
 TAKEN: dict[str, dict[str, Any]] = {

@@ -408,13 +408,13 @@ def test_a_request_resent_many_times_at_once_is_stored_once(stack: Stack, projec
 
 
 def test_a_resent_request_still_says_what_it_rejected(stack: Stack, project: str) -> None:
-    rows = ({"id": "good"}, {"id": "bad", "tags": 7})
+    rows = ({"id": "good"}, {"id": "bad\n"})
 
     first = stack.logs3(project, *rows)
     again = stack.logs3(project, *rows)
 
     assert again == first
-    assert [each["id"] for each in again["rejected"]] == ["bad"]
+    assert [each["id"] for each in again["rejected"]] == ["bad\n"]
     listed = stack.ok("GET", f"/v1/project_logs/{project}/rejected")["rejected"]
     assert len(listed) == 1
 

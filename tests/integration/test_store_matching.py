@@ -14,9 +14,10 @@ from flows.outcomes.retry import RetryRequest
 from flows.scoring.match import Matcher
 from rules.wire import ProjectScore, read_rule
 from spans.clock import system_clock
-from spans.event import BodyText, EventLimits, read_event
+from spans.event import EventLimits, read_event
 from spans.ids import ObjectId, OrgId, ProjectId, RuleId
 from spans.json import JsonObject
+from spans.repair.values import BodyText
 from spans.row import ObjectRef, ObjectType
 from store.access.projects import StoredProjects
 from store.logs.ingest import SpanWriter

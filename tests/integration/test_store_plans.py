@@ -30,10 +30,11 @@ from flows.scoring.match import Matcher
 from rules.wire import read_rule
 from scorers.run.trace import TraceRef
 from spans.clock import system_clock
-from spans.event import BodyText, read_event
+from spans.event import read_event
 from spans.ids import ObjectId, OrgId, ProjectId, RuleId, Xact
 from spans.json import JsonObject
 from spans.queues import HEAVY
+from spans.repair.values import BodyText
 from spans.row import ObjectRef, ObjectType
 from store.access.projects import StoredProjects
 from store.logs.change_feed import ChangeFeed

@@ -20,11 +20,12 @@ from scorers.functions.body import read_function
 from scorers.functions.function import Definition, Function, FunctionWrite, IfExists
 from spans.clock import system_clock
 from spans.errors import Contended
-from spans.event import BodyText, EventLimits, read_event
+from spans.event import EventLimits, read_event
 from spans.ids import FunctionId, ObjectId, OrgId, ProjectId, RuleId
 from spans.json import JsonObject
 from spans.outcome import Errored, Failure, verdict_of
 from spans.queues import HEAVY
+from spans.repair.values import BodyText
 from spans.row import ObjectRef, ObjectType
 from spans.scoring import Score, ScoringResult
 from spans.work import Retry, RunnableClaim

@@ -13,9 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spans.errors import BadInput
-from spans.event import CONTROL_FIELDS, BodyText, EventLimits, read_event
+from spans.event import CONTROL_FIELDS, EventLimits, read_event
 from spans.ids import ObjectId, ProjectId
 from spans.json import Json
+from spans.repair.faults import INGEST_WARNINGS, WARNINGS_MAX, Faults
+from spans.repair.json_text import read_tolerantly
+from spans.repair.values import BodyText
 from spans.row import ObjectRef, ObjectType, RowWrite
 
 STRUCTURED = (
@@ -70,12 +73,27 @@ EVENTS = st.builds(
 )
 
 
-def read(event: Json, body: bytes | None = None) -> RowWrite:
+def read(
+    event: Json, body: bytes | None = None, faults: Faults | None = None
+) -> RowWrite:
     """As the API does: through the text of the request."""
     body = orjson.dumps(event) if body is None else body
     return read_event(
-        orjson.loads(body), WHERE, LIMITS, new_id=lambda: str(uuid.uuid4()), body=BodyText(body)
+        orjson.loads(body), WHERE, LIMITS, new_id=lambda: str(uuid.uuid4()),
+        body=BodyText(body), faults=faults,
     )
+
+
+def read_mended(body: str) -> RowWrite | str:
+    """As the API does for clients that read no answer, whatever the text of the event."""
+    raw = body.encode()
+    try:
+        return read_event(
+            read_tolerantly(raw), WHERE, LIMITS, new_id=lambda: str(uuid.uuid4()),
+            body=BodyText(raw, is_exact=True), faults=Faults(is_strict=False),
+        )
+    except BadInput as error:
+        return str(error)
 
 
 @given(
@@ -86,10 +104,10 @@ def test_names_of_the_place_of_a_row_are_no_content(fields: dict[str, Json]) -> 
     assert read({"id": "a", **place, **fields}) == read({"id": "a", **fields})
 
 
-def outcome(event: Json) -> RowWrite | str:
+def outcome(event: Json, faults: Faults | None = None) -> RowWrite | str:
     """What becomes of the event: a write, or the sentence of its refusal."""
     try:
-        return read(event)
+        return read(event, faults=faults)
     except BadInput as error:
         return str(error)
 
@@ -125,7 +143,7 @@ def test_what_is_read_holds_only_what_a_reader_can_read_back(event: Json) -> Non
     write = outcome(event)
     if isinstance(write, str):
         return
-    assert not write.fields.keys() & CONTROL_FIELDS
+    assert write.fields.keys() & CONTROL_FIELDS <= {INGEST_WARNINGS}
     assert orjson.loads(orjson.dumps(write.fields)) == write.fields
     for name in ("metadata", "metrics", "scores", "span_attributes", "context"):
         assert isinstance(write.fields.get(name), dict | None)
@@ -133,6 +151,55 @@ def test_what_is_read_holds_only_what_a_reader_can_read_back(event: Json) -> Non
         assert value is None or (0 <= value <= 1 and not isinstance(value, bool))
     if (created := write.fields.get("created")) is not None:
         assert 1970 <= datetime.fromisoformat(str(created)).year <= 2200
+
+
+ODD_VALUES = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.floats(), st.integers(), TEXTS,
+        st.sampled_from(["\ud800", "a\udfff\0", 10**30, -(2**63) - 1]),
+    ),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
+        st.one_of(TEXTS, st.just("\udead")), inner, max_size=4
+    ),
+    max_leaves=20,
+)
+
+
+ANY_FIELDS = (
+    *STRUCTURED, "input", "output", "created", "span_id", "root_span_id", "span_parents",
+    "_is_merge", "_object_delete", "_merge_paths", "_array_delete", "_parent_id",
+    "_async_scoring_control", "_skip_async_scoring", "_audit_source", "_audit_metadata",
+    "anything",
+)
+
+
+@given(st.dictionaries(st.sampled_from(ANY_FIELDS), ODD_VALUES))
+def test_no_value_costs_its_row_where_values_are_mended(event: dict[str, Json]) -> None:
+    event = {**event, "id": "given"}
+    write = read_mended(json.dumps(event))
+
+    if isinstance(write, str):   # the limits that protect readers hold
+        assert "TALLYARD_NODES_MAX" in write
+        return
+    stored = orjson.loads(orjson.dumps(write.fields))   # no surrogate, nothing too deep
+    assert stored == write.fields
+    assert not holds_nul(stored)
+    for name in ("input", "output", "metadata"):   # never absent: it would be judged as missing
+        assert (write.fields.get(name) is None) == (event.get(name) is None)
+    warnings = stored.get(INGEST_WARNINGS, [])
+    assert len(warnings) <= WARNINGS_MAX
+    if not warnings:
+        strict = outcome(event)
+        assert isinstance(strict, RowWrite)
+        assert strict == write
+
+
+@given(EVENTS)
+def test_what_a_strict_request_may_hold_is_stored_alike_by_a_tolerant_one(event: Json) -> None:
+    strict = outcome({**event, "id": "given"})
+    tolerant = outcome({**event, "id": "given"}, Faults(is_strict=False))
+    if isinstance(strict, RowWrite):
+        assert tolerant == strict
 
 
 @given(EVENTS)

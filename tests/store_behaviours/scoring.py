@@ -17,11 +17,12 @@ from flows.logs.ingest import IngestAnswer, IngestRequest, IngestStore
 from flows.scoring.claims import ClaimStore, execution_of
 from flows.scoring.match import Batch, Matcher, MatchStore
 from spans.errors import Contended, StaleFence
-from spans.event import BodyText, EventLimits, read_event
+from spans.event import EventLimits, read_event
 from spans.ids import FunctionId, ObjectId, OrgId, RowSeq, RuleId, Xact
 from spans.json import JsonObject
 from spans.outcome import POISONED, Errored, Failure, RuleOrigin, Verdict, verdict_of
 from spans.queues import HEAVY, JUDGE, MATCH
+from spans.repair.values import BodyText
 from spans.row import ObjectRef, ObjectType, RowKey, RowWrite
 from spans.scoring import Role, Score, ScoringResult
 from spans.work import BULK_TURN, Claim, Priority, Retry, RunnableClaim, StaleClaim

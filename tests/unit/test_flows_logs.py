@@ -68,7 +68,7 @@ def test_a_bad_row_is_rejected_and_its_neighbours_are_stored(world: World) -> No
     project = str(world.app)
     done = asyncio.run(world.logs.ingest(world.key, sent(
         {"project_id": project, "id": "good"},
-        {"project_id": project, "id": "bad", "scores": {"s": 7}},
+        {"project_id": project, "id": "bad", "input": ["x"] * 100},
         {"project_id": str(uuid.uuid4()), "id": "elsewhere"},
     )))
     assert done.row_ids == ("good",)
@@ -78,7 +78,7 @@ def test_a_bad_row_is_rejected_and_its_neighbours_are_stored(world: World) -> No
     assert world.ids() == ["good"]
     (listed,) = world.logs.rejected(world.admin, world.app, 9)
     assert (listed["id"], listed["reason"]) == (
-        "bad", "scores.s: must be a number from 0 to 1 or null"
+        "bad", "103 values, more than 100 (TALLYARD_NODES_MAX)"
     )
     assert world.rung == [MATCH]
 

@@ -46,7 +46,7 @@ def test_filters_know_the_columns_of_the_api_in_its_order() -> None:
         ("error", JSON), ("scores", JSON), ("metadata", JSON), ("metrics", JSON),
         ("tags", JSON), ("span_attributes", JSON), ("context", JSON), ("origin", JSON),
         ("facets", JSON), ("classifications", JSON), ("comments", JSON), ("audit_data", JSON),
-        ("_async_scoring_state", JSON),
+        ("_async_scoring_state", JSON), ("ingest_warnings", JSON),
     ]
 
 
@@ -65,7 +65,7 @@ def test_an_event_has_fields_of_four_sorts() -> None:
         "_skip_async_scoring", "_async_scoring_control", "_audit_source", "_audit_metadata",
         "comment", "project_id", "experiment_id", "dataset_id", "prompt_session_id", "log_id",
         "org_id", "is_root", "_xact_id", "_pagination_key", "_async_scoring_state", "comments",
-        "audit_data",
+        "audit_data", "ingest_warnings",
     } == CONTROL_FIELDS
     assert {
         "scores", "expected", "tags", "metadata", "created", "span_id", "root_span_id",
@@ -139,6 +139,7 @@ def test_rules_and_scorers_read_the_columns_in_the_form_of_the_api() -> None:
         "log_id": "case row.object_type when 'project_logs' then 'g' "
                   "when 'playground_logs' then 'x' end",
         "_async_scoring_state": "row.scoring_state",
+        "ingest_warnings": "row.extra -> 'ingest_warnings'",
     }
     assert [column.name for column in COLUMNS if column.is_always_read] == [
         "id", "span_id", "root_span_id", "is_root", "metrics", "span_attributes",

@@ -1,0 +1,1 @@
+"""Values that cannot be stored as a client sent them: refused, or mended with a warning."""
