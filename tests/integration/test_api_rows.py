@@ -106,7 +106,7 @@ def test_a_merge_does_not_change_what_a_row_is(stack: Stack, project: str) -> No
 
     stack.insert(project, {
         "id": "a", "_is_merge": True, "span_id": "other", "root_span_id": "other",
-        "span_parents": [], "created": "2026-03-03T00:00:00Z", "_parent_id": "other",
+        "span_parents": [], "created": "2026-03-03T00:00:00Z",
     })
 
     assert fields(stack.row(project, "a"), *identity) == before
