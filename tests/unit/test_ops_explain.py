@@ -44,7 +44,7 @@ def explanation(*told: OutcomeView, status: str = "errored", text: str = "all") 
     )
     return Explanation(
         project_id="p", id="row", span_id="s", root_span_id="t", is_finished=True, scores=None,
-        rules=(rule,),
+        ingest_warnings=["scores.s: left out"], rules=(rule,),
     )
 
 
@@ -61,6 +61,11 @@ def test_each_scorer_has_a_line_and_its_error_keeps_to_its_own():
         "      scorer.py:2 in handler",
         "    c 7 scored 0.5 at 2026-01-02T03:04:05.000+00:00",
     ]
+
+
+def test_what_was_mended_when_the_span_was_logged_is_told_before_the_rules():
+    lines = [*explanation_lines(explanation(COMPLETED))]
+    assert lines.index("when it was logged: scores.s: left out") < lines.index("my rule")
 
 
 def test_scorers_that_all_ended_alike_are_headed_by_that():
