@@ -50,6 +50,9 @@ BUNDLES_KEPT = 1024
 PROBLEM_S = 60.0
 """Seconds before a bundle that could not be loaded is tried again."""
 
+CHANGES_TOLD = 10
+"""Most lines in an outcome's log about changes to what a scorer returned."""
+
 LENT_AT_ONCE = 8
 """Most records under way at once for one run of code that calls a model.
 
@@ -225,24 +228,30 @@ def verdict_of(
     if ran.ended in OURS:
         kind = SandboxLost if ran.ended is CodeEnd.SANDBOX_LOST else InfraError
         return kind(ran.detail or "the sandbox ended while the scorer ran in it")
-    log = _log(ran)
     if ran.ended is CodeEnd.OK:
         given = {key: value for key, value in record.items() if key != TRACE}
         try:
-            scores = scores_of(ran.value, name=name)
+            found = scores_of(ran.value, name=name)
         except BadResult as error:
             failure = Failure(error_class=CodeEnd.BAD_RESULT.value, message=str(error))
         else:
-            result = ScoringResult(scores=scores, arguments=given, usage=usage)
+            result = ScoringResult(scores=found.scores, arguments=given, usage=usage)
             return outcome.verdict_of(
-                result, started_at=started_at, run_ms=ran.run_ms, log=log
+                result, started_at=started_at, run_ms=ran.run_ms, log=_log(ran, found.changes)
             )
     else:
         failure = Failure(error_class=ran.ended.value, message=ran.detail or ran.ended.value)
-    return Errored(failure=failure, log=log, started_at=started_at, run_ms=ran.run_ms)
+    return Errored(failure=failure, log=_log(ran), started_at=started_at, run_ms=ran.run_ms)
 
 
-def _log(ran: RunResult) -> str | None:
-    if not ran.log_dropped:
+def _log(ran: RunResult, changes: Sequence[str] = ()) -> str | None:
+    """What the code printed, and in brackets what we have to say about the run."""
+    said = [*changes[:CHANGES_TOLD]]
+    if len(changes) > CHANGES_TOLD:
+        said.append(f"{len(changes) - CHANGES_TOLD} more changes")
+    if ran.log_dropped:
+        said.append(f"{ran.log_dropped} more bytes were dropped")
+    if not said:
         return ran.log or None
-    return f"{ran.log}\n[{ran.log_dropped} more bytes were dropped]"
+    printed = f"{ran.log}\n" if ran.log and not ran.log.endswith("\n") else ran.log
+    return printed + "\n".join(f"[{each}]" for each in said)

@@ -80,7 +80,7 @@ def judged(ran: RunResult) -> dict:
     found = {**asdict(ran), "scores": []}
     if ran.ended is CodeEnd.OK:
         try:
-            found["scores"] = [asdict(each) for each in scores_of(ran.value, name="own")]
+            found["scores"] = [asdict(each) for each in scores_of(ran.value, name="own").scores]
         except BadResult as error:
             found |= {"ended": CodeEnd.BAD_RESULT, "detail": str(error)}
     return found

@@ -12,6 +12,7 @@ import uuid
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 import pytest
@@ -230,6 +231,63 @@ def test_what_javascript_returns_is_what_came_of_it(
 ) -> None:
     (ran,) = run(sandboxes, transpile(sandboxes, f"export default {code}"))
     assert (ran.ended, ran.value) == (ended, value), ran.detail
+
+
+NESTED_23 = reduce(lambda inner, _: [inner], range(23), None)
+
+
+@pytest.mark.parametrize(
+    ("value", "kept", "line"),
+    [
+        ("NaN", None, "metadata.m is NaN, which JSON has no form for: null is stored"),
+        ("[1, -Infinity]", [1, None], "metadata.m[1] is -Infinity"),
+        ("12n", 12, ""), ("2n ** 60n", str(2**60), "metadata.m is an integer beyond 2**53"),
+        ("1e300", 1e300, ""),
+        ("2 ** 60", "1152921504606847000", "metadata.m is an integer beyond 2**53"),
+        ("undefined", "left out", ""), ("[undefined, 1]", [None, 1], ""),
+        ("() => 1", "() => 1", "metadata.m is a function"),
+        ("Symbol('s')", "Symbol(s)", "metadata.m is a symbol"),
+        ("new Date(0)", "1970-01-01T00:00:00.000Z", ""),
+        ("new Map([['a', new Set([1])]])", {"a": [1]}, ""),
+        ("new Uint8Array([1, 2])", [1, 2], ""), ("/a/g", "/a/g", ""),
+        ("new RangeError('far')", "RangeError: far", ""),
+        ("'a\\0b\\ud800'", "a\ufffdb\ufffd", "metadata.m has characters that cannot be stored"),
+        ("(() => { const o = { n: 1 }; o.o = o; return o })()", {"n": 1, "o": None},
+         "metadata.m.o contains itself"),
+        ("({ get x() { throw 1 }, y: 2 })", {"x": None, "y": 2}, "metadata.m.x cannot be read"),
+        ("({ toJSON() { throw new Error() } })", None, "metadata.m cannot be read"),
+        ("JSON.parse('['.repeat(50) + ']'.repeat(50))", NESTED_23,
+         "metadata.m[0][0]"),
+        ("'x'.repeat(300_000)", "left out", "metadata does not fit into the result"),
+        ("Array(10_000_000).fill(1)", "left out", "metadata does not fit into the result"),
+        ("JSON.parse('{\"__proto__\": 1}')", {"__proto__": 1}, ""),
+    ],
+)  # fmt: skip
+def test_what_stands_beside_a_score_in_javascript_costs_itself_alone(
+    sandboxes: Sandboxes, value: str, kept: object, line: str
+) -> None:
+    code = f"export default () => ({{ score: 0.5, metadata: {{ m: {value}, n: 1 }} }})"
+    (ran,) = run(sandboxes, transpile(sandboxes, code))
+    assert ran.ended is CodeEnd.OK, ran.detail
+    score, metadata = ran.value["score"], ran.value.get("metadata", {})
+    assert (score, metadata.get("m", "left out")) == (0.5, kept)
+    assert ran.log.startswith(f"[{line}") if line else ran.log == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("NaN", "the score is NaN"), ("1n", "the score is a bigint"), ("[[1]]", "is a Array"),
+        ("[{ score: 1 }, { score: -Infinity, name: 'b' }]", "the score of 'b' is -Infinity"),
+        ("({ score: () => 1 })", "the score is a function"),
+    ],
+)
+def test_a_value_of_javascript_that_is_no_score_is_named(
+    sandboxes: Sandboxes, value: str, why: str
+) -> None:
+    (ran,) = run(sandboxes, transpile(sandboxes, f"export default () => {value}"))
+    assert ran.ended is CodeEnd.BAD_RESULT
+    assert why in ran.detail
 
 
 def test_javascript_says_where_it_failed_and_what_it_printed(sandboxes: Sandboxes) -> None:

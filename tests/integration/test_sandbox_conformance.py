@@ -123,7 +123,7 @@ def test_a_handler_takes_what_it_declares_and_gives_what_scores_are(sandboxes, c
     record = {"output": 2, "expected": 3, "id": "r1"}
     one = only(sandboxes, code, record, limits=PATIENT)
     assert (one.ended, one.value, one.detail) == (CodeEnd.OK, value, "")
-    assert scores_of(one.value, name="scorer")
+    assert scores_of(one.value, name="scorer").scores
 
 
 def test_a_trace_can_be_used_and_awaited(sandboxes):
@@ -228,9 +228,8 @@ def test_the_authors_mistakes_are_errors_with_a_reason(sandboxes, code, detail):
 @pytest.mark.parametrize(
     "value",
     [
-        "float('nan')", "float('inf')", "{'score': 1, 'metadata': float('-inf')}", "2**63",
-        "10**4000", "b'1'", "object()", "{1, 2}", "{'score': 1, 'metadata': '\\0'}",
-        "{'score': 1, 'metadata': '\\ud800'}", "(lambda x: x.append(x) or x)([])",
+        "float('nan')", "{'score': float('inf')}", "2**63", "10**4000", "b'1'", "object()",
+        "{1, 2}", "(lambda x: x.append(x) or x)([])",
         "__import__('functools').reduce(lambda x, _: [x], range(5000), 1)",
     ],
 )  # fmt: skip
@@ -242,6 +241,25 @@ def test_what_json_or_the_store_cannot_hold_is_a_bad_result(sandboxes, value):
         limits=PATIENT,
     )
     assert endings(found) == [CodeEnd.OK, CodeEnd.BAD_RESULT, CodeEnd.OK]
+
+
+def test_what_stands_beside_a_score_costs_neither_it_nor_other_records(sandboxes):
+    code = """
+def handler(output):
+    print("looked")
+    if output == 0: return {"score": 0.5, "metadata": {"m": float("nan")}}
+    if output == 1: return {"score": 0.5, "metadata": {"m": "x" * 300_000}}
+    return 0.5
+"""
+    found = ran(sandboxes, code, *({"output": n} for n in range(3)), limits=PATIENT)
+    assert [each.value for each in found] == [
+        {"score": 0.5, "metadata": {"m": None}}, {"score": 0.5}, 0.5,
+    ]  # fmt: skip
+    assert [each.log for each in found] == [
+        "looked\n[metadata.m is nan, which JSON has no form for: null is stored]\n",
+        "looked\n[metadata does not fit into the result (result_bytes): it is left out]\n",
+        "looked\n",
+    ]
 
 
 @pytest.mark.parametrize("isolation", Isolation)

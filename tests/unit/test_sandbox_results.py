@@ -28,12 +28,12 @@ from spans.scoring import Score
     ],
 )
 def test_a_number_nothing_or_an_object_is_one_score(value, score):
-    assert scores_of(value, name="mine") == (score,)
+    assert scores_of(value, name="mine").scores == (score,)
 
 
 def test_a_list_gives_each_of_its_scores_in_order():
     value = [{"name": "a", "score": 1}, 0.5]
-    assert scores_of(value, name="mine") == (
+    assert scores_of(value, name="mine").scores == (
         Score(name="a", value=1.0), Score(name="mine", value=0.5),
     )  # fmt: skip
 
@@ -42,14 +42,44 @@ def test_a_list_gives_each_of_its_scores_in_order():
     "value",
     [
         "0.5", 1.5, -0.1, 7, [], [[0.5]], {}, {"name": "a"}, {"score": "1"}, {"score": [1]},
-        {"score": 1, "cost": 0}, {"score": 1, "name": ""}, {"score": 1, "name": "x" * 101},
-        {"score": 1, "name": "a\nb"}, {"score": 1, "name": 3}, {"score": 1, "metadata": []},
-        [0.5, 0.5], [0.5] * 101, float("nan"), float("inf"),
+        [0.5, 0.5], [0.5] * 101, float("nan"), float("inf"), [0.5, {"name": "b", "score": 2}],
     ],
 )  # fmt: skip
 def test_anything_else_is_no_score(value):
     with pytest.raises(BadResult):
         scores_of(value, name="mine")
+
+
+@pytest.mark.parametrize(
+    ("beside", "kept", "changes"),
+    [
+        ({"cost": 0}, {"metadata": {"cost": 0}}, ["cost is stored as metadata.cost"]),
+        ({"cost": 0, "metadata": {"cost": 1}}, {"metadata": {"cost": 1}},
+         ["cost stands in metadata too: that one is stored"]),
+        ({"error": "no answer", "metadata": {"a": 1}},
+         {"metadata": {"a": 1, "error": "no answer"}}, ["error is stored as metadata.error"]),
+        ({"error": None}, {}, []),
+        ({"metadata": ["x"]}, {"metadata": {"metadata": ["x"]}},
+         ["metadata is no object: it is stored as metadata.metadata"]),
+        ({"metadata": "x"}, {"metadata": {"metadata": "x"}},
+         ["metadata is no object: it is stored as metadata.metadata"]),
+        ({"name": ""}, {}, []),
+        ({"name": "x" * 101}, {"name": "x" * 100}, [f"the score is named '{'x' * 100}'"]),
+        ({"name": "a\nb"}, {"name": "a b"}, ["the score is named 'a b'"]),
+        ({"name": "\n"}, {}, ["the score is named 'mine'"]),
+        ({"name": 3}, {"name": "3"}, ["the score is named '3'"]),
+    ],
+)  # fmt: skip
+def test_what_stands_beside_a_score_never_costs_it(beside, kept, changes):
+    found = scores_of({"score": 0.5, **beside}, name="mine")
+    assert found.scores == (Score(**{"name": "mine", "value": 0.5, **kept}),)
+    assert len(found.changes) == len(changes)
+    assert all(line in said for line, said in zip(changes, found.changes, strict=True))
+
+
+def test_a_bad_value_among_several_scores_is_named_by_its_place():
+    with pytest.raises(BadResult, match=r"\[1\]\.score: 2 lies outside"):
+        scores_of([0.5, {"name": "b", "score": 2}], name="mine")
 
 
 @pytest.mark.parametrize(

@@ -35,12 +35,12 @@ def test_other_numbers_are_no_scores(value: float) -> None:
 
 
 def of_code(number):
-    (score,) = scores_of({"score": number}, name="mine")
+    (score,) = scores_of({"score": number}, name="mine").scores
     return score.value
 
 
 def of_a_list(number):
-    return scores_of([{"score": 0.5, "name": "other"}, number], name="mine")[1].value
+    return scores_of([{"score": 0.5, "name": "other"}, number], name="mine").scores[1].value
 
 
 def of_autoevals(number):

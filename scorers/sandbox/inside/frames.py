@@ -39,8 +39,7 @@ def ready() -> None:
 
 def encoded(body: object) -> bytes:
     """The body as JSON. Raises ValueError or TypeError for what JSON cannot hold."""
-    text = json.dumps(body, default=_plain, allow_nan=False, ensure_ascii=False)
-    return text.encode()
+    return json.dumps(body, allow_nan=False, ensure_ascii=False).encode()
 
 
 def write(body: object, log: bytes = b"", dropped: int = 0) -> None:
@@ -61,22 +60,11 @@ def described(error: BaseException, kind: str = "exception") -> dict[str, str]:
         message = str(error)[:MESSAGE_CHARACTERS]
     except BaseException:  # noqa: BLE001 its own code runs here, too
         message = "(its message cannot be made)"
-    # NUL and lone surrogates cannot be stored as text.
-    message = message.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+    message = storable(message)
     name = type(error).__name__[:NAME_CHARACTERS]
     return {"kind": kind, "message": f"{name}: {message}" if message else name}
 
 
-def _plain(value: object) -> object:
-    """A JSON value for a score, model or number of another library. Raises TypeError."""
-    for name in ("as_dict", "model_dump", "item"):
-        method = getattr(value, name, None)
-        if callable(method):
-            return method()
-    if hasattr(value, "score"):
-        return {
-            name: getattr(value, name)
-            for name in ("score", "name", "metadata")
-            if getattr(value, name, None) is not None or name == "score"
-        }
-    raise TypeError(f"a result may hold JSON values and scores, not {type(value).__name__}")
+def storable(text: str) -> str:
+    """The text with NUL and lone surrogates, which cannot be stored, as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

@@ -34,6 +34,15 @@ class Output(io.BufferedIOBase):
         self._dropped = 0
         return taken
 
+    def note(self, line: str) -> None:
+        """Add a line of our own, in brackets. It takes the place of output if it has to."""
+        start = "\n" if self._kept and not self._kept.endswith(b"\n") else ""
+        data = f"{start}[{line}]\n".encode("utf-8", "backslashreplace")[: self._most]
+        room = self._most - len(data)
+        self._dropped += max(0, len(self._kept) - room)
+        del self._kept[room:]
+        self._kept += data
+
     def writable(self) -> bool:
         """Whether it can be written to: always."""
         return True

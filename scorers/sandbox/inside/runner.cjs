@@ -9,6 +9,7 @@ const { Console } = require('node:console');
 const { closeSync, fstatSync, readFileSync, readSync, writeSync } = require('node:fs');
 const { createRequire } = require('node:module');
 const { compileFunction } = require('node:vm');
+const { encoded, NotAScore, storable, ResultTooLarge } = require('./returned.cjs');
 
 const RESULT = 3;
 const TEXT = 5;
@@ -19,10 +20,8 @@ const FILE = 'scorer.js';
 
 // Kept here before the scorer's code is loaded, so that no patch of it breaks a frame by accident.
 const { parse, stringify } = JSON;
-const { isFinite } = Number;
 const { min } = Math;
 const bytesOf = Buffer.from.bind(Buffer);
-const sizeOf = Buffer.byteLength.bind(Buffer);
 const reserve = Buffer.alloc.bind(Buffer);
 const join = Buffer.concat.bind(Buffer);
 const end = process.reallyExit.bind(process);
@@ -57,6 +56,17 @@ class Output {
     if (typeof done === 'function') queueMicrotask(() => done(null));
     return true;
   };
+
+  // Adds a line of our own, in brackets. It takes the place of output if it has to.
+  note(line) {
+    const printed = join(this.#kept);
+    const start = printed.length > 0 && printed.at(-1) !== 0x0a ? '\n' : '';
+    const told = bytesOf(`${start}[${line}]\n`).subarray(0, this.#most);
+    const kept = printed.subarray(0, this.#most - told.length);
+    this.#dropped += printed.length - kept.length;
+    this.#kept = [kept, told];
+    this.#size = kept.length + told.length;
+  }
 
   // The output since the last call, and how many bytes of it were dropped.
   take() {
@@ -121,16 +131,9 @@ function send(body, output) {
   while (sent < frame.length) sent += writeSync(RESULT, frame, sent);
 }
 
-// JSON would turn NaN and the infinities into null, which means that a scorer declined.
-function finite(_, value) {
-  if (typeof value === 'number' && !isFinite(value)) {
-    throw new RangeError(`a result may hold only finite numbers, not ${value}`);
-  }
-  return value;
-}
-
 function refused(kind, message) {
-  return stringify({ error: { kind, message: message.slice(0, MESSAGE_CHARACTERS) } });
+  const told = storable(message.slice(0, MESSAGE_CHARACTERS));
+  return stringify({ error: { kind, message: told } });
 }
 
 // Whether a line of a stack trace is in the author's code.
@@ -180,21 +183,25 @@ function taken(handler) {
   return found[1].split(',').map((each) => each.split(':')[0].trim()).filter(Boolean);
 }
 
+// The body of the frame for one record, and a line for each change to what was returned.
 async function answered(handler, record, most) {
   let value;
   try {
     if ('trace' in record) record.trace = new Trace(record.trace);
     value = await handler(record);
   } catch (error) {
-    return refused('exception', described(error));
+    return { body: refused('exception', described(error)), changes: [] };
   }
   try {
-    const body = `{"result":${stringify(value ?? null, finite) ?? 'null'}}`;
-    if (sizeOf(body) <= most) return body;
-    return refused('result_too_large', `more than ${most} bytes`);
+    return encoded(value, most);
   } catch (error) {
-    return refused('bad_result', described(error));
+    return { body: notAResult(error), changes: [] };
   }
+}
+
+function notAResult(error) {
+  if (error instanceof ResultTooLarge) return refused('result_too_large', error.message);
+  return refused('bad_result', error instanceof NotAScore ? error.message : described(error));
 }
 
 async function run() {
@@ -219,7 +226,9 @@ async function run() {
   send('{"result":true}', output);
   if (describe) send(stringify({ result: { parameters: taken(handler) } }), output);
   for (let at = 0; at < records.length; at += 1) {
-    send(await answered(handler, records[at], program.result_bytes), output);
+    const { body, changes } = await answered(handler, records[at], program.result_bytes);
+    for (const change of changes) output.note(change);
+    send(body, output);
   }
   end(0);
 }

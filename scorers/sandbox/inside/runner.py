@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from scorers.sandbox.inside import frames, llm
+from scorers.sandbox.inside import frames, llm, returned
 from scorers.sandbox.inside.bundle_python import load_handler
 from scorers.sandbox.inside.output import Output
 from scorers.sandbox.inside.trace import Trace
@@ -47,11 +47,10 @@ def run() -> None:
         frames.write({"error": _failure(error, kind, program)}, *output.take())
         return
     frames.ready()
-    most = program["result_bytes"]
     for record in request["records"]:
-        body = _body(call, record, program)
-        if len(body) > most:
-            body = frames.encoded(_refused("result_too_large", f"more than {most} bytes"))
+        body, changes = _body(call, record, program)
+        for change in changes:
+            output.note(change)
         frames.send(body, *output.take())
 
 
@@ -121,21 +120,31 @@ def _handler(module: types.ModuleType) -> Handler:
     return own[-1]
 
 
-def _body(call: _Call, record: dict[str, Any], program: dict[str, Any]) -> bytes:
-    """The body with the handler's result for the record, or with its error."""
+def _body(
+    call: _Call, record: dict[str, Any], program: dict[str, Any]
+) -> tuple[bytes, list[str]]:
+    """The body with the handler's result for the record, or with its error.
+
+    The lines say what was changed so that the result can be stored.
+    """
     try:
         value = call(record)
         if inspect.isawaitable(value):
             value = _loop().run(_awaited(value))
     except MemoryError as error:
-        return frames.encoded({"error": _failure(error, "memory", program)})
+        return _refused(_failure(error, "memory", program))
     # The handler is foreign code on foreign data. Whatever it raises is this record's error.
     except BaseException as error:  # noqa: BLE001
-        return frames.encoded({"error": _failure(error, "exception", program)})
+        return _refused(_failure(error, "exception", program))
     try:
-        return frames.encoded({"result": value})
+        return returned.encoded(value, program["result_bytes"])
+    except returned.ResultTooLarge as error:
+        return _refused({"kind": "result_too_large", "message": str(error)})
+    except returned.NotAScore as error:
+        message = frames.storable(str(error))
+        return _refused({"kind": "bad_result", "message": message})
     except BaseException as error:  # noqa: BLE001 the result's own methods run here, too
-        return frames.encoded(_refused("bad_result", frames.described(error)["message"]))
+        return _refused(frames.described(error, "bad_result"))
 
 
 @functools.cache
@@ -148,8 +157,8 @@ async def _awaited(value: Any) -> object:  # noqa: ANN401 any awaitable
     return await value
 
 
-def _refused(kind: str, message: str) -> dict[str, object]:
-    return {"error": {"kind": kind, "message": message}}
+def _refused(error: dict[str, str]) -> tuple[bytes, list[str]]:
+    return frames.encoded({"error": error}), []
 
 
 def _failure(error: BaseException, kind: str, program: dict[str, Any]) -> dict[str, str]:
