@@ -14,6 +14,7 @@ from btql.checks import (
     check_call,
     check_comparison,
     check_condition,
+    check_reads_row,
     check_time,
     check_together,
     check_value,
@@ -125,10 +126,10 @@ class TreeBuilder:
         return Path(column=column, keys=tuple(keys), at=at)
 
     def quoted(self, text: str, at: Position | None) -> Expr:
-        """A text in double quotes: the column of that name if there is one, else a string."""
-        if text in COLUMNS:
+        """A text in double quotes: the column or field of that name, else a string."""
+        if text in COLUMNS or text in self.aliases:
             return self.path([text], at)
-        return Literal(kind=LiteralKind.STRING, value=text, at=at)
+        return Literal(kind=LiteralKind.STRING, value=text, at=at, is_quoted=True)
 
     def compare(self, op: Comparison, left: Expr, right: Expr, at: Position | None) -> Expr:
         if op is Comparison.IS and is_null(right):
@@ -137,11 +138,13 @@ class TreeBuilder:
             left, right, op = right, left, _MIRRORED.get(op, op)
         self._count(at)
         check_comparison(left, right, at)
+        check_reads_row(left, right)
         return Compare(op=op, left=left, right=right, at=at)
 
     def is_null(self, item: Expr, at: Position | None) -> Expr:
         self._count(at)
         check_value(item)
+        check_reads_row(item)
         return IsNull(item=item, at=at)
 
     def between(self, item: Expr, low: Expr, high: Expr, at: Position | None) -> Expr:
@@ -158,6 +161,7 @@ class TreeBuilder:
             raise BtqlError(f"a list after IN holds at most {MOST_OPTIONS} values", at=at)
         self._count(at)
         check_value(item)
+        check_reads_row(item, *options)
         if kind_of(item) is Kind.TIME:
             for option in options:
                 check_time(option)
@@ -168,12 +172,14 @@ class TreeBuilder:
     ) -> Expr:
         self._count(at)
         check_value(item)
+        check_reads_row(item)
         text = constant_string(pattern, "the pattern")
         return Like(item=item, pattern=text, ignore_case=ignore_case, at=at)
 
     def match(self, item: Expr, query: Expr, at: Position | None) -> Expr:
         self._count(at)
         check_value(item)
+        check_reads_row(item)
         words = words_of(constant_string(query, "the words to find"))
         if not words:
             raise BtqlError("MATCH needs at least one word of letters or digits", at=query.at)
@@ -185,6 +191,7 @@ class TreeBuilder:
         self._count(at)
         check_value(haystack)
         check_value(needle)
+        check_reads_row(haystack, needle)
         return Includes(haystack=haystack, needle=needle, at=at)
 
     def negation(self, item: Expr, at: Position | None) -> Expr:

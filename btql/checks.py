@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from typing import TypeGuard
 
 from btql.columns import COLUMNS
 from btql.errors import BtqlError, Position
@@ -20,6 +22,7 @@ from btql.tree import (
     Operation,
     Path,
     Unit,
+    children_of,
 )
 
 _KINDS_OF_LITERALS = {
@@ -127,6 +130,42 @@ def check_condition(expr: Expr) -> None:
 def check_value(expr: Expr) -> None:
     if kind_of(expr) is Kind.INTERVAL:
         raise BtqlError("an interval stands only beside + and - or in a comparison", at=expr.at)
+
+
+def check_reads_row(*parts: Expr) -> None:
+    """Raises BtqlError for a string that was probably meant as a name.
+
+    That is one in double quotes where nothing of the row stands beside it, and any string that
+    is compared with constants alone or asked for null: it gives the same for every row.
+    """
+    if any(_reads_row(part) for part in parts):
+        return
+    strings = [one for part in parts for one in _quoted(part)]
+    if all(isinstance(part, Literal) for part in parts):
+        strings += [part for part in parts if is_string(part)]
+    if strings:
+        name = str(strings[0].value)
+        raise BtqlError(
+            f"{name!r} is a string here, and the same for every row, since no column has that"
+            f' name; a score is written scores."{name}", a field metadata."{name}"',
+            at=strings[0].at,
+        )
+
+
+def is_string(expr: Expr) -> TypeGuard[Literal]:
+    return isinstance(expr, Literal) and expr.kind is LiteralKind.STRING
+
+
+def _reads_row(expr: Expr) -> bool:
+    return isinstance(expr, Path) or any(map(_reads_row, children_of(expr)))
+
+
+def _quoted(expr: Expr) -> Iterator[Literal]:
+    """The strings in double quotes inside an expression."""
+    if isinstance(expr, Literal) and expr.is_quoted:
+        yield expr
+    for child in children_of(expr):
+        yield from _quoted(child)
 
 
 def check_together(parts: tuple[Expr, ...]) -> None:

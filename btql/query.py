@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from btql.build import TreeBuilder
-from btql.checks import check_value
+from btql.checks import check_reads_row, check_value, is_string
 from btql.clauses import Argument, FromClause, Item, SortKey
 from btql.errors import BtqlError, Position
 from btql.functions import MOST_ARGUMENTS
@@ -215,6 +215,8 @@ def _field(item: Item) -> Field:
     if item.expr is None:
         return Field(name="*", expr=None)
     check_value(item.expr)
+    if is_string(item.expr) and item.expr.is_quoted:
+        check_reads_row(item.expr)
     if item.alias is not None:
         return Field(name=item.alias, expr=item.expr)
     pieces = (item.expr.column, *item.expr.keys) if isinstance(item.expr, Path) else ()
@@ -230,6 +232,7 @@ def _sort(keys: tuple[SortKey, ...]) -> tuple[SortKey, ...]:
         raise BtqlError(f"a query sorts by at most {MOST_SORT_KEYS} values", at=at)
     for key in keys:
         check_value(key.expr)
+        check_reads_row(key.expr)
     return keys
 
 

@@ -67,10 +67,14 @@ Scalar: TypeAlias = "bool | int | float | str | None"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Literal(Node):
-    """A constant. An array holds literals, an object (name, literal) pairs."""
+    """A constant. An array holds literals, an object (name, literal) pairs.
+
+    `is_quoted` marks a string in double quotes, which may have been meant as a name.
+    """
 
     kind: LiteralKind
     value: Scalar | tuple[Literal, ...] | tuple[tuple[str, Literal], ...]
+    is_quoted: bool = field(default=False, compare=False, repr=False)
 
     def json(self) -> Json:
         """The constant as plain JSON."""

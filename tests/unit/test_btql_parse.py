@@ -100,6 +100,52 @@ def test_a_quoted_name_is_a_column_where_there_is_one() -> None:
     assert paths_read(parse_filter('metadata.a = "is_not_one"')) == {("metadata", "a")}
 
 
+@pytest.mark.parametrize(
+    ("text", "column", "name"),
+    [
+        ('"My score" IS NOT NULL', 1, "My score"),
+        ('"My score" IS NULL', 1, "My score"),
+        ('ISNULL "My score"', 8, "My score"),
+        ('"My score" > 0.5', 1, "My score"),
+        ('0.5 < "My score"', 7, "My score"),
+        ('is_root AND "My score" BETWEEN 0 AND 1', 13, "My score"),
+        ('"Metadata" = \'x\'', 1, "Metadata"),
+        ('"a" = "a"', 1, "a"),
+        ('NOT "env" IN (\'prod\', \'test\')', 5, "env"),
+        ('"env" LIKE \'%p%\'', 1, "env"),
+        ('"env" MATCH \'prod\'', 1, "env"),
+        ('"tag s" INCLUDES \'x\'', 1, "tag s"),
+        ('coalesce("My score", 0) > 0.5', 10, "My score"),
+        ("'metadata.env' IS NOT NULL", 1, "metadata.env"),
+        ("'x' IS NULL", 1, "x"),
+        ("'a' = 'b'", 1, "a"),
+        ("'a' < 5", 1, "a"),
+        ("'a' LIKE 'a%'", 1, "a"),
+        ("'a' IN ('a', 'b')", 1, "a"),
+    ],
+)
+def test_a_string_that_decides_nothing_is_refused_where_it_stands(
+    text: str, column: int, name: str
+) -> None:
+    with pytest.raises(BtqlError, match="the same for every row") as raised:
+        parse_filter(text)
+    assert raised.value.column == column
+    assert f'scores."{name}"' in raised.value.reason
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"gpt-5" = metadata.model', 'metadata.a IN ("x", "y")', '"is_root"', "1 = 1", "0 = 1",
+        "true", "null", "now() > '2026-01-01'", '"2026-01-01" < created', "1 IN (1, 2)",
+        '"metadata" IS NOT NULL', "lower('A') = 'a'", 'search("x")',
+        'metadata.n > (metadata.model = "gpt-5" ? 1 : 2)',
+    ],
+)
+def test_a_string_beside_the_row_and_plain_constants_are_taken(text: str) -> None:
+    parse_filter(text)
+
+
 def test_paths_keep_keys_and_indexes_apart() -> None:
     found = paths_read(parse_filter('metadata."a.b"[0]."0"[-1] = 1 AND tags[2] = \'x\''))
     assert found == {("metadata", "a.b", 0, "0", -1), ("tags", 2)}

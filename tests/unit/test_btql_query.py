@@ -48,6 +48,16 @@ def test_both_syntaxes_give_the_same_query(text: str) -> None:
     assert (query.limit, query.cursor) == (10, "abc")
 
 
+def test_a_name_of_a_field_may_stand_in_double_quotes() -> None:
+    query = parse_query(
+        'select scores.f as "My score" from dataset(\'d\') where "My score" > 0.5'
+        ' order by "My score"'
+    )
+    score = Path(column="scores", keys=("f",))
+    assert query.filter == parse_filter("scores.f > 0.5")
+    assert query.sort == (SortKey(expr=score, descending=False),)
+
+
 def test_a_query_needs_no_more_than_a_source() -> None:
     query = parse_query("from: experiment('a', 'b')")
     assert query.object_ids == ("a", "b")
@@ -117,6 +127,9 @@ def test_a_json_query_is_the_query_of_a_text() -> None:
         ("from: dataset('d') | cursor: 5", 1, 30, "a cursor is a string"),
         ("from: dataset('d') | sort: interval 1 day", 1, 28, "an interval stands only"),
         ("from: dataset('d') | filter: 5", 1, 30, "a condition is needed"),
+        ('from: dataset(\'d\') | sort: "My score" desc', 1, 28, "the same for every row"),
+        ("from: dataset('d') | sort: 'x'", 1, 28, "the same for every row"),
+        ('select "My score" as s from dataset(\'d\')', 1, 8, "the same for every row"),
         ("from: dataset(" + ", ".join(["'d'"] * 33) + ")", 1, 7, "1 to 32 ids"),
         ("\n" * 8000 + "x:", 8001, 1, "no clause 'x'"),
     ],
@@ -142,6 +155,9 @@ def test_an_error_says_where_and_what(text: str, line: int, column: int, part: s
         ({"sort": [{"expr": "created", "dir": "up"}]}, "sort[0]", "asc or desc"),
         ({"select": [5]}, "select[0]", "{alias, expr}"),
         ({"filter": {"op": "nope"}}, "filter", "no operator"),
+        ({"filter": {"op": "isnull", "expr": {"op": "literal", "value": "x"}}}, "filter",
+         "the same for every row"),
+        ({"filter": {"btql": '"My score" IS NOT NULL'}}, "filter", "the same for every row"),
     ],
 )
 def test_an_error_in_json_names_the_part(change: dict, path: str | None, part: str) -> None:
