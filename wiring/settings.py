@@ -71,6 +71,12 @@ class Settings(BaseModel):
         None, description="API key for the judge's endpoint"
     )
     judge_model: str = Field("gpt-5-mini", description="Model of judges that name none")
+    judge_api: Literal["auto", "chat", "responses"] = Field(
+        "auto",
+        description="API that the judge's models speak: chat (`/chat/completions`) or "
+        "responses (`/responses`); auto: `gpt-5...` the second and others the first, and the "
+        "other one if the server says so",
+    )
     judge_embedding_model: str = Field(
         "text-embedding-3-small", description="Embedding model of the similarity scorers"
     )

@@ -85,6 +85,7 @@ def judge_drain(services: Services, loop: asyncio.AbstractEventLoop) -> Drain:
             embedding_model=settings.judge_embedding_model,
             timeout_s=settings.judge_timeout_s,
             in_flight=settings.judge_in_flight,
+            api=settings.judge_api,
         ),
         functions=KeptFunctions(services.functions.version),
         spans_of=services.traces.spans_of,

@@ -121,7 +121,6 @@ def _request(classifier: Classifier, messages: list[Json], model: str) -> JsonOb
     }
     return {
         "model": model,
-        "messages": messages,
         "tools": [
             {
                 "type": "function",
@@ -133,6 +132,7 @@ def _request(classifier: Classifier, messages: list[Json], model: str) -> JsonOb
             }
         ],
         "tool_choice": {"type": "function", "function": {"name": TOOL}},
+        "messages": messages,   # last: the rest is the same for every record
     }
 
 

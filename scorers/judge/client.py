@@ -12,12 +12,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from scorers.arguments import ScoringFields, arguments, as_text
 from scorers.catalog import ScorerSpec
 from scorers.judge.call_costs import counting_calls, current
+from scorers.judge.problems import Cause, Problem
 from scorers.judge.prompt import PROMPT_CHARACTERS_MAX, prompt_too_long
 from scorers.judge.verdicts import Filtered, NoVerdict, chat_completion, with_verdict
 from scorers.results import AutoevalsScore, failure, result
@@ -39,10 +40,16 @@ CALLS_MAX = 256
 
 OPENAI_HOST = "api.openai.com"
 
-# Models with the first prefix are asked over /responses, as autoevals does. Models with one of
-# the second refuse the temperature that AnswerRelevancy would send.
+CHAT, RESPONSES = "/chat/completions", "/responses"
+Api: TypeAlias = Literal["auto", "chat", "responses"]
+"""Which API models speak; "auto" asks over one and then, if there is no such API, the other."""
+
+# "auto" asks these over /responses first, as autoevals does, and all others over
+# /chat/completions.
 _RESPONSES_PREFIX = "gpt-5"
-_REASONING_PREFIXES = ("gpt-5", "o1", "o3", "o4")
+_REQUEST = ("model", "tools", "tool_choice", "messages")
+"""The parts of a request that are not parameters; what changes from call to call is last."""
+
 _RESPONSES_WORDS = {
     "max_tokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens",
 }
@@ -81,9 +88,11 @@ class Judge:
         embedding_model: str,
         timeout_s: float,
         in_flight: int = IN_FLIGHT_MAX,
+        api: Api = "auto",
         clock: Clock = system_clock,
     ) -> None:
         self.model = model
+        self._api = api
         self._embedding_model = embedding_model
         self._endpoint: JudgeEndpoint = import_module("scorers.judge.http").JudgeEndpoint(
             base_url=base_url,
@@ -121,8 +130,6 @@ class Judge:
             options["threshold"] = threshold
         else:
             options["model"] = model
-        if name == "AnswerRelevancy" and model.startswith(_REASONING_PREFIXES):
-            options["temperature"] = None
         scorer = getattr(import_module("autoevals"), name)(**options)
         if name == "ContextEntityRecall":
             pairwise = scorer.contains_scorer.pairwise_scorer
@@ -161,14 +168,17 @@ class Judge:
         ended it, and what `JudgeEndpoint.post` raises.
         """
         model = str(request["model"])
-        if not model.startswith(_RESPONSES_PREFIX):
-            body = {**params, **request}
-            answer = await self._post("/chat/completions", body, model, by_author=by_author)
-        else:
-            body = {**_params_of_responses(params), **_as_responses(request)}
-            answer = chat_completion(
-                await self._post("/responses", body, model, by_author=by_author)
-            )
+        path = self._path(model)
+        answer = await self._complete_at(path, request, params)
+        other = CHAT if path == RESPONSES else RESPONSES
+        if self._api == "auto" and isinstance(answer, Problem) and _speaks_other(answer, other):
+            there = await self._complete_at(other, request, params)
+            if not isinstance(there, Problem):
+                self._endpoint.dialect.answers_at(model, other)
+            if not isinstance(there, Problem) or there.cause is not Cause.ADDRESS:
+                path, answer = other, there
+        if isinstance(answer, Problem):
+            raise self._endpoint.error(path, answer, by_author=by_author)
         try:
             return with_verdict(answer, _tool(request))
         except Filtered as error:
@@ -177,8 +187,30 @@ class Judge:
                 "filter"
             ) from error
 
-    async def _complete(self, **request: Any) -> JsonObject:  # noqa: ANN401 autoevals' own
-        return await self.complete(request, {})
+    def _path(self, model: str) -> str:
+        match self._api:
+            case "chat":
+                return CHAT
+            case "responses":
+                return RESPONSES
+            case _:
+                first = RESPONSES if model.startswith(_RESPONSES_PREFIX) else CHAT
+                return self._endpoint.dialect.api_of(model) or first
+
+    async def _complete_at(
+        self, path: str, request: JsonObject, params: JsonObject
+    ) -> JsonObject | Problem:
+        """The answer of one of the two APIs, as a chat completion, or what is wrong with it."""
+        model = str(request["model"])
+        if path == CHAT:
+            return await self._ask(CHAT, {**params, **request}, model)
+        body = {**_params_of_responses(params), **_as_responses(request)}
+        answer = await self._ask(RESPONSES, body, model)
+        return answer if isinstance(answer, Problem) else chat_completion(answer)
+
+    async def _complete(self, **given: Any) -> JsonObject:  # noqa: ANN401 autoevals' own
+        request: JsonObject = {name: given.pop(name) for name in _REQUEST if name in given}
+        return await self.complete(request, given)
 
     async def _embed(self, *, input: str, **_: object) -> JsonObject:  # noqa: A002 the API's word
         # The model is always our own setting, because autoevals does not pass one on to the
@@ -196,17 +228,24 @@ class Judge:
     async def _moderate(self, *, input: str, **_: object) -> JsonObject:  # noqa: A002 the API's word
         return await self._post("/moderations", {"input": input}, None)
 
-    async def _post(
-        self, path: str, body: JsonObject, model: str | None, *, by_author: bool = False
-    ) -> JsonObject:
+    async def _post(self, path: str, body: JsonObject, model: str | None) -> JsonObject:
+        answer = await self._ask(path, body, model)
+        if isinstance(answer, Problem):
+            raise self._endpoint.error(path, answer)
+        return answer
+
+    async def _ask(
+        self, path: str, body: JsonObject, model: str | None
+    ) -> JsonObject | Problem:
         execution = current.get()
         if _characters(body) > PROMPT_CHARACTERS_MAX:   # autoevals may use a text repeatedly
             raise prompt_too_long({})
         if execution.calls == CALLS_MAX:
             raise BadResult(f"the scorer needs more than {CALLS_MAX} calls for one span")
         execution.calls += 1
-        answer = await self._endpoint.post(path, body, by_author=by_author)
-        execution.count(answer, model)
+        answer = await self._endpoint.answer(path, body)
+        if not isinstance(answer, Problem):
+            execution.count(answer, model)
         return answer
 
 
@@ -269,13 +308,18 @@ def _rendered(given: JsonObject) -> dict[str, str]:
     return texts
 
 
+def _speaks_other(problem: Problem, other: str) -> bool:
+    """Whether the server says that the model must be asked at the other path."""
+    return other in problem.message or (other == CHAT and problem.cause is Cause.ADDRESS)
+
+
 def _as_responses(request: dict[str, Any]) -> JsonObject:
     """A chat completion request with one forced tool, translated for /responses."""
     return {
         "model": request["model"],
-        "input": request["messages"],
         "tools": [{"type": "function", **tool["function"]} for tool in request["tools"]],
         "tool_choice": "required",
+        "input": request["messages"],
     }
 
 

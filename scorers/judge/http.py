@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from scorers.judge.parameters import TRIES_MAX, Dialect
 from scorers.judge.problems import ANSWER_BYTES_MAX, Cause, Problem, answer_of
 from scorers.results import storable
 from spans.clock import Clock
@@ -73,7 +74,7 @@ class JudgeEndpoint:
     """A pool of connections to one endpoint, for one event loop.
 
     `timeout_s` is the deadline of one call, from its start (the wait for a free connection
-    included) to the last byte of the answer.
+    included) to the last byte of the answer. `dialect` is what the endpoint is known to refuse.
     """
 
     def __init__(
@@ -84,7 +85,9 @@ class JudgeEndpoint:
         timeout_s: float,
         in_flight: int,
         clock: Clock,
+        dialect: Dialect | None = None,
     ) -> None:
+        self.dialect = dialect or Dialect(base_url)
         self._base_url = _checked_url(base_url)
         self._api_key = _checked_key(api_key)
         self._timeout_s = timeout_s
@@ -99,23 +102,47 @@ class JudgeEndpoint:
     async def post(
         self, path: str, body: JsonObject, *, by_author: bool = False
     ) -> JsonObject:
-        """The answer to one POST. `path` is relative to the base URL, such as "/embeddings".
+        """The answer to one POST. Raises the `error` of what is wrong with it.
 
-        `by_author` says that the scorer's author named the model or the parameters. Raises
-        RateLimited, Timeout or JudgeUnavailable if a later call may succeed; JudgeRefused or
-        JudgeUnpaid if the operator must act; JudgeUnfit if the author must; PromptTooLong or
-        ContentRefused if it is the span's text; and BadResult for an answer that is no JSON or
-        is larger than ANSWER_BYTES_MAX.
+        Also raises Timeout, JudgeUnavailable, or JudgeRefused for a connection that fails.
         """
-        answer, headers = await self._ask(path, body)
+        answer = await self.answer(path, body)
         if isinstance(answer, Problem):
-            raise self._error(self._base_url + path, answer, headers, by_author=by_author)
+            raise self.error(path, answer, by_author=by_author)
         return answer
 
-    async def _ask(
-        self, path: str, body: JsonObject
-    ) -> tuple[JsonObject | Problem, Mapping[str, str]]:
-        """The answer or what is wrong with it, and the answer's headers."""
+    async def answer(self, path: str, body: JsonObject) -> JsonObject | Problem:
+        """The answer to one POST, or what is wrong with it.
+
+        `path` is relative to the base URL, such as "/embeddings". A call that is refused
+        because of parameters that can be left out is made again without them, at once, and so
+        is every later call (`Dialect`). Raises Timeout, JudgeUnavailable, or JudgeRefused for a
+        connection that fails.
+        """
+        for _ in range(TRIES_MAX):
+            sent = self.dialect.adapted(path, body)
+            answer = await self._ask(path, sent)
+            if not isinstance(answer, Problem) or not self.dialect.learns(path, sent, answer):
+                return answer
+        return await self._ask(path, self.dialect.adapted(path, body))
+
+    def error(self, path: str, problem: Problem, *, by_author: bool = False) -> TallyardError:
+        """The error to raise for what is wrong with an answer.
+
+        `by_author` says that the scorer's author named the model or the parameters. It is
+        RateLimited or JudgeUnavailable if a later call may succeed; JudgeRefused or JudgeUnpaid
+        if the operator must act; JudgeUnfit if the author must; PromptTooLong or ContentRefused
+        if it is the span's text; and BadResult for an answer that cannot be read.
+        """
+        message = f"judge {self._base_url}{path} {self.excerpt(problem.message)}"
+        if transient := _TRANSIENT.get(problem.cause):
+            return transient(message, retry_after_s=problem.wait_s)
+        kind, step = _FINAL[problem.cause]
+        if by_author and problem.cause in _BY_AUTHOR:
+            kind, step = JudgeUnfit, _BY_AUTHOR[problem.cause]
+        return kind(f"{message}; {step.format_map(self._names)}")
+
+    async def _ask(self, path: str, body: JsonObject) -> JsonObject | Problem:
         url = self._base_url + path
         try:
             # A redirect is refused: it would carry the span's content to another host.
@@ -132,9 +159,13 @@ class JudgeEndpoint:
             reason = self.excerpt(str(error) or type(error).__name__)
             raise JudgeUnavailable(f"judge {url} could not be reached: {reason}") from error
         answer = answer_of(path, response.status, raw)
-        if isinstance(answer, Problem):
-            answer = replace(answer, message=f"answered {response.status}: {answer.message}")
-        return answer, response.headers
+        if not isinstance(answer, Problem):
+            return answer
+        wait_s = retry_after_s(response.headers, self._clock)
+        if wait_s is None and answer.wait_s is not None:
+            wait_s = min(answer.wait_s, RETRY_AFTER_MAX_S)
+        message = f"answered {response.status}: {answer.message}"
+        return replace(answer, message=message, wait_s=wait_s)
 
     def excerpt(self, text: str) -> str:
         """The start of `text` on one line, for a message. The API key is taken out of it."""
@@ -164,20 +195,6 @@ class JudgeEndpoint:
                 timeout=aiohttp.ClientTimeout(total=self._timeout_s),
             )
         return self._open_session
-
-    def _error(
-        self, url: str, problem: Problem, headers: Mapping[str, str], *, by_author: bool
-    ) -> TallyardError:
-        message = f"judge {url} {self.excerpt(problem.message)}"
-        if transient := _TRANSIENT.get(problem.cause):
-            wait_s = retry_after_s(headers, self._clock)
-            if wait_s is None and problem.wait_s is not None:
-                wait_s = min(problem.wait_s, RETRY_AFTER_MAX_S)
-            return transient(message, retry_after_s=wait_s)
-        kind, step = _FINAL[problem.cause]
-        if by_author and problem.cause in _BY_AUTHOR:
-            kind, step = JudgeUnfit, _BY_AUTHOR[problem.cause]
-        return kind(f"{message}; {step.format_map(self._names)}")
 
 
 def retry_after_s(headers: Mapping[str, str], clock: Clock) -> float | None:

@@ -69,10 +69,16 @@ ORDINARY = Behaviour()
 
 
 class FakeJudge:
-    """Serves from a thread of its own. `delay_s` holds back every answer."""
+    """Serves from a thread of its own. `delay_s` holds back every answer.
+
+    `refuses` are parameters that no model accepts; `tool_choice by name` is one. `lacks` are
+    paths that the server does not have.
+    """
 
     def __init__(self, *, delay_s: float = 0.0) -> None:
         self.delay_s = delay_s
+        self.refuses: set[str] = set()
+        self.lacks: set[str] = set()
         self.calls: collections.deque[Call] = collections.deque(maxlen=CALLS_KEPT)
         self.in_flight = 0
         self.in_flight_max = 0
@@ -104,8 +110,10 @@ class FakeJudge:
         self._next.append(Behaviour(name="reply", reply=(status, payload, headers)))
 
     def forget(self) -> None:
-        """Forget calls, turns and what was queued."""
+        """Forget calls, turns, what was queued, and what is refused."""
         self.calls.clear()
+        self.refuses.clear()
+        self.lacks.clear()
         self._next.clear()
         self._turns.clear()
 
@@ -159,6 +167,10 @@ class FakeJudge:
     async def _behave(
         self, request: web.Request, path: str, body: dict[str, Any], prompt: str
     ) -> web.StreamResponse:
+        if path in self.lacks:
+            return web.json_response({"detail": "Not Found"}, status=404)
+        if refused := self._refused(body):
+            return refused
         behaviour = self._next.popleft() if self._next else Behaviour.parse(prompt)
         parameters = behaviour.parameters
         delay_s = float(parameters.get("delay", self.delay_s))
@@ -178,6 +190,19 @@ class FakeJudge:
             key = request.headers.get("Authorization", "")
             return _refuse(int(behaviour.name), parameters, key=key)
         return await BEHAVIOURS[behaviour.name](self, request, path, body, parameters)
+
+    def _refused(self, body: dict[str, Any]) -> web.Response | None:
+        """The refusal of the first parameter that is in `refuses`, as OpenAI words it."""
+        for name, value in body.items():
+            form = f"{name} by name" if isinstance(value, dict) else name
+            if not self.refuses.isdisjoint({name, form}):
+                error = {
+                    "message": f"Unsupported parameter: '{name}' is not supported with this "
+                    "model.", "type": "invalid_request_error", "param": name,
+                    "code": "unsupported_parameter",
+                }
+                return web.json_response({"error": error}, status=400)
+        return None
 
     async def hold(self) -> None:
         """Until the server stops: an answer that never comes."""

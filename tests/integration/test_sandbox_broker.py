@@ -221,14 +221,24 @@ def test_what_would_lead_elsewhere_or_past_the_ceiling_is_refused(fake, scorer, 
 def test_the_smaller_of_two_ceilings_counts_by_the_name_that_the_model_knows(fake, scorer):
     for body in ({"max_tokens": 7}, {"max_completion_tokens": 10**9}, {"max_tokens": None}):
         assert scorer.ask({**ASKED, **body})[0] == 200
+    fake.refuses.add("max_tokens")
     other = Scorer(broker_to(fake, models=frozenset({"o3"})), models=("o3",))
-    assert other.ask({**ASKED, "model": "o3"})[0] == 200
+    for _ in range(2):
+        assert other.ask({**ASKED, "model": "o3"})[0] == 200
     other.leave()
 
     names = ("max_tokens", "max_completion_tokens")
     assert [tuple(call.body.get(name) for name in names) for call in fake.calls] == [
-        (7, None), (None, 100), (100, None), (None, 100),
+        (7, None), (None, 100), (100, None), (100, None), (None, 100), (None, 100),
     ]
+
+
+def test_a_call_is_never_made_without_its_ceiling(fake, scorer):
+    fake.refuses |= {"max_tokens", "max_completion_tokens"}
+
+    assert code(scorer.ask(ASKED)) == (400, "judge_unfit")
+
+    assert all({*call.body} & fake.refuses for call in fake.calls)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from scorers.judge.call_costs import CallCosts
+from scorers.judge.parameters import Dialect
 from scorers.sandbox.lending.conversation import (
     HEAD_BYTES_MAX,
     Conversation,
@@ -77,7 +78,8 @@ class Broker:
     """Makes calls for users' code. Safe to share between threads.
 
     `models` is the operator's list. `tokens_per_call` is the most that one answer may take.
-    The key goes into the call's header, and nowhere else.
+    The key goes into the call's header, and nowhere else. `dialect` is what the endpoint is
+    known to refuse: it only renames, so that each call keeps its token limit.
     """
 
     base_url: str
@@ -87,6 +89,9 @@ class Broker:
     tokens_per_call: int
     budget: TokenBudget
     clock: Clock = system_clock
+    dialect: Dialect = field(
+        default_factory=lambda: Dialect("the models' endpoint", may_drop=False)
+    )
 
     def serve(self, end: socket.socket, *, scorer_id: str, models: Collection[str]) -> Usage:
         """Answer requests until the other end closes or `end` is shut down. Return their cost.
@@ -102,7 +107,7 @@ class Broker:
         execution = CallCosts()
         endpoint: JudgeEndpoint = import_module("scorers.judge.http").JudgeEndpoint(
             base_url=self.base_url, api_key=self.api_key, timeout_s=self.timeout_s,
-            in_flight=1, clock=self.clock,
+            in_flight=1, clock=self.clock, dialect=self.dialect,
         )
         lending = _Lending(
             broker=self, endpoint=endpoint, scorer_id=scorer_id, models=models,

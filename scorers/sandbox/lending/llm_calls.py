@@ -33,8 +33,6 @@ _CEILINGS = {
     CHAT: ("max_tokens", "max_completion_tokens"), RESPONSES: ("max_output_tokens",),
     EMBEDDINGS: (),
 }
-# These models know only the newer name of the token limit; older servers know only the older.
-_REASONING_PREFIXES = ("gpt-5", "o1", "o3", "o4")
 
 # `id` is not among them: an item with nothing but an id names one that anybody stored before.
 _ITEM_FIELDS = frozenset({"type", "role", "content", "name", "refusal", "tool_calls",
@@ -101,9 +99,7 @@ def _ceiling(path: str, body: JsonObject, tokens_max: int) -> int:
             raise _invalid(f"{name} must be a whole number from 1")
         body[name] = min(value, tokens_max)
     if not given:
-        is_reasoning = str(body["model"]).startswith(_REASONING_PREFIXES)
-        given = [_CEILINGS[path][-1 if is_reasoning else 0]]
-        body[given[0]] = tokens_max
+        body[_CEILINGS[path][0]] = tokens_max   # renamed for a model that refuses the name
     return tokens_max
 
 
