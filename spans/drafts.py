@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from spans.ids import RowSeq, Xact
 from spans.merge import apply, has_same_content, is_same
-from spans.row import Row, RowKey, RowWrite, is_finished, is_made_by_scorer
+from spans.row import Row, RowKey, RowWrite, is_complete, is_made_by_scorer
 
 
 @dataclass(slots=True)
@@ -70,7 +70,7 @@ class Drafts:
         `sent_by` names who wrote the row, if it is new.
 
         A write that changes nothing keeps the row's version. A row is queued for matching when
-        its span ends, and again whenever its content changes after that.
+        its span has its base and has ended, and again whenever its content changes after that.
         """
         before = self.current(write.key)
         after = apply(before, write)
@@ -87,7 +87,7 @@ class Drafts:
                 trigger_xact=stored.trigger_xact if stored else None,
                 created_by=stored.created_by if stored else sent_by,
             )
-        was_finished = before is not None and is_finished(before.fields)
+        was_complete = before is not None and is_complete(before)
         # Feedback does not match the row again. If it counted as a change of content, pending
         # outcomes would be superseded and nothing would replace them.
         content_changed = not write.is_feedback and (
@@ -98,8 +98,8 @@ class Drafts:
         if content_changed:
             draft.content_xact = xact
         if (
-            (content_changed or not was_finished or write.reselect)
-            and is_finished(after.fields)
+            (content_changed or not was_complete or write.reselect)
+            and is_complete(after)
             and not (write.skip_scoring or write.is_feedback or is_made_by_scorer(after.fields))
         ):
             draft.trigger_xact = xact

@@ -125,6 +125,14 @@ def is_finished(fields: Mapping[str, Json]) -> bool:
     return isinstance(metrics, dict) and isinstance(metrics.get("end"), int | float)
 
 
+def is_complete(row: Row) -> bool:
+    """Whether the span can be judged: it has its base, and has ended.
+
+    Without its base a row says little of its span: what came is a later part of it.
+    """
+    return row.has_base and is_finished(row.fields)
+
+
 def is_root(fields: Mapping[str, Json]) -> bool:
     """Whether the span is its trace's root: it has no parents.
 

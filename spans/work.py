@@ -30,7 +30,8 @@ class Subject:
 
     `view` has at least the columns that were asked for, in the API's form. `at_end` is the row
     as it was when it was queued for matching, if it has changed since; filters see that one.
-    `xact` is the version that was read. `ended_at` is the client's `metrics.end`, in unix
+    `xact` is the version that was read. `has_base` is False while only merges of the row have
+    come. `ended_at` is the client's `metrics.end`, in unix
     seconds.
     """
 
@@ -41,6 +42,7 @@ class Subject:
     xact: Xact
     content_xact: Xact
     trigger_xact: Xact | None
+    has_base: bool
     ended_at: float | None
     view: RowView
     at_end: RowView | None = None

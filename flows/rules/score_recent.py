@@ -115,6 +115,6 @@ def score_recent(
 
 def _selects(planned: PlannedRule, subject: Subject) -> bool:
     return (
-        is_finished(subject.view)
+        subject.has_base and is_finished(subject.view)
         and planned.decide(subject.view) is Reason.SELECTED
     )

@@ -106,7 +106,7 @@ def read_subjects(
     names = [*_ALWAYS, *sorted((columns & EXPRESSIONS.keys()) - set(_ALWAYS))]
     selected = ", ".join(EXPRESSIONS[name] for name in names)
     cursor.execute(
-        f"""select row.seq, row.xact, row.content_xact, row.trigger_xact,
+        f"""select row.seq, row.xact, row.content_xact, row.trigger_xact, row.has_base,
                    row_at_end.view, {selected}
               from unnest(%s::integer[], %s::bigint[]) as asked(object_no, seq)
              cross join lateral ({one_row(view)}) row
@@ -116,7 +116,7 @@ def read_subjects(
         ([object_no] * len(row_seqs), list(row_seqs)),
     )
     subjects: dict[RowSeq, Subject] = {}
-    for seq, xact, content_xact, trigger_xact, at_end, *values in cursor.fetchall():
+    for seq, xact, content_xact, trigger_xact, has_base, at_end, *values in cursor.fetchall():
         shown = dict(zip(names, values, strict=True))
         metrics: Json = shown["metrics"]
         ended_at = metrics.get("end") if isinstance(metrics, dict) else None
@@ -128,6 +128,7 @@ def read_subjects(
             xact=xact,
             content_xact=content_xact,
             trigger_xact=trigger_xact,
+            has_base=has_base,
             ended_at=float(ended_at) if isinstance(ended_at, int | float) else None,
             view=shown,
             at_end=None if at_end is None else {**shown, **at_end},

@@ -22,7 +22,7 @@ from spans.row import (
     Row,
     RowKey,
     RowWrite,
-    is_finished,
+    is_complete,
     is_made_by_scorer,
 )
 
@@ -211,13 +211,25 @@ def test_a_row_is_put_up_for_matching_when_it_ends_changes_after_its_end_or_is_a
     row = drafts.current(KEY)
     assert row is not None
 
-    ends = is_finished(row.fields) and not (stored and is_finished(stored.row.fields))
+    ends = is_complete(row) and not (stored and is_complete(stored.row))
     changes = stored is None or not has_same_content(stored.row, row)
-    wants = is_finished(row.fields) and (ends or changes or write.reselect)
+    wants = is_complete(row) and (ends or changes or write.reselect)
     may = not (write.skip_scoring or write.is_feedback or is_made_by_scorer(row.fields))
 
     _, trigger = versions(drafts)
     assert (trigger == LONG_AGO) == (wants and may)
+
+
+def test_a_row_without_a_base_is_put_up_for_matching_when_its_base_comes() -> None:
+    end = RowWrite(key=KEY, fields={"metrics": {"end": 1.5}}, is_merge=True)
+    change = RowWrite(key=KEY, fields={"output": "x"}, is_merge=True, reselect=True)
+    named = RowWrite(key=KEY, fields={"span_attributes": {"name": "s"}})
+
+    assert versions(run(None, [end, change])) == (LONG_AGO + 1, None)
+    # A base without content changes nothing that is judged, but makes the row a span.
+    assert versions(run(None, [end, named])) == (LONG_AGO, LONG_AGO + 1)
+    deletion = RowWrite(key=KEY, fields={}, is_delete=True)
+    assert versions(run(None, [deletion, end]))[1] is None
 
 
 def test_an_ended_row_that_nothing_changes_is_matched_again_only_if_that_is_asked_for() -> None:
@@ -247,7 +259,7 @@ def test_a_finished_span_is_matched_no_earlier_than_its_content_last_changed(
     row = drafts.current(KEY)
     content, trigger = versions(drafts)
 
-    is_due = row is not None and is_finished(row.fields)
+    is_due = row is not None and is_complete(row)
     if is_due and content is not None and content >= LONG_AGO:
         assert trigger is not None
         assert trigger >= content

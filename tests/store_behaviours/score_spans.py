@@ -284,7 +284,8 @@ class ScoreSpanBehaviours:
         self, world: ScoringWorld
     ) -> None:
         world.rule()
-        world.write(ended("a", "kitten", _is_merge=True, scores=None))
+        world.write(ended("a", "kitten", scores={"Levenshtein": 0}))
+        world.write({"id": "a", "_is_merge": True, "scores": None})
         world.match()
         assert world.scores() == {"Levenshtein": 1}
 

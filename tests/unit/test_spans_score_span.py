@@ -22,7 +22,7 @@ VIEW: JsonObject = {
 SUBJECT = Subject(
     key=RowKey(project_logs(ProjectId(uuid.UUID(int=1))), VIEW["id"]), seq=RowSeq(1),
     span_id="s", root_span_id="s", xact=Xact(1), content_xact=Xact(1), trigger_xact=Xact(1),
-    ended_at=1.0, view=VIEW,
+    has_base=True, ended_at=1.0, view=VIEW,
 )
 
 

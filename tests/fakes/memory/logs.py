@@ -99,6 +99,7 @@ class KeptRow:
             key=self.key, seq=self.seq, span_id=str(view["span_id"]),
             root_span_id=str(view["root_span_id"]), xact=self.xact,
             content_xact=self.stored.content_xact, trigger_xact=self.stored.trigger_xact,
+            has_base=self.stored.row.has_base,
             ended_at=float(end) if isinstance(end, int | float) else None, view=view,
         )
 
