@@ -13,7 +13,7 @@ from starlette.routing import Route
 from api.answer import Json200
 from api.body import parse_leniently, parse_object, read_body
 from api.endpoint import endpoint
-from api.request import Context, in_thread, json_body, path_uuid, query_int
+from api.request import Context, in_thread, is_number, json_body, path_uuid, query_int
 from btql.query import read_query
 from flows.access.principal import Principal
 from flows.logs.fetch import FetchRequest
@@ -136,8 +136,11 @@ def _sent(
     rows = parsed.get(name)
     if not isinstance(rows, list):
         raise BadInput("must be a list", path=name)
+    retries = request.headers.get("x-stainless-retry-count", "")
     return SentRows(
-        rows=rows, body=body, sent_to=request.scope["path"], is_exact=is_exact
+        rows=rows, body=body, sent_to=request.scope["path"], is_exact=is_exact,
+        idempotency_key=request.headers.get("idempotency-key") or None,
+        retries=int(retries) if is_number(retries) else None,
     )
 
 

@@ -72,6 +72,16 @@ async def rejected(request: Request, context: Context, principal: Principal) -> 
     return Json200({"rejected": found})
 
 
+async def rejected_anywhere(
+    request: Request, context: Context, principal: Principal
+) -> Response:
+    """Lists the organisation's rejected rows, also those without a project, latest first."""
+    logs = context.tallyard.logs
+    limit = query_int(request, "limit", 100, least=1, most=1000)
+    found = await in_thread(lambda: logs.rejected_anywhere(principal, limit))
+    return Json200({"rejected": found})
+
+
 def _project_id(request: Request) -> ProjectId:
     return ProjectId(path_uuid(request, "project_id", "project"))
 
@@ -81,5 +91,6 @@ ROUTES = [
     Route(f"{LOGS}/explain", endpoint(explain_span, Outcomes.explain), methods=["GET"]),
     Route(f"{LOGS}/errors", endpoint(errors, Outcomes.errors), methods=["GET"]),
     Route(f"{LOGS}/rejected", endpoint(rejected, Logs.rejected), methods=["GET"]),
+    Route("/v1/rejected", endpoint(rejected_anywhere, Logs.rejected_anywhere), methods=["GET"]),
     Route(f"{LOGS}/outcomes/retry", endpoint(retry, Outcomes.retry), methods=["POST"]),
 ]

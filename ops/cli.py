@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("up:up", "Start everything, and keep it running until Ctrl-C."),
     "status": ("status:status", "Show the URLs, and whether each process is ready."),
     "explain": ("explain:explain_command", "Say why a span has its scores."),
+    "rejected": ("explain:rejected", "Show rows that were not stored, and why."),
     "tail": ("tail:tail", "Show scores as they arrive."),
     "rules": ("rules:rules", "Apply, export, list and try rules."),
     "scorers": ("scorers:scorers", "Push, test and compare scorers of your own."),

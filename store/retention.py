@@ -57,8 +57,8 @@ behind it. If it gets none, it tries again a minute later."""
 class Retention:
     """How long each kind of row is kept: days, but minutes for `resend_minutes`.
 
-    `resend_minutes` is how long an ingest request is remembered, so that a resent one is
-    recognised. Without `log_days` logs are kept for ever.
+    `resend_minutes` is how long a request is remembered whose later tries must be recognised.
+    Without `log_days` logs are kept for ever.
     """
 
     log_days: float | None = None

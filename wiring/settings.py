@@ -186,8 +186,10 @@ class Settings(BaseModel):
         6 * 2**20, ge=1024,
         description="Largest span, bytes of JSON (the size of an SDK's largest batch)",
     )
-    rows_per_request_max: int = Field(1000, ge=1, description="Most rows in one insert request")
-    depth_max: int = Field(64, ge=4, le=512, description="Deepest nesting of JSON in a span")
+    rows_per_request_max: int = Field(
+        10_000, ge=1, description="Most rows in one insert request"
+    )
+    depth_max: int = Field(64, ge=4, le=200, description="Deepest nesting of JSON in a span")
     nodes_max: int = Field(10_000, ge=100, description="Most JSON values in a span")
     query_timeout_s: float = Field(
         30.0, gt=0, description="Timeout of a query over /btql, seconds"
@@ -210,7 +212,8 @@ class Settings(BaseModel):
         14.0, gt=0, description="Days for which rejected rows are kept"
     )
     resend_minutes: float = Field(
-        60.0, gt=0, description="Minutes for which a resent request gets the first answer"
+        60.0, gt=0,
+        description="Minutes for which a request with an `Idempotency-Key` is remembered",
     )
 
     invoke_timeout_s: float = Field(

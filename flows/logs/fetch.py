@@ -149,8 +149,10 @@ class RowReader(QueryReader, Protocol):
         """
         ...
 
-    def rejected(self, org_id: OrgId, project_id: ProjectId, limit: int) -> list[JsonObject]:
-        """The project's latest rejected rows, newest first."""
+    def rejected(
+        self, org_id: OrgId, project_id: ProjectId | None, limit: int
+    ) -> list[JsonObject]:
+        """The latest rejected rows of the project, or of the organisation, newest first."""
         ...
 
 

@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from flows.logs.ingest import IngestAnswer, IngestRequest, IngestStore
+from flows.logs.ingest import IngestRequest, IngestStore
 from spans.errors import StoreUnavailable, TallyardError
+from spans.resends import IngestAnswer
 
 REQUESTS_MAX = 64
 ROWS_MAX = 2000

@@ -24,9 +24,10 @@ from flows.logs.expiry import Expired, ExpiryStore
 from flows.logs.feedback import read_feedback
 from flows.logs.fetch import FetchRequest, Page, QueryPage, RowReader
 from flows.logs.group_commit import GroupCommit
-from flows.logs.ingest import IngestAnswer, IngestRequest, IngestStore, RejectedRow
+from flows.logs.ingest import IngestRequest, IngestStore
 from flows.logs.limits import LogLimits, TooLarge
-from spans.errors import BadInput, NotFound, UserError
+from flows.logs.rejections import RejectedRow, nothing_stored, rejection
+from spans.errors import BadInput, Forbidden, NotFound, UserError
 from spans.event import read_event
 from spans.ids import ProjectId, Xact, parse_uuid
 from spans.json import Json, JsonObject
@@ -34,10 +35,8 @@ from spans.queues import MATCH
 from spans.repair.faults import Faults
 from spans.repair.json_text import read_tolerantly
 from spans.repair.values import BodyText, InexactIntegers
+from spans.resends import IngestAnswer, Resend, ResendName
 from spans.row import ObjectRef, RowWrite
-
-EXCERPT_CHARS = 500
-"""Characters of a rejected row that are stored, so that its sender can recognise it."""
 
 OTHER_OBJECTS = ("experiment_id", "dataset_id", "prompt_session_id")
 """Fields of a row that belongs to an object other than a project's logs."""
@@ -48,14 +47,18 @@ class SentRows:
     """The rows of one request.
 
     `body` is the JSON text that they were parsed from. It shows which numbers the parser
-    rounded and whether a string holds NUL. If the same key sends the same `body` to the same
-    URL path `sent_to` within an hour, that is a resend, which is not stored again.
+    rounded and whether a string holds NUL. `sent_to` is the path of its URL.
+
+    `idempotency_key` is what the client names the request, in all of its tries. `retries` is
+    how often it says that it has tried before. Each is None if the client says nothing.
     """
 
     rows: Sequence[Json]
     body: bytes
     sent_to: str
     is_exact: bool = False   # the rows come from `read_tolerantly`
+    idempotency_key: str | None = None
+    retries: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +69,18 @@ class Ingested:
     row_ids: tuple[str, ...]
     xact: Xact
     rejected: tuple[RejectedRow, ...]
+
+
+class _NewIds:
+    """Makes ids for what comes without one, and counts them."""
+
+    def __init__(self, new_id: Callable[[], uuid.UUID]) -> None:
+        self._new_id = new_id
+        self.made = 0
+
+    def __call__(self) -> str:
+        self.made += 1
+        return str(self._new_id())
 
 
 class Logs:
@@ -103,16 +118,22 @@ class Logs:
         """Stores rows, each of which names its project. Bad rows are rejected and listed.
 
         This is for clients that would drop all rows after an error. Values that cannot be
-        stored are mended. Raises TooLarge for too many rows.
+        stored are mended. If there are rows and none could be stored, raises the error of
+        `nothing_stored`, and the rows are listed all the same. Raises TooLarge for too many
+        rows.
         """
         self._check_number(sent, "rows")
         places = await self._places(principal, sent.rows)
+        ids = _NewIds(self._new_id)
         try:
-            writes, rejected = self._read_each(sent, places)
+            writes, refused = self._read_each(sent, ids, places)
         except InexactIntegers:
-            writes, rejected = self._read_each(_read_again(sent), places)
-        answer = await self._write(principal, sent, writes, rejected)
-        return Ingested(row_ids=answer.row_ids, xact=answer.xact, rejected=tuple(rejected))
+            writes, refused = self._read_each(_read_again(sent), ids, places)
+        rejected = tuple(row for row, _ in refused)
+        answer = await self._write(principal, sent, ids, writes, rejected)
+        if refused and not writes:
+            raise nothing_stored(refused)
+        return Ingested(row_ids=answer.row_ids, xact=answer.xact, rejected=rejected)
 
     @use_case(KeyRole.INGEST)
     async def insert(
@@ -123,9 +144,10 @@ class Logs:
         Raises BadInput that names the first bad event, and NotFound for the project.
         """
         where = await self._logs_of(principal, project_id)
-        read = self._event_reader(sent, Faults(is_strict=True))
+        ids = _NewIds(self._new_id)
+        read = self._event_reader(sent, ids, Faults(is_strict=True))
         writes = self._read_all(sent, "events", lambda event: [read(event, where)])
-        return (await self._write(principal, sent, writes)).row_ids
+        return (await self._write(principal, sent, ids, writes)).row_ids
 
     @use_case(KeyRole.INGEST)
     async def feedback(
@@ -136,12 +158,12 @@ class Logs:
         Raises BadInput that names the first bad item, and NotFound for the project.
         """
         where = await self._logs_of(principal, project_id)
-        text = BodyText(sent.body)
+        text, ids = BodyText(sent.body), _NewIds(self._new_id)
         writes = self._read_all(
             sent, "feedback",
-            lambda item: read_feedback(item, where, self.limits.event, text, self._new_text_id),
+            lambda item: read_feedback(item, where, self.limits.event, text, ids),
         )
-        await self._write(principal, sent, writes)
+        await self._write(principal, sent, ids, writes)
 
     @use_case(KeyRole.READ)
     def fetch(
@@ -182,6 +204,17 @@ class Logs:
         """A project's latest rejected rows, newest first. Raises NotFound."""
         self._projects.logs_of(principal, project_id)
         return self._reader.rejected(principal.org_id, project_id, limit)
+
+    @use_case()
+    def rejected_anywhere(self, principal: Principal, limit: int) -> list[JsonObject]:
+        """The organisation's latest rejected rows, newest first.
+
+        Those that named no project that their key reached are only here. Raises Forbidden for a
+        key of one project.
+        """
+        if principal.project_id is not None:
+            raise Forbidden("this key is for one project; the list is of all of them")
+        return self._reader.rejected(principal.org_id, None, limit)
 
     @use_case(KeyRole.READ)
     def changes(
@@ -236,42 +269,42 @@ class Logs:
         most = self.limits.rows_per_request_max
         if len(sent.rows) > most:
             raise TooLarge(
-                f"{len(sent.rows)} {name}, more than {most}: send them in several requests"
+                f"{len(sent.rows)} {name}, more than {most} "
+                "(TALLYARD_ROWS_PER_REQUEST_MAX): send them in several requests"
             )
 
     def _read_each(
-        self, sent: SentRows, places: dict[str, ObjectRef | None]
-    ) -> tuple[list[RowWrite], list[RejectedRow]]:
-        """The writes of the rows that can be read, mended, and the others with their reasons.
+        self, sent: SentRows, ids: _NewIds, places: dict[str, ObjectRef | None]
+    ) -> tuple[list[RowWrite], list[tuple[RejectedRow, UserError]]]:
+        """The writes of the rows that can be read, mended, and the others with their errors.
 
         Raises InexactIntegers if the rows have to be read again from the text.
         """
-        read = self._event_reader(sent, Faults(is_strict=False))
+        read = self._event_reader(sent, ids, Faults(is_strict=False))
         writes: list[RowWrite] = []
-        rejected: list[RejectedRow] = []
+        refused: list[tuple[RejectedRow, UserError]] = []
         for row in sent.rows:
             where: ObjectRef | None = None
             try:
                 where = _place_of(row, places)
                 writes.append(read(row, where))
             except UserError as error:
-                rejected.append(_rejection(row, where, error))
-        return writes, rejected
+                project_id = where.project_id if where else None
+                refused.append((rejection(row, project_id, error), error))
+        return writes, refused
 
     def _event_reader(
-        self, sent: SentRows, faults: Faults
+        self, sent: SentRows, ids: _NewIds, faults: Faults
     ) -> Callable[[Json, ObjectRef], RowWrite]:
         """The function that reads one event of the request. It raises BadInput and TooLarge."""
         text = BodyText(sent.body, is_exact=sent.is_exact)
-        limits, new_id = self.limits.event, self._new_text_id
+        limits = self.limits.event
         most = self.limits.span_bytes_max
         # A span is no larger than its body. Most bodies are small enough to skip the check.
         may_be_too_large = len(sent.body) > most
 
         def read(event: Json, where: ObjectRef) -> RowWrite:
-            write = read_event(
-                event, where, limits, new_id=new_id, body=text, faults=faults
-            )
+            write = read_event(event, where, limits, new_id=ids, body=text, faults=faults)
             # Read first: what is nested too deep for the writer of JSON is mended or refused.
             if may_be_too_large and (size := _bytes_of(write)) > most:
                 raise TooLarge(
@@ -295,20 +328,33 @@ class Logs:
         return writes
 
     async def _write(
-        self, principal: Principal, sent: SentRows, writes: Sequence[RowWrite],
+        self, principal: Principal, sent: SentRows, ids: _NewIds, writes: Sequence[RowWrite],
         rejected: Sequence[RejectedRow] = (),
     ) -> IngestAnswer:
-        digest = hashlib.blake2b(sent.sent_to.encode(), digest_size=32)
-        digest.update(sent.body)
         return await self._commit.write(
             IngestRequest(
-                org_id=principal.org_id, key_id=principal.key_id, sent_by=principal.key_name,
-                body_hash=digest.digest(), writes=tuple(writes), rejected=tuple(rejected),
+                org_id=principal.org_id, sent_by=principal.key_name, writes=tuple(writes),
+                rejected=tuple(rejected),
+                resend=_resend(principal, sent) if ids.made else None,
             )
         )
 
-    def _new_text_id(self) -> str:
-        return str(self._new_id())
+
+def _resend(principal: Principal, sent: SentRows) -> Resend | None:
+    """How later tries of the request are recognised; None if the client tells none apart."""
+    key = sent.idempotency_key
+    if key is None and sent.retries is None:
+        return None
+    body_hash = _hash(sent.body)
+    known_by = b"body" + body_hash if key is None else b"key " + _hash(key.encode())
+    return Resend(
+        name=ResendName(principal.key_id, _hash(known_by + sent.sent_to.encode())),
+        body_hash=body_hash, tries=sent.retries if key is None else None,
+    )
+
+
+def _hash(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=32).digest()
 
 
 def _project_id(text: str) -> ProjectId:
@@ -345,17 +391,3 @@ def _bytes_of(write: RowWrite) -> int:
     """The size of what is stored of a write, as JSON."""
     parts = (write.fields, write.scoring_state, write.comment, write.audit_metadata)
     return len(orjson.dumps(parts))
-
-
-def _rejection(row: Json, where: ObjectRef | None, error: UserError) -> RejectedRow:
-    row_id = row.get("id") if isinstance(row, dict) else None
-    return RejectedRow(
-        project_id=where.project_id if where else None,
-        row_id=_head(row_id) if isinstance(row_id, str) else None,
-        reason=str(error),
-        excerpt=_head(orjson.dumps(row).decode()),
-    )
-
-
-def _head(text: str) -> str:
-    return text.replace("\0", "\ufffd")[:EXCERPT_CHARS]

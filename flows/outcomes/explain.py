@@ -32,6 +32,9 @@ from spans.work import Subject
 CANDIDATES_MAX = 20
 """Spans that are listed when an id fits several."""
 
+REJECTED_MAX = 20
+"""Rejected writes of one span that are listed: more than its parts that fail for one reason."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatchRecord:
@@ -92,8 +95,29 @@ class Candidate:
     name: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectedPart:
+    """A write that was not stored: why, and the head of it as it came.
+
+    `project_id` is None if the write named no project that its key reaches.
+    """
+
+    project_id: str | None
+    reason: str
+    excerpt: str
+    created: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NothingStored:
+    """What is known of an id under which no row stands: the writes that were rejected."""
+
+    id: str
+    rejected: tuple[RejectedPart, ...]
+
+
 class ExplainStore(Protocol):
-    """Where rows, match records, outcomes and rules are read from."""
+    """Where rows, match records, outcomes, rules and rejected writes are read from."""
 
     def candidates(
         self, org_id: OrgId, project_id: ProjectId | None, text: str
@@ -117,13 +141,23 @@ class ExplainStore(Protocol):
         """The project's rules as they are now."""
         ...
 
+    def rejected_parts(
+        self, org_id: OrgId, project_id: ProjectId | None, ids: Sequence[str]
+    ) -> list[RejectedPart]:
+        """The rejected writes with one of the ids as row id or span id, newest first.
+
+        They are those of the project, or of the whole organisation; at most REJECTED_MAX.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleAnswer:
     """What one rule did with the span, or what became of outcomes that no rule asked for.
 
     `status` is one of: a value of Reason; an outcome's state; `poisoned`; `waiting`,
-    `skip_requested`, `rule_made_later`, `not_matched` (no decision is recorded); and, for
+    `waiting_for_base`, `skip_requested`, `rule_made_later`, `not_matched` (no decision is
+    recorded); and, for
     outcomes that no present rule asked for, `rule_deleted`, `rescored`, `asked_by_hand`.
 
     `described` are those of `outcomes` that `text` describes; the others are history.
@@ -148,6 +182,8 @@ class Explanation:
     """Why a span has its scores: the answer of every rule.
 
     `ingest_warnings` are the sentences about values that could not be stored as they came.
+    `notes` are sentences on the state of the row, for whatever rule. `rejected` are writes of
+    it that were not stored.
     """
 
     project_id: str
@@ -158,18 +194,30 @@ class Explanation:
     scores: Json
     ingest_warnings: Json
     rules: tuple[RuleAnswer, ...]
+    notes: tuple[str, ...] = ()
+    rejected: tuple[RejectedPart, ...] = ()
+
+
+Explained = Explanation | NothingStored | tuple[Candidate, ...]
+"""What `explain` finds: one span, an id of which nothing stands, or several spans."""
 
 
 def explain(
-    store: ExplainStore, org_id: OrgId, project_id: ProjectId | None, text: str
-) -> Explanation | tuple[Candidate, ...]:
+    store: ExplainStore, org_id: OrgId, project_id: ProjectId | None, text: str, *,
+    of_any_project: bool = False,
+) -> Explained:
     """The explanation of a span, or the candidates if `text` fits several spans.
 
-    `text` is a row id or a span id. Raises NotFound if no span has it.
+    `text` is a row id or a span id. If no row has it, the rejected writes with this id are
+    given, `of_any_project` or of this one. Raises NotFound if there are none either.
     """
     candidates = store.candidates(org_id, project_id, text)
     if not candidates:
-        raise NotFound(f"no span has the row id or span id {text!r}")
+        scope = None if of_any_project else project_id
+        rejected = store.rejected_parts(org_id, scope, [text])
+        if not rejected:
+            raise NotFound(f"no span has the row id or span id {text!r}")
+        return NothingStored(id=text, rejected=tuple(rejected))
     if len(candidates) > 1:
         return tuple(candidates)
     subject = store.subject(candidates[0])
@@ -177,6 +225,7 @@ def explain(
     # says "selected" never comes without its outcomes.
     record = store.match_record(subject)
     outcomes = store.outcomes(subject)
+    project = subject.key.object.project_id
     return Explanation(
         project_id=candidates[0].project_id,
         id=subject.key.id,
@@ -185,16 +234,18 @@ def explain(
         is_finished=is_finished(subject.view),
         scores=subject.view["scores"],
         ingest_warnings=subject.view[INGEST_WARNINGS],
-        rules=tuple(
-            _answers(
-                subject, record, store.current_rules(subject.key.object.project_id), outcomes
-            )
+        rules=tuple(_answers(subject, record, store.current_rules(project), outcomes)),
+        notes=tuple(_notes(subject)),
+        rejected=tuple(
+            store.rejected_parts(org_id, project, [subject.key.id, subject.span_id])
         ),
     )
 
 
-def explanation_json(found: Explanation | tuple[Candidate, ...]) -> dict[str, Any]:
-    """An explanation, or the candidates of an ambiguous id, as JSON."""
+def explanation_json(found: Explained) -> dict[str, Any]:
+    """An explanation, the rejected writes, or the candidates of an ambiguous id, as JSON."""
+    if isinstance(found, NothingStored):
+        return {"is_stored": False, **asdict(found)}
     if isinstance(found, Explanation):
         content = asdict(found)
         for answer, rule in zip(found.rules, content["rules"], strict=True):
@@ -210,6 +261,20 @@ def _outcome_json(outcome: OutcomeView) -> dict[str, Any]:
     del fields["origin"]
     origin = outcome.origin
     return {"id": outcome.id, ORIGIN_ID_NAMES[origin.kind]: str(origin.id), **fields}
+
+
+def _notes(subject: Subject) -> Iterable[str]:
+    if not subject.has_base:
+        yield _WAITS_FOR_BASE
+    elif subject.trigger_xact is not None and not is_finished(subject.view):
+        yield f"unfinished again: {_END_REMOVED}"
+
+
+_WAITS_FOR_BASE = (
+    "waiting for its base: only merges of the row have come, and no rule sees it before the "
+    "write that makes the row (the one without _is_merge)"
+)
+_END_REMOVED = "a write after the span's end has removed metrics.end"
 
 
 def _answers(
@@ -377,13 +442,28 @@ def _reason_text(
             )
         case Reason.FILTER_ERROR:
             return f"the filter has an error: {planned.filter_error}", {}
+        case Reason.SELECTED:
+            return _selected_text(subject), {}
         case _:
             return _PLAIN_REASONS[reason], {}
 
 
+def _selected_text(subject: Subject) -> str:
+    """Why a row that the rule selected has no outcome of its present content."""
+    if subject.content_xact <= (subject.trigger_xact or 0):
+        return "selected; its outcomes are not stored any more"
+    if is_finished(subject.view):
+        return (
+            "selected, but a later write changed the content and asked not to be scored "
+            "(_skip_async_scoring)"
+        )
+    return (
+        "selected, but a later write changed the content, and the span is not finished any "
+        f"more: {_END_REMOVED}"
+    )
+
+
 _PLAIN_REASONS = {
-    Reason.SELECTED: "selected, but a later write changed the content and asked not to be "
-    "scored (_skip_async_scoring)",
     Reason.PAUSED: "the rule was paused",
     Reason.IS_SCORE_SPAN: "the span was made by a scorer; such spans are never scored",
     Reason.DISABLED: "scoring is disabled on the row (_async_scoring_state)",
@@ -418,7 +498,12 @@ def _undecided(
 def _why_undecided(subject: Subject, record: MatchRecord | None) -> tuple[str, str]:
     if is_made_by_scorer(subject.view):
         return Reason.IS_SCORE_SPAN.value, _PLAIN_REASONS[Reason.IS_SCORE_SPAN]
-    if not is_finished(subject.view):
+    if not subject.has_base:
+        return "waiting_for_base", _WAITS_FOR_BASE
+    is_waiting = record is not None and record.matched_at is None
+    if not is_finished(subject.view) and not is_waiting:
+        if subject.trigger_xact is not None:
+            return Reason.NOT_FINISHED.value, f"not finished: {_END_REMOVED}"
         return (
             Reason.NOT_FINISHED.value,
             "not finished: metrics.end is not set; a REST client must send it",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from flows.access.principal import KeyRole, Principal
 from flows.access.projects import Projects
 from flows.access.use_case import use_case
-from flows.outcomes.explain import Candidate, ExplainStore, Explanation, explain
+from flows.outcomes.explain import Explained, ExplainStore, explain
 from flows.outcomes.retry import ErrorSummary, OutcomeStore, RetryRequest
 from flows.rules.rules import Rules
 from spans.ids import ProjectId
@@ -30,17 +30,22 @@ class Outcomes:
     @use_case(KeyRole.READ)
     def explain(
         self, principal: Principal, project_id: ProjectId | None, text: str
-    ) -> Explanation | tuple[Candidate, ...]:
+    ) -> Explained:
         """Why a span has its scores; or the candidates, if `text` fits several spans.
 
         `text` is a row id or a span id. The span is looked for in one project, or if that is
-        None in all projects that the key reaches. Raises NotFound.
+        None in all projects that the key reaches. If there is none, the writes with this id
+        that were rejected are given, for keys of the organisation those to any project or to
+        none. Raises NotFound.
         """
         if project_id is None:
             only = principal.project_id
         else:
             only = self._projects.get(principal, project_id).id
-        return explain(self._explained, principal.org_id, only, text)
+        return explain(
+            self._explained, principal.org_id, only, text,
+            of_any_project=principal.project_id is None,
+        )
 
     @use_case(KeyRole.READ)
     def errors(self, principal: Principal, project_id: ProjectId) -> list[ErrorSummary]:

@@ -1,15 +1,17 @@
-"""`tallyard explain`: why a span has the scores that it has."""
+"""`tallyard explain` and `rejected`: why a span has its scores, or why it was not stored."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import click
 
 from flows.outcomes.explain import (
     Explanation,
+    NothingStored,
     OutcomeView,
+    RejectedPart,
     RuleAnswer,
     explanation_json,
     outcome_text,
@@ -33,6 +35,9 @@ def explain_command(span_id: str, *, project: str | None, wants_json: bool) -> N
         click.echo(json.dumps(explanation_json(found), indent=2, default=str))
     elif isinstance(found, Explanation):
         click.echo("\n".join(explanation_lines(found)))
+    elif isinstance(found, NothingStored):
+        click.echo(f"no row {found.id!r} is stored; these writes were rejected:")
+        click.echo("\n".join(_rejected(found.rejected)))
     else:
         click.echo(f"{span_id!r} names several spans; give a row id, and --project:")
         for candidate in found:
@@ -40,6 +45,33 @@ def explain_command(span_id: str, *, project: str | None, wants_json: bool) -> N
                 f"  row {candidate.id}  span {candidate.span_id}  {candidate.name or ''}  "
                 f"(project {candidate.project_name})"
             )
+
+
+@click.command()
+@click.option("--project",
+              help="Only rows sent to the project of this name (default: all rows).")
+@click.option("--last", type=click.IntRange(1, 1000), default=20, show_default=True,
+              help="How many rows, the newest first.")
+@click.option("--json", "wants_json", is_flag=True, help="Print one JSON object.")
+def rejected(*, project: str | None, last: int, wants_json: bool) -> None:
+    """List the rows that were sent but not stored, with the reason."""
+    with open_session() as session:
+        logs, principal = session.tallyard.logs, session.principal
+        if project is None:
+            rows = logs.rejected_anywhere(principal, last)
+        else:
+            rows = logs.rejected(principal, session.project(project).id, last)
+    if wants_json:
+        click.echo(json.dumps({"rejected": rows}, indent=2))
+        return
+    for row in rows:
+        click.echo(
+            f"{row['created']}  {row['id'] or 'no id'}  "
+            f"(project {row['project_id'] or 'unknown'})\n"
+            f"  {row['reason']}\n  {row['excerpt']}"
+        )
+    if not rows:
+        click.echo("no row was rejected")
 
 
 def explanation_lines(explanation: Explanation) -> Iterator[str]:
@@ -53,12 +85,22 @@ def explanation_lines(explanation: Explanation) -> Iterator[str]:
     warnings = explanation.ingest_warnings
     for warning in warnings if isinstance(warnings, list) else ():
         yield f"when it was logged: {warning}"
+    yield from explanation.notes
+    if explanation.rejected:
+        yield "writes of this row that were rejected:"
+        yield from _rejected(explanation.rejected)
     if not explanation.rules:
         yield "the project has no rules: make one with `tallyard rules apply`"
     for rule in explanation.rules:
         yield ""
         yield rule.rule_name
         yield from _rule(rule)
+
+
+def _rejected(parts: Iterable[RejectedPart]) -> Iterator[str]:
+    for part in parts:
+        yield f"  {part.created.isoformat(timespec='seconds')}  {part.reason}"
+        yield f"    {part.excerpt}"
 
 
 def _rule(rule: RuleAnswer) -> Iterator[str]:

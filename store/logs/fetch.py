@@ -163,16 +163,23 @@ class SpanReader:
                 timeout_s=self._timeout_s,
             )
 
-    def rejected(self, org_id: OrgId, project_id: ProjectId, limit: int) -> list[JsonObject]:
-        """The project's latest rejected rows, newest first, at most `limit`."""
+    def rejected(
+        self, org_id: OrgId, project_id: ProjectId | None, limit: int
+    ) -> list[JsonObject]:
+        """The latest rejected rows of the project, or of the organisation, newest first.
+
+        At most `limit`.
+        """
         with self._database.cursor() as cursor:
             cursor.execute(
-                """select row_id, reason, excerpt, created from rejected_row
-                    where org_id = %s and project_id = %s order by id desc limit %s""",
-                (org_id, project_id, limit),
+                """select project_id::text, row_id, span_id, reason, excerpt, created
+                     from rejected_row
+                    where org_id = %s and (%s::uuid is null or project_id = %s)
+                    order by id desc limit %s""",
+                (org_id, project_id, project_id, limit),
             )
             return [
-                {"id": row_id, "reason": reason, "excerpt": excerpt,
-                 "created": instant_text(created)}
-                for row_id, reason, excerpt, created in cursor
+                {"id": row_id, "span_id": span_id, "project_id": of, "reason": reason,
+                 "excerpt": excerpt, "created": instant_text(created)}
+                for of, row_id, span_id, reason, excerpt, created in cursor
             ]

@@ -8,7 +8,7 @@ row is never lost.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -17,7 +17,7 @@ import orjson
 import psycopg
 from psycopg import errors as pg
 
-from flows.logs.ingest import IngestAnswer, IngestRequest
+from flows.logs.ingest import IngestRequest
 from spans.clock import Clock
 from spans.columns import API_COLUMNS, EVENT_FIELDS, SCORER_ARGUMENTS
 from spans.drafts import Draft, Drafts, StoredRow
@@ -25,6 +25,14 @@ from spans.errors import BadInput, Contended, StoreUnavailable, TallyardError
 from spans.ids import RowSeq, Xact
 from spans.json import JsonObject
 from spans.repair.faults import INGEST_WARNINGS
+from spans.resends import (
+    GroupAnswers,
+    IngestAnswer,
+    Remembered,
+    Resend,
+    ResendName,
+    answers_of,
+)
 from spans.row import (
     IDENTITY_FIELDS,
     ObjectRef,
@@ -124,6 +132,40 @@ MOVE_SCORE_SPANS = """
      where span.scored_seq = moved.seq and span.scored_version is not null
 """
 
+# In the order of their keys, so that writers cannot deadlock.
+REMEMBERED = """
+    select key_id, name, body_hash, tries, answer,
+           extract(epoch from now() - created)::float8
+      from unnest(%(key_ids)s::text[], %(names)s::bytea[]) as asked(key_id, name)
+      join ingest_request using (key_id, name)
+     where created > now() - make_interval(secs => %(seconds)s)
+     order by key_id, name
+       for update of ingest_request
+"""
+FORGET = """
+    delete from ingest_request
+     using unnest(%(key_ids)s::text[], %(names)s::bytea[]) as old(key_id, name)
+     where ingest_request.key_id = old.key_id and ingest_request.name = old.name
+"""
+REMEMBER = """
+    insert into ingest_request (key_id, name, body_hash, tries, answer)
+    select key_id, name, body_hash, tries, answer::jsonb
+      from unnest(%(key_ids)s::text[], %(names)s::bytea[], %(body_hashes)s::bytea[],
+                  %(tries)s::integer[], %(answers)s::text[])
+           as t(key_id, name, body_hash, tries, answer)
+     order by key_id, name
+        on conflict do nothing
+"""
+# A client that got an error sends its rows again, at most for some minutes.
+REJECT = """
+    insert into rejected_row (org_id, project_id, row_id, span_id, reason, excerpt)
+    select %(org)s, %(project)s, %(row)s, %(span)s, %(reason)s, %(excerpt)s
+     where not exists (
+       select from rejected_row
+        where org_id = %(org)s and row_id = %(row)s and created > now() - interval '10 minutes'
+          and reason = %(reason)s and excerpt = %(excerpt)s)
+"""
+
 
 @dataclass(slots=True)
 class Group:
@@ -157,8 +199,8 @@ class SpanWriter:
         """Store the requests. Return an answer or an error for each of them, in their order.
 
         They share one transaction, and each gets its own version. If the transaction fails,
-        each request is written alone. Safe to repeat: a request with the same key and body gets
-        its first answer again, for `resend_minutes`.
+        each request is written alone. A later try of a request that is remembered gets its
+        answer. Requests with an Idempotency-Key are remembered for `resend_minutes`.
         """
         try:
             return list(self._write_group(requests))
@@ -191,87 +233,93 @@ class SpanWriter:
             for where in {write.key.object for one in requests for write in one.writes}
         }
         with self._database.cursor() as cursor:
-            known = self._known_answers(cursor, requests)
-            fresh = [
-                request for request in _once_each(requests)
-                if (request.key_id, request.body_hash) not in known
-            ]
-            keys = {write.key for request in fresh for write in request.writes}
+            known = self._remembered(cursor, [r.resend for r in requests if r.resend])
+            planned = answers_of((request.resend for request in requests), known)
+            fresh = {
+                place: request for place, request in enumerate(requests)
+                if planned.sources[place] == place
+            }
+            keys = {write.key for request in fresh.values() for write in request.writes}
             stored = _locked_rows(cursor, objects, keys)
             versions, seqs = draw_versions(
                 cursor, len(fresh), new_rows=len(keys) - len(stored)
             )
             group = Group(objects=objects, rows=Drafts(stored=stored))
-            for request, xact in zip(fresh, versions, strict=True):
-                known[request.key_id, request.body_hash] = _gather(
-                    cursor, group, request, xact
-                )
+            made = {
+                place: _gather(cursor, group, request, xact)
+                for (place, request), xact in zip(fresh.items(), versions, strict=True)
+            }
             if fresh:
                 _write_rows(cursor, group, seqs, now)
-                self._write_requests(cursor, group, fresh, known)
-        return [known[request.key_id, request.body_hash] for request in requests]
+                _write_beside_rows(cursor, group, fresh.values())
+            if planned.remembered:
+                _remember(cursor, planned, made)
+        return [
+            made[source] if isinstance(source, int) else source for source in planned.sources
+        ]
 
-    def _known_answers(
-        self, cursor: Cursor, requests: Sequence[IngestRequest]
-    ) -> dict[tuple[str, bytes], IngestAnswer]:
-        cursor.execute(
-            """select key_id, body_hash, answer from ingest_request
-                where key_id = any(%s) and body_hash = any(%s)
-                  and created > now() - make_interval(secs => %s)""",
-            (list({r.key_id for r in requests}), [r.body_hash for r in requests],
-             self._resend_minutes * 60),
-        )
+    def _remembered(
+        self, cursor: Cursor, resends: Sequence[Resend]
+    ) -> dict[ResendName, Remembered]:
+        """What is remembered of these requests. Their memories are locked."""
+        if not resends:
+            return {}
+        cursor.execute(REMEMBERED, {
+            "key_ids": [resend.name.key_id for resend in resends],
+            "names": [resend.name.digest for resend in resends],
+            "seconds": self._resend_minutes * 60,
+        })
         return {
-            (key_id, body_hash): IngestAnswer(
-                row_ids=tuple(answer["row_ids"]), xact=Xact(answer["xact"])
+            ResendName(key_id, name): Remembered(
+                body_hash=body_hash, tries=tries, age_s=age_s,
+                answer=IngestAnswer(
+                    row_ids=tuple(answer["row_ids"]), xact=Xact(answer["xact"])
+                ),
             )
-            for key_id, body_hash, answer in cursor.fetchall()
+            for key_id, name, body_hash, tries, answer, age_s in cursor.fetchall()
         }
 
-    def _write_requests(
-        self,
-        cursor: Cursor,
-        group: Group,
-        requests: Sequence[IngestRequest],
-        answers: dict[tuple[str, bytes], IngestAnswer],
-    ) -> None:
-        counts = Counts()
-        _write_outbox(cursor, group)
-        cursor.execute(
-            """insert into ingest_request (key_id, body_hash, answer)
-               select key_id, body_hash, answer::jsonb
-                 from unnest(%s::text[], %s::bytea[], %s::text[])
-                      as t(key_id, body_hash, answer)
-                order by key_id, body_hash
-               on conflict (key_id, body_hash) do update
-                  set answer = excluded.answer, created = now()
-                where ingest_request.created <= now() - make_interval(secs => %s)""",
-            (
-                [request.key_id for request in requests],
-                [request.body_hash for request in requests],
-                [_answer_text(answers[r.key_id, r.body_hash]) for r in requests],
-                self._resend_minutes * 60,
-            ),
-        )
-        if cursor.rowcount != len(requests):
-            # Another connection committed the same request first.
-            raise pg.UniqueViolation("a request was sent twice at once")
-        for request in requests:
-            counts.add("ingested_rows", {}, len(request.writes))
-            counts.add("rejected_rows", {}, len(request.rejected))
-            repaired = sum(INGEST_WARNINGS in write.fields for write in request.writes)
-            counts.add("repaired_rows", {}, repaired)
-        _write_rejected(cursor, requests)
-        _write_comments(cursor, group)
-        counts.write(cursor)
+
+def _remember(
+    cursor: Cursor, planned: GroupAnswers, made: Mapping[int, IngestAnswer]
+) -> None:
+    """Remember the answers in place of those that were remembered under the same names."""
+    names = sorted(planned.remembered)
+    given = {
+        "key_ids": [name.key_id for name in names], "names": [name.digest for name in names]
+    }
+    cursor.execute(FORGET, given)
+    one = [planned.remembered[name] for name in names]
+    answers = [
+        made[each.answer] if isinstance(each.answer, int) else each.answer for each in one
+    ]
+    cursor.execute(REMEMBER, {
+        **given,
+        "body_hashes": [each.body_hash for each in one],
+        "tries": [each.tries for each in one],
+        "answers": [
+            orjson.dumps({"row_ids": answer.row_ids, "xact": answer.xact}).decode()
+            for answer in answers
+        ],
+    })
+    if cursor.rowcount != len(names):
+        # Another connection has remembered one of them since they were read.
+        raise pg.UniqueViolation("a request was sent twice at once")
 
 
-def _answer_text(answer: IngestAnswer) -> str:
-    return orjson.dumps({"row_ids": answer.row_ids, "xact": answer.xact}).decode()
-
-
-def _once_each(requests: Iterable[IngestRequest]) -> list[IngestRequest]:
-    return list({(request.key_id, request.body_hash): request for request in requests}.values())
+def _write_beside_rows(
+    cursor: Cursor, group: Group, requests: Collection[IngestRequest]
+) -> None:
+    counts = Counts()
+    _write_outbox(cursor, group)
+    for request in requests:
+        counts.add("ingested_rows", {}, len(request.writes))
+        counts.add("rejected_rows", {}, len(request.rejected))
+        repaired = sum(INGEST_WARNINGS in write.fields for write in request.writes)
+        counts.add("repaired_rows", {}, repaired)
+    _write_rejected(cursor, requests)
+    _write_comments(cursor, group)
+    counts.write(cursor)
 
 
 def _locked_rows(
@@ -525,16 +573,15 @@ def _write_outbox(cursor: Cursor, group: Group) -> None:
 
 def _write_rejected(cursor: Cursor, requests: Iterable[IngestRequest]) -> None:
     rows = [
-        (request.org_id, row.project_id, row.row_id, row.reason, row.excerpt)
+        {
+            "org": request.org_id, "project": row.project_id, "row": row.row_id,
+            "span": row.span_id, "reason": row.reason, "excerpt": row.excerpt,
+        }
         for request in requests
         for row in request.rejected
     ]
     if rows:
-        cursor.executemany(
-            """insert into rejected_row (org_id, project_id, row_id, reason, excerpt)
-               values (%s, %s, %s, %s, %s)""",
-            rows,
-        )
+        cursor.executemany(REJECT, rows)
 
 
 def _comment(write: RowWrite, xact: Xact) -> tuple[Any, ...]:

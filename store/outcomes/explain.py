@@ -7,7 +7,14 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from flows.outcomes.explain import CANDIDATES_MAX, Candidate, MatchRecord, OutcomeView
+from flows.outcomes.explain import (
+    CANDIDATES_MAX,
+    REJECTED_MAX,
+    Candidate,
+    MatchRecord,
+    OutcomeView,
+    RejectedPart,
+)
 from rules.rule_set import RuleSet
 from spans.errors import NotFound
 from spans.ids import OrgId, ProjectId
@@ -40,6 +47,17 @@ OUTCOMES = f"""
     select use_no, queue, is_lead, subject_version, state, label, {", ".join(OF_RUN.values())}
       from outcome where subject_seq = %s
      order by subject_version desc, created desc, use_no limit %s
+"""
+
+
+# Two parts, each with an index of its own.
+REJECTED_PARTS = """
+    select project_id::text, reason, excerpt, created
+      from (select * from rejected_row where org_id = %(org)s and row_id = any(%(ids)s)
+            union
+            select * from rejected_row where org_id = %(org)s and span_id = any(%(ids)s)) found
+     where %(project)s::uuid is null or project_id = %(project)s
+     order by id desc limit %(most)s
 """
 
 
@@ -154,6 +172,17 @@ class ExplainRecords:
             cursor.execute("select rules_revision from project where id = %s", (project_id,))
             row = cursor.fetchone()
         return self._match_records.rule_set(project_id, row[0] if row else 0)
+
+    def rejected_parts(
+        self, org_id: OrgId, project_id: ProjectId | None, ids: Sequence[str]
+    ) -> list[RejectedPart]:
+        given = {"org": org_id, "project": project_id, "ids": list(ids), "most": REJECTED_MAX}
+        with self._database.cursor() as cursor:
+            cursor.execute(REJECTED_PARTS, given)
+            return [
+                RejectedPart(project_id=of, reason=reason, excerpt=excerpt, created=created)
+                for of, reason, excerpt, created in cursor
+            ]
 
 
 class _Stored(NamedTuple):

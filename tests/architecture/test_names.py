@@ -21,6 +21,7 @@ SHARED_NAMES: dict[str, str] = {}
 LARGE_FOLDERS = {
     "btql": "one language, read in the order of its passes",
     "scorers/sandbox/inside": "one program, bound into jails as a whole",
+    "spans": "the vocabulary that every room reads, with a module for each word",
 }
 
 

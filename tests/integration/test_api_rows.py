@@ -6,6 +6,7 @@ import itertools
 import random
 import threading
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
@@ -383,49 +384,136 @@ def test_identical_content_keeps_its_version(
     assert before["_xact_id"] < again["xact_id"] < merged["xact_id"]
 
 
-def test_a_resent_request_gets_its_first_answer_and_changes_nothing(
+def tried(
+    stack: Stack, project: str, *events: dict[str, Any], tries: int | None = None,
+    **headers: str,
+) -> Any:
+    """The answer to an insert that the REST client has tried so often before."""
+    if tries is not None:
+        headers["x-stainless-retry-count"] = str(tries)
+    path = f"/v1/project_logs/{project}/insert"
+    return stack.http("POST", path, {"events": list(events)}, headers=headers)
+
+
+def test_a_retried_insert_gets_its_first_answer_and_changes_nothing(
     stack: Stack, project: str
 ) -> None:
-    first = stack.logs3(project, {"input": "no id"}, {"id": "a", "input": 1})
-    stack.logs3(project, {"id": "a", "input": 2})
+    events = ({"input": "no id"}, {"id": "a", "input": 1})
+    first = tried(stack, project, *events, tries=0).json
+    stack.insert(project, {"id": "a", "input": 2})
 
-    again = stack.logs3(project, {"input": "no id"}, {"id": "a", "input": 1})
+    again = tried(stack, project, *events, tries=1).json
 
     assert again == first
     assert len(stack.rows(project)) == 2
     assert fields(stack.row(project, "a"), "input") == {"input": 2}
 
 
-def test_a_request_resent_many_times_at_once_is_stored_once(stack: Stack, project: str) -> None:
+def test_equal_inserts_that_are_no_retries_are_all_stored(stack: Stack, project: str) -> None:
+    event = {"input": "no id"}
+    stack.insert(project, event)
+    stack.insert(project, event)
+    tried(stack, project, event, tries=0)
+    second = tried(stack, project, event, tries=0).json
+
+    assert tried(stack, project, event, tries=1).json == second
+    assert len(stack.rows(project)) == 4
+
+
+@pytest.mark.parametrize("send", ["insert", "logs3"])
+def test_what_a_client_sets_last_is_what_it_reads(
+    stack: Stack, project: str, send: str
+) -> None:
+    write = getattr(stack, send)
+    write(project, {"id": "a", "input": 1})
+    for thumbs in (1, 0, 1):
+        write(project, {"id": "a", "_is_merge": True, "scores": {"thumbs": thumbs}})
+    assert fields(stack.row(project, "a"), "scores") == {"scores": {"thumbs": 1}}
+
+    write(project, {"id": "a", "_object_delete": True})
+    write(project, {"id": "a", "input": 1})
+    assert fields(stack.row(project, "a"), "input", "scores") == {"input": 1, "scores": None}
+
+
+def test_an_idempotency_key_stores_once_and_only_one_body(stack: Stack, project: str) -> None:
+    key = {"idempotency-key": f"{uuid.uuid4()}"}
+
     def send(_: int) -> Any:
-        return stack.logs3(project, {"input": "no id"}, {"input": "none either"})
+        return tried(stack, project, {"input": "no id"}, **key).json
 
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(send, range(40)))
+    refused = tried(stack, project, {"input": "another"}, **key)
 
     assert all(answer == answers[0] for answer in answers)
-    assert {row["id"] for row in stack.rows(project)} == set(answers[0]["ids"])
+    assert [row["id"] for row in stack.rows(project)] == answers[0]["row_ids"]
+    assert (refused.status, "Idempotency-Key" in refused.error) == (400, True)
 
 
-def test_a_resent_request_still_says_what_it_rejected(stack: Stack, project: str) -> None:
-    rows = ({"id": "good"}, {"id": "bad\n"})
+def test_retried_feedback_leaves_one_comment(stack: Stack, project: str) -> None:
+    stack.insert(project, {"id": "a"})
+    path = f"/v1/project_logs/{project}/feedback"
+    for tries in (0, 1, 2):
+        stack.ok(
+            "POST", path, {"feedback": [{"id": "a", "comment": "hm"}]},
+            headers={"x-stainless-retry-count": str(tries)},
+        )
+    assert stack.count("comment", project) == 1
 
-    first = stack.logs3(project, *rows)
-    again = stack.logs3(project, *rows)
 
+def test_a_retried_request_still_says_what_it_rejected(stack: Stack, project: str) -> None:
+    rows = [{"project_id": project}, {"project_id": project, "id": "bad", "tags": 7}]
+    first, again = (
+        stack.ok("POST", "/logs3", {"rows": rows}, headers={"idempotency-key": project})
+        for _ in range(2)
+    )
     assert again == first
     assert [each["id"] for each in again["rejected"]] == ["bad\n"]
     listed = stack.ok("GET", f"/v1/project_logs/{project}/rejected")["rejected"]
     assert len(listed) == 1
 
 
-def test_the_same_body_from_another_key_is_another_request(stack: Stack, project: str) -> None:
+def test_the_same_retry_of_another_key_is_another_request(stack: Stack, project: str) -> None:
     path, body = f"/v1/project_logs/{project}/insert", {"events": [{"input": "no id"}]}
+    counted = {"x-stainless-retry-count": "0"}, {"x-stainless-retry-count": "1"}
 
-    one = stack.ok("POST", path, body)
-    two = stack.ok("POST", path, body, key=stack.key("ingest"))
+    one = stack.ok("POST", path, body, headers=counted[0])
+    two = stack.ok("POST", path, body, headers=counted[1], key=stack.key("ingest"))
 
     assert one["row_ids"] != two["row_ids"]
+
+
+@pytest.mark.parametrize(("row", "status", "said"), [
+    ({"id": "x", "input": 1}, 400, "a row must name its project"),
+    ({"id": "x", "project_id": str(uuid.UUID(int=7))}, 404, "no such project (row 'x')"),
+    ({"id": "x", "input": "x" * 6_300_000}, 413, "TALLYARD_SPAN_BYTES_MAX"),
+])
+def test_a_request_of_which_nothing_was_stored_is_refused_and_its_rows_are_listed(
+    stack: Stack, project: str, row: dict[str, Any], status: int, said: str
+) -> None:
+    if status == 413:
+        row = {**row, "project_id": project}
+    row["id"] = f"{uuid.uuid4()}"
+    answer = stack.http("POST", "/logs3", {"rows": [row], "api_version": 2})
+
+    assert answer.status == status
+    assert said.replace("'x'", repr(row["id"])) in answer.error
+    listed = stack.ok("GET", "/v1/rejected?limit=1000")["rejected"]
+    (own,) = [each for each in listed if each["id"] == row["id"]]
+    told = stack.ok("GET", f"/v1/project_logs/{project}/explain?id={row['id']}")
+    assert told["is_stored"] is False
+    assert [part["reason"] for part in told["rejected"]] == [own["reason"]]
+
+
+def test_rows_logged_to_a_deleted_project_are_refused(stack: Stack) -> None:
+    gone = stack.project()
+    stack.ok("DELETE", f"/v1/project/{gone}")
+    answer = stack.http("POST", "/logs3", {"rows": [{"id": "a", "project_id": gone}]})
+    assert answer.status == 404
+
+
+def test_a_request_without_rows_is_no_error(stack: Stack) -> None:
+    assert stack.ok("POST", "/logs3", {"rows": []})["ids"] == []
 
 
 def test_fifty_batches_of_the_same_ids_in_any_order_all_succeed(

@@ -470,6 +470,25 @@ def test_explain_says_what_each_rule_did(stack: Stack, project: str) -> None:
     assert "it would select the span" in answers["later"]["text"]
 
 
+def test_a_row_is_scored_when_its_base_comes_and_not_before(
+    stack: Stack, project: str
+) -> None:
+    stack.rule(project, SCORE, name="rule")
+    stack.insert(project, {"id": "a", "_is_merge": True, **DONE})
+    bad = {"id": "a", "project_id": project, "span_id": "s", "tags": 7}
+    assert stack.http("POST", "/logs3", {"rows": [bad]}).status == 400
+
+    told = stack.explain(project, "a")
+    assert stack.statuses(project, "a") == {"rule": "waiting_for_base"}
+    assert told["notes"] == [told["rules"][0]["text"]]
+    assert [part["reason"][:5] for part in told["rejected"]] == ["tags:"]
+    assert stack.count("outbox", project) == stack.count("outcome", project) == 0
+
+    stack.insert(project, {"id": "a", "output": "x", "expected": "x"})
+    stack.scored(project, "a")
+    assert stack.explain(project, "a")["notes"] == []
+
+
 def test_explain_tells_what_was_decided_then_not_what_would_be_now(
     stack: Stack, project: str
 ) -> None:
@@ -724,6 +743,24 @@ def test_explain_on_the_command_line_says_the_same(stack: Stack) -> None:
     missing = stack.tallyard("explain", "no such span")
     assert missing.returncode == 1
     assert missing.stderr.startswith("tallyard: no span has the row id or span id")
+
+
+def test_rows_that_were_not_stored_are_listed_on_the_command_line(stack: Stack) -> None:
+    project = stack.project("loses rows")
+    places = ({}, {"project_id": project})
+    lost = [{"id": f"lost-{time.time_ns()}", **place} for place in places]
+    for row in lost:
+        answer = stack.http("POST", "/logs3", {"rows": [{**row, "tags": 7}]})
+        assert answer.status == 400
+
+    everything = stack.tallyard("rejected", "--last", "1000").stdout
+    of_one = json.loads(stack.tallyard("rejected", "--project", "loses rows", "--json").stdout)
+    told = stack.tallyard("explain", str(lost[0]["id"])).stdout
+
+    assert all(str(row["id"]) in everything for row in lost)
+    assert [row["id"] for row in of_one["rejected"]] == [lost[1]["id"]]
+    assert "these writes were rejected" in told
+    assert "must name its project" in told
 
 
 RULES_FILE = """\

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from flows.logs.ingest import IngestAnswer, IngestRequest
+from flows.logs.ingest import IngestRequest
 from flows.outcomes.retry import RetryRequest
 from flows.scoring.match import Matcher
 from rules.wire import ProjectScore, read_rule
@@ -18,6 +18,7 @@ from spans.event import EventLimits, read_event
 from spans.ids import ObjectId, OrgId, ProjectId, RuleId
 from spans.json import JsonObject
 from spans.repair.values import BodyText
+from spans.resends import IngestAnswer
 from spans.row import ObjectRef, ObjectType
 from store.access.projects import StoredProjects
 from store.logs.ingest import SpanWriter
@@ -59,9 +60,7 @@ class World:
         body = BodyText(b"")
         (answer,) = writer.write([
             IngestRequest(
-                org_id=OrgId(uuid.uuid4()), key_id="key", sent_by="key",
-                body_hash=uuid.uuid4().bytes * 2,
-                writes=tuple(
+                org_id=OrgId(uuid.uuid4()), sent_by="key", writes=tuple(
                     read_event(event, self.where, LIMITS, new_id=str, body=body)
                     for event in events
                 ),

@@ -24,7 +24,7 @@ from btql.query import parse_query
 from btql.tree import TRUE
 from btql.wire import read_filter
 from flows.logs.fetch import FetchRequest, TracePlace
-from flows.logs.ingest import IngestAnswer, IngestRequest
+from flows.logs.ingest import IngestRequest
 from flows.scoring.claims import RunnableClaim
 from flows.scoring.match import Matcher
 from rules.wire import read_rule
@@ -35,6 +35,7 @@ from spans.ids import ObjectId, OrgId, ProjectId, RuleId, Xact
 from spans.json import JsonObject
 from spans.queues import HEAVY
 from spans.repair.values import BodyText
+from spans.resends import IngestAnswer
 from spans.row import ObjectRef, ObjectType
 from store.access.projects import StoredProjects
 from store.logs.change_feed import ChangeFeed
@@ -206,8 +207,7 @@ class Service:
             for event in events
         )
         (answer,) = self.writer.write([IngestRequest(
-            org_id=self.org_id, key_id="key", sent_by="key", body_hash=uuid.uuid4().bytes * 2,
-            writes=writes,
+            org_id=self.org_id, sent_by="key", writes=writes,
         )])
         assert isinstance(answer, IngestAnswer), answer
 

@@ -56,8 +56,8 @@ def run(world: StoredWorld, statement: str, *values: object) -> None:
 
 @pytest.mark.parametrize(("columns", "kept_days"), [
     ("rejected_row (org_id, reason, excerpt, created) values (%(id)s, '', '', %(at)s)", 14),
-    ("ingest_request (key_id, body_hash, answer, created)"
-     " values (%(id)s, '', '{}', %(at)s)", 1 / 24),
+    ("ingest_request (key_id, name, body_hash, tries, answer, created)"
+     " values (%(id)s, '', '', 0, '{}', %(at)s)", 1 / 24),
     ("scorer_tokens (scorer_id, day, tokens) values (%(id)s, %(at)s, 1)", 2),
     ("judge_answer (request_sha256, answer, created)"
      " values (sha256(%(id)s::text::bytea), '{}', %(at)s)", 7),

@@ -101,8 +101,7 @@ class World:
         writer = SpanWriter(self.database, system_clock, resend_minutes=60)
         writer.write([
             IngestRequest(
-                org_id=self.org, key_id="key", sent_by="key", body_hash=uuid.uuid4().bytes * 2,
-                writes=(
+                org_id=self.org, sent_by="key", writes=(
                     read_event(event, self.where, LIMITS, new_id=str, body=BodyText(b"")),
                 ),
             )

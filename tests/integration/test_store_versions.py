@@ -9,9 +9,10 @@ from dataclasses import replace
 
 import pytest
 
-from flows.logs.ingest import IngestAnswer, IngestRequest
+from flows.logs.ingest import IngestRequest
 from spans.clock import system_clock
 from spans.ids import ObjectId, OrgId, ProjectId, Xact
+from spans.resends import IngestAnswer
 from spans.row import ObjectRef, ObjectType, RowKey, RowWrite, is_made_by_scorer
 from store.access.projects import StoredProjects
 from store.logs.change_feed import ChangeFeed
@@ -43,10 +44,7 @@ def logs(database):
 def request(logs: ObjectRef, *row_ids: str, text: str = "") -> IngestRequest:
     return IngestRequest(
         org_id=OrgId(uuid.uuid4()),
-        key_id="key",
-        sent_by="key",
-        body_hash=uuid.uuid4().bytes * 2,
-        writes=tuple(
+        sent_by="key", writes=tuple(
             RowWrite(key=RowKey(logs, row_id), fields={"output": text or row_id})
             for row_id in row_ids
         ),

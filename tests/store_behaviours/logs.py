@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import pytest
@@ -17,11 +17,13 @@ from btql.wire import read_filter
 from flows.logs.change_feed import ChangeStore
 from flows.logs.expiry import Expired, ExpiryStore
 from flows.logs.fetch import FetchRequest, Page, RowReader, TracePlace
-from flows.logs.ingest import IngestAnswer, IngestRequest, IngestStore, RejectedRow
+from flows.logs.ingest import IngestRequest, IngestStore
+from flows.logs.rejections import RejectedRow
 from spans.columns import API_COLUMNS
 from spans.errors import BadInput
 from spans.ids import ObjectId, OrgId, ProjectId, Xact
 from spans.json import JsonObject
+from spans.resends import IngestAnswer, Resend, ResendName
 from spans.row import ObjectRef, ObjectType, RowKey, RowWrite
 
 MARCH = datetime(2026, 3, 1, tzinfo=UTC)
@@ -51,16 +53,26 @@ class LogStores:
         return RowWrite(key=RowKey(where or self.where, row_id), **given)
 
     def send(
-        self, *writes: RowWrite, body: bytes | None = None, key_id: str = "key",
+        self, *writes: RowWrite, resend: Resend | None = None, sent_by: str = "key",
         rejected: tuple[RejectedRow, ...] = (), org: OrgId | None = None,
     ) -> IngestAnswer:
         request = IngestRequest(
-            org_id=org or self.org, key_id=f"{key_id} {self.org}", sent_by=key_id,
-            body_hash=body or uuid.uuid4().bytes * 2, writes=writes, rejected=rejected,
+            org_id=org or self.org, sent_by=sent_by, writes=writes, rejected=rejected,
+            resend=resend,
         )
         (answer,) = self.writer.write([request])
         assert isinstance(answer, IngestAnswer)
         return answer
+
+    def tried(
+        self, tries: int | None, *, name: str = "request", body: str = "body",
+        key_id: str = "key",
+    ) -> Resend:
+        """How a request is recognised: by its count of tries, or for None by its key."""
+        return Resend(
+            name=ResendName(f"{key_id} {self.org}", name.encode()), body_hash=body.encode(),
+            tries=tries,
+        )
 
     def page(
         self, *, limit: int = 100, cursor: str | None = None, after: TracePlace | None = None,
@@ -343,26 +355,87 @@ class LogBehaviours:
         assert answer.row_ids == ("c",)
         assert row["_xact_id"] == str(written.xact)
 
-    def test_a_request_sent_again_changes_nothing_and_gets_its_first_answer(
+    def test_a_later_try_of_a_request_changes_nothing_and_gets_its_first_answer(
         self, logs: LogStores
     ) -> None:
-        body = uuid.uuid4().bytes * 2
-        first = logs.send(logs.row("a"), body=body)
+        first = logs.send(logs.row("a"), resend=logs.tried(0))
         later = logs.send(logs.row("a", fields={"input": "later"}))
 
-        again = logs.send(logs.row("a"), body=body)
-        others = logs.send(logs.row("b"), body=body, key_id="another")
+        again = logs.send(logs.row("other id"), resend=logs.tried(1))
+        others = logs.send(logs.row("b"), resend=logs.tried(1, key_id="another"))
 
         assert again == first
         assert others.xact > later.xact > first.xact
         assert [row["input"] for row in logs.page().rows] == ["of b", "later"]
+
+    def test_equal_first_tries_are_all_stored_and_a_retry_gets_the_latest_answer_once(
+        self, logs: LogStores
+    ) -> None:
+        tries = [
+            logs.send(logs.row(row_id), resend=logs.tried(number))
+            for row_id, number in (("a", 0), ("b", 0), ("c", 1), ("d", 2), ("e", 1))
+        ]
+
+        assert [answer.row_ids for answer in tries] == [("a",), ("b",), ("b",), ("b",), ("e",)]
+        assert sorted(map(str, logs.ids())) == ["a", "b", "e"]
+
+    def test_a_retry_whose_first_try_never_arrived_is_stored(self, logs: LogStores) -> None:
+        assert logs.send(logs.row("a"), resend=logs.tried(2)).row_ids == ("a",)
+        assert logs.send(logs.row("b"), resend=logs.tried(3)).row_ids == ("a",)
+
+    def test_an_idempotency_key_has_one_answer_and_one_body(self, logs: LogStores) -> None:
+        first = logs.send(logs.row("a"), resend=logs.tried(None))
+        again = logs.send(logs.row("b"), resend=logs.tried(None))
+        (refused,) = logs.writer.write([IngestRequest(
+            org_id=logs.org, sent_by="key", writes=(logs.row("c"),),
+            resend=logs.tried(None, body="another"),
+        )])
+
+        assert again == first
+        assert isinstance(refused, BadInput)
+        assert "Idempotency-Key" in str(refused)
+        assert logs.ids() == ["a"]
+
+    def test_tries_that_arrive_together_are_answered_as_if_one_after_the_other(
+        self, logs: LogStores
+    ) -> None:
+        answers = logs.writer.write([
+            IngestRequest(
+                org_id=logs.org, sent_by="key", writes=(logs.row(row_id),),
+                resend=None if number is None else logs.tried(number),
+            )
+            for row_id, number in (("a", 0), ("b", 1), ("c", None), ("d", 0), ("e", 1))
+        ])
+
+        ids = [answer.row_ids[0] for answer in answers if isinstance(answer, IngestAnswer)]
+        assert ids == ["a", "a", "c", "d", "d"]
+        assert sorted(map(str, logs.ids())) == ["a", "c", "d"]
+
+    def test_one_bad_retry_of_a_group_harms_no_other(self, logs: LogStores) -> None:
+        logs.send(logs.row("a"), resend=logs.tried(None))
+        bodies = ("another", "body")
+        refused, again, stored = logs.writer.write([
+            *(
+                IngestRequest(
+                    org_id=logs.org, sent_by="key", writes=(logs.row("b"),),
+                    resend=logs.tried(None, body=body),
+                )
+                for body in bodies
+            ),
+            IngestRequest(org_id=logs.org, sent_by="key", writes=(logs.row("c"),)),
+        ])
+
+        assert isinstance(refused, BadInput)
+        assert isinstance(again, IngestAnswer)
+        assert isinstance(stored, IngestAnswer)
+        assert (again.row_ids, stored.row_ids) == (("a",), ("c",))
 
     def test_requests_of_a_group_are_answered_in_their_order_each_with_its_version(
         self, logs: LogStores
     ) -> None:
         requests = [
             IngestRequest(
-                org_id=logs.org, key_id="key", sent_by="key", body_hash=uuid.uuid4().bytes * 2,
+                org_id=logs.org, sent_by="key",
                 writes=(logs.row("same", fields={"input": n}),),
             )
             for n in range(3)
@@ -398,6 +471,18 @@ class LogBehaviours:
         assert [row["id"] for row in found] == ["third", "second"]
         assert (found[0]["reason"], found[0]["excerpt"]) == ("why", "{}")
         assert logs.reader.rejected(OrgId(uuid.uuid4()), project, 9) == []
+        assert [row["id"] for row in logs.reader.rejected(logs.org, None, 9)] == [
+            "third", "second", "nowhere", "first"
+        ]
+        assert logs.reader.rejected(OrgId(uuid.uuid4()), None, 9) == []
+
+    def test_a_row_that_is_rejected_again_for_the_same_reason_is_listed_once(
+        self, logs: LogStores
+    ) -> None:
+        same = RejectedRow(project_id=None, row_id="a", reason="why", excerpt="{}")
+        for row in (same, same, replace(same, reason="why else"), replace(same, excerpt="[]")):
+            logs.send(rejected=(row,))
+        assert len(logs.reader.rejected(logs.org, None, 9)) == 3
 
     def test_a_query_gives_its_fields_of_the_rows_in_its_scope(self, logs: LogStores) -> None:
         other, beyond = logs.project("other"), logs.project("beyond")

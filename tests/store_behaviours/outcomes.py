@@ -13,6 +13,7 @@ from store_behaviours.functions import FunctionStores
 from store_behaviours.logs import ENDED, LogStores
 from store_behaviours.rules import rule_body
 
+from flows.logs.rejections import RejectedRow
 from flows.outcomes.explain import ExplainStore, OutcomeView
 from flows.outcomes.retry import OutcomeStore, RetryRequest
 from flows.rules.rules import RuleStore
@@ -201,6 +202,40 @@ class OutcomeBehaviours:
         stores.logs.send(stores.logs.row("a", fields={}, is_delete=True))
         with pytest.raises(NotFound):
             stores.explained.subject(own)
+
+    def test_a_span_is_shown_with_whether_its_base_is_there(
+        self, stores: OutcomeStores
+    ) -> None:
+        stores.logs.send(stores.logs.row("a", is_merge=True))
+        assert not stores.subject().has_base
+        assert stores.subject().trigger_xact is None
+        base = stores.logs.send(stores.logs.row("a", fields={"output": "of the base"}))
+        assert stores.subject().has_base
+        assert stores.subject().trigger_xact == base.xact
+
+    def test_rejected_writes_are_found_by_their_ids_where_the_caller_looks(
+        self, stores: OutcomeStores
+    ) -> None:
+        def rejected(row_id: str | None, span_id: str | None, *, nowhere: bool) -> RejectedRow:
+            return RejectedRow(
+                project_id=None if nowhere else stores.app, row_id=row_id, span_id=span_id,
+                reason=f"{row_id} {span_id} {nowhere}", excerpt="{}",
+            )
+
+        stores.logs.send(rejected=(
+            rejected("a", "s", nowhere=False), rejected("s", None, nowhere=True),
+            rejected("b", "a", nowhere=False), rejected(None, None, nowhere=False),
+        ))
+        find, org = stores.explained.rejected_parts, stores.logs.org
+
+        assert [one.reason for one in find(org, None, ["a"])] == ["b a False", "a s False"]
+        assert [one.reason for one in find(org, stores.app, ["s", "a"])] == [
+            "b a False", "a s False"
+        ]
+        (first, second) = find(org, None, ["s"])
+        assert (first.project_id, second.project_id) == (None, str(stores.app))
+        assert (first.excerpt, first.created <= second.created) == ("{}", True)
+        assert find(OrgId(uuid.uuid4()), None, ["a"]) == find(org, None, ["c"]) == []
 
     def test_a_match_record_keeps_what_the_rules_of_then_decided(
         self, stores: OutcomeStores

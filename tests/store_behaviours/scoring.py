@@ -13,7 +13,7 @@ import pytest
 
 from btql.tree import TRUE
 from flows.logs.fetch import FetchRequest, RowReader
-from flows.logs.ingest import IngestAnswer, IngestRequest, IngestStore
+from flows.logs.ingest import IngestRequest, IngestStore
 from flows.scoring.claims import ClaimStore, execution_of
 from flows.scoring.match import Batch, Matcher, MatchStore
 from spans.errors import Contended, StaleFence
@@ -23,6 +23,7 @@ from spans.json import JsonObject
 from spans.outcome import POISONED, Errored, Failure, RuleOrigin, Verdict, verdict_of
 from spans.queues import HEAVY, JUDGE, MATCH
 from spans.repair.values import BodyText
+from spans.resends import IngestAnswer
 from spans.row import ObjectRef, ObjectType, RowKey, RowWrite
 from spans.scoring import Role, Score, ScoringResult
 from spans.work import BULK_TURN, Claim, Priority, Retry, RunnableClaim, StaleClaim
@@ -135,8 +136,7 @@ class ScoringWorld(ABC):
 
     def send(self, *writes: RowWrite) -> Xact:
         (answer,) = self.writer.write([IngestRequest(
-            org_id=self.org_id, key_id="key", sent_by="of the key",
-            body_hash=uuid.uuid4().bytes * 2, writes=writes,
+            org_id=self.org_id, sent_by="of the key", writes=writes,
         )])
         assert isinstance(answer, IngestAnswer), answer
         return answer.xact

@@ -96,8 +96,7 @@ class World(MemoryTallyard):
             for row_id, output in outputs.items()
         )
         self.rows.write([IngestRequest(
-            org_id=self.admin.org_id, key_id="key", sent_by="key",
-            body_hash=uuid.uuid4().bytes, writes=writes
+            org_id=self.admin.org_id, sent_by="key", writes=writes
         )])
 
 

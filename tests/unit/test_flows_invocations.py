@@ -59,8 +59,7 @@ class World(MemoryTallyard):
             for row_id, fields in fields_by_id.items()
         ]
         self.rows.write([IngestRequest(
-            org_id=self.org, key_id="key", sent_by="key",
-            body_hash=uuid.uuid4().bytes, writes=tuple(writes)
+            org_id=self.org, sent_by="key", writes=tuple(writes)
         )])
         return [write.key for write in writes]
 

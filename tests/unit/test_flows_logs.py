@@ -6,6 +6,7 @@ import asyncio
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -18,14 +19,17 @@ from flows.access.principal import KeyRole
 from flows.logs import group_commit
 from flows.logs.fetch import FetchRequest
 from flows.logs.group_commit import REQUESTS_MAX, WAITING_MAX, GroupCommit
-from flows.logs.ingest import IngestAnswer, IngestRequest
+from flows.logs.ingest import IngestRequest
 from flows.logs.limits import TooLarge
-from flows.logs.logs import EXCERPT_CHARS, SentRows
+from flows.logs.logs import SentRows
+from flows.logs.rejections import EXCERPT_CHARS, nothing_stored, rejection
 from flows.logs.row_selection import RowSelection, select_rows
 from spans.errors import BadInput, Forbidden, NotFound, StoreUnavailable, TallyardError
 from spans.ids import OrgId, ProjectId, Xact
 from spans.json import JsonObject
 from spans.queues import MATCH
+from spans.repair.faults import Unstorable
+from spans.resends import RETRY_WINDOW_S, IngestAnswer, Remembered, Resend, ResendName
 from spans.row import RowKey
 
 ENDED: JsonObject = {"metrics": {"end": 2}}
@@ -96,17 +100,110 @@ def test_a_bad_row_is_rejected_and_its_neighbours_are_stored(world: World) -> No
 def test_a_row_without_a_project_of_its_own_is_rejected_with_the_reason(
     world: World, row: Any, reason: str
 ) -> None:
-    done = asyncio.run(world.logs.ingest(world.key, sent(row)))
+    good = {"project_id": str(world.app), "id": "good"}
+    done = asyncio.run(world.logs.ingest(world.key, sent(row, good)))
     (rejected,) = done.rejected
-    assert done.row_ids == ()
+    assert done.row_ids == ("good",)
     assert reason in rejected.reason
 
 
 def test_an_excerpt_of_a_rejected_row_is_bounded_and_can_be_stored(world: World) -> None:
     row = {"project_id": str(world.app), "id": "a\0b", "input": "x" * EXCERPT_CHARS}
-    (rejected,) = asyncio.run(world.logs.ingest(world.key, sent(row))).rejected
-    assert rejected.row_id == "a\ufffdb"
-    assert len(rejected.excerpt) == EXCERPT_CHARS
+    with pytest.raises(BadInput):
+        asyncio.run(world.logs.ingest(world.key, sent(row)))
+    (rejected,) = world.logs.rejected(world.admin, world.app, 9)
+    assert rejected["id"] == "a\ufffdb"
+    assert len(str(rejected["excerpt"])) == EXCERPT_CHARS
+
+
+def nested(depth: int, inner: Any = 1) -> Any:
+    for level in range(depth):
+        inner = [inner] if level % 2 else {"x": inner}
+    return inner
+
+
+@pytest.mark.parametrize("odd", [
+    {"input": nested(300)},
+    {"metadata": nested(900)},
+    {"input": 2**70},
+    {"input": "\ud83d"},
+    {"id": "\ud83d\n", "span_id": "\ud83d"},
+    {"id": "odd\0", "span_id": "\0"},
+    {"id": ["odd"], "span_id": {}},
+    {"id": "\u20ac" * 10_000, "span_id": "\u20ac" * 10_000},
+    {"scores": {"\ud83d": 7}},
+    {"input": "x" * LIMITS.span_bytes_max, "output": nested(300)},
+    {"input": float("-inf")},
+    {"input": Unstorable("1e999")},
+    {"project_id": "\ud83d"},
+], ids=lambda odd: str([*odd])[:40])
+def test_whatever_a_bad_row_is_it_is_listed_and_its_neighbours_are_stored(
+    world: World, odd: Any
+) -> None:
+    project = str(world.app)
+    odd = {"project_id": project, "id": "odd\n", **odd}
+    rows = [{"project_id": project, "id": "good"}, odd, {"project_id": project, "id": "too"}]
+    body = b" " * (LIMITS.span_bytes_max + 1)   # so that each row is measured
+    done = asyncio.run(world.logs.ingest(
+        world.key, SentRows(rows=rows, body=body, sent_to="/logs3")
+    ))
+    (told,) = done.rejected
+    (listed,) = world.logs.rejected_anywhere(world.admin, 9)
+    assert done.row_ids == ("good", "too")
+    assert world.ids() == ["too", "good"]
+    assert listed["reason"] == told.reason
+    for text in (told.reason, told.excerpt, told.row_id, told.span_id):
+        assert text is None or (len(text.encode()) <= 4 * EXCERPT_CHARS and "\0" not in text)
+
+
+@pytest.mark.parametrize(("rows", "error", "said"), [
+    ([{"id": "a"}], BadInput, "nothing was stored: project_id: missing"),
+    ([{"id": "a", "project_id": str(uuid.uuid4())}] * 2, NotFound,
+     "no such project (row 'a' and 1 more)"),
+    ([{"id": "a", "project_id": str(uuid.uuid4())}, 7], BadInput, "(a row without an id)"),
+    ([{"id": "a", "project_id": "app", "input": "x" * LIMITS.span_bytes_max}], TooLarge,
+     "TALLYARD_SPAN_BYTES_MAX"),
+])
+def test_a_request_of_which_nothing_was_stored_is_an_error_with_the_reasons(
+    world: World, rows: list[Any], error: type[Exception], said: str
+) -> None:
+    rows = [
+        {**row, "project_id": str(world.app)}
+        if isinstance(row, dict) and row.get("project_id") == "app" else row for row in rows
+    ]
+    with pytest.raises(error) as raised:
+        asyncio.run(world.logs.ingest(world.key, sent(*rows)))
+    assert said in str(raised.value)
+    listed = world.logs.rejected_anywhere(world.admin, 9)
+    assert len(listed) == len(rows) or listed[0]["id"] == "a"   # equal rows are listed once
+
+
+def test_the_reasons_of_an_error_are_bounded(world: World) -> None:
+    errors = [BadInput(f"reason {number}") for number in range(500)]
+    message = str(nothing_stored([
+        (rejection({"id": f"{n}"}, None, error), error) for n, error in enumerate(errors)
+    ]))
+    assert message.endswith("; reason 4 (row '4'); 495 more reasons")
+
+
+def test_an_empty_request_is_no_error(world: World) -> None:
+    assert asyncio.run(world.logs.ingest(world.key, sent())).row_ids == ()
+
+
+def test_rows_rejected_without_a_project_are_listed_for_the_organisation_alone(
+    world: World,
+) -> None:
+    for _ in range(3):   # an SDK tries three times
+        with pytest.raises(BadInput):
+            asyncio.run(world.logs.ingest(world.key, sent({"id": "a", "span_id": "s"})))
+
+    (listed,) = world.logs.rejected_anywhere(world.admin, 9)
+
+    assert (listed["id"], listed["span_id"], listed["project_id"]) == ("a", "s", None)
+    assert world.logs.rejected(world.admin, world.app, 9) == []
+    assert world.logs.rejected_anywhere(world.stranger(), 9) == []
+    with pytest.raises(Forbidden):
+        world.logs.rejected_anywhere(world.caller(KeyRole.ADMIN, world.app), 9)
 
 
 def test_a_bad_event_of_an_insert_stores_none(world: World) -> None:
@@ -120,11 +217,10 @@ def test_rows_are_stored_only_in_projects_that_the_key_reaches(world: World) -> 
     elsewhere = world.caller(KeyRole.INGEST, world.project("other"))
     with pytest.raises(NotFound):
         asyncio.run(world.logs.insert(elsewhere, world.app, sent({"id": "a"})))
-    done = asyncio.run(
-        world.logs.ingest(elsewhere, sent({"project_id": str(world.app), "id": "a"}))
-    )
-    assert done.row_ids == ()
-    assert len(done.rejected) == 1
+    with pytest.raises(NotFound):
+        asyncio.run(
+            world.logs.ingest(elsewhere, sent({"project_id": str(world.app), "id": "a"}))
+        )
     assert world.ids() == []
 
 
@@ -168,17 +264,69 @@ def test_too_many_rows_are_refused_together(world: World) -> None:
     assert world.ids() == []
 
 
-def test_a_resend_is_one_to_the_same_url(world: World) -> None:
-    async def send(to: str, key: Any = world.key) -> tuple[str, ...]:
-        return await world.logs.insert(key, world.app, sent({"input": 1}, to=to))
+Tries = list[tuple[str, str | None, int | None]]
 
-    first, again, elsewhere, others = (
-        asyncio.run(send(*each))
-        for each in (("/a",), ("/a",), ("/b",), ("/a", world.caller(KeyRole.INGEST)))
+
+@pytest.mark.parametrize(("tries", "rows"), [
+    ([("/a", None, None)] * 3, 3),                               # a client that says nothing
+    ([("/a", None, 0)] * 3, 3),                                  # meant three times
+    ([("/a", None, 0), ("/a", None, 1), ("/a", None, 2)], 1),
+    ([("/a", None, 0), ("/a", None, 1), ("/a", None, 1)], 2),    # the last is another's retry
+    ([("/a", None, 0), ("/b", None, 1)], 2),
+    ([("/a", "k", None)] * 2 + [("/b", "k", None), ("/a", "l", None)], 3),
+    ([("/a", "k", 0), ("/a", "k", 0)], 1),                       # the key decides alone
+], ids=str)
+def test_a_retry_is_known_by_what_the_client_says_of_it(
+    world: World, tries: Tries, rows: int
+) -> None:
+    answers = [
+        asyncio.run(world.logs.insert(world.key, world.app, SentRows(
+            rows=[{"input": 1}], body=b"same", sent_to=to, idempotency_key=key, retries=count,
+        )))
+        for to, key, count in tries
+    ]
+    assert len(set(answers)) == len(world.ids()) == rows
+
+
+def test_a_retry_of_another_caller_is_another_request(world: World) -> None:
+    for number, key in enumerate((world.key, world.caller(KeyRole.INGEST))):
+        asyncio.run(world.logs.insert(key, world.app, SentRows(
+            rows=[{"input": 1}], body=b"same", sent_to="/a", retries=number,
+        )))
+    assert len(world.ids()) == 2
+
+
+def test_only_a_request_for_which_the_server_made_ids_is_remembered(world: World) -> None:
+    def tried(count: int, *rows: JsonObject) -> tuple[str, ...]:
+        return asyncio.run(world.logs.insert(world.key, world.app, SentRows(
+            rows=rows, body=b"same", sent_to="/a", retries=count, idempotency_key=None,
+        )))
+
+    for count, thumbs in ((0, 1), (0, 0), (1, 1)):
+        tried(count, {"id": "a", "_is_merge": True, "scores": {"thumbs": thumbs}})
+    assert world.fetch()[0]["scores"] == {"thumbs": 1}
+
+
+def test_a_comment_is_stored_once_however_often_its_request_is_tried(world: World) -> None:
+    world.log({"id": "a"})
+    items = [{"id": "a", "comment": "hm"}]
+    for count in (0, 1, 2, 0):
+        asyncio.run(world.logs.feedback(world.key, world.app, SentRows(
+            rows=items, body=b"same", sent_to="/feedback", retries=count,
+        )))
+    assert len(world.rows.comments) == 2    # the last was meant
+
+
+def test_an_answer_is_given_to_a_retry_only_while_a_client_may_still_try(world: World) -> None:
+    earlier = Remembered(
+        body_hash=b"", tries=0, age_s=RETRY_WINDOW_S,
+        answer=IngestAnswer(row_ids=(), xact=Xact(1)),
     )
-    assert first == again
-    assert len({first, elsewhere, others}) == 3
-    assert len(world.ids()) == 3
+    late = replace(earlier, age_s=RETRY_WINDOW_S + 1)
+    retry = Resend(name=ResendName("key", b""), body_hash=b"", tries=1)
+    assert retry.is_answered_by(earlier)
+    assert not retry.is_answered_by(late)
+    assert replace(retry, tries=None).is_answered_by(late)
 
 
 # --- feedback
@@ -376,8 +524,7 @@ class Gate:
 
 def request(number: int) -> IngestRequest:
     return IngestRequest(
-        org_id=OrgId(uuid.UUID(int=1)), key_id="key", sent_by="key",
-        body_hash=number.to_bytes(32, "big"), writes=(),
+        org_id=OrgId(uuid.UUID(int=1)), sent_by="key", writes=(),
     )
 
 

@@ -15,7 +15,14 @@ from store_behaviours.rules import rule_body
 
 from flows.access.principal import KeyRole, Principal
 from flows.logs.ingest import IngestRequest
-from flows.outcomes.explain import Explanation, explanation_json, outcome_text, values_read
+from flows.logs.rejections import RejectedRow
+from flows.outcomes.explain import (
+    Explanation,
+    NothingStored,
+    explanation_json,
+    outcome_text,
+    values_read,
+)
 from flows.outcomes.retry import RetryRequest, error_classes, read_duration, read_retry
 from rules.sampling import sampling_number
 from rules.wire import ProjectScore
@@ -59,8 +66,7 @@ class World(MemoryTallyard):
         given = {"fields": {"input": 1, **ENDED}, **changes}
         write = RowWrite(key=RowKey(self.where, row_id), **given)
         self.rows.write([IngestRequest(
-            org_id=self.admin.org_id, key_id="key", sent_by="key", body_hash=uuid.uuid4().bytes,
-            writes=(write,),
+            org_id=self.admin.org_id, sent_by="key", writes=(write,),
         )])
 
     def ask(self, origin: Origin) -> None:
@@ -174,6 +180,122 @@ def test_a_rule_made_after_the_match_says_what_it_would_decide_now(world: World)
     assert "now: it would select the span" in told["yes"][1]
     assert "now: the filter 'input = 2' was false" in told["no"][1]
     assert all("score-recent" in text for _, text in told.values())
+
+
+# --- parts of a span that are missing, gone or rejected
+
+
+def merge(**fields: Any) -> dict[str, Any]:
+    return {"fields": fields, "is_merge": True}
+
+
+def reject(
+    world: World, row_id: str, *, span_id: str | None = None, project: ProjectId | None = None,
+    reason: str = "why",
+) -> None:
+    row = RejectedRow(
+        project_id=project, row_id=row_id, span_id=span_id, reason=reason, excerpt="{}"
+    )
+    world.rows.write([IngestRequest(
+        org_id=world.admin.org_id, sent_by="key", writes=(), rejected=(row,)
+    )])
+
+
+def test_a_row_without_a_base_waits_for_it_and_is_matched_when_it_comes(world: World) -> None:
+    world.rule()
+    world.log(**merge(metrics={"end": 2}))
+    world.log(is_feedback=True, **merge(scores={"thumbs": 1}))
+    world.stored_outcomes.match()
+
+    status, text = world.told()["rule"]
+
+    assert status == "waiting_for_base"
+    assert "only merges of the row have come" in text
+    assert world.explained().notes == (text,)
+    assert world.explained().rules[0].outcomes == ()
+    world.log(fields={"input": 1, "output": "said"})
+    assert world.told()["rule"][0] == "waiting"
+    world.stored_outcomes.match()
+    assert world.told()["rule"][0] == "pending"
+    assert world.explained().notes == ()
+
+
+def test_a_row_without_a_base_is_not_among_the_recent_rows_that_a_rule_scores(
+    world: World,
+) -> None:
+    rule = world.rule()
+    world.log("whole")
+    world.log("part", **merge(input=1, **ENDED))
+    assert world.rules.score_recent(world.admin, rule.id, 9).selected == 1
+
+
+def test_a_span_that_is_unfinished_again_says_so_before_and_after_its_match(
+    world: World,
+) -> None:
+    world.rule("then")
+    world.log()
+    world.log(**merge(metrics=None))
+    assert world.told()["then"][0] == "waiting"
+    assert world.explained().notes[0].startswith("unfinished again")
+
+    world.stored_outcomes.match()
+    world.rule("later")
+
+    assert world.told()["then"][0] == "pending"    # it was finished when it was queued
+    status, text = world.told()["later"]
+    assert (status, "has removed metrics.end" in text) == ("not_finished", True)
+    assert world.explained().notes[0].startswith("unfinished again")
+
+
+@pytest.mark.parametrize(("write", "said"), [
+    ({"skip_scoring": True, **merge(output="new")}, "asked not to be scored"),
+    (merge(output="new", metrics=None), "has removed metrics.end"),
+])
+def test_why_new_content_of_a_selected_span_is_not_scored_is_no_guess(
+    world: World, write: dict[str, Any], said: str
+) -> None:
+    world.rule()
+    world.log()
+    world.stored_outcomes.match()
+    world.log(**write)
+    assert world.told()["rule"][0] == "selected"
+    assert said in world.told()["rule"][1]
+
+
+def test_what_was_rejected_of_a_span_stands_beside_its_rules(world: World) -> None:
+    world.log(fields={"span_id": "s", "input": 1, **ENDED})
+    reject(world, "a", project=world.app, reason="of the row")
+    reject(world, "other", span_id="s", project=world.app, reason="of the span")
+    reject(world, "a", project=world.other, reason="of another project's row")
+    reject(world, "b", project=world.app, reason="of another row")
+
+    told = [part.reason for part in world.explained().rejected]
+
+    assert told == ["of the span", "of the row"]
+    content = explanation_json(world.explained())
+    assert [part["reason"] for part in content["rejected"]] == told
+
+
+def test_an_id_of_which_nothing_was_stored_gives_the_reasons_to_who_may_see_them(
+    world: World,
+) -> None:
+    reject(world, "lost", span_id="its span", project=world.app, reason="too deep")
+    reject(world, "lost", reason="no such project")
+    limited = world.caller(KeyRole.READ, world.app)
+
+    def reasons(caller: Principal, project_id: ProjectId | None, text: str) -> list[str]:
+        found = world.outcomes.explain(caller, project_id, text)
+        assert isinstance(found, NothingStored)
+        assert explanation_json(found)["is_stored"] is False
+        return [part.reason for part in found.rejected]
+
+    assert reasons(world.admin, None, "lost") == ["no such project", "too deep"]
+    assert reasons(world.admin, world.other, "lost") == ["no such project", "too deep"]
+    assert reasons(world.admin, world.app, "its span") == ["too deep"]
+    assert reasons(limited, None, "lost") == reasons(limited, world.app, "lost") == ["too deep"]
+    for caller in (world.stranger(), world.caller(KeyRole.READ, world.other)):
+        with pytest.raises(NotFound):
+            world.outcomes.explain(caller, None, "lost")
 
 
 # --- what became of what a rule asked for

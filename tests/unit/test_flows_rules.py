@@ -59,8 +59,7 @@ class World(MemoryTallyard):
     def log(self, **fields_by_id: JsonObject) -> None:
         where = self.projects.logs_of(self.admin, self.app)
         self.rows.write([IngestRequest(
-            org_id=self.admin.org_id, key_id="key", sent_by="key", body_hash=uuid.uuid4().bytes,
-            writes=tuple(
+            org_id=self.admin.org_id, sent_by="key", writes=tuple(
                 RowWrite(key=RowKey(where, row_id), fields={**ENDED, **fields})
                 for row_id, fields in fields_by_id.items()
             ),

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
 
-from flows.outcomes.explain import Explanation, OutcomeView, RuleAnswer, explanation_json
+from flows.outcomes.explain import (
+    Explanation,
+    OutcomeView,
+    RejectedPart,
+    RuleAnswer,
+    explanation_json,
+)
 from ops.commands.explain import LOG_LINES_MAX, explanation_lines
 from spans.ids import RuleId
 from spans.outcome import RuleOrigin
@@ -107,3 +114,17 @@ def test_a_rule_that_ran_nothing_gives_its_reason():
 def test_what_is_told_stands_once_in_json():
     (rule,) = explanation_json(explanation(ERRORED))["rules"]
     assert set(rule) == {"rule_id", "rule_name", "status", "text", "detail", "outcomes"}
+
+
+def test_what_waits_and_what_was_rejected_stands_above_the_rules():
+    part = RejectedPart(project_id="p", reason="tags: no list", excerpt='{"id": 1}', created=AT)
+    told = replace(explanation(), notes=("waiting for its base",), rejected=(part, part))
+
+    lines = [*explanation_lines(told)]
+
+    start = lines.index("waiting for its base")
+    assert lines[start : start + 6] == [
+        "waiting for its base", "writes of this row that were rejected:",
+        *["  2026-01-02T03:04:05+00:00  tags: no list", '    {"id": 1}'] * 2,
+    ]
+    assert lines.index("my rule") > start + 5

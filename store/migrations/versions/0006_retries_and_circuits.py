@@ -23,7 +23,25 @@ create table circuit (
   reason text not null
 );
 
-create index rejected_row_by_id on rejected_row (org_id, row_id) where row_id is not null;
+alter table rejected_row add column span_id text;
+create index rejected_row_by_id on rejected_row (org_id, row_id, created) where row_id is not null;
+create index rejected_row_by_span on rejected_row (org_id, span_id, created)
+  where span_id is not null;
+
+-- Answers to requests whose retry must not be stored again: the server made ids for their rows.
+-- The former table knew them by their text alone, whether or not a request said that it is a
+-- retry. It held an hour's answers, so nothing is moved.
+drop table ingest_request;
+create table ingest_request (
+  key_id text not null,
+  name bytea not null,                   -- hash of the path, and the Idempotency-Key or the body
+  body_hash bytea not null,
+  tries bigint not null,                 -- the latest try that got the answer; the first is 0
+  answer jsonb not null,
+  created timestamptz not null default now(),   -- when it was given last
+  primary key (key_id, name)
+);
+create index ingest_request_age on ingest_request (created);
 """
 
 

@@ -14,7 +14,9 @@ from btql.query import Query
 from flows.logs.change_feed import ChangedRow, Changes
 from flows.logs.expiry import Expired
 from flows.logs.fetch import FetchRequest, Page, QueryPage, TracePlace
-from flows.logs.ingest import IngestAnswer, IngestRequest
+from flows.logs.ingest import IngestRequest
+from flows.logs.rejections import RejectedRow
+from flows.outcomes.explain import REJECTED_MAX, RejectedPart
 from scorers.run.trace import TRACE_SPANS_MAX, TraceRef
 from spans.clock import Clock
 from spans.columns import API_COLUMNS, EVENT_FIELDS
@@ -22,6 +24,7 @@ from spans.drafts import Draft, Drafts, StoredRow
 from spans.errors import BadInput, TallyardError, TraceTooLarge
 from spans.ids import OrgId, ProjectId, RowSeq, Xact
 from spans.json import JsonObject
+from spans.resends import IngestAnswer, Remembered, ResendName, answers_of
 from spans.row import (
     IDENTITY_FIELDS,
     ObjectRef,
@@ -121,8 +124,8 @@ class MemoryRows:
         self._rows: dict[RowKey, KeptRow] = {}
         self._places: dict[RowKey, RowSeq] = {}
         self._last_place = RowSeq(0)
-        self._answers: dict[tuple[str, bytes], tuple[datetime, IngestAnswer]] = {}
-        self._rejected: list[tuple[OrgId, ProjectId | None, JsonObject]] = []
+        self._answers: dict[ResendName, tuple[datetime, Remembered]] = {}
+        self._rejected: list[tuple[OrgId, datetime, RejectedRow]] = []
         self._xact = FIRST_XACT
         self.comments: list[RowWrite] = []
         self.audits: list[RowWrite] = []
@@ -138,10 +141,23 @@ class MemoryRows:
             raise self.away
         return [self._write_one(request) for request in requests]
 
-    def _write_one(self, request: IngestRequest) -> IngestAnswer:
-        now, sent = self._clock(), (request.key_id, request.body_hash)
-        if sent in self._answers and self._answers[sent][0] > now - self._resend:
-            return self._answers[sent][1]
+    def _write_one(self, request: IngestRequest) -> IngestAnswer | TallyardError:
+        now, resend = self._clock(), request.resend
+        known = {
+            name: replace(one, age_s=(now - at).total_seconds())
+            for name, (at, one) in self._answers.items() if at > now - self._resend
+        }
+        try:
+            planned = answers_of([resend], known)
+        except BadInput as error:
+            return error
+        (source,) = planned.sources
+        answer = source if isinstance(source, IngestAnswer) else self._store(request, now)
+        for name, one in planned.remembered.items():
+            self._answers[name] = now, replace(one, answer=answer)
+        return answer
+
+    def _store(self, request: IngestRequest, now: datetime) -> IngestAnswer:
         xact = self.draw()
         drafts = Drafts(stored={key: kept.stored for key, kept in self._rows.items()})
         for write in request.writes:
@@ -159,18 +175,15 @@ class MemoryRows:
         for draft in drafts.changed.values():
             self._keep(draft, request.org_id, now)
         self._rejected += [
-            (request.org_id, row.project_id, {
-                "id": row.row_id, "reason": row.reason, "excerpt": row.excerpt,
-                "created": instant_text(now),
-            })
-            for row in request.rejected
+            (request.org_id, now, row) for row in request.rejected
+            if row.row_id is None or not any(
+                org == request.org_id and row == other for org, _, other in self._rejected
+            )
         ]
-        answer = IngestAnswer(
+        return IngestAnswer(
             row_ids=tuple(write.comment_id or write.key.id for write in request.writes),
             xact=xact,
         )
-        self._answers[sent] = now, answer
-        return answer
 
     def draw(self) -> Xact:
         """A new version, higher than all before."""
@@ -353,9 +366,37 @@ class MemoryRows:
             schema={"type": "array", "items": {"type": "object"}},
         )
 
-    def rejected(self, org_id: OrgId, project_id: ProjectId, limit: int) -> list[JsonObject]:
-        found = [row for *of, row in self._rejected if of == [org_id, project_id]]
-        return found[::-1][:limit]
+    def rejected(
+        self, org_id: OrgId, project_id: ProjectId | None, limit: int
+    ) -> list[JsonObject]:
+        return [
+            {
+                "id": row.row_id, "span_id": row.span_id, "reason": row.reason,
+                "project_id": None if row.project_id is None else str(row.project_id),
+                "excerpt": row.excerpt, "created": instant_text(at),
+            }
+            for at, row in self._rejected_of(org_id, project_id)
+        ][:limit]
+
+    def rejected_parts(
+        self, org_id: OrgId, project_id: ProjectId | None, ids: Sequence[str]
+    ) -> list[RejectedPart]:
+        return [
+            RejectedPart(
+                project_id=None if row.project_id is None else str(row.project_id),
+                reason=row.reason, excerpt=row.excerpt, created=at,
+            )
+            for at, row in self._rejected_of(org_id, project_id)
+            if row.row_id in ids or row.span_id in ids
+        ][:REJECTED_MAX]
+
+    def _rejected_of(
+        self, org_id: OrgId, project_id: ProjectId | None
+    ) -> list[tuple[datetime, RejectedRow]]:
+        return [
+            (at, row) for of, at, row in reversed(self._rejected)
+            if of == org_id and project_id in {None, row.project_id}
+        ]
 
     def now(self) -> Xact:
         return Xact(self._xact)

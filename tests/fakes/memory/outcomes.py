@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 from fakes.memory.functions import MemoryFunctions
@@ -10,7 +10,13 @@ from fakes.memory.logs import KeptRow, MemoryRows
 from fakes.memory.rules import MemoryRules
 from fakes.memory.scoring import Entry, MemoryScoring, Outcome
 
-from flows.outcomes.explain import CANDIDATES_MAX, Candidate, MatchRecord, OutcomeView
+from flows.outcomes.explain import (
+    CANDIDATES_MAX,
+    Candidate,
+    MatchRecord,
+    OutcomeView,
+    RejectedPart,
+)
 from flows.outcomes.retry import ErrorSummary, RetryRequest
 from flows.scoring.claims import execution_of
 from flows.scoring.match import Matcher
@@ -251,6 +257,11 @@ class MemoryOutcomes:
         """The project's rules as they are now; a new revision if they have changed."""
         revision = self._rules.put_in_force(self._scoring, project_id)
         return self._scoring.rule_set(project_id, revision)
+
+    def rejected_parts(
+        self, org_id: OrgId, project_id: ProjectId | None, ids: Sequence[str]
+    ) -> list[RejectedPart]:
+        return self._rows.rejected_parts(org_id, project_id, ids)
 
     def _view(self, one: Outcome, run: Outcome) -> OutcomeView:
         verdict, failure = one.verdict, run.failure
