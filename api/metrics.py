@@ -15,7 +15,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 
 from flows.health.health import Measurements
-from flows.health.measurements import BUCKET_LABELS, QueueDepth, Sample, SandboxWorker
+from flows.health.measurements import (
+    BUCKET_LABELS,
+    QueueDepth,
+    Sample,
+    SandboxWorker,
+    Waiting,
+)
 
 COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "ingested_rows": ("Rows written by clients", ()),
@@ -58,6 +64,7 @@ class _Metrics:
         for name, text in HISTOGRAMS.items():
             yield _histogram(name, text, counted)
         yield from queue_families(self._measured.queues)
+        yield from waiting_families(self._measured.waiting)
         yield _sandbox_workers(self._measured.sandbox_workers)
 
 
@@ -76,6 +83,37 @@ def queue_families(depths: Iterable[QueueDepth]) -> Iterator[Metric]:
         ages_family.add_metric([depth.queue], depth.oldest_s)
     yield depths_family
     yield ages_family
+
+
+def waiting_families(waiting: Waiting) -> Iterator[Metric]:
+    """The metrics of what waits to be tried again, and of judge endpoints that are down."""
+    retrying = GaugeMetricFamily(
+        "tallyard_retrying_outcomes",
+        "Outcomes that wait to be tried again, of at most the first 10 000 of a queue",
+        labels=["queue", "error_class"],
+    )
+    next_try = GaugeMetricFamily(
+        "tallyard_retrying_next_timestamp_seconds",
+        "When the next of them is tried, in unix seconds", labels=["queue", "error_class"],
+    )
+    for one in waiting.retrying:
+        retrying.add_metric([one.queue, one.error_class], one.count)
+        next_try.add_metric([one.queue, one.error_class], one.next_at.timestamp())
+    held = GaugeMetricFamily(
+        "tallyard_circuit_held_outcomes",
+        "Outcomes that wait for a judge endpoint that is down, of at most the first 10 000; "
+        "an endpoint that answers has no sample",
+        labels=["endpoint", "error_class"],
+    )
+    probe = GaugeMetricFamily(
+        "tallyard_circuit_probe_timestamp_seconds",
+        "When a judge endpoint that is down is tried next, in unix seconds",
+        labels=["endpoint"],
+    )
+    for down in waiting.down:
+        held.add_metric([down.endpoint, down.error_class], down.held)
+        probe.add_metric([down.endpoint], down.probe_at.timestamp())
+    yield from (retrying, next_try, held, probe)
 
 
 def _sandbox_workers(workers: Iterable[SandboxWorker]) -> GaugeMetricFamily:

@@ -37,7 +37,7 @@ The class name in snake case is the `error_class` of an outcome ("rate_limited")
 from __future__ import annotations
 
 import re
-from typing import Self
+from typing import ClassVar, Self
 
 
 class TallyardError(Exception):
@@ -50,7 +50,13 @@ class TallyardError(Exception):
 
 
 class TransientError(TallyardError):
-    """Time may heal it. `retry_after_s` is the wait that the other side asked for, if any."""
+    """Time may heal it. `retry_after_s` is the wait that the other side asked for, if any.
+
+    `attempts_max` is set where the error may be the doing of what is run: then time alone does
+    not heal it, and this many attempts are enough to tell.
+    """
+
+    attempts_max: ClassVar[int | None] = None
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -71,6 +77,8 @@ class JudgeUnavailable(TransientError):
 
 class SandboxLost(TransientError):
     """A sandbox died while it ran code: it was killed from outside, or ran out of memory."""
+
+    attempts_max = 5
 
 
 class InfraError(TransientError):

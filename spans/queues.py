@@ -23,6 +23,9 @@ JUDGE = "judge"
 SANDBOX = "sandbox"
 """Runs users' own code."""
 
+HELD = "held:"
+"""Begins the names of queues that no worker serves: see `held_queue`."""
+
 UPKEEP = "upkeep"
 """Removes what is past its retention time."""
 
@@ -95,6 +98,15 @@ def queue_named(name: str, queues: tuple[Queue, ...] = QUEUES) -> Queue:
         if queue.name == name:
             return queue
     raise KeyError(name)
+
+
+def held_queue(endpoint: str) -> str:
+    """The queue in which judged outcomes wait while the circuit of their endpoint is open.
+
+    No worker serves it, so what waits there costs no claim. The circuit's store moves outcomes
+    back to the queue of judges.
+    """
+    return HELD + endpoint
 
 
 def queues_of_outcomes(queues: tuple[Queue, ...] = QUEUES) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from enum import IntEnum
 from typing import TypeAlias
 
 from spans.ids import RowSeq, Xact
-from spans.outcome import OutcomeKey, ScorerUse, Verdict
+from spans.outcome import Failure, OutcomeKey, ScorerUse, Verdict
 from spans.row import RowKey, RowView
 from spans.scoring import ScorerRef
 
@@ -118,6 +118,8 @@ class RunnableClaim:
     So a worker that lost its lease, and finishes late, changes nothing: its result is dropped.
 
     `attempts` counts this claim too. `deaths` counts the workers that died holding it.
+    `failing_s` is how many seconds ago it first met a transient error, its own or that its
+    endpoint was down; 0 if it never did. `last_failure` is its own last transient error.
     """
 
     lead: OutcomeKey
@@ -125,6 +127,8 @@ class RunnableClaim:
     attempts: int
     deaths: int
     assignment: Assignment
+    failing_s: float = 0.0
+    last_failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +152,19 @@ class Retry:
     claim: RunnableClaim
     error_class: str
     message: str
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """A claim that no call was made for, because the circuit of its endpoint is open.
+
+    It waits in the held queue of `endpoint` until the circuit closes, but at most `wait_s`
+    seconds: then it has been tried for long enough.
+    """
+
+    claim: RunnableClaim
+    endpoint: str
     wait_s: float
 
 

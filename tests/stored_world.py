@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from score_entries import WRONG_ENTRIES
-from store_behaviours.scoring import LEASE_S, ScoringWorld, Seen
+from store_behaviours.scoring import BUDGET_S, LEASE_S, ScoringWorld, Seen
 
 from ops.servers.children import wait_until
 from rules.wire import read_rule
@@ -25,6 +25,7 @@ from store.logs.ingest import SpanWriter
 from store.postgres.database import Database
 from store.postgres.leases import Leases
 from store.rules.rules import StoredRules
+from store.scoring.circuits import Circuits
 from store.scoring.ledger import Ledger
 from store.scoring.match_records import MatchRecords
 
@@ -53,6 +54,7 @@ class StoredWorld(ScoringWorld):
         self.projects = StoredProjects(self.database)
         self.functions = StoredFunctions(self.database)
         self.rules = StoredRules(self.database)
+        self.circuits = Circuits(self.database, budget_s=BUDGET_S)
         self.writer = SpanWriter(self.database, system_clock, resend_minutes=60)
         self.reader = SpanReader(self.database, system_clock, query_timeout_s=30)
         self.org_id = self.projects.ensure_organization(OrgId(uuid.uuid4()), "acme")
@@ -95,7 +97,8 @@ class StoredWorld(ScoringWorld):
     def let_pass(self, seconds: float) -> None:
         with self.database.cursor() as cursor:
             for table, columns in (
-                ("outbox", ["lease_until"]), ("outcome", ["lease_until", "next_attempt_at"])
+                ("outbox", ["lease_until"]), ("circuit", ["opened_at", "probe_at"]),
+                ("outcome", ["lease_until", "next_attempt_at", "failing_since"]),
             ):
                 shifted = ", ".join(
                     f"{column} = {column} - make_interval(secs => %(passed)s)"

@@ -31,6 +31,7 @@ from store.postgres.leases import Leases
 from store.retention import Retention, Upkeep
 from store.rules.recent_rows import RecentRows
 from store.rules.rules import StoredRules
+from store.scoring.circuits import Circuits
 from store.scoring.ledger import Ledger
 from store.scoring.match_records import MatchRecords
 from store.scoring.sandbox_workers import SandboxWorkers
@@ -59,6 +60,7 @@ class Services:
     match_records: MatchRecords
     matcher: Matcher
     ledger: Ledger
+    circuits: Circuits
     leases: Leases
     outcomes: StoredOutcomes
     recent: RecentRows
@@ -113,6 +115,7 @@ def open_services(settings: Settings, *, clock: Clock = system_clock) -> Service
         ledger=Ledger(
             database, clock, lease_s=settings.lease_s, time_limits_s=time_limits_s(settings)
         ),
+        circuits=Circuits(database, budget_s=settings.retry_budget_s),
         explain=ExplainRecords(database, match_records),
         change_feed=ChangeFeed(database),
         traces=traces,

@@ -91,9 +91,10 @@ class Settings(BaseModel):
         "cache; "
         "0: no cache",
     )
-    attempts_max: int = Field(
-        5, ge=1, le=100,
-        description="Attempts of one outcome until a transient error becomes final",
+    retry_hours: float = Field(
+        24.0, gt=0,
+        description="Hours for which an outcome is tried again after its first error that time "
+        "may heal, such as a judge that is down; then the error is final",
     )
     backoff_max_s: float = Field(
         600.0, gt=0, description="Longest wait between two attempts, seconds"
@@ -246,6 +247,11 @@ class Settings(BaseModel):
         if given and not given.get_secret_value().startswith(REDIS_SCHEMES):
             raise ValueError("must be a URL like redis://host:6379/0")
         return given
+
+    @property
+    def retry_budget_s(self) -> float:
+        """Seconds for which an outcome is tried again after its first transient error."""
+        return self.retry_hours * 3600
 
     @property
     def scorer_packages_dir(self) -> Path:

@@ -20,7 +20,7 @@ from flows.outcomes.outcomes import Outcomes
 from flows.rules.rules import Rules
 from spans.event import EventLimits
 from store.postgres.counters import samples
-from store.scoring.queue_depth import read_queue_depths
+from store.scoring.queues import read_queue_depths, read_waiting
 from wiring.services import Services, open_services
 from wiring.settings import Settings
 
@@ -91,6 +91,7 @@ def make_tallyard(services: Services, *, ring: Callable[[str], None]) -> Tallyar
             sandbox_workers=services.sandbox_workers.present,
             samples=lambda: samples(database),
             queue_depths=lambda: read_queue_depths(database),
+            waiting=lambda: read_waiting(database),
         ),
         functions=Functions(
             services.functions, pairs_of=services.shadows.pairs, bundles=services.bundles,

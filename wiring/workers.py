@@ -6,12 +6,12 @@ Each call builds a new one. A worker process keeps it (`workers.process`).
 from __future__ import annotations
 
 import asyncio
-import math
 import random
 import threading
 
 from flows.invocations.runners import InProcess, Judged
 from flows.invocations.server import CheckCode, InvocationServer, Runner
+from flows.scoring.circuit import Gates
 from flows.scoring.code_batches import CodeBatches
 from flows.scoring.drain import Drain, Pace
 from flows.scoring.inline_executor import InlineExecutor
@@ -21,7 +21,7 @@ from flows.scoring.sandbox_executor import SandboxExecutor
 from scorers.functions.source import KeptFunctions
 from scorers.judge.client import Judge
 from scorers.run.code import CodeBuilder, CodeScorers
-from scorers.run.judge import JudgedScorers
+from scorers.run.judge import DEFAULT_ENDPOINT, JudgedScorers
 from scorers.sandbox.lending.broker import Broker
 from scorers.sandbox.model import Limits
 from scorers.sandbox.place import Place, Tier, find_place, unavailable
@@ -35,9 +35,10 @@ from wiring.settings import Settings
 JUDGE_INVOCATIONS = 32
 """Invocations that one judge worker serves at once, each on a thread that waits."""
 
-CALL_ATTEMPTS = 3
+CALL_RETRY_S = 10.0
 CALL_WAIT_MAX_S = 5.0
-"""Most attempts, and longest pause between two, of a judge call that a client waits for."""
+"""For how long a judge call that a client waits for is tried again, and the longest pause
+between two attempts, seconds: three attempts or four."""
 
 LEASE_RENEWALS = 4
 """How many times a lease is renewed within its duration."""
@@ -93,18 +94,30 @@ def judge_drain(services: Services, loop: asyncio.AbstractEventLoop) -> Drain:
         if settings.judge_cache_days
         else None,
     )
-    policy = _retry_policy(settings, CALL_ATTEMPTS, CALL_WAIT_MAX_S)
+    patience = RetryPolicy(
+        budget_s=CALL_RETRY_S, wait_max_s=min(settings.backoff_max_s, CALL_WAIT_MAX_S),
+        spread=random.random,
+    )
     server = _server(
-        services, JUDGE, Judged(scorers=scorers, loop=loop, policy=policy),
+        services, JUDGE, Judged(scorers=scorers, loop=loop, policy=patience),
         at_once=JUDGE_INVOCATIONS,
     )
+    gates = Gates(
+        services.circuits, services.clock, loop=loop,
+        in_flight_max={DEFAULT_ENDPOINT: settings.judge_in_flight},
+    )
+
+    def meanwhile() -> int:
+        gates.tend()
+        return server.serve_aside()
+
     return Drain(
         store=services.ledger, queue=JUDGE, policy=_retry_policy(settings),
         executor=JudgeExecutor(
-            scorers, loop=loop, in_flight_max=settings.judge_in_flight
+            scorers, gates, loop=loop, in_flight_max=settings.judge_in_flight
         ),
         pace=Pace(gather=NO_LIMIT, gather_s=JUDGE_GATHER_S, renew_s=_renew_s(settings)),
-        meanwhile=server.serve_aside,
+        meanwhile=meanwhile,
         stopping=server.stopping,
     )
 
@@ -187,13 +200,10 @@ def _lending(services: Services) -> Broker | None:
     )
 
 
-def _retry_policy(
-    settings: Settings, attempts_most: float = math.inf, wait_most_s: float = math.inf
-) -> RetryPolicy:
+def _retry_policy(settings: Settings) -> RetryPolicy:
     return RetryPolicy(
-        attempts_max=int(min(settings.attempts_max, attempts_most)),
-        wait_max_s=min(settings.backoff_max_s, wait_most_s),
-        jitter=lambda: random.uniform(0.5, 1.5),  # noqa: S311 spreads, hides nothing
+        budget_s=settings.retry_budget_s, wait_max_s=settings.backoff_max_s,
+        spread=random.random,
     )
 
 

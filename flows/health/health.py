@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from flows.health.measurements import QueueDepth, Sample, SandboxWorker
+from flows.health.measurements import QueueDepth, Sample, SandboxWorker, Waiting
 from spans.errors import TallyardError
 
 
@@ -29,6 +29,7 @@ class Measurements:
 
     samples: tuple[Sample, ...]
     queues: tuple[QueueDepth, ...]
+    waiting: Waiting
     sandbox_workers: tuple[SandboxWorker, ...]
 
 
@@ -39,13 +40,14 @@ class Health:
         self, *, check_database: Callable[[], None], is_redis_reachable: Callable[[], bool],
         sandbox_workers: Callable[[], Sequence[SandboxWorker]],
         samples: Callable[[], Iterable[Sample]],
-        queue_depths: Callable[[], Sequence[QueueDepth]],
+        queue_depths: Callable[[], Sequence[QueueDepth]], waiting: Callable[[], Waiting],
     ) -> None:
         self._check_database = check_database
         self._is_redis_reachable = is_redis_reachable
         self._sandbox_workers = sandbox_workers
         self._samples = samples
         self._queue_depths = queue_depths
+        self._waiting = waiting
 
     def readiness(self) -> Readiness:
         """Whether PostgreSQL and Redis answer. Takes seconds if one of them does not."""
@@ -65,5 +67,12 @@ class Health:
         """The measurements of now. Raises StoreUnavailable."""
         return Measurements(
             samples=tuple(self._samples()), queues=tuple(self._queue_depths()),
-            sandbox_workers=tuple(self._sandbox_workers()),
+            waiting=self._waiting(), sandbox_workers=tuple(self._sandbox_workers()),
         )
+
+    def waiting(self) -> Waiting:
+        """What waits to be tried again. Its reasons may quote a judge, so it is for operators.
+
+        Raises StoreUnavailable.
+        """
+        return self._waiting()

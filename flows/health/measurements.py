@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 BUCKETS_S = (
     0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0,
@@ -33,6 +34,44 @@ class QueueDepth:
     queue: str
     depth: int
     oldest_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retrying:
+    """Outcomes of a queue that wait to be tried again after one class of error.
+
+    Of a deep queue only the first outcomes are looked at, so `count` is at least what is told.
+    `reason` is the error's message of the outcome that is next, at `next_at`.
+    """
+
+    queue: str
+    error_class: str
+    count: int
+    next_at: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownEndpoint:
+    """A judge endpoint whose circuit is open, and how many outcomes it holds back, at least.
+
+    `error_class` and `reason` are those of the last call; the next is made at `probe_at`.
+    """
+
+    endpoint: str
+    opened_at: datetime
+    probe_at: datetime
+    error_class: str
+    reason: str
+    held: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """What waits because something failed that time may heal."""
+
+    retrying: tuple[Retrying, ...]
+    down: tuple[DownEndpoint, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

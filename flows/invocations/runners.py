@@ -53,22 +53,23 @@ class Judged:
         self, function: FunctionVersion, record: JsonObject
     ) -> Verdict | TransientError:
         attempt = 0
+        failing_since: float | None = None
         while True:
             attempt += 1
             started_at, begin = time.time(), time.perf_counter()
             try:
                 result = await self.scorers.run(function, record)
             except TransientError as error:
-                if (wait_s := self._pause_s(error, attempt)) is None:
+                now = time.perf_counter()
+                failing_since = failing_since or now
+                decision = self.policy.decide(
+                    error, attempt=attempt, failing_s=now - failing_since
+                )
+                if not isinstance(decision, RetryIn):
                     return error
-                await asyncio.sleep(wait_s)
+                await asyncio.sleep(decision.wait_s)
             except TallyardError as error:
                 return failed_verdict(error, started_at=started_at, begin=begin)
             else:
                 run_ms = (time.perf_counter() - begin) * 1000
                 return verdict_of(result, started_at=started_at, run_ms=run_ms)
-
-    def _pause_s(self, error: TransientError, attempt: int) -> float | None:
-        """Seconds until the next attempt; None if the error is final."""
-        decision = self.policy.decide(error, attempt=attempt)
-        return decision.wait_s if isinstance(decision, RetryIn) else None

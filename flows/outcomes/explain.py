@@ -57,6 +57,7 @@ class OutcomeView:
 
     `label` is a readable name of the scorer, if `scorer` is an id. `log` is what the scorer
     printed. `hindrance` says why no worker can run the outcome now, and the next step.
+    `failing_since` is when its first error came that time may heal.
     """
 
     id: str
@@ -72,6 +73,7 @@ class OutcomeView:
     scores: Json
     attempts: int
     next_attempt_at: datetime | None
+    failing_since: datetime | None
     is_running: bool
     created: datetime
     finished_at: datetime | None
@@ -376,7 +378,12 @@ def outcome_text(one: OutcomeView) -> str:
         case OutcomeState.PENDING:
             if one.is_running:
                 return f"{name} pending, attempt {one.attempts} is running"
-            last = f"; the last said {one.error_class}" if one.error_class else ""
+            last = ""
+            if one.error_class:
+                since = one.failing_since
+                last = f"; the last said {one.error_class}: {one.error_message}" + (
+                    f" (failing since {since.isoformat(timespec='seconds')})" if since else ""
+                )
             when = one.next_attempt_at
             due = f"next at {when.isoformat(timespec='seconds')}" if when else "next at once"
             if one.hindrance is not None:

@@ -11,7 +11,16 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from spans.outcome import Verdict
-from spans.work import DEATHS_MAX, Claim, ColumnsOf, Execution, Retry, RunnableClaim, StaleClaim
+from spans.work import (
+    DEATHS_MAX,
+    Claim,
+    ColumnsOf,
+    Execution,
+    Hold,
+    Retry,
+    RunnableClaim,
+    StaleClaim,
+)
 
 
 class ClaimStore(Protocol):
@@ -33,6 +42,10 @@ class ClaimStore(Protocol):
 
     def postpone(self, retries: Sequence[Retry]) -> None:
         """Gives claims back, to be tried again after their wait."""
+        ...
+
+    def hold(self, holds: Sequence[Hold]) -> None:
+        """Moves claims to the held queue of their endpoint. They count no attempt."""
         ...
 
     def give_back(self, claims: Sequence[RunnableClaim]) -> None:

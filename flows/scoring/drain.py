@@ -25,11 +25,12 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 from flows.patience import POLL_S, patiently
+from flows.scoring.circuit import Held
 from flows.scoring.claims import ClaimStore, execution_of, is_last_try
 from flows.scoring.retry import RetryIn, RetryPolicy
 from spans.errors import TransientError
 from spans.outcome import BUG, Errored, Failure, Verdict
-from spans.work import ColumnsOf, Execution, Retry, RunnableClaim, StaleClaim
+from spans.work import ColumnsOf, Execution, Hold, Retry, RunnableClaim, StaleClaim
 
 logger = logging.getLogger(__name__)
 
@@ -41,13 +42,14 @@ PATIENCE_S = 30.0
 
 
 class RunEnd(NamedTuple):
-    """How the run of one claim ended: with a verdict, or with an error that time may heal.
+    """How the run of one claim ended: with a verdict, or with an error that time may heal, or
+    not begun since its endpoint is down.
 
     `started_at` (unix seconds) and `run_ms` count for an error; a verdict has its own.
     """
 
     claim: RunnableClaim
-    end: Verdict | TransientError
+    end: Verdict | TransientError | Held
     started_at: float = 0.0
     run_ms: float = 0.0
 
@@ -284,28 +286,43 @@ class Drain:
     def _record(self, ended: list[RunEnd]) -> None:
         executions: list[tuple[RunnableClaim, Execution]] = []
         retries: list[Retry] = []
+        holds: list[Hold] = []
         for run_end in ended:
-            result = self._execution_or_retry(run_end)
-            if isinstance(result, Retry):
-                retries.append(result)
-            else:
-                executions.append((run_end.claim, result))
+            match self._what_to_record(run_end):
+                case Retry() as retry:
+                    retries.append(retry)
+                case Hold() as hold:
+                    holds.append(hold)
+                case Execution() as execution:
+                    executions.append((run_end.claim, execution))
         if executions:
             self._patiently(partial(self.store.record, executions))
         if retries:
             self._patiently(partial(self.store.postpone, retries))
+        if holds:
+            self._patiently(partial(self.store.hold, holds))
 
-    def _execution_or_retry(self, ended: RunEnd) -> Execution | Retry:
-        """The execution to record, or the retry if the error is transient."""
+    def _what_to_record(self, ended: RunEnd) -> Execution | Retry | Hold:
+        """The execution, or what becomes of a claim that is tried again later."""
         claim, end = ended.claim, ended.end
-        if not isinstance(end, TransientError):
-            return execution_of(claim, end, self.queue)
-        decision = self.policy.decide(end, attempt=claim.attempts)
-        if isinstance(decision, RetryIn):
-            return Retry(
-                claim=claim, error_class=end.error_class(), message=str(end),
-                wait_s=decision.wait_s,
-            )
+        match end:
+            case TransientError():
+                decision = self.policy.decide(
+                    end, attempt=claim.attempts, failing_s=claim.failing_s
+                )
+                if isinstance(decision, RetryIn):
+                    return Retry(
+                        claim=claim, error_class=end.error_class(), message=str(end),
+                        wait_s=decision.wait_s,
+                    )
+            case Held(circuit):
+                if left_s := self.policy.left_s(claim.failing_s):
+                    return Hold(claim=claim, endpoint=circuit.endpoint, wait_s=left_s)
+                decision = claim.last_failure or Failure(
+                    error_class=circuit.error_class, message=circuit.reason
+                )
+            case _:
+                return execution_of(claim, end, self.queue)
         verdict = Errored(
             failure=decision, started_at=ended.started_at or time.time(), run_ms=ended.run_ms
         )

@@ -6,32 +6,49 @@ import asyncio
 import queue
 import time
 from collections.abc import Sequence
+from typing import Protocol
 
+from flows.scoring.circuit import Gates, Held
 from flows.scoring.drain import RunEnd, bug_end
 from scorers.run.heuristic import failed_verdict
-from scorers.run.judge import JudgedScorers
 from spans.errors import TallyardError, TransientError
 from spans.outcome import verdict_of
 from spans.queues import JUDGE
-from spans.work import ColumnsOf, RunnableClaim
+from spans.scoring import ScoringResult
+from spans.work import Assignment, ColumnsOf, RunnableClaim
 
 BATCH = 32
 """Claims taken at once. Many such batches are in flight together."""
+
+
+class Scorers(Protocol):
+    """Scorers that ask a judge."""
+
+    async def endpoint_of(self, assignment: Assignment) -> str:
+        """The name of the endpoint that the assignment's scorer asks."""
+        ...
+
+    async def score(self, assignment: Assignment) -> ScoringResult:
+        """The result of the assignment's scorer. Raises TallyardError."""
+        ...
 
 
 class JudgeExecutor:
     """An executor whose claims run as tasks of `loop`, the process's one event loop.
 
     The loop runs on a thread of its own. The drain's thread passes claims to it and waits for
-    their ends. At most `in_flight_max` claims are under way.
+    their ends. At most `in_flight_max` claims are under way; how many of them are calls, the
+    gate to each endpoint decides.
     """
 
     columns: ColumnsOf | None = None
 
     def __init__(
-        self, scorers: JudgedScorers, *, loop: asyncio.AbstractEventLoop, in_flight_max: int
+        self, scorers: Scorers, gates: Gates, *, loop: asyncio.AbstractEventLoop,
+        in_flight_max: int,
     ) -> None:
         self._scorers = scorers
+        self._gates = gates
         self._loop = loop
         self._in_flight_max = in_flight_max
         self._under_way = 0
@@ -97,6 +114,26 @@ class JudgeExecutor:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self, claim: RunnableClaim) -> RunEnd:
+        """Asks the judge about one claim, or ends as held if its endpoint is down."""
+        begin = time.perf_counter()
+        try:
+            gate = self._gates.to(await self._scorers.endpoint_of(claim.assignment))
+            entry = await gate.enter()
+        except TransientError as error:
+            return RunEnd(claim, error)
+        except TallyardError as error:
+            return RunEnd(claim, failed_verdict(error, started_at=time.time(), begin=begin))
+        if isinstance(entry, Held):
+            return RunEnd(claim, entry)
+        try:
+            ended = await self._ask(claim)
+        except BaseException:
+            gate.abandon()
+            raise
+        await gate.leave(entry, ended.end if isinstance(ended.end, TransientError) else None)
+        return ended
+
+    async def _ask(self, claim: RunnableClaim) -> RunEnd:
         """Asks the judge about one claim. A TallyardError becomes the claim's end."""
         started_at, begin = time.time(), time.perf_counter()
         try:

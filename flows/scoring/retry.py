@@ -21,25 +21,43 @@ class RetryIn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How often a transient error is tried again, and after how long.
+    """For how long a transient error is tried again, and after which waits.
 
-    `jitter` returns a factor of 0.5 to 1.5, so that many claims that failed together are not
+    The budget is a time and not a number of attempts: an outage of an hour costs no outcome,
+    however often it was tried meanwhile. `budget_s` seconds after its first transient error, an
+    outcome's next one is final.
+
+    `spread` returns a number from 0 to 1, so that many claims that failed together are not
     tried again at one instant.
     """
 
-    attempts_max: int
+    budget_s: float
     wait_max_s: float
-    jitter: Callable[[], float]
+    spread: Callable[[], float]
 
-    def decide(self, error: TallyardError, *, attempt: int) -> RetryIn | Failure:
+    def decide(
+        self, error: TallyardError, *, attempt: int, failing_s: float
+    ) -> RetryIn | Failure:
         """When to try again after attempt number `attempt` (from 1), or the final failure.
 
-        A transient error is tried again after 2, 4, 8 ... seconds times the jitter, or later
-        if the other side asked for that, but within `wait_max_s`. Every other error is final,
-        and so is that of the last attempt.
+        `failing_s` is how many seconds ago the first transient error was; 0 if this is the
+        first. The wait is 2, 4, 8 ... seconds or the second half of that, by the spread. It is
+        longer if the other side asked for that, but never longer than `wait_max_s`. Every
+        error that is not transient is final.
         """
-        if isinstance(error, TransientError) and attempt < self.attempts_max:
-            backoff_s = 2.0 ** min(attempt, DOUBLINGS_MAX) * self.jitter()
-            asked_s = error.retry_after_s or 0.0
-            return RetryIn(wait_s=min(max(backoff_s, asked_s), self.wait_max_s))
-        return Failure(error_class=error.error_class(), message=str(error))
+        if not isinstance(error, TransientError) or self._is_used_up(error, attempt, failing_s):
+            return Failure(error_class=error.error_class(), message=str(error))
+        asked_s = error.retry_after_s or 0.0
+        # Twice the time that the other side asked for, so that its second half is late enough.
+        longest_s = min(max(2.0 ** min(attempt, DOUBLINGS_MAX), 2 * asked_s), self.wait_max_s)
+        wait_s = longest_s * (1 + self.spread()) / 2
+        return RetryIn(wait_s=max(wait_s, min(asked_s, self.wait_max_s)))
+
+    def left_s(self, failing_s: float) -> float:
+        """Seconds for which an outcome is still tried, by how long it has failed already."""
+        return max(0.0, self.budget_s - failing_s)
+
+    def _is_used_up(self, error: TransientError, attempt: int, failing_s: float) -> bool:
+        if error.attempts_max is not None and attempt >= error.attempts_max:
+            return True
+        return self.left_s(failing_s) == 0.0

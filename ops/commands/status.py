@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from datetime import datetime
 
 import click
 
+from flows.health.measurements import Waiting
+from ops.commands.instance import running_settings
 from ops.data_dir import DataDir, RunState
 from ops.servers import readiness
+from spans.errors import TallyardError
 from spans.queues import worker_names
 from wiring.settings import read_settings
+from wiring.tallyard import tallyard_for_command
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +25,8 @@ class Status:
     """The state that is shown, and printed by `--json`.
 
     `processes` says of each process whether it answers. `sandbox` says of each sandbox worker
-    whether its sandbox works; `ready` does not depend on that.
+    whether its sandbox works, and `waiting` what is tried again later, and why; `ready` depends
+    on neither. `waiting` is None if PostgreSQL does not answer.
     """
 
     ready: bool
@@ -28,6 +35,7 @@ class Status:
     api_key_file: str
     processes: dict[str, bool]
     sandbox: tuple[readiness.SandboxState, ...]
+    waiting: Waiting | None = None
 
 
 @click.command()
@@ -51,7 +59,16 @@ def current_status(data: DataDir) -> Status:
         api_key_file=str(data.api_key),
         processes=answers,
         sandbox=readiness.sandbox_workers(state.api_url) if state else (),
+        waiting=_waiting() if state else None,
     )
+
+
+def _waiting() -> Waiting | None:
+    try:
+        with tallyard_for_command(running_settings()) as tallyard:
+            return tallyard.health.waiting()
+    except TallyardError:
+        return None
 
 
 def _answers(state: RunState) -> dict[str, bool]:
@@ -80,8 +97,10 @@ def _json(found: Status) -> str:
             "api_key_file": found.api_key_file,
             "processes": found.processes,
             "sandbox": [asdict(worker) for worker in found.sandbox],
+            "waiting": asdict(found.waiting) if found.waiting else None,
         },
         indent=2,
+        default=str,
     )
 
 
@@ -102,8 +121,30 @@ def status_text(found: Status, data: DataDir) -> str:
             for name, answers in found.processes.items()
         ),
         *(f"  {_sandbox_text(worker)}" for worker in found.sandbox),
+        *(f"  {line}" for line in waiting_lines(found.waiting)),
     ]
     return "\n".join(lines)
+
+
+def waiting_lines(waiting: Waiting | None) -> Iterator[str]:
+    """What is tried again later: why, how much, and when next."""
+    if waiting is None:
+        return
+    for down in waiting.down:
+        yield (
+            f"judge endpoint {down.endpoint} is down since {_at(down.opened_at)} "
+            f"({down.error_class}: {down.reason}); {down.held} outcomes wait for it; one call "
+            f"tries it again at {_at(down.probe_at)}"
+        )
+    for one in waiting.retrying:
+        yield (
+            f"{one.count} outcomes of the queue {one.queue} wait to be tried again, the next "
+            f"at {_at(one.next_at)} ({one.error_class}: {one.reason})"
+        )
+
+
+def _at(instant: datetime) -> str:
+    return instant.isoformat(timespec="seconds")
 
 
 def _sandbox_text(worker: readiness.SandboxState) -> str:

@@ -19,6 +19,9 @@ from spans.json import JsonObject
 from spans.scoring import ScoringResult
 from spans.work import Assignment
 
+DEFAULT_ENDPOINT = "default"
+"""The name of the endpoint that the settings of the judge describe."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedScorers:
@@ -28,6 +31,10 @@ class JudgedScorers:
     functions: KeptFunctions
     spans_of: SpansOf
     cache: AnswerCache | None = None
+
+    async def endpoint_of(self, assignment: Assignment) -> str:  # noqa: ARG002 there is one
+        """The name of the endpoint that the assignment's scorer asks."""
+        return DEFAULT_ENDPOINT
 
     async def score(self, assignment: Assignment) -> ScoringResult:
         """Run the assignment's scorer on its span and return the result.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -19,12 +20,13 @@ from rules.rule_set import RuleSet
 from spans.errors import NotFound
 from spans.ids import OrgId, ProjectId
 from spans.outcome import OutcomeKey, ScorerUse
-from spans.queues import SANDBOX
+from spans.queues import HELD, SANDBOX, held_queue
 from spans.row import project_logs
 from spans.scoring import OutcomeState, ScorerRef
 from spans.work import Subject
 from store.postgres.database import Database
 from store.postgres.row_views import EXPRESSIONS, find_rows, read_subjects
+from store.scoring.circuits import open_circuits
 from store.scoring.match_records import MatchRecords
 from store.scoring.sandbox_workers import SandboxWorkers
 
@@ -36,8 +38,8 @@ OF_RUN = {
     **{
         name: name for name in (
             "error_class", "error_message", "scores", "attempts", "next_attempt_at", "created",
-            "finished_at", "run_ms", "prompt_tokens", "completion_tokens", "model", "is_cached",
-            "log",
+            "failing_since", "finished_at", "run_ms", "prompt_tokens", "completion_tokens",
+            "model", "is_cached", "log",
         )
     },
 }
@@ -158,14 +160,31 @@ class ExplainRecords:
         stored = [_stored(subject, numbers.use_of(row[0]), row) for row in rows]
         leads = {one.run: one for one in stored if one.is_lead}
         found = [one.shown_with(leads.get(one.run, one)) for one in stored]
-        is_waiting = [
-            one.view.state == OutcomeState.PENDING and one.queue == SANDBOX for one in stored
-        ]
-        refusal = SandboxWorkers(self._database).refusal() if any(is_waiting) else None
+        # A follower waits where its lead waits.
+        queues = [leads.get(one.run, one).queue for one in stored]
+        hindered = self._hindered({
+            queue for one, queue in zip(stored, queues, strict=True)
+            if one.view.state is OutcomeState.PENDING
+        })
         return [
-            replace(one, hindrance=refusal) if waits else one
-            for one, waits in zip(found, is_waiting, strict=True)
+            hindered.get(queue, _as_it_is)(one)
+            if one.state is OutcomeState.PENDING else one
+            for one, queue in zip(found, queues, strict=True)
         ]
+
+    def _hindered(self, queues: set[str]) -> dict[str, Callable[[OutcomeView], OutcomeView]]:
+        """How to show the outcomes of those queues whose outcomes cannot run now."""
+        shown: dict[str, Callable[[OutcomeView], OutcomeView]] = {}
+        if SANDBOX in queues and (refusal := SandboxWorkers(self._database).refusal()):
+            shown[SANDBOX] = partial(replace, hindrance=refusal)
+        if any(queue.startswith(HELD) for queue in queues):
+            with self._database.cursor() as cursor:
+                for circuit in open_circuits(cursor):
+                    shown[held_queue(circuit.endpoint)] = partial(
+                        replace, hindrance=circuit.sentence,
+                        next_attempt_at=circuit.probe_at,
+                    )
+        return shown
 
     def current_rules(self, project_id: ProjectId) -> RuleSet:
         with self._database.cursor() as cursor:
@@ -183,6 +202,10 @@ class ExplainRecords:
                 RejectedPart(project_id=of, reason=reason, excerpt=excerpt, created=created)
                 for of, reason, excerpt, created in cursor
             ]
+
+
+def _as_it_is(one: OutcomeView) -> OutcomeView:
+    return one
 
 
 class _Stored(NamedTuple):

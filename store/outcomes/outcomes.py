@@ -67,7 +67,8 @@ class StoredOutcomes:
                         and (%s::uuid is null or origin_id = %s))
                    update outcome
                       set state = 'pending', attempts = 0, deaths = 0, next_attempt_at = now(),
-                          finished_at = null, {RELEASED}, is_lead = chosen.place = 1,
+                          failing_since = null, finished_at = null, {RELEASED},
+                          is_lead = chosen.place = 1,
                           priority = {Priority.BULK}, queue = chosen.queue
                      from chosen
                     where outcome.subject_seq = chosen.subject_seq

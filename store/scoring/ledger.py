@@ -20,6 +20,7 @@ from spans.clock import Clock
 from spans.columns import SCORER_ARGUMENTS
 from spans.ids import RowSeq, Xact
 from spans.outcome import BUG, POISONED, Errored, Failure, OutcomeKey
+from spans.queues import held_queue
 from spans.row import is_made_by_scorer
 from spans.scoring import ScorerRef
 from spans.work import (
@@ -28,6 +29,7 @@ from spans.work import (
     Claim,
     ColumnsOf,
     Execution,
+    Hold,
     OutcomeRequest,
     Retry,
     RunnableClaim,
@@ -60,8 +62,16 @@ STILL_HELD = f"""
 """
 POSTPONE = f"""
     update outcome set error_class = held.class, error_message = held.message,
+                       failing_since = coalesce(failing_since, now()),
                        next_attempt_at = now() + make_interval(secs => held.wait), {RELEASED}
       from {OUTCOMES.claims("wait float8", "class text", "message text")}
+     where {OUTCOMES.held("held")}
+"""
+HOLD = f"""
+    update outcome set queue = held.to_queue, attempts = attempts - 1,
+                       failing_since = coalesce(failing_since, now()),
+                       next_attempt_at = now() + make_interval(secs => held.wait), {RELEASED}
+      from {OUTCOMES.claims("wait float8", "to_queue text")}
      where {OUTCOMES.held("held")}
 """
 CLOSE = f"""
@@ -136,7 +146,7 @@ class Ledger:
         claims: list[Claim] = []
         poisoned: list[RunnableClaim] = []
         for _, seq, version, use_no, revision, skip_logging, label, fence, *tries in leads:
-            attempts, deaths = tries
+            attempts, deaths, failing_s, error_class, message = tries
             use = self._numbers.use_of(use_no)
             subject = subjects.get(seq)
             key = OutcomeKey(
@@ -154,7 +164,9 @@ class Ledger:
                 use=use, rules_revision=revision, skip_logging=skip_logging
             )
             claim = RunnableClaim(
-                lead=key, fence=fence, attempts=attempts, deaths=deaths,
+                lead=key, fence=fence, attempts=attempts, deaths=deaths, failing_s=failing_s,
+                last_failure=error_class
+                and Failure(error_class=error_class, message=message or ""),
                 assignment=Assignment(
                     subject=subject, scorer=use.scorer, asked=(lead,), label=label
                 ),
@@ -279,6 +291,20 @@ class Ledger:
                     1,
                 )
             counts.write(cursor)
+
+    def hold(self, holds: Sequence[Hold]) -> None:
+        if not holds:
+            return
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                HOLD,
+                (
+                    *OUTCOMES.arrays(self._key(hold.claim) for hold in holds),
+                    [hold.claim.fence for hold in holds],
+                    [hold.wait_s for hold in holds],
+                    [held_queue(hold.endpoint) for hold in holds],
+                ),
+            )
 
     def supersede(self, claims: Sequence[StaleClaim]) -> None:
         if not claims:

@@ -30,7 +30,9 @@ OBJECT_NO_MAX = 2**31 - 1
 
 KEY = """outcome.object_no, outcome.subject_seq, outcome.subject_version, outcome.use_no,
          outcome.rules_revision, outcome.skip_logging, outcome.label, outcome.fence,
-         outcome.attempts, outcome.deaths"""
+         outcome.attempts, outcome.deaths,
+         coalesce(extract(epoch from now() - outcome.failing_since), 0)::float8,
+         outcome.error_class, outcome.error_message"""
 FREE = f"queue = %(queue)s and {OUTCOMES.waiting} and is_lead and {OUTCOMES.free}"
 
 # The first of each object's outcomes, where it is due: of either priority those of the objects

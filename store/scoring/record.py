@@ -45,6 +45,8 @@ UPSERT_OUTCOMES = f"""
            {RELEASED},
            is_lead = outcome.is_lead and outcome.state = 'pending',
            priority = excluded.priority,
+           failing_since =
+             case outcome.state when 'superseded' then null else outcome.failing_since end,
            deaths = case outcome.state when 'superseded' then 0 else outcome.deaths end,
            next_attempt_at =
              case outcome.state when 'superseded' then now() else outcome.next_attempt_at end

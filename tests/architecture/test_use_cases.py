@@ -27,6 +27,7 @@ WITHOUT_A_ROLE = {
     "BundleUploads.fill": "the same secret, which it checks itself",
     "Health.measure": "needs no key: it contains no users' data",
     "Health.readiness": "needs no key: it contains no users' data",
+    "Health.waiting": "no entry point but the commands on this machine calls it",
     "Keys.authenticate": "finds out who the caller is",
     "Keys.trusted": "finds out who the caller is",
     "Logs.close": "ends the process's own writes",

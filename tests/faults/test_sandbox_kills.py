@@ -46,7 +46,7 @@ def jailed(stack: Stack) -> dict[str, list[psutil.Process]]:
 def test_a_kill_in_the_middle_of_a_batch_loses_and_doubles_nothing(
     make_stack: Callable[..., Stack], victim: str, kills: int
 ) -> None:
-    stack = make_stack(attempts_max="20", backoff_max_s="0.5")
+    stack = make_stack(retry_hours="0.1", backoff_max_s="0.5")
     stack.start("api", "match", "sandbox", "beat")
     project = stack.project()
     function = stack.function(project, SLOW, slug="share")

@@ -154,7 +154,7 @@ def test_what_waited_is_done_after_the_move(
     project = OLD["project_id"]
     with Stack(
         database_url=old_database, redis_url=fresh_redis_url, folder=tmp_path / "stack",
-        judge_base_url="http://127.0.0.1:9/v1", attempts_max="1",
+        judge_base_url="http://127.0.0.1:9/v1", retry_hours="0.0001",
     ) as stack:
         stack.start("api")
         told = {row_id: stack.statuses(project, row_id) for row_id in OLD["statuses"]}

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
+from store_behaviours.circuits import CircuitBehaviours
 from store_behaviours.score_spans import GenerationBehaviours, ScoreSpanBehaviours
 from store_behaviours.scoring import (
     CHEAP,
@@ -72,6 +73,10 @@ class TestStoredClaims(OnPostgres, ClaimBehaviours):
 
         (outcome,) = world.outcomes()
         assert (outcome.state, outcome.error_class) == ("errored", POISONED)
+
+
+class TestStoredCircuits(OnPostgres, CircuitBehaviours):
+    pass
 
 
 class TestStoredVersions(OnPostgres, VersionBehaviours):

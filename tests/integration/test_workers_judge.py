@@ -18,9 +18,11 @@ from ops.servers.postgres import MAJOR_VERSION
 from ops.servers.valkey import start_valkey
 
 RETRY_AFTER_S = 4
-"""Longer than the first backoff, which lasts 1 to 3 s."""
+"""Longer than the first backoff, which lasts 1 to 2 s."""
 
-ATTEMPTS_MAX = 3
+RETRY_S = 12.0
+"""For how long an outcome is tried: longer than what heals takes to heal."""
+
 SETTLED_S = 90.0
 
 # How the judge behaves, and what becomes of the span: state, error class, attempts.
@@ -32,20 +34,18 @@ COMPLETED: Mapping[str, tuple[str, int]] = {
     "hangs once": ("hang;times=1", 2),
     "resets the connection": ("reset;times=1", 2),
 }
-ERRORED: Mapping[str, tuple[str, str, int]] = {
-    "answers 429 for ever": ("429", "rate_limited", ATTEMPTS_MAX),
-    "answers 500 for ever": ("500", "judge_unavailable", ATTEMPTS_MAX),
-    "hangs for ever": ("hang", "timeout", ATTEMPTS_MAX),
-    "answers half a JSON": ("bad_json", "judge_unavailable", ATTEMPTS_MAX),
-    "answers JSON that is no object": ("list_body", "bad_result", 1),
-    "has no credit left": ("402", "judge_unpaid", 1),
-    "reads no more than this": ("413", "prompt_too_long", 1),
-    "answers an unknown choice": ("unknown_choice", "bad_result", 1),
-    "refuses the key": ("401", "judge_refused", 1),
+ERRORED: Mapping[str, tuple[str, str]] = {
+    "answers JSON that is no object": ("list_body", "bad_result"),
+    "has no credit left": ("402", "judge_unpaid"),
+    "reads no more than this": ("413", "prompt_too_long"),
+    "answers an unknown choice": ("unknown_choice", "bad_result"),
+    "refuses the key": ("401", "judge_refused"),
 }
-BEHAVIOURS = {
-    **{case: behaviour for case, (behaviour, _) in COMPLETED.items()},
-    **{case: behaviour for case, (behaviour, *_) in ERRORED.items()},
+FOR_EVER: Mapping[str, tuple[str, str]] = {
+    "answers 429 for ever": ("429", "rate_limited"),
+    "answers 500 for ever": ("500", "judge_unavailable"),
+    "answers half a JSON": ("bad_json", "judge_unavailable"),
+    "hangs for ever": ("hang", "timeout"),
 }
 OUTCOMES = """
     select state, error_class, error_message, attempts, calls, prompt_tokens,
@@ -70,7 +70,7 @@ def judging(postgres_servers: PostgresServers, judge: FakeJudge) -> Iterator[Sta
         with Stack(
             database_url=url, redis_url=redis_url,
             folder=path / "stack", judge_base_url=judge.url, judge_api_key="sk-judge",
-            judge_model="gpt-4o", judge_timeout_s="1", attempts_max=str(ATTEMPTS_MAX),
+            judge_model="gpt-4o", judge_timeout_s="1", retry_hours=str(RETRY_S / 3600),
             backoff_max_s=str(RETRY_AFTER_S),
         ) as stack:
             stack.start("api", "match", "judge", "beat")
@@ -85,19 +85,26 @@ def asking(case: str, behaviour: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def project(judging: Stack, judge: FakeJudge) -> str:
-    """Every case at once, settled, and found consistent."""
+    """Every case, settled, and found consistent.
+
+    What fails for ever comes after the rest: it has the judge's circuit open.
+    """
     project = judging.project()
     rule = judging.rule(project, "Factuality")
     checker = Checker(
         judging.database_url, project, rules=(CheckedRule(id=rule, scorers=("Factuality",)),),
-        judge=judge, error_classes=frozenset(wanted for _, wanted, _ in ERRORED.values()),
+        judge=judge,
+        error_classes=frozenset(wanted for _, wanted in (ERRORED | FOR_EVER).values()),
     )
     checker.watch()
-    events = [asking(case, behaviour) for case, behaviour in BEHAVIOURS.items()]
-    request = checker.log.send(events)
-    judging.insert(project, *events)
-    checker.log.acknowledge(request)
-    judging.wait_until(checker.is_quiet, deadline_s=SETTLED_S, what="every case to settle")
+    for cases in ({**COMPLETED, **ERRORED}, FOR_EVER):
+        events = [asking(case, behaviour) for case, (behaviour, _) in cases.items()]
+        request = checker.log.send(events)
+        judging.insert(project, *events)
+        checker.log.acknowledge(request)
+        judging.wait_until(
+            checker.is_quiet, deadline_s=SETTLED_S, what="every case to settle"
+        )
     checker.assert_holds()
     return project
 
@@ -128,16 +135,27 @@ def test_what_time_heals_is_completed_in_as_many_attempts_as_it_takes(
 def test_what_nothing_heals_is_errored_with_its_class_and_not_tried_in_vain(
     judging: Stack, judge: FakeJudge, project: str, case: str
 ) -> None:
-    _, error_class, attempts = ERRORED[case]
+    assert_errored(judging, project, case, ERRORED[case][1])
+    assert outcome(judging, project, case)["attempts"] == calls(judge, case) == 1
 
+
+@pytest.mark.parametrize("case", FOR_EVER)
+def test_what_time_does_not_heal_is_errored_with_its_own_class_when_its_time_is_over(
+    judging: Stack, judge: FakeJudge, project: str, case: str
+) -> None:
+    assert_errored(judging, project, case, FOR_EVER[case][1])
     found = outcome(judging, project, case)
+    assert found["attempts"] == calls(judge, case) > 1
+    assert found["took_s"] >= RETRY_S
 
+
+def assert_errored(stack: Stack, project: str, case: str, error_class: str) -> None:
+    found = outcome(stack, project, case)
     assert (found["state"], found["error_class"]) == ("errored", error_class)
-    assert found["attempts"] == calls(judge, case) == attempts
-    row = judging.row(project, case)
+    row = stack.row(project, case)
     assert row is not None
     assert not row["scores"]
-    (told,) = judging.explain(project, case)["rules"]
+    (told,) = stack.explain(project, case)["rules"]
     assert told["status"] == "errored"
 
 

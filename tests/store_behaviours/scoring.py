@@ -14,6 +14,7 @@ import pytest
 from btql.tree import TRUE
 from flows.logs.fetch import FetchRequest, RowReader
 from flows.logs.ingest import IngestRequest, IngestStore
+from flows.scoring.circuit import CircuitStore
 from flows.scoring.claims import ClaimStore, execution_of
 from flows.scoring.match import Batch, Matcher, MatchStore
 from spans.errors import Contended, StaleFence
@@ -30,6 +31,9 @@ from spans.work import BULK_TURN, Claim, Priority, Retry, RunnableClaim, StaleCl
 
 LIMITS = EventLimits(depth_max=64, nodes_max=10_000)
 LEASE_S = 60.0
+BUDGET_S = 86_400.0
+"""For how long an outcome is tried again."""
+
 SHOWN = 1000
 """The most rows that a test looks at."""
 
@@ -82,6 +86,7 @@ class ScoringWorld(ABC):
     where: ObjectRef
     writer: IngestStore
     reader: RowReader
+    circuits: CircuitStore
 
     def __init__(self) -> None:
         self.worker = self.process()

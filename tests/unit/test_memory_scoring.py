@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from memory_scoring import MemoryWorld
+from store_behaviours.circuits import CircuitBehaviours
 from store_behaviours.score_spans import GenerationBehaviours, ScoreSpanBehaviours
 from store_behaviours.scoring import ClaimBehaviours, MatchingBehaviours, VersionBehaviours
 
@@ -19,6 +20,10 @@ class TestMemoryMatching(InMemory, MatchingBehaviours):
 
 
 class TestMemoryClaims(InMemory, ClaimBehaviours):
+    pass
+
+
+class TestMemoryCircuits(InMemory, CircuitBehaviours):
     pass
 
 

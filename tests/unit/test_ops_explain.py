@@ -29,7 +29,8 @@ def outcome(label: str, state: OutcomeState, **more: object) -> OutcomeView:
         "scorer": f"id of {label}",
         "label": label, "scorer_version": "7", "subject_version": 1, "state": state,
         "error_class": None, "error_message": None, "scores": [{"name": label, "score": 0.5}],
-        "attempts": 0, "next_attempt_at": None, "is_running": False, "created": AT,
+        "attempts": 0, "next_attempt_at": None, "failing_since": None, "is_running": False,
+        "created": AT,
         "finished_at": AT, "run_ms": 1.0, "prompt_tokens": None, "completion_tokens": None,
         "model": None, "is_cached": False, "log": None,
     }

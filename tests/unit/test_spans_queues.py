@@ -21,7 +21,7 @@ from spans.queues import (
     queues_of_outcomes,
     worker_names,
 )
-from store.scoring.queue_depth import depths_of_all
+from store.scoring.queues import depths_of_all
 from wiring.celery import make_celery, task_annotations, time_limits_s
 from wiring.settings import Settings, read_settings
 from workers.process import QUEUE_RUNS

@@ -123,6 +123,7 @@ class MemoryRows:
         self._resend = timedelta(minutes=resend_minutes)
         self._rows: dict[RowKey, KeptRow] = {}
         self._places: dict[RowKey, RowSeq] = {}
+        self._keys: dict[RowSeq, RowKey] = {}
         self._last_place = RowSeq(0)
         self._answers: dict[ResendName, tuple[datetime, Remembered]] = {}
         self._rejected: list[tuple[OrgId, datetime, RejectedRow]] = []
@@ -194,6 +195,7 @@ class MemoryRows:
         """Where the row comes in the order of arrival; if it is new, it comes last."""
         if key not in self._places:
             self._last_place = self._places[key] = RowSeq(self._last_place + 1)
+            self._keys[self._last_place] = key
         return self._places[key]
 
     def _with_parent(self, drafts: Drafts, write: RowWrite) -> RowWrite:
@@ -256,7 +258,7 @@ class MemoryRows:
 
     def remove(self, key: RowKey) -> None:
         """Forgets the row; one that comes later under its key comes last."""
-        del self._rows[key], self._places[key]
+        del self._rows[key], self._keys[self._places.pop(key)]
 
     def expire(self, where: ObjectRef, before: datetime, *, is_dry_run: bool) -> Expired:
         traces: dict[object, list[KeptRow]] = {}
@@ -440,10 +442,8 @@ class MemoryRows:
 
     def find_at(self, where: ObjectRef, place: RowSeq) -> KeptRow | None:
         """The row of the object that came in this place, if it is there."""
-        return next((
-            kept for kept in self._rows.values()
-            if kept.seq == place and kept.key.object == where and not kept.is_deleted
-        ), None)
+        key = self._keys.get(place)
+        return None if key is None or key.object != where else self.find(key)
 
     def subjects(self, rows: Sequence[RowKey]) -> list[Subject | None]:
         found = [self.find(key) for key in rows]

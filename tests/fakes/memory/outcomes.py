@@ -281,6 +281,7 @@ class MemoryOutcomes:
                 for score in result.scores
             ],
             attempts=run.attempts, next_attempt_at=run.next_attempt_at,
+            failing_since=run.failing_since,
             is_running=run.owner is not None, created=one.created,
             finished_at=one.finished_at, run_ms=None if verdict is None else verdict.run_ms,
             prompt_tokens=None if usage is None else usage.prompt_tokens,

@@ -44,7 +44,7 @@ from spans.outcome import (
     Verdict,
     verdict_scores,
 )
-from spans.queues import Holds, queue_named
+from spans.queues import Holds, held_queue, queue_named
 from spans.row import ObjectRef, RowKey, RowView, is_made_by_scorer
 from spans.scoring import OutcomeState, Role, ScorerRef
 from spans.work import (
@@ -54,6 +54,7 @@ from spans.work import (
     ColumnsOf,
     Deferred,
     Execution,
+    Hold,
     OutboxEntry,
     OutcomeRequest,
     Priority,
@@ -104,6 +105,7 @@ class Outcome(Lease):
     next_attempt_at: datetime
     created: datetime
     finished_at: datetime | None = None
+    failing_since: datetime | None = None
     state: OutcomeState = OutcomeState.PENDING
     is_lead: bool = False
     verdict: Verdict | None = None
@@ -162,6 +164,7 @@ class MemoryScoring:
         self.living: set[str] = set()
         self.entries: list[Entry] = []
         self.outcomes: dict[OutcomeId, Outcome] = {}
+        self._by_row: defaultdict[RowKey, set[OutcomeId]] = defaultdict(set)
         self.score_spans: dict[RowKey, Outcome] = {}
         self.at_end: dict[tuple[RowKey, Xact], RowView] = {}
         self._shown: dict[RowKey, dict[str, Computed]] = {}
@@ -260,7 +263,9 @@ class MemoryScoring:
         return bool(self._shown.get(key) or self.outcomes_of(key))
 
     def outcomes_of(self, key: RowKey) -> list[Outcome]:
-        return [outcome for outcome in self.outcomes.values() if outcome.subject_key == key]
+        return [
+            self.outcomes[one] for one in self._by_row.get(key, ()) if one in self.outcomes
+        ]
 
     def score_spans_of(self, key: RowKey) -> dict[RowKey, Outcome]:
         """The score spans of the row's outcomes, also those that a client wrote over."""
@@ -363,7 +368,7 @@ class MemoryScoring:
                 self._new(later.assignment, asked, later.queue, later.priority)
             elif outcome.state is OutcomeState.SUPERSEDED:
                 outcome.state, outcome.is_lead = OutcomeState.PENDING, False
-                outcome.attempts, outcome.deaths = 0, 0
+                outcome.attempts, outcome.deaths, outcome.failing_since = 0, 0, None
                 outcome.verdict, outcome.failure = None, None
                 outcome.priority, outcome.next_attempt_at = later.priority, self.clock()
 
@@ -375,6 +380,7 @@ class MemoryScoring:
         priority: Priority = Priority.LIVE,
     ) -> Outcome:
         now, key = self.clock(), key_of(assignment, asked)
+        self._by_row[assignment.subject.key].add(key.id)
         outcome = self.outcomes[key.id] = Outcome(
             key=key, asked=asked, subject_seq=assignment.subject.seq, queue=queue,
             priority=priority, label=assignment.label, next_attempt_at=now, created=now,
@@ -390,7 +396,8 @@ class MemoryScoring:
         ]
         slots = {_versioned_slot(key) for key in wanted}
         ids = {key.id for key in wanted}
-        for outcome in self.outcomes.values():
+        rows = {RowKey(key.object, key.subject_id) for key in wanted}
+        for outcome in (one for row in rows for one in self.outcomes_of(row)):
             if (
                 outcome.is_waiting and outcome.key.role is Role.LIVE
                 and outcome.key.id not in ids and _versioned_slot(outcome.key) in slots
@@ -616,7 +623,19 @@ class MemoryLedger:
                     outcome.failure = Failure(
                         error_class=retry.error_class, message=retry.message
                     )
+                    outcome.failing_since = outcome.failing_since or now
                     outcome.next_attempt_at = now + timedelta(seconds=retry.wait_s)
+                    outcome.release()
+
+    def hold(self, holds: Sequence[Hold]) -> None:
+        with self._shared.transaction("hold"):
+            now = self._shared.clock()
+            for hold in holds:
+                if (outcome := self._held(hold.claim)) is not None:
+                    outcome.queue = held_queue(hold.endpoint)
+                    outcome.attempts -= 1
+                    outcome.failing_since = outcome.failing_since or now
+                    outcome.next_attempt_at = now + timedelta(seconds=hold.wait_s)
                     outcome.release()
 
     def give_back(self, claims: Sequence[RunnableClaim]) -> None:
@@ -652,8 +671,11 @@ class MemoryLedger:
             or is_made_by_scorer(subject.view)
         ):
             return StaleClaim(lead=key, subject_seq=seq)
+        now = self._shared.clock()
         return RunnableClaim(
             lead=key, fence=outcome.fence, attempts=outcome.attempts, deaths=outcome.deaths,
+            last_failure=outcome.failure,
+            failing_s=(now - (outcome.failing_since or now)).total_seconds(),
             assignment=Assignment(
                 subject=subject, scorer=key.scorer, asked=(outcome.asked,), label=outcome.label
             ),

@@ -1,12 +1,13 @@
-"""Reads how much work waits in each queue, and since when."""
+"""Reads how much work waits in each queue, and what waits to be tried again, and why."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from flows.health.measurements import QueueDepth
-from spans.queues import QUEUES, Holds, Queue
+from flows.health.measurements import DownEndpoint, QueueDepth, Retrying, Waiting
+from spans.queues import QUEUES, Holds, Queue, held_queue, queues_of_outcomes
 from store.postgres.database import Database
+from store.scoring.circuits import open_circuits
 
 COUNTED_MAX = 10_000
 """The most entries or outcomes that are counted in a queue, so that a depth is read in a few
@@ -30,6 +31,28 @@ ENTRIES_DEPTH = """
     select sum(cardinality(row_seqs)), extract(epoch from now() - min(created))
       from (select row_seqs, created from outbox order by seq limit %s) counted
     having count(*) > 0
+"""
+# Of each queue the oldest outcomes are looked at.
+RETRYING = """
+    select queue.name, error_class, count(*), min(next_attempt_at),
+           (array_agg(error_message order by next_attempt_at))[1]
+      from unnest(%s::text[]) as queue(name)
+     cross join lateral (
+       select error_class, error_message, next_attempt_at from outcome
+        where outcome.queue = queue.name and state = 'pending' and is_lead
+        order by created limit %s) waiting
+     where error_class is not null
+     group by queue.name, error_class
+     order by count(*) desc
+"""
+HELD = """
+    select queue.name, count(*)
+      from unnest(%s::text[]) as queue(name)
+     cross join lateral (
+       select from outcome
+        where outcome.queue = queue.name and state = 'pending' and is_lead
+        limit %s) waiting
+     group by queue.name
 """
 
 
@@ -61,3 +84,30 @@ def depths_of_all(waiting: Iterable[QueueDepth], queues: tuple[Queue, ...]) -> l
         for queue in queues
         if queue.holds is not Holds.NOTHING
     ]
+
+
+def read_waiting(database: Database) -> Waiting:
+    """What waits to be tried again, of at most the first COUNTED_MAX outcomes of each queue."""
+    with database.cursor() as cursor:
+        cursor.execute(RETRYING, (list(queues_of_outcomes()), COUNTED_MAX))
+        retrying = [
+            Retrying(
+                queue=queue, error_class=error_class, count=count, next_at=next_at,
+                reason=reason or "",
+            )
+            for queue, error_class, count, next_at, reason in cursor
+        ]
+        circuits = open_circuits(cursor)
+        cursor.execute(HELD, ([held_queue(one.endpoint) for one in circuits], COUNTED_MAX))
+        held = dict(cursor.fetchall())
+    return Waiting(
+        retrying=tuple(retrying),
+        down=tuple(
+            DownEndpoint(
+                endpoint=one.endpoint, opened_at=one.opened_at, probe_at=one.probe_at,
+                error_class=one.error_class, reason=one.reason,
+                held=held.get(held_queue(one.endpoint), 0),
+            )
+            for one in circuits
+        ),
+    )

@@ -8,7 +8,7 @@ import pytest
 
 from spans.queues import QUEUES, Holds, Queue, Worker
 from store.postgres.database import Database
-from store.scoring.queue_depth import COUNTED_MAX, read_queue_depths
+from store.scoring.queues import COUNTED_MAX, read_queue_depths
 
 pytestmark = pytest.mark.every_postgres
 

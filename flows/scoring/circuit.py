@@ -1,0 +1,324 @@
+"""Circuits: an endpoint that does not answer is not asked by every outcome in turn.
+
+    closed    calls are made; each tells whether the endpoint answers
+    open      no call is made; outcomes that want the endpoint wait in its held queue
+    probe     now and then one outcome is tried; if it gets an answer, the circuit closes
+
+Open circuits are rows, so that all processes know of them. How many calls may be in flight is
+each process's own matter: a `Gate` finds it out, as TCP finds out what a network carries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from spans.clock import Clock
+from spans.errors import JudgeUnavailable, RateLimited, Timeout, TransientError
+
+logger = logging.getLogger(__name__)
+
+FAILURES_TO_OPEN = 10
+"""Calls that must fail in a row until an endpoint counts as down. An endpoint that answers
+every second call fails as often as that once in a thousand calls."""
+
+FIRST_IN_FLIGHT = 64
+"""Calls in flight before the endpoint has answered any. As many are wasted if it is down. At
+500 ms a call, the usual 256 are reached within a second."""
+
+PROBE_WAIT_S = 5.0
+PROBE_WAIT_MAX_S = 60.0
+"""Seconds until the first probe, which double with each probe that fails, up to the longest. An
+outage of an hour costs 63 probes, and its end is found within a minute."""
+
+TEND_EVERY = timedelta(seconds=1)
+"""How often a process looks which circuits are open, which takes it a millisecond."""
+
+DOWN = (Timeout, RateLimited, JudgeUnavailable)
+"""The errors that say something about an endpoint; others tell of the store or the span."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circuit:
+    """An open circuit. After `probe_at` one call may find out whether the endpoint answers.
+
+    `probes` have found that it does not. `error_class` and `reason` are those of the last call.
+    """
+
+    endpoint: str
+    opened_at: datetime
+    probe_at: datetime
+    probes: int
+    error_class: str
+    reason: str
+
+    @property
+    def sentence(self) -> str:
+        """Why outcomes are held back, and when the endpoint is tried next."""
+        return (
+            f"held back: the judge endpoint {self.endpoint} is down since "
+            f"{self.opened_at.isoformat(timespec='seconds')} ({self.error_class}: "
+            f"{self.reason}); one call tries it again at "
+            f"{self.probe_at.isoformat(timespec='seconds')}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The end of a run for which no call was made, since this circuit is open."""
+
+    circuit: Circuit
+
+
+class CircuitStore(Protocol):
+    """Where open circuits are kept, and outcomes are brought back from held queues."""
+
+    def tend(self, endpoints: Collection[str]) -> Sequence[Circuit]:
+        """Bring back the outcomes that may run now, and return the open circuits.
+
+        These are: those of circuits that have closed, those that have waited as long as they
+        may, and one for each circuit whose probe is due. Circuits of endpoints other than
+        `endpoints` are closed. Safe to repeat; to be called every second or so.
+        """
+        ...
+
+    def open(self, endpoint: str, error: TransientError, *, wait_s: float) -> Circuit:
+        """Open the circuit, or note the error of a probe. The next probe is `wait_s` away."""
+        ...
+
+    def begin_probe(self, endpoint: str, *, wait_s: float) -> bool:
+        """Whether this call may be the probe that is due. The next one is `wait_s` away."""
+        ...
+
+    def close(self, endpoint: str) -> None:
+        """Close the circuit, and bring back the first of the outcomes that it held."""
+        ...
+
+
+def probe_wait_s(probes: int, asked_s: float | None = None) -> float:
+    """Seconds until the next probe after so many have failed, or as the endpoint asked."""
+    return max(min(PROBE_WAIT_S * 2.0 ** min(probes, 10), PROBE_WAIT_MAX_S), asked_s or 0.0)
+
+
+class CallWindow:
+    """How many calls may be in flight: it grows with answers, and shrinks with errors.
+
+    Up to a threshold it grows by one with each answer, which doubles it in the time of a call;
+    beyond, by one in that time. An error halves it, and sets the threshold there. Errors of
+    calls that began before it shrank say nothing new.
+    """
+
+    def __init__(self, *, first: int, most: int) -> None:
+        self._most = most
+        self.size = float(min(first, most))
+        self._threshold = float(most)
+        self._shrunk_at = float("-inf")
+
+    def grow(self) -> None:
+        """Count an answer."""
+        step = 1.0 if self.size < self._threshold else 1.0 / self.size
+        self.size = min(self.size + step, float(self._most))
+
+    def shrink(self, *, begun_at: float, now: float) -> None:
+        """Count an error, of a call that began at `begun_at`; seconds of one clock."""
+        if begun_at <= self._shrunk_at:
+            return
+        self._shrunk_at = now
+        self.size = self._threshold = max(1.0, self.size / 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A place among the calls in flight. `begun_at` is in seconds of the loop's clock."""
+
+    begun_at: float
+    is_probe: bool
+
+
+class Gate:
+    """Lets the calls to one endpoint through, as far as its circuit and its window allow.
+
+    Belongs to one event loop. Every `enter` that gives an Entry needs one `leave`.
+
+        entry = await gate.enter()
+        if isinstance(entry, Held): ...
+        ...
+        await gate.leave(entry, error)      error: a TransientError, or None for an answer
+    """
+
+    def __init__(
+        self, endpoint: str, store: CircuitStore, clock: Clock, *, in_flight_max: int
+    ) -> None:
+        self._endpoint = endpoint
+        self._store = store
+        self._clock = clock
+        self._in_flight_max = in_flight_max
+        self._circuit: Circuit | None = None
+        self._in_flight = 0
+        self._failures = 0
+        self._is_opening = False
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self.changes = 0
+        """How often this process has opened or closed the circuit."""
+        self._window = self._new_window()
+
+    async def enter(self) -> Entry | Held:
+        """A place among the calls, once there is one; Held if the circuit is open."""
+        while True:
+            if (circuit := self._circuit) is not None:
+                if await self._may_probe(circuit):
+                    return self._begin(is_probe=True)
+                return Held(circuit)
+            if self._in_flight < int(self._window.size) and not self._is_opening:
+                return self._begin(is_probe=False)
+            await self._turn()
+
+    async def leave(self, entry: Entry, error: TransientError | None) -> None:
+        """Give the place back, and tell how the call ended."""
+        try:
+            if error is None:
+                await self._answered(entry)
+            elif isinstance(error, DOWN):
+                await self._failed(entry, error)
+        except TransientError as away:
+            # The call has ended as it has. A later one opens the circuit, or is the probe.
+            logger.warning("the circuit of %s is as it was: %s", self._endpoint, away)
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._window = self._new_window()   # nothing tells how the endpoint does now
+            self._wake()
+
+    def abandon(self) -> None:
+        """Give a place back whose call was cancelled."""
+        self._in_flight -= 1
+        self._wake()
+
+    def learn(self, circuit: Circuit | None, *, changes: int) -> None:
+        """Take over the circuit as the store has it, unless this process has changed it since
+        its `changes` were counted."""
+        if changes == self.changes:
+            self._circuit = circuit
+            self._wake()
+
+    def _begin(self, *, is_probe: bool) -> Entry:
+        self._in_flight += 1
+        return Entry(asyncio.get_running_loop().time(), is_probe)
+
+    async def _may_probe(self, circuit: Circuit) -> bool:
+        now = self._clock()
+        if now < circuit.probe_at:
+            return False
+        wait_s = probe_wait_s(circuit.probes + 1)
+        # Set before the store is asked, so that the other outcomes of this process do not ask.
+        self._circuit = replace(
+            circuit, probe_at=now + timedelta(seconds=wait_s), probes=circuit.probes + 1
+        )
+        return await asyncio.to_thread(self._store.begin_probe, self._endpoint, wait_s=wait_s)
+
+    async def _answered(self, entry: Entry) -> None:
+        self._failures = 0
+        self._window.grow()
+        if not entry.is_probe:
+            return
+        await asyncio.to_thread(self._store.close, self._endpoint)
+        logger.info("judge endpoint %s answers again", self._endpoint)
+        self._change(None)
+
+    async def _failed(self, entry: Entry, error: TransientError) -> None:
+        self._failures += 1
+        self._window.shrink(
+            begun_at=entry.begun_at, now=asyncio.get_running_loop().time()
+        )
+        is_down = self._circuit is None and self._failures >= FAILURES_TO_OPEN
+        if self._is_opening or not (is_down or entry.is_probe):
+            return
+        probes = self._circuit.probes if self._circuit is not None else 0
+        self._is_opening = True
+        try:
+            circuit = await asyncio.to_thread(
+                self._store.open, self._endpoint, error,
+                wait_s=probe_wait_s(probes, error.retry_after_s),
+            )
+        finally:
+            self._is_opening = False
+        if self._circuit is None:
+            logger.warning("judge endpoint %s is down: %s", self._endpoint, error)
+        self._change(circuit)
+
+    def _change(self, circuit: Circuit | None) -> None:
+        self._circuit = circuit
+        self._failures = 0
+        self.changes += 1
+        self._window = self._new_window()
+
+    def _new_window(self) -> CallWindow:
+        return CallWindow(first=FIRST_IN_FLIGHT, most=self._in_flight_max)
+
+    async def _turn(self) -> None:
+        """Waits until a place may be free, or the circuit has changed."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._wake()   # the place goes to the next
+            raise
+
+    def _wake(self) -> None:
+        """Wakes as many as there are free places; all of them if the circuit is open."""
+        free = int(self._window.size) - self._in_flight
+        while self._waiting and (self._circuit is not None or free > 0):
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                free -= 1
+
+
+class Gates:
+    """The gates to all endpoints, for one event loop, and what keeps them in step.
+
+    `in_flight_max` has the most calls in flight at once to each endpoint, by its name.
+    """
+
+    def __init__(
+        self, store: CircuitStore, clock: Clock, *, loop: asyncio.AbstractEventLoop,
+        in_flight_max: Mapping[str, int],
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._loop = loop
+        self._gates = {
+            endpoint: Gate(endpoint, store, clock, in_flight_max=most)
+            for endpoint, most in in_flight_max.items()
+        }
+        self._tended_at: datetime | None = None
+
+    def to(self, endpoint: str) -> Gate:
+        """The gate to the endpoint of this name."""
+        return self._gates[endpoint]
+
+    def tend(self) -> None:
+        """Bring back what may run, and learn which circuits are open.
+
+        Does nothing within TEND_EVERY after the last time. To be called from a thread that may
+        wait. Raises TransientError if the store is away.
+        """
+        now = self._clock()
+        before = self._tended_at
+        if before is not None and before <= now < before + TEND_EVERY:
+            return
+        self._tended_at = now
+        changes = {endpoint: gate.changes for endpoint, gate in self._gates.items()}
+        open_ones = {one.endpoint: one for one in self._store.tend(self._gates.keys())}
+        self._loop.call_soon_threadsafe(self._learn, open_ones, changes)
+
+    def _learn(self, open_ones: Mapping[str, Circuit], changes: Mapping[str, int]) -> None:
+        for endpoint, gate in self._gates.items():
+            gate.learn(open_ones.get(endpoint), changes=changes[endpoint])
