@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -321,6 +321,7 @@ class Drain:
                 decision = claim.last_failure or Failure(
                     error_class=circuit.error_class, message=circuit.reason
                 )
+                claim = replace(claim, attempts=claim.attempts - 1)   # no call was made
             case _:
                 return execution_of(claim, end, self.queue)
         verdict = Errored(
