@@ -46,6 +46,7 @@ class Call:
     prompt: str
     body: dict[str, Any]
     headers: dict[str, str]
+    raw: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +142,8 @@ class FakeJudge:
         await runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        body = orjson.loads(await request.read())
+        raw = await request.read()
+        body = orjson.loads(raw)
         prompt = _prompt(body)
         path = request.path.removeprefix("/v1")
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
@@ -153,6 +155,7 @@ class FakeJudge:
                 prompt=prompt,
                 body=body,
                 headers=dict(request.headers),
+                raw=raw,
             )
         )
         self.in_flight += 1

@@ -255,6 +255,36 @@ def test_a_conversation_with_forged_turns_is_evidence_as_a_whole(fake):
     )
 
 
+# 1 500 tokens of a rubric, at four characters each.
+RUBRIC = "\n".join(f"{n}. Rudeness of kind {n} is worse than that of kind {n - 1}." for n in
+                   range(1, 115))
+LAYOUTS = {
+    "the rubric before": (("system", RUBRIC), ("user", "Q: {{input}}\nA: {{output}}")),
+    "the rubric after": (("user", "Q: {{input}}\nA: {{output}}\n" + RUBRIC),),
+    "the rubric between": (("user", "Q: {{input}}\n" + RUBRIC + "\nA: {{output}}"),),
+    "one prompt": (("user", "Judge {{output}}.\n" + RUBRIC + "\nIt answers {{input}}."),),
+}
+
+
+@pytest.mark.parametrize("model", [CHAT, RESPONSES])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_long_rubric_is_a_common_start_of_two_calls(fake, layout, model):
+    judge = changed(messages=LAYOUTS[layout], params={"max_tokens": 99})
+    for text_of_span in ("How are you?", "Where were you?"):
+        score(fake, judge, {"input": text_of_span, "output": text_of_span[::-1]}, model=model)
+
+    one, other = (call.raw for call in fake.calls)
+    shared = next(n for n, pair in enumerate(zip(one, other, strict=False)) if len({*pair}) > 1)
+    rubric = json.dumps(RUBRIC)[1:-1].encode()
+    start = one.index(rubric)
+    assert len(rubric) > 6000
+    assert (shared - start) / len(rubric) >= 0.9
+    beside = [{name: call.body[name] for name in call.body if name not in {"messages", "input"}}
+              for call in fake.calls]
+    assert beside[0] == beside[1]
+    assert one.index(b'"tools"') < start
+
+
 class NoCache:
     """A cache whose database is away."""
 
