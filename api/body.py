@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from flows.logs.limits import TooLarge
 from spans.errors import BadInput
 from spans.json import JsonObject
-from spans.repair.json_text import read_tolerantly
+from spans.repair.json_text import read_rows_apart, read_tolerantly
 
 READ_TIMEOUT_S = 30.0
 """How long a client may take to send a body of at most TALLYARD_BODY_BYTES_MAX (20 MiB)."""
@@ -73,11 +73,13 @@ def parse_object(body: bytes) -> JsonObject:
     return value
 
 
-def parse_leniently(body: bytes) -> tuple[JsonObject, bool]:
+def parse_leniently(body: bytes, name: str) -> tuple[JsonObject, bool]:
     """The JSON object in the body, and whether a strict parser refuses it.
 
     For clients that would drop a whole batch after an error. What the strict parser refuses is
-    read by `read_tolerantly`, and mended row by row. Raises BadInput if neither can read it.
+    read by `read_tolerantly`, and mended row by row. If one of the rows in the list `name`
+    cannot be read at all, it is Unreadable, and the others are read. Raises BadInput if that is
+    impossible, too.
     """
     try:
         return parse_object(body), False
@@ -85,7 +87,7 @@ def parse_leniently(body: bytes) -> tuple[JsonObject, bool]:
         try:
             value = read_tolerantly(body)
         except (ValueError, RecursionError):
-            value = None
+            value = read_rows_apart(body, name)
         if not isinstance(value, dict):
             raise
         return value, True

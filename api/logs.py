@@ -50,7 +50,7 @@ async def logs3(request: Request, context: Context, principal: Principal) -> Res
     read is rejected and the others are stored: after an error the SDK would drop them all.
     """
     body = await _body(request, context)
-    parsed, is_tolerant = parse_leniently(body)
+    parsed, is_tolerant = parse_leniently(body, "rows")
     sent = _sent(request, body, parsed, "rows", is_exact=is_tolerant)
     done = await context.tallyard.logs.ingest(principal, sent)
     reply: JsonObject = {"ids": list(done.row_ids), "xact_id": str(done.xact)}

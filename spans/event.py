@@ -18,7 +18,7 @@ import orjson
 from spans.columns import API_COLUMNS, EVENT_FIELDS
 from spans.errors import BadInput
 from spans.json import Json, JsonObject
-from spans.repair.faults import INGEST_WARNINGS, Faults, Unstorable, shown
+from spans.repair.faults import INGEST_WARNINGS, Faults, Unreadable, Unstorable, shown
 from spans.repair.values import BodyText, Mender, OddValue, count
 from spans.row import IDENTITY_FIELDS, ArrayDelete, ObjectRef, RowKey, RowWrite
 from spans.scoring import within_0_and_1
@@ -75,6 +75,8 @@ def read_event(
     and InexactIntegers if the body has to be read again by `read_tolerantly`.
     """
     if not isinstance(event, dict):
+        if isinstance(event, Unreadable):
+            raise BadInput(event.reason)
         raise BadInput("an event must be an object")
     if faults is None:
         faults = Faults(is_strict=True)

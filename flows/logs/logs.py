@@ -26,13 +26,13 @@ from flows.logs.fetch import FetchRequest, Page, QueryPage, RowReader
 from flows.logs.group_commit import GroupCommit
 from flows.logs.ingest import IngestRequest, IngestStore
 from flows.logs.limits import LogLimits, TooLarge
-from flows.logs.rejections import RejectedRow, nothing_stored, rejection
+from flows.logs.rejections import RejectedRow, fields_of, nothing_stored, rejection
 from spans.errors import BadInput, Forbidden, NotFound, UserError
 from spans.event import read_event
 from spans.ids import ProjectId, Xact, parse_uuid
 from spans.json import Json, JsonObject
 from spans.queues import MATCH
-from spans.repair.faults import Faults
+from spans.repair.faults import Faults, Unreadable
 from spans.repair.json_text import read_tolerantly
 from spans.repair.values import BodyText, InexactIntegers
 from spans.resends import IngestAnswer, Resend, ResendName
@@ -256,7 +256,7 @@ class Logs:
         """
         places: dict[str, ObjectRef | None] = {}
         for row in rows:
-            text = row.get("project_id") if isinstance(row, dict) else None
+            text = fields_of(row).get("project_id")
             if not isinstance(text, str) or text in places:
                 continue
             try:
@@ -365,14 +365,15 @@ def _project_id(text: str) -> ProjectId:
 
 
 def _place_of(row: Json, places: dict[str, ObjectRef | None]) -> ObjectRef:
-    if not isinstance(row, dict):
+    if not isinstance(row, dict | Unreadable):
         raise BadInput("a row must be an object")
-    if isinstance(text := row.get("project_id"), str):
+    fields = fields_of(row)
+    if isinstance(text := fields.get("project_id"), str):
         if (where := places[text]) is None:
             raise NotFound("no such project")
         return where
     for name in OTHER_OBJECTS:
-        if name in row:
+        if name in fields:
             raise BadInput("not supported: log to a project, with project_id", path=name)
     raise BadInput("missing: a row must name its project", path="project_id")
 

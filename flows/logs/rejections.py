@@ -15,7 +15,8 @@ import orjson
 from flows.logs.limits import TooLarge
 from spans.errors import BadInput, NotFound, UserError
 from spans.ids import ProjectId
-from spans.json import Json
+from spans.json import Json, JsonObject
+from spans.repair.faults import Unreadable
 
 EXCERPT_CHARS = 500
 """Characters of a rejected row that are stored, so that its sender can recognise it. Ids and
@@ -45,12 +46,19 @@ class RejectedRow:
 
 def rejection(row: Json, project_id: ProjectId | None, error: UserError) -> RejectedRow:
     """What is kept of a row that was rejected with `error`. All of it can be stored."""
-    fields = row if isinstance(row, dict) else {}
+    fields = fields_of(row)
     return RejectedRow(
         project_id=project_id, row_id=_text_of(fields.get("id")),
         span_id=_text_of(fields.get("span_id")), reason=_head(str(error)),
         excerpt=_head(_as_text(row)),
     )
+
+
+def fields_of(row: Json) -> JsonObject:
+    """The fields of a row; of one that cannot be read, those that name it."""
+    if isinstance(row, Unreadable):
+        return row.fields
+    return row if isinstance(row, dict) else {}
 
 
 def nothing_stored(

@@ -144,11 +144,13 @@ class ExplainStore(Protocol):
         ...
 
     def rejected_parts(
-        self, org_id: OrgId, project_id: ProjectId | None, ids: Sequence[str]
+        self, org_id: OrgId, project_id: ProjectId | None, ids: Sequence[str], *,
+        or_of_none: bool = False,
     ) -> list[RejectedPart]:
         """The rejected writes with one of the ids as row id or span id, newest first.
 
-        They are those of the project, or of the whole organisation; at most REJECTED_MAX.
+        They are those to the project, with `or_of_none` also those to no project; or if
+        `project_id` is None those of the whole organisation. At most REJECTED_MAX.
         """
         ...
 
@@ -206,17 +208,16 @@ Explained = Explanation | NothingStored | tuple[Candidate, ...]
 
 def explain(
     store: ExplainStore, org_id: OrgId, project_id: ProjectId | None, text: str, *,
-    of_any_project: bool = False,
+    or_of_none: bool = False,
 ) -> Explained:
     """The explanation of a span, or the candidates if `text` fits several spans.
 
     `text` is a row id or a span id. If no row has it, the rejected writes with this id are
-    given, `of_any_project` or of this one. Raises NotFound if there are none either.
+    given, also those to no project with `or_of_none`. Raises NotFound if there are none either.
     """
     candidates = store.candidates(org_id, project_id, text)
     if not candidates:
-        scope = None if of_any_project else project_id
-        rejected = store.rejected_parts(org_id, scope, [text])
+        rejected = store.rejected_parts(org_id, project_id, [text], or_of_none=or_of_none)
         if not rejected:
             raise NotFound(f"no span has the row id or span id {text!r}")
         return NothingStored(id=text, rejected=tuple(rejected))

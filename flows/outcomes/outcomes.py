@@ -35,8 +35,8 @@ class Outcomes:
 
         `text` is a row id or a span id. The span is looked for in one project, or if that is
         None in all projects that the key reaches. If there is none, the writes with this id
-        that were rejected are given, for keys of the organisation those to any project or to
-        none. Raises NotFound.
+        that were rejected are given, for keys of the organisation also those to no project.
+        Raises NotFound.
         """
         if project_id is None:
             only = principal.project_id
@@ -44,7 +44,7 @@ class Outcomes:
             only = self._projects.get(principal, project_id).id
         return explain(
             self._explained, principal.org_id, only, text,
-            of_any_project=principal.project_id is None,
+            or_of_none=principal.project_id is None,
         )
 
     @use_case(KeyRole.READ)

@@ -8,11 +8,12 @@ the same: it says what is wrong and what it does about it, and goes on unless th
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Self
 
 import orjson
 
 from spans.errors import BadInput
-from spans.json import Json
+from spans.json import Json, JsonObject
 
 INGEST_WARNINGS = "ingest_warnings"
 """The field of a row with the sentences about what was mended in it. Clients cannot set it."""
@@ -22,6 +23,7 @@ WARNINGS_MAX = 20
 
 PATH_CHARS_MAX = 200
 SHOWN_CHARS_MAX = 40
+SHOWN_BYTES = 2000   # of a row that cannot be read
 """How much of a path, and of a value, a sentence quotes."""
 
 AND_MORE = "further values were mended too"
@@ -34,6 +36,23 @@ class Unstorable(str):
     """
 
     __slots__ = ()
+
+
+class Unreadable(str):
+    """The beginning of a row's text that no parser can read, and why.
+
+    `fields` has those of its outermost fields that are plain strings and name it.
+    """
+
+    __slots__ = ("fields", "reason")
+    fields: JsonObject
+    reason: str
+
+    def __new__(cls, text: bytes, reason: str, fields: JsonObject) -> Self:
+        made = super().__new__(cls, text[:SHOWN_BYTES].decode(errors="replace"))
+        made.reason = reason
+        made.fields = fields
+        return made
 
 
 class Faults:

@@ -59,6 +59,7 @@ REJECTED_PARTS = """
             union
             select * from rejected_row where org_id = %(org)s and span_id = any(%(ids)s)) found
      where %(project)s::uuid is null or project_id = %(project)s
+        or (%(or_of_none)s and project_id is null)
      order by id desc limit %(most)s
 """
 
@@ -193,9 +194,13 @@ class ExplainRecords:
         return self._match_records.rule_set(project_id, row[0] if row else 0)
 
     def rejected_parts(
-        self, org_id: OrgId, project_id: ProjectId | None, ids: Sequence[str]
+        self, org_id: OrgId, project_id: ProjectId | None, ids: Sequence[str], *,
+        or_of_none: bool = False,
     ) -> list[RejectedPart]:
-        given = {"org": org_id, "project": project_id, "ids": list(ids), "most": REJECTED_MAX}
+        given = {
+            "org": org_id, "project": project_id, "ids": list(ids), "or_of_none": or_of_none,
+            "most": REJECTED_MAX,
+        }
         with self._database.cursor() as cursor:
             cursor.execute(REJECTED_PARTS, given)
             return [

@@ -462,7 +462,7 @@ def test_retried_feedback_leaves_one_comment(stack: Stack, project: str) -> None
 
 
 def test_a_retried_request_still_says_what_it_rejected(stack: Stack, project: str) -> None:
-    rows = [{"project_id": project}, {"project_id": project, "id": "bad", "tags": 7}]
+    rows = [{"project_id": project}, {"project_id": project, "id": "bad\n"}]
     first, again = (
         stack.ok("POST", "/logs3", {"rows": rows}, headers={"idempotency-key": project})
         for _ in range(2)
@@ -503,6 +503,43 @@ def test_a_request_of_which_nothing_was_stored_is_refused_and_its_rows_are_liste
     told = stack.ok("GET", f"/v1/project_logs/{project}/explain?id={row['id']}")
     assert told["is_stored"] is False
     assert [part["reason"] for part in told["rejected"]] == [own["reason"]]
+
+
+@pytest.mark.parametrize("text", [
+    '"input": ' + "[" * 100_000 + "]" * 100_000,
+    '"input": ' + '{"a": [' * 600 + "]}" * 600,
+    '"input": ', '"input" 7', '"input": "\x01"', '"input": undefined',
+], ids=lambda text: f"{text[:16]} {len(text)}")
+def test_a_row_that_no_parser_reads_costs_no_other_and_its_id_is_explained(
+    stack: Stack, project: str, text: str
+) -> None:
+    named = f'"project_id": "{project}", "id"'
+    rows = f'{{{named}: "a"}}, {{{named}: "odd", "span_id": "s", {text}}}, {{{named}: "b"}}'
+
+    told = stack.ok("POST", "/logs3", f'{{"rows": [{rows}], "api_version": 2}}'.encode())
+
+    assert told["ids"] == ["a", "b"]
+    (rejected,) = told["rejected"]
+    assert rejected["id"] == "odd"
+    for name in ("odd", "s"):
+        (part,) = stack.explain(project, name)["rejected"]
+        assert part["reason"] == rejected["reason"]
+        assert part["excerpt"].startswith('"{')
+
+
+@pytest.mark.parametrize("depth", [60, 200, 300, 900])
+def test_a_row_of_any_depth_is_stored_or_listed(
+    stack: Stack, project: str, depth: int
+) -> None:
+    deep = {"id": "odd", "input": 1}
+    for _ in range(depth):
+        deep["input"] = {"x": [deep["input"]]} if depth % 2 else [deep["input"]]
+
+    told = stack.logs3(project, {"id": "a"}, deep, {"id": "b"})
+
+    listed = [row["id"] for row in told.get("rejected", [])]
+    assert sorted([*told["ids"], *listed]) == ["a", "b", "odd"]
+    assert {row["id"] for row in stack.rows(project)} == set(told["ids"])
 
 
 def test_rows_logged_to_a_deleted_project_are_refused(stack: Stack) -> None:

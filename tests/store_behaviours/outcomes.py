@@ -235,6 +235,8 @@ class OutcomeBehaviours:
         (first, second) = find(org, None, ["s"])
         assert (first.project_id, second.project_id) == (None, str(stores.app))
         assert (first.excerpt, first.created <= second.created) == ("{}", True)
+        assert len(find(org, stores.app, ["s"])) == 1
+        assert len(find(org, stores.app, ["s"], or_of_none=True)) == 2
         assert find(OrgId(uuid.uuid4()), None, ["a"]) == find(org, None, ["c"]) == []
 
     def test_a_match_record_keeps_what_the_rules_of_then_decided(

@@ -290,7 +290,8 @@ def test_an_id_of_which_nothing_was_stored_gives_the_reasons_to_who_may_see_them
         return [part.reason for part in found.rejected]
 
     assert reasons(world.admin, None, "lost") == ["no such project", "too deep"]
-    assert reasons(world.admin, world.other, "lost") == ["no such project", "too deep"]
+    assert reasons(world.admin, world.app, "lost") == ["no such project", "too deep"]
+    assert reasons(world.admin, world.other, "lost") == ["no such project"]
     assert reasons(world.admin, world.app, "its span") == ["too deep"]
     assert reasons(limited, None, "lost") == reasons(limited, world.app, "lost") == ["too deep"]
     for caller in (world.stranger(), world.caller(KeyRole.READ, world.other)):

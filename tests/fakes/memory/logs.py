@@ -381,15 +381,18 @@ class MemoryRows:
         ][:limit]
 
     def rejected_parts(
-        self, org_id: OrgId, project_id: ProjectId | None, ids: Sequence[str]
+        self, org_id: OrgId, project_id: ProjectId | None, ids: Sequence[str], *,
+        or_of_none: bool,
     ) -> list[RejectedPart]:
         return [
             RejectedPart(
                 project_id=None if row.project_id is None else str(row.project_id),
                 reason=row.reason, excerpt=row.excerpt, created=at,
             )
-            for at, row in self._rejected_of(org_id, project_id)
-            if row.row_id in ids or row.span_id in ids
+            for at, row in self._rejected_of(org_id, None)
+            if (row.row_id in ids or row.span_id in ids) and (
+                project_id in {None, row.project_id} or (or_of_none and row.project_id is None)
+            )
         ][:REJECTED_MAX]
 
     def _rejected_of(

@@ -259,9 +259,10 @@ class MemoryOutcomes:
         return self._scoring.rule_set(project_id, revision)
 
     def rejected_parts(
-        self, org_id: OrgId, project_id: ProjectId | None, ids: Sequence[str]
+        self, org_id: OrgId, project_id: ProjectId | None, ids: Sequence[str], *,
+        or_of_none: bool = False,
     ) -> list[RejectedPart]:
-        return self._rows.rejected_parts(org_id, project_id, ids)
+        return self._rows.rejected_parts(org_id, project_id, ids, or_of_none=or_of_none)
 
     def _view(self, one: Outcome, run: Outcome) -> OutcomeView:
         verdict, failure = one.verdict, run.failure
