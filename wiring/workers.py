@@ -166,6 +166,7 @@ def sandbox_place(settings: Settings) -> Place:
         tier=Tier.LANDLOCK if settings.sandbox == "landlock" else Tier.BUBBLEWRAP,
         packages=packages if has_packages else None,
         preload=("autoevals", "pydantic") if has_packages else (),
+        preload_for_models=("openai",) if has_packages else (),
         bundles=settings.data_dir / "bundles",
         scratch=settings.data_dir / "scratch",
     )

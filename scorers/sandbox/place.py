@@ -48,9 +48,10 @@ class Place:
 
     `python` is the real path of an interpreter, not one in a virtual environment. `packages` is
     the folder of the packages that scorers may import, and `preload` names those that a jail
-    imports before any scorer runs. `bundles` is the folder of unpacked bundles: each has a
-    folder in it, named by the bundle's sha256. `scratch` is where runs get their own folders in
-    tier B. Without `node` and `esbuild`, no TypeScript runs.
+    imports before any scorer runs, and `preload_for_models` those that it imports too if its
+    scorer may call models. `bundles` is the folder of unpacked bundles: each has a folder in
+    it, named by the bundle's sha256. `scratch` is where runs get their own folders in tier B.
+    Without `node` and `esbuild`, no TypeScript runs.
     """
 
     tier: Tier = Tier.BUBBLEWRAP
@@ -58,6 +59,7 @@ class Place:
     bubblewrap: Path | None = None
     packages: Path | None = None
     preload: tuple[str, ...] = ()
+    preload_for_models: tuple[str, ...] = ()
     node: Path | None = None
     esbuild: Path | None = None
     bundles: Path | None = None
@@ -105,6 +107,7 @@ def find_place(
     python: Path | None = None,
     packages: Path | None = None,
     preload: Iterable[str] = (),
+    preload_for_models: Iterable[str] = (),
     bundles: Path | None = None,
     scratch: Path | None = None,
 ) -> Place:
@@ -132,6 +135,7 @@ def find_place(
         bubblewrap=bubblewrap,
         packages=packages,
         preload=tuple(preload),
+        preload_for_models=tuple(preload_for_models),
         node=node,
         esbuild=esbuild,
         bundles=bundles,

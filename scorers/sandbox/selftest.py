@@ -73,7 +73,8 @@ def handler():
 
 _ENVIRONMENT = """
 import os
-KNOWN = {"PATH", "HOME", "LANG", "TMPDIR", "PWD", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"}
+KNOWN = {"PATH", "HOME", "LANG", "TMPDIR", "PWD", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS",
+         "OPENAI_BASE_URL", "OPENAI_API_KEY", "BRAINTRUST_NUM_RETRIES"}
 def handler():
     found = sorted(os.environ.keys() - KNOWN)
     return {"score": 0 if found else 1, "metadata": {"found": found}}

@@ -16,10 +16,9 @@ from fakes.memory.token_budget import MemoryTokenBudget
 from stack import ROOT
 
 from ops.servers.children import wait_until
-from scorers.sandbox.inside import llm
 from scorers.sandbox.lending.broker import Broker
 from scorers.sandbox.lending.conversation import BODY_BYTES_MAX, REQUESTS_MAX
-from scorers.sandbox.model import CodeEnd, Program, Runtime
+from scorers.sandbox.model import CodeEnd, Limits, Program, Runtime
 from scorers.sandbox.place import find_place
 from scorers.sandbox.pool import Owner, Sandboxes
 from spans.errors import StoreUnavailable
@@ -575,25 +574,39 @@ def test_code_in_a_jail_finds_no_key(fake, sandboxes):
 
 
 OPENAI = """
-import importlib.util, json, os, sys
+import asyncio, json, os, sys
 os.dup2(int(sys.argv[1]), 4)
-spec = importlib.util.spec_from_file_location("llm", sys.argv[2])
-llm = importlib.util.module_from_spec(spec)
-sys.modules["llm"] = llm
-spec.loader.exec_module(llm)
+from scorers.sandbox.inside import llm, network
 llm.offer()
-from tallyard.llm import openai_client
+network.install()
 import openai
-client = openai_client()
+from tallyard.llm import openai_client
 hello = [{"role": "user", "content": "hello"}]
-chat = client.chat.completions.create(model="gpt-4o-mini", messages=hello)
-response = client.responses.create(model="gpt-4o-mini", input="hello")
-try:
-    client.chat.completions.create(model="gpt-4o", messages=hello)
-except openai.PermissionDeniedError as error:
-    refused = error.code
-major = openai.__version__.partition(".")[0]
-print(json.dumps([major, chat.choices[0].message.content, response.output_text, refused]))
+
+async def asked():
+    client = openai.AsyncOpenAI()
+    chat, response = await asyncio.gather(
+        client.chat.completions.create(model="gpt-4o-mini", messages=hello),
+        client.responses.create(model="gpt-4o-mini", input="hello"),
+    )
+    return [chat.choices[0].message.content, response.output_text]
+
+def refused(client):
+    try:
+        client.chat.completions.create(model="gpt-4o", messages=hello)
+    except openai.PermissionDeniedError as error:
+        return error.code
+
+def said(client):
+    chat = client.chat.completions.create(model="gpt-4o-mini", messages=hello)
+    response = client.responses.create(model="gpt-4o-mini", input="hello")
+    return [chat.choices[0].message.content, response.output_text]
+
+print(json.dumps({
+    "major": openai.__version__.partition(".")[0],
+    "said": said(openai.OpenAI()) + said(openai_client()) + asyncio.run(asked()),
+    "refused": [refused(openai.OpenAI()), refused(openai_client())],
+}))
 """
 
 
@@ -609,11 +622,114 @@ def test_the_openai_package_works_over_the_same_descriptor(fake, client_python, 
     serving.start()
 
     done = subprocess.run(
-        [str(python), "-c", OPENAI, str(theirs.fileno()), llm.__file__],
+        [str(python), "-c", OPENAI, str(theirs.fileno())], cwd=ROOT,
         pass_fds=[theirs.fileno()], capture_output=True, check=False, timeout=60,
     )
 
     theirs.close()
     serving.join(10)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == [major, "as you say", "as you say", "model_not_allowed"]
+    assert json.loads(done.stdout) == {
+        "major": major, "said": ["as you say"] * 6, "refused": ["model_not_allowed"] * 2,
+    }  # fmt: skip
+
+
+OPENAI_IN_A_JAIL = """
+import openai
+def handler(input):
+    try:
+        answer = openai.OpenAI().responses.create(model=input, input="hi")
+        return {"score": 1, "metadata": {"said": answer.output_text}}
+    except openai.PermissionDeniedError as error:
+        return {"score": 0, "metadata": {"said": error.code}}
+"""
+FETCH = """
+export async function handler({ input }) {
+  const answer = await fetch(`${process.env.OPENAI_BASE_URL}/responses`, {
+    method: 'POST', headers: { authorization: `Bearer ${process.env.OPENAI_API_KEY}` },
+    body: JSON.stringify({ model: input, input: 'hi' }),
+  });
+  const body = await answer.json();
+  const said = answer.ok ? body.output[0].content[0].text : body.error.code;
+  return { score: answer.ok ? 1 : 0, metadata: { said } };
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def with_packages() -> Iterator[Sandboxes]:
+    """Sandboxes with the packages that scorers may import."""
+    (packages,) = (ROOT / ".venv-scorers" / "lib").glob("python3*/site-packages")
+    made = Sandboxes(find_place(packages=packages), kept=4, idle_s=60.0)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("runtime", "code"), [(Runtime.PYTHON, OPENAI_IN_A_JAIL), (Runtime.NODE, FETCH)]
+)
+def test_what_the_environment_names_is_the_model_and_without_one_it_says_so(
+    fake, with_packages, runtime, code
+):
+    lent = said(with_packages, runtime, code, broker_to(fake))
+    alone = said(with_packages, runtime, code, None)
+
+    assert [one["metadata"]["said"] for one in lent] == [
+        "as you say", "model_not_allowed", "as you say",
+    ]
+    assert [one["metadata"]["said"] for one in alone] == ["no_models"] * 3
+
+
+NO_NETWORK = "a scorer has no network: put what it needs into the span or into the bundle"
+
+
+@pytest.mark.parametrize(
+    ("runtime", "code", "why"),
+    [
+        (Runtime.PYTHON, "import requests\ndef handler(): requests.get('https://a.example')",
+         "ConnectionError: HTTPSConnectionPool"),
+        (Runtime.PYTHON, "import requests\ndef handler(): requests.get('http://10.0.0.1')",
+         "ConnectionError: HTTPConnectionPool"),
+        (Runtime.PYTHON, "import urllib.request as r\ndef handler(): r.urlopen('http://a.b')",
+         "URLError"),
+        (Runtime.PYTHON, "import socket\ndef handler(): socket.socket()", "NoNetwork"),
+        (Runtime.PYTHON, "import asyncio\nasync def handler():\n"
+         "  await asyncio.open_connection('a.example', 80)", "NoNetwork"),
+        (Runtime.PYTHON, "import braintrust\n"
+         "def handler(): braintrust.invoke(project_name='x', slug='y', input=1)",
+         "ValueError: Could not login"),
+        (Runtime.PYTHON, "import braintrust\ndef handler(): braintrust.login(api_key='sk-1')",
+         "RetryExhausted"),
+        (Runtime.PYTHON, "from openai import OpenAI\ndef handler():\n"
+         "  OpenAI(base_url='https://api.openai.com/v1').models.list()",
+         "APIConnectionError: Connection error"),
+        (Runtime.NODE, "export default () => fetch('https://a.example')", "fetch failed"),
+    ],
+    ids=["requests", "an address", "urllib", "a socket", "asyncio", "invoke", "login", "openai",
+         "fetch"],
+)  # fmt: skip
+def test_who_looks_for_a_network_is_told_that_there_is_none(
+    with_packages, runtime, code, why
+):
+    program = Program(runtime=runtime, code=code, limits=Limits(time_s=30.0, load_s=30.0))
+    (ran,) = with_packages.run(Owner("p", code, "1"), program, [{}])
+
+    assert ran.ended is CodeEnd.ERROR
+    assert why in ran.detail
+    assert ran.detail.count(NO_NETWORK) == 1
+
+
+def test_a_library_that_logs_where_nobody_is_costs_no_score(with_packages):
+    code = """
+import braintrust
+logger = braintrust.init_logger(project="x")
+@braintrust.traced
+def step(output): return braintrust.Score(name="own", score=output)
+def handler(output):
+    logger.log(input=1, output=output)
+    return step(output)
+"""
+    program = Program(runtime=Runtime.PYTHON, code=code, limits=Limits(time_s=30, load_s=30))
+    (ran,) = with_packages.run(Owner("p", "logs", "1"), program, [{"output": 0.5}])
+
+    assert (ran.ended, ran.value["score"], ran.value["name"]) == (CodeEnd.OK, 0.5, "own")

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from scorers.sandbox.inside import arguments
+from scorers.sandbox.inside import arguments, llm, network
 from scorers.sandbox.inside.bundle_python import load_handler
 
 FRAMES = 3                               # innermost frames of the traceback that are told
@@ -19,6 +19,8 @@ PROBLEM_CHARACTERS = 1500
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """For {folder, index}, answer {parameters} or {problem}. Null parameters mean all."""
+    llm.offer()
+    network.install()
     try:
         handler = load_handler(request["folder"], request["index"])
         parameters = inspect.signature(handler).parameters.values()

@@ -2,17 +2,23 @@
 //
 //     const answer = await tallyard.llm.chat({ model: 'gpt-4o-mini', messages: [...] });
 //
-// Requests go one at a time over the one descriptor that leads out of the jail. Reads and writes
+// The package openai works as well, in the versions that use `fetch` (5 and newer): the
+// environment names HOST (`network.py`), and `fetch` leads that here. Requests go one at a time over the one descriptor that leads out of the jail. Reads and writes
 // block, so a call that waits holds up this process, but no other.
 'use strict';
 
-const { readSync, writeSync } = require('node:fs');
+const { fstatSync, readSync, writeSync } = require('node:fs');
 
 const DESCRIPTOR = 4;
 const REQUEST_BYTES_MAX = 2 ** 20;
 const CHUNK = 65536;
 const END_OF_HEAD = '\r\n\r\n';
-const HOST = 'host: llm.internal';   // which HTTP/1.1 demands
+const HOST = 'llm.internal';         // never looked up
+const SETTINGS =
+  'metadata.sandbox.models of the scorer, and TALLYARD_SANDBOX_MODELS of the workers';
+const NO_NETWORK =
+  'a scorer has no network: put what it needs into the span or into the bundle; for models, '
+  + `see ${SETTINGS}`;
 
 class LlmError extends Error {
   constructor(status, code, message) {
@@ -30,34 +36,73 @@ const llm = Object.freeze({
   embeddings: async (request) => call('/v1/embeddings', request),
 });
 
-// Makes `tallyard.llm` available to the handler's code.
+// Makes `tallyard.llm` available to the handler's code, and leads `fetch` to it.
 function offer() {
   const value = Object.freeze({ llm });
   Object.defineProperty(globalThis, 'tallyard', { value, enumerable: false });
+  const plain = globalThis.fetch;
+  globalThis.fetch = async function fetch(input, init) {
+    const url = new URL(typeof input === 'string' ? input : input.url ?? input);
+    if (url.hostname === HOST) return answered(url, new Request(input, init));
+    try {
+      return await plain(input, init);
+    } catch (cause) {
+      throw new TypeError(`fetch failed: ${NO_NETWORK}`, { cause });
+    }
+  };
+}
+
+// The answer to a request of `fetch`. Its errors have the form in which an endpoint answers them.
+async function answered(url, request) {
+  const body = Buffer.from(await request.arrayBuffer());
+  const headers = { 'content-type': 'application/json', 'x-should-retry': 'false' };
+  try {
+    const [status, answer] = exchange(request.method, url.pathname, body);
+    return new Response(JSON.stringify(answer), { status, headers });
+  } catch (error) {
+    if (!(error instanceof LlmError)) throw error;
+    const { status, code, message } = error;
+    const told = { error: { message, type: code, code } };
+    return new Response(JSON.stringify(told), { status, headers });
+  }
 }
 
 function call(path, request) {
-  const body = Buffer.from(JSON.stringify(request));
+  const [status, answer] = exchange('POST', path, Buffer.from(JSON.stringify(request)));
+  if (status !== 200) throw new LlmError(status, answer.error.code, answer.error.message);
+  return answer;
+}
+
+// Status and parsed body of the answer. Throws LlmError if there is no connection.
+function exchange(method, path, body) {
   if (body.length > REQUEST_BYTES_MAX) {
     throw new LlmError(
       413, 'request_too_large', `a request may have at most ${REQUEST_BYTES_MAX} bytes`,
     );
   }
-  const head = `POST ${path} HTTP/1.1\r\n${HOST}\r\ncontent-length: ${body.length}${END_OF_HEAD}`;
-  let status, answer;
-  try {
-    write(Buffer.concat([Buffer.from(head), body]));
-    [status, answer] = read();
-  } catch (error) {
-    if (error.code === undefined) throw error;
+  if (!isConnected()) {
     throw new LlmError(
-      503, 'no_models',
-      'no model can be called from here: list those that the scorer needs in '
-        + 'metadata.sandbox.models, and have the operator allow them',
+      403, 'no_models', `this scorer may call no model: list the model in ${SETTINGS}`,
     );
   }
-  if (status !== 200) throw new LlmError(status, answer.error.code, answer.error.message);
-  return answer;
+  const head = `${method} ${path} HTTP/1.1\r\nhost: ${HOST}\r\n`
+    + `content-length: ${body.length}${END_OF_HEAD}`;
+  try {
+    write(Buffer.concat([Buffer.from(head), body]));
+    return read();
+  } catch (error) {
+    if (error.code === undefined) throw error;
+    throw new LlmError(503, 'connection_lost', 'the connection to the models has been closed');
+  }
+}
+
+// Whether the run was given a connection. Node may use the number for itself if not.
+function isConnected() {
+  try {
+    return fstatSync(DESCRIPTOR).isSocket();
+  } catch {
+    return false;
+  }
 }
 
 function write(data) {

@@ -3,15 +3,18 @@
     answer = llm.chat(model="gpt-4o-mini", messages=[{"role": "user", "content": "..."}])
     answer["choices"][0]["message"]["content"]
 
-Requests go one at a time over the one descriptor that leads out of the jail. The scorer's
-`metadata.sandbox.models` and the operator decide which models it may call, and the operator how
-many tokens. Only read and write are used, because a jail has no system calls for sockets.
+The package openai works as well: `OpenAI()` and `AsyncOpenAI()` send to BASE_URL, and `network`
+leads that here. Requests go one at a time over the one descriptor that leads out of the jail;
+each blocks the whole process. The scorer's `metadata.sandbox.models` and the operator decide
+which models it may call, and the operator how many tokens. Only read and write are used,
+because a jail has no system calls for sockets.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import stat
 import sys
 import threading
 import types
@@ -20,8 +23,10 @@ from typing import Any
 _DESCRIPTOR = 4
 _REQUEST_BYTES_MAX = 2**20
 _CHUNK = 65536
-_BASE_URL = "http://llm.internal/v1"      # never looked up: the transport ignores it
-_HOST = "host: llm.internal"              # which HTTP/1.1 demands
+HOST = "llm.internal"                     # never looked up
+BASE_URL = f"http://{HOST}/v1"
+NO_KEY = "none"                           # the worker adds its own
+SETTINGS = "metadata.sandbox.models of the scorer, and TALLYARD_SANDBOX_MODELS of the workers"
 _turn = threading.Lock()
 _this = sys.modules[__name__]             # removed from there before a scorer is loaded
 
@@ -35,6 +40,10 @@ class LlmError(Exception):
         super().__init__(message)
         self.status = status
         self.code = code
+
+    def told(self) -> JsonObject:
+        """The error in the form in which a model's endpoint answers it."""
+        return {"message": str(self), "type": self.code, "code": self.code}
 
 
 def chat(*, model: str, messages: list[JsonObject], **parameters: Any) -> JsonObject:  # noqa: ANN401
@@ -68,37 +77,25 @@ def exchange(method: str, path: str, body: bytes) -> tuple[int, bytes]:
         raise LlmError(
             413, "request_too_large", f"a request may have at most {_REQUEST_BYTES_MAX} bytes"
         )
-    head = f"{method} {path} HTTP/1.1\r\n{_HOST}\r\ncontent-length: {len(body)}\r\n\r\n"
+    if not _is_connected():
+        raise LlmError(
+            403, "no_models", f"this scorer may call no model: list the model in {SETTINGS}"
+        )
+    head = f"{method} {path} HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: {len(body)}\r\n\r\n"
     with _turn:
         try:
             _write(head.encode() + body)
             return _read()
         except OSError as error:
             raise LlmError(
-                503, "no_models",
-                "no model can be called from here: list those that the scorer needs in "
-                "metadata.sandbox.models, and have the operator allow them",
+                503, "connection_lost", "the connection to the models has been closed"
             ) from error
 
 
 def openai_client(**options: Any) -> Any:  # noqa: ANN401 the package is the scorer's own
-    """An `openai.OpenAI` that calls the same models, where the scorer brings that package."""
-    openai = __import__("openai")
-    # openai 2 is built on httpx, openai 3 on httpx2: only the right one is sure to be there.
-    base = openai.DefaultHttpxClient.__mro__[1]
-    httpx: Any = sys.modules[base.__module__.partition(".")[0]]
-
-    class ModelTransport(httpx.BaseTransport):  # type: ignore[misc]  # as above
-        def handle_request(self, request: Any) -> Any:  # noqa: ANN401 httpx's own
-            status, payload = exchange(request.method, request.url.path, request.read())
-            headers = {"content-type": "application/json", "x-should-retry": "false"}
-            return httpx.Response(status, headers=headers, content=payload, request=request)
-
-    settings = {
-        "api_key": "none", "base_url": _BASE_URL, "max_retries": 0,
-        "http_client": httpx.Client(transport=ModelTransport()), **options,
-    }
-    return openai.OpenAI(**settings)
+    """An `openai.OpenAI` that calls the same models. `OpenAI()` does the same by now."""
+    settings = {"api_key": NO_KEY, "base_url": BASE_URL, "max_retries": 0, **options}
+    return __import__("openai").OpenAI(**settings)
 
 
 def offer() -> None:
@@ -107,6 +104,15 @@ def offer() -> None:
     package.__path__ = []
     package.llm = _this  # type: ignore[attr-defined]  # as an import would set it
     sys.modules["tallyard"], sys.modules["tallyard.llm"] = package, _this
+
+
+def _is_connected() -> bool:
+    """Whether the run was given a connection. The scorer may use its number for a file of its
+    own if not, but has no sockets."""
+    try:
+        return stat.S_ISSOCK(os.fstat(_DESCRIPTOR).st_mode)
+    except OSError:
+        return False
 
 
 def _write(data: bytes) -> None:

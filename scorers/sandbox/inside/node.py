@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from scorers.sandbox.inside import programs
+from scorers.sandbox.inside import network, programs
 
 _HEAP_MB = 128
 """Most MiB of JavaScript objects. Above that node ends by itself with a message."""
@@ -17,4 +17,5 @@ def run() -> None:
     node = programs.path("node")
     options = [f"--max-old-space-size={_HEAP_MB}", "--no-warnings"]
     here = {"HOME": str(Path.cwd()), "TMPDIR": str(Path.cwd())}
-    os.execve(node, [node, *options, str(runner)], {**programs.ENVIRONMENT, **here})  # noqa: S606
+    environment = {**programs.ENVIRONMENT, **network.ENVIRONMENT, **here}
+    os.execve(node, [node, *options, str(runner)], environment)  # noqa: S606

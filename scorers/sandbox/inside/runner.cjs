@@ -208,7 +208,7 @@ async function run() {
   const { program, records, describe } = parse(readText());
   const output = new Output(program.log_bytes);
   output.install();
-  if (program.models?.length) require('./llm.cjs').offer();
+  require('./llm.cjs').offer();
   // After such an error the process ends. The worker runs the remaining records again.
   const stop = (message) => {
     send(refused('exception', message), output);

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from scorers.sandbox.inside import frames, llm, returned
+from scorers.sandbox.inside import frames, llm, network, returned
 from scorers.sandbox.inside.bundle_python import load_handler
 from scorers.sandbox.inside.output import Output
 from scorers.sandbox.inside.trace import Trace
@@ -37,8 +37,8 @@ def run() -> None:
     program = request["program"]
     output = Output(program["log_bytes"])
     output.install()
-    if program["models"]:
-        llm.offer()
+    llm.offer()
+    network.install()
     try:
         call = _Call.of(_load(program), program)
     # Loading runs the scorer's own code, which may raise anything.
@@ -171,8 +171,11 @@ def _failure(error: BaseException, kind: str, program: dict[str, Any]) -> dict[s
             for each in traceback.extract_tb(error.__traceback__)
             if each.filename == FILE or each.filename.startswith(own)
         ]
-    except BaseException:  # noqa: BLE001 the scorer may have changed its traceback
-        places = []
+        reason = network.reason(error)
+    except BaseException:  # noqa: BLE001 the exception is the scorer's own, whatever it holds
+        places, reason = [], None
+    if reason:
+        described["message"] += f"\n{reason}"
     if isinstance(error, SyntaxError) and error.filename == FILE:
         places.append(f"{FILE}:{error.lineno}:{error.offset}")
     if places:

@@ -9,4 +9,4 @@ def handler(metadata):
     deep = []
     for _ in range(DEPTH):
         deep = [deep] if metadata["variant"] == 0 else {"x": deep}
-    return {"score": 1.0, "metadata": {"deep": deep}}
+    return {"score": 0.5, "metadata": {"deep": deep}}

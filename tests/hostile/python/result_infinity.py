@@ -4,7 +4,7 @@ from __future__ import annotations
 
 INFINITY = float("inf")
 GIVEN = (
-    INFINITY, -INFINITY, {"score": INFINITY}, {"score": 1.0, "metadata": {"deep": [-INFINITY]}},
+    INFINITY, -INFINITY, {"score": INFINITY}, {"score": 0.5, "metadata": {"deep": [-INFINITY]}},
     {"score": "Infinity"}, [1.0, INFINITY],
 )
 

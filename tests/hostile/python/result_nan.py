@@ -6,7 +6,7 @@ import decimal
 
 NAN = float("nan")
 GIVEN = (
-    NAN, {"score": NAN}, [{"name": "a", "score": NAN}], {"score": 1.0, "metadata": {"x": NAN}},
+    NAN, {"score": NAN}, [{"name": "a", "score": NAN}], {"score": 0.5, "metadata": {"x": NAN}},
     decimal.Decimal("NaN"), {"score": "NaN"},
 )
 

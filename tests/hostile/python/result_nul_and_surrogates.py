@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 GIVEN = (
-    {"score": 1.0, "metadata": {"text": "a\x00b"}},
-    {"score": 1.0, "metadata": {"text": "a\ud800b"}},
-    {"score": 1.0, "metadata": {"a\x00b": 1}},
-    {"score": 1.0, "metadata": {"\udfff": 1}},
-    {"score": 1.0, "name": "a\x00b"},
-    {"score": 1.0, "name": "\ud83d"},
+    {"score": 0.5, "metadata": {"text": "a\x00b"}},
+    {"score": 0.5, "metadata": {"text": "a\ud800b"}},
+    {"score": 0.5, "metadata": {"a\x00b": 1}},
+    {"score": 0.5, "metadata": {"\udfff": 1}},
+    {"score": 0.5, "name": "a\x00b"},
+    {"score": 0.5, "name": "\ud83d"},
 )
 
 

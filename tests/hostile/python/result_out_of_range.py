@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-GIVEN = (7, -1, 1.0000001, -1e-9, {"score": 7}, [{"name": "a", "score": -1}], 1e308)
+GIVEN = (7, -1, 1.0000001, -2e-9, {"score": 7}, [{"name": "a", "score": -1}], 1e308)
 
 
 def handler(metadata):
