@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -38,6 +38,8 @@ class RegisterBody(BaseModel):
 class ProjectChanges(BaseModel):
     """The fields of a project to change. Fields that are not sent do not change."""
 
+    model_config = ConfigDict(extra="forbid")   # a misspelt field would change nothing
+
     name: str = Field("", description=A_STRING)
     description: str | None = Field(None, description=A_STRING)
     settings: dict[str, object] | None = Field(None, description="must be an object")
@@ -59,16 +61,22 @@ def project_json(project: Project) -> JsonObject:
 
 async def create(request: Request, context: Context, principal: Principal) -> Response:
     """Gets the project with a name, or creates it. An existing project is not changed."""
-    body = read_model(ProjectBody, await json_body(request, context))
-    # A tuple and not a set, because a client may send a list, which cannot be hashed.
-    if body.org_name not in (None, "", principal.org_name):
-        raise NotFound(f"this key is for the organisation {principal.org_name!r}")
+    body = await _project_body(request, context, principal)
     projects = context.tallyard.projects
     project, existed = await in_thread(
         lambda: projects.get_or_create(principal, body.name, body.description)
     )
-    headers = {FOUND_EXISTING: "true"} if existed else {}
-    return Json200(project_json(project), headers=headers)
+    return _made(project, existed=existed)
+
+
+async def replace(request: Request, context: Context, principal: Principal) -> Response:
+    """Creates the project with a name. Of an existing one, replaces the description."""
+    body = await _project_body(request, context, principal)
+    projects = context.tallyard.projects
+    project, existed = await in_thread(
+        lambda: projects.replace(principal, body.name, body.description)
+    )
+    return _made(project, existed=existed)
 
 
 async def register(request: Request, context: Context, principal: Principal) -> Response:
@@ -120,6 +128,21 @@ async def delete(request: Request, context: Context, principal: Principal) -> Re
     return Json200(project_json(deleted))
 
 
+async def _project_body(
+    request: Request, context: Context, principal: Principal
+) -> ProjectBody:
+    body = read_model(ProjectBody, await json_body(request, context))
+    # A tuple and not a set, because a client may send a list, which cannot be hashed.
+    if body.org_name not in (None, "", principal.org_name):
+        raise NotFound(f"this key is for the organisation {principal.org_name!r}")
+    return body
+
+
+def _made(project: Project, *, existed: bool) -> Response:
+    headers = {FOUND_EXISTING: "true"} if existed else {}
+    return Json200(project_json(project), headers=headers)
+
+
 async def _get(project_id: ProjectId, context: Context, principal: Principal) -> Response:
     projects = context.tallyard.projects
     project = await in_thread(lambda: projects.get(principal, project_id))
@@ -132,6 +155,7 @@ def _project_id(request: Request) -> ProjectId:
 
 ROUTES = [
     Route("/v1/project", endpoint(create, Projects.get_or_create), methods=["POST"]),
+    Route("/v1/project", endpoint(replace, Projects.replace), methods=["PUT"]),
     Route("/v1/project", endpoint(list_projects, Projects.list), methods=["GET"]),
     Route("/v1/project/{project_id}", endpoint(get, Projects.get), methods=["GET"]),
     Route("/v1/project/{project_id}", endpoint(change, Projects.change), methods=["PATCH"]),

@@ -52,8 +52,8 @@ async def ping(request: Request, context: Context, principal: Principal) -> Resp
     return Json200({"id": principal.key_id, "organization": principal.org_name})
 
 
-async def hello(request: Request, context: Context, principal: Principal) -> Response:
-    """A greeting, with which clients check that the API is there."""
+async def hello(request: Request) -> Response:
+    """A greeting, with which clients check that the API is there. It takes no key."""
     return PlainTextResponse("Hello, World!")
 
 
@@ -94,7 +94,7 @@ ROUTES = [
     Route("/api/apikey/login", endpoint_for_any_key(login), methods=["GET", "POST"]),
     Route("/version", endpoint_for_any_key(show_version)),
     Route("/ping", endpoint_for_any_key(ping)),
-    Route("/v1", endpoint_for_any_key(hello)),
+    Route("/v1", hello),
     Route("/health/live", live),
     Route("/health/ready", ready),
     Route("/metrics", metrics),

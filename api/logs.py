@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import orjson
-from pydantic import BaseModel, Field, SkipValidation
+from pydantic import BaseModel, ConfigDict, Field, SkipValidation
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -16,7 +18,7 @@ from api.endpoint import endpoint
 from api.request import Context, in_thread, is_number, json_body, path_uuid, query_int
 from btql.query import read_query
 from flows.access.principal import Principal
-from flows.logs.fetch import FetchRequest
+from flows.logs.fetch import FetchBody, FetchRequest
 from flows.logs.logs import Logs, SentRows
 from spans.errors import BadInput
 from spans.ids import ProjectId
@@ -29,18 +31,64 @@ TZ_OFFSET_MAX_MINUTES = 24 * 60
 CURSOR_HEADER = "x-bt-cursor"
 """Where the cursor of a jsonl answer stands, as clients look for it."""
 
+WARNINGS_HEADER = "x-tallyard-warnings"
+"""Where the warnings of a jsonl answer stand, as JSON: its lines are rows and nothing else."""
+
+WARNINGS_MAX = 20
+NAME_CHARS_MAX = 60
+"""Fields that are named, and characters of each name: together they fit into a header."""
+
+TRUE_OR_FALSE = "must be true or false"
+
+
+Flag = Annotated[bool | None, Field(strict=True)]
+NotSupported = Annotated[Literal[False] | None, EMPTY_AS_NONE]
+Number = Annotated[float | None, Field(strict=True)]
+
 
 class QueryBody(BaseModel):
-    """A query, the format of its answer, and the minutes that local time is behind UTC."""
+    """A query, and how it is to be answered.
 
+    Clients send hints to the service that they were written for, which change nothing here.
+    What would change the answer and is not supported is refused.
+    """
+
+    model_config = ConfigDict(extra="allow")
     query: SkipValidation[Json] = None   # btql checks it, and its depth
     fmt: Annotated[Literal["json", "jsonl"] | None, EMPTY_AS_NONE] = Field(
         None, description="must be json or jsonl"
     )
     tz_offset: int | None = Field(
         None, strict=True, ge=-TZ_OFFSET_MAX_MINUTES, le=TZ_OFFSET_MAX_MINUTES,
-        description="must be a number of minutes, at most a day",
+        description="must be a number of minutes, at most a day: how far local time is behind",
     )
+    version: Annotated[None, EMPTY_AS_NONE] = Field(
+        None, description="must be absent: project logs keep only the latest version of a row"
+    )
+    audit_log: NotSupported = Field(
+        None, description="must be false or absent: the audit log cannot be queried"
+    )
+    overflow_results: NotSupported = Field(
+        None, description="must be false or absent: results come in pages, follow the cursor"
+    )
+    disable_limit: NotSupported = Field(
+        None, description="must be false or absent: results come in pages, follow the cursor"
+    )
+    lint_mode: Annotated[Literal["default"] | None, EMPTY_AS_NONE] = Field(
+        None, description="must be default or absent: queries are not linted"
+    )
+    strict_lint_mode: NotSupported = Field(
+        None, description="must be false or absent: queries are not linted"
+    )
+    # Hints.
+    api_version: Number = Field(None, description="must be a number")
+    inference_depth: Number = Field(None, description="must be a number")
+    expected_cost: Number = Field(None, description="must be a number")
+    force_push_limit: Flag = Field(None, description=TRUE_OR_FALSE)
+    relaxed_search_mode: Flag = Field(None, description=TRUE_OR_FALSE)
+    use_columnstore: Flag = Field(None, description=TRUE_OR_FALSE)
+    brainstore_realtime: Flag = Field(None, description=TRUE_OR_FALSE)
+    query_source: str | None = Field(None, description="must be a string")
 
 
 async def logs3(request: Request, context: Context, principal: Principal) -> Response:
@@ -83,21 +131,26 @@ async def fetch_rows(request: Request, context: Context, principal: Principal) -
     """One page of a project's rows, newest first."""
     project_id = await reachable_project(request, context, principal)
     logs = context.tallyard.logs
+    given: JsonObject
     if request.method == "POST":
-        fetch_request = FetchRequest.read(await json_body(request, context))
+        given = await json_body(request, context)
     else:
         most = logs.limits.fetch_limit_max
-        given: JsonObject = dict(request.query_params.items())
+        given = dict(request.query_params.items())
         given["limit"] = query_int(request, "limit", most, least=0, most=most)
-        fetch_request = FetchRequest.read(given)
+    fetch_request = FetchRequest.read(given)
     page = await in_thread(lambda: logs.fetch(principal, project_id, fetch_request))
-    return Json200({"events": page.rows, "cursor": page.cursor})
+    answer: JsonObject = {"events": [*page.rows], "cursor": page.cursor}
+    if warnings := _warnings(given.keys() - FetchBody.model_fields.keys()):
+        answer["warnings"] = warnings
+    return Json200(answer)
 
 
 async def query_rows(request: Request, context: Context, principal: Principal) -> Response:
     """One page of the rows that a query selects."""
     body = read_model(QueryBody, await json_body(request, context))
     query, minutes = read_query(body.query), body.tz_offset or 0
+    warnings = _warnings(body.model_extra or ())
     logs = context.tallyard.logs
     page = await in_thread(
         lambda: logs.query(principal, query, tz_offset_minutes=minutes)
@@ -105,8 +158,12 @@ async def query_rows(request: Request, context: Context, principal: Principal) -
     if body.fmt == "jsonl":
         lines = b"".join(orjson.dumps(row) + b"\n" for row in page.rows)
         headers = {CURSOR_HEADER: page.cursor} if page.cursor else {}
+        if warnings:
+            headers[WARNINGS_HEADER] = json.dumps(warnings)   # in ASCII, as headers are
         return Response(lines, media_type="application/x-ndjson", headers=headers)
-    return Json200({"data": page.rows, "schema": page.schema, "cursor": page.cursor})
+    return Json200({
+        "data": page.rows, "schema": page.schema, "cursor": page.cursor, "warnings": warnings,
+    })
 
 
 async def reachable_project(
@@ -120,6 +177,17 @@ async def reachable_project(
     project_id = ProjectId(path_uuid(request, "project_id", "project"))
     await context.tallyard.logs.require(principal, project_id)
     return project_id
+
+
+def _warnings(unknown: Iterable[str]) -> list[Json]:
+    """A sentence for each field of a request that nobody knows, in the form of the API."""
+    return [
+        {
+            "code": "unknown_field", "stage": "request",
+            "message": f"{name[:NAME_CHARS_MAX]}: no such field, so it changes nothing",
+        }
+        for name in sorted(unknown)[:WARNINGS_MAX]
+    ]
 
 
 async def _body(request: Request, context: Context) -> bytes:

@@ -61,6 +61,7 @@ from btql.tree import (
 )
 from btql.values import Row, Value, text_of
 from spans.clock import Clock, system_clock
+from spans.ids import LARGEST_XACT, read_xact
 
 
 def compile_filter(
@@ -247,11 +248,9 @@ class _Compiler:
 def version_of(literal: Literal) -> int | None:
     """The version that a constant beside `_xact_id` names, or None if it names none."""
     value = literal.json()
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 19:
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        return None
-    return value if 0 <= value < 2**63 else None
+    if isinstance(value, str):
+        return read_xact(value)
+    return value if type(value) is int and 0 <= value <= LARGEST_XACT else None
 
 
 def _read_version(row: Row) -> Value:

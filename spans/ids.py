@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from string import hexdigits
 from typing import NewType
+
+HEX_DIGITS = frozenset(hexdigits)
 
 OrgId = NewType("OrgId", uuid.UUID)
 ProjectId = NewType("ProjectId", uuid.UUID)
@@ -23,6 +26,30 @@ def parse_uuid(text: str) -> uuid.UUID | None:
         return uuid.UUID(text)
     except ValueError:
         return None
+
+
+LARGEST_XACT = 2**63 - 1
+XACT_DIGITS_MAX = 19
+XACT_TOP_BITS = 0x0DE1
+"""The upper 16 bits of every version: with them it has 19 digits until the year 2106."""
+
+SHORT_XACT_CHARS = 16
+SHORT_XACT_INVERSE = 1_522_336_535_492_693_385
+"""The inverse, modulo 2^64, of the number that clients multiply a version with to show it."""
+
+
+def read_xact(text: str) -> Xact | None:
+    """The version that `text` names: in decimal digits, or in the 16 hex digits that clients
+    show. None if it names none."""
+    if not text.isascii():
+        return None
+    if len(text) == SHORT_XACT_CHARS and set(text) <= HEX_DIGITS:
+        version = int(text, 16) * SHORT_XACT_INVERSE % 2**64
+        if version >> 48 == XACT_TOP_BITS:
+            return Xact(version)
+    if not text.isdigit() or len(text) > XACT_DIGITS_MAX or int(text) > LARGEST_XACT:
+        return None
+    return Xact(int(text))
 
 
 def derived_id(*parts: str) -> uuid.UUID:

@@ -123,6 +123,19 @@ class Projects:
             principal.org_id, new_id, checked, description
         )
 
+    @use_case()
+    def replace(
+        self, principal: Principal, name: str, description: str | None
+    ) -> tuple[Project, bool]:
+        """The project with this name and description, and whether it existed before.
+
+        Its settings stay. Raises as `get_or_create`.
+        """
+        project, existed = self.get_or_create(principal, name, description)
+        if existed and project.description != description:
+            project = self._store.change_project(project.id, {"description": description})
+        return project, existed
+
     @use_case(KeyRole.INGEST, KeyRole.READ)
     def get(self, principal: Principal, project_id: ProjectId) -> Project:
         """The project. Raises NotFound if there is none that the key reaches."""

@@ -11,6 +11,9 @@ from spans.repair.values import BodyText
 from spans.row import ObjectRef, RowWrite
 
 FIELDS = ("scores", "expected", "tags")
+KNOWN_FIELDS = ("id", *FIELDS, "comment", "metadata", "source")
+SOURCES = ("app", "api", "external")
+"""What feedback may come from. The last one is the default."""
 
 
 def read_feedback(
@@ -25,8 +28,15 @@ def read_feedback(
         raise BadInput(
             "must be an object with the id of a row: {id, scores?, expected?, tags?, comment?}"
         )
+    if unknown := sorted(item.keys() - set(KNOWN_FIELDS)):
+        raise BadInput(f"unknown: {', '.join(unknown)}; there are {', '.join(KNOWN_FIELDS)}")
+    source = item.get("source") or SOURCES[-1]
+    if source not in SOURCES:
+        raise BadInput(f"must be {', '.join(SOURCES)} or absent", path="source")
+    if not isinstance(item.get("comment"), str | None):
+        raise BadInput("must be a string", path="comment")
     audit: JsonObject = {
-        "_audit_source": item.get("source") or "external",
+        "_audit_source": source,
         "_audit_metadata": item.get("metadata"),
     }
     writes: list[RowWrite] = []

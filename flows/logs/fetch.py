@@ -11,7 +11,7 @@ from btql.query import Query
 from btql.tree import Expr
 from btql.wire import read_filter
 from spans.errors import BadInput
-from spans.ids import OrgId, ProjectId, Xact
+from spans.ids import OrgId, ProjectId, Xact, read_xact
 from spans.json import Json, JsonObject
 from spans.row import ObjectRef
 from spans.validation import read_model
@@ -23,7 +23,7 @@ XACT_MAX = 2**63 - 2
 """More than any version."""
 
 XactNumber = Annotated[int, Field(strict=True, ge=0)]
-XactDigits = Annotated[str, Field(pattern="^[0-9]{1,19}$")]
+XactText = Annotated[str, Field(pattern="^([0-9]{1,19}|[0-9a-fA-F]{16})$")]
 
 
 class PathLookup(BaseModel):
@@ -49,7 +49,7 @@ class FetchBody(BaseModel):
         description=f"must be a list of at most {FILTERS_MAX} "
         '{"type": "path_lookup", "path": [field names], "value": ...}',
     )
-    max_xact_id: XactNumber | XactDigits | None = Field(
+    max_xact_id: XactNumber | XactText | None = Field(
         None, description="must be an _xact_id, a number or a string of digits"
     )
     max_root_span_id: str | None = Field(
@@ -168,7 +168,10 @@ def _place(xact: int | str | None, root_span_id: str | None) -> TracePlace | Non
     """The place that a client names. Without a trace, it is before all rows of the version."""
     if xact is None:
         return None
-    version = min(int(xact), XACT_MAX)
+    named = read_xact(xact) if isinstance(xact, str) else xact
+    if named is None and not str(xact).isdigit():
+        raise BadInput("must be an _xact_id", path="max_xact_id")
+    version = min(XACT_MAX if named is None else named, XACT_MAX)
     if root_span_id is None:
         return TracePlace(Xact(version + 1), "")
     return TracePlace(Xact(version), root_span_id)

@@ -15,15 +15,20 @@ from scorers.functions.version import FunctionKind, FunctionVersion
 from scorers.judge.classifier import Classifier, read_classifier
 from scorers.sandbox.model import Program
 from spans.errors import BadInput, NotFound
-from spans.ids import FunctionId, OrgId, ProjectId, Xact, parse_uuid
+from spans.ids import (
+    LARGEST_XACT,
+    FunctionId,
+    OrgId,
+    ProjectId,
+    Xact,
+    parse_uuid,
+    read_xact,
+)
 from spans.json import Json, JsonObject
 from spans.validation import EMPTY_AS_NONE, read_model
 
 FUNCTIONS_MAX = 500
 """Most functions of one request. A pushed file holds a handful."""
-
-VERSION_DIGITS_MAX, VERSION_MAX = 19, 2**63 - 1
-"""An `_xact_id` is a bigint."""
 
 NOT_UPLOADED = "the bundle that holds its code has not been uploaded: push it again"
 
@@ -197,12 +202,16 @@ def function_id_of(text: str) -> FunctionId | None:
 
 
 def read_version(value: Json, path: str = "version") -> Xact:
-    """A version, given as an `_xact_id`: a number, or its digits. Raises BadInput."""
-    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
-    is_number = text.isascii() and text.isdigit() and len(text) <= VERSION_DIGITS_MAX
-    if not is_number or int(text) > VERSION_MAX:
+    """A version, given as an `_xact_id`: a number, its digits, or the 16 hex digits that
+    clients show. Raises BadInput."""
+    version = None
+    if isinstance(value, str):
+        version = read_xact(value)
+    elif type(value) is int and 0 <= value <= LARGEST_XACT:
+        version = Xact(value)
+    if version is None:
         raise BadInput("must be the `_xact_id` of a version", path=path)
-    return Xact(int(text))
+    return version
 
 
 def _readable_version(value: Json) -> Xact:

@@ -16,8 +16,10 @@ from api.asgi import make_app
 from wiring.services import open_services
 
 INGEST, READ, ADMIN = "ingest", "read", "admin"
-OPEN = {("GET", "/health/live"), ("GET", "/health/ready"), ("GET", "/metrics")}
-"""What a probe or a scraper asks, without a key; none of it tells of any span."""
+OPEN = {("GET", "/health/live"), ("GET", "/health/ready"), ("GET", "/metrics"),
+        ("GET", "/v1")}
+"""What a probe, a scraper or a client that looks for the API asks, without a key; none of it
+tells of any span."""
 
 LOGS = "/v1/project_logs/{project_id}"
 RULE = "/v1/project_score/{rule_id}"
@@ -38,6 +40,7 @@ ROLES: dict[tuple[str, str], set[str]] = {
     ("POST", f"{LOGS}/outcomes/retry"): set(),
     ("POST", "/btql"): {READ},
     ("POST", "/v1/project"): {INGEST},
+    ("PUT", "/v1/project"): set(),
     ("GET", "/v1/project"): {READ},
     ("GET", "/v1/project/{project_id}"): {INGEST, READ},
     ("PATCH", "/v1/project/{project_id}"): set(),
@@ -78,7 +81,6 @@ ROLES: dict[tuple[str, str], set[str]] = {
     ("POST", "/api/apikey/login"): {INGEST, READ},
     ("GET", "/version"): {INGEST, READ},
     ("GET", "/ping"): {INGEST, READ},
-    ("GET", "/v1"): {INGEST, READ},
 }
 """The roles beside admin, which may do everything."""
 

@@ -183,6 +183,19 @@ def test_a_project_is_made_once_and_its_name_is_trimmed(world: MemoryTallyard) -
     assert world.projects.list(world.admin, PAGE) == [made]
 
 
+def test_a_replaced_project_has_the_new_description_alone(world: MemoryTallyard) -> None:
+    made, existed = world.projects.replace(world.admin, "app", "the first")
+    world.projects.change(world.admin, made.id, {"settings": {"kept": True}})
+    again, is_there = world.projects.replace(world.admin, "app", "the second")
+    without, _ = world.projects.replace(world.admin, "app", None)
+    assert (existed, is_there) == (False, True)
+    assert {made.id, again.id, without.id} == {made.id}
+    assert (made.description, again.description, without.description) == (
+        "the first", "the second", None
+    )
+    assert without.settings == {"kept": True}
+
+
 @pytest.mark.parametrize("name", ["", "  ", "a\nb", "a\0", "x" * (NAME_CHARS_MAX + 1)])
 def test_a_name_that_people_cannot_read_is_refused(world: MemoryTallyard, name: str) -> None:
     made = world.project("app")

@@ -28,7 +28,6 @@ from flows.logs.ingest import IngestRequest
 from flows.logs.row_selection import RowSelection
 from scorers.functions.body import read_function
 from scorers.functions.function import (
-    VERSION_MAX,
     Definition,
     Function,
     FunctionFilter,
@@ -37,7 +36,7 @@ from scorers.functions.function import (
     Written,
 )
 from spans.errors import BadInput, CallFailed, Forbidden, InvalidSource, NotFound, NoWorker
-from spans.ids import FunctionId, ProjectId, Xact
+from spans.ids import LARGEST_XACT, FunctionId, ProjectId, Xact
 from spans.json import JsonObject
 from spans.outcome import verdict_of
 from spans.queues import SANDBOX
@@ -357,7 +356,7 @@ def test_unsaved_functions_spend_of_one_budget_and_share_no_sandbox() -> None:
     assert version != changed
     assert identity(owner, one) == (first, version)
     assert identity(another, one)[0] != first
-    assert all(0 <= each <= VERSION_MAX for each in (version, changed))
+    assert all(0 <= each <= LARGEST_XACT for each in (version, changed))
 
 
 # --- run

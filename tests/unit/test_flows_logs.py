@@ -361,12 +361,26 @@ def test_a_comment_alone_changes_no_row(world: World) -> None:
 
 
 def test_feedback_names_the_item_that_is_wrong_and_stores_none(world: World) -> None:
-    for wrong in ({"comment": "which row?"}, {"id": 7}, "a", {"id": "a", "scores": {"s": 2}}):
+    for wrong in (
+        {"comment": "which row?"}, {"id": 7}, "a", {"id": "a", "scores": {"s": 2}},
+        {"id": "a", "scores": {"s": 1}, "source": "bogus"}, {"id": "a", "source": ["app"]},
+        {"id": "a", "score": {"s": 1}}, {"id": "a", "comment": 7},
+    ):
         with pytest.raises(BadInput, match=r"^feedback\[1\]"):
             asyncio.run(world.logs.feedback(
                 world.key, world.app, sent({"id": "a", "tags": ["t"]}, wrong)
             ))
     assert world.ids() == []
+
+
+@pytest.mark.parametrize("source", ["app", "api", "external", None])
+def test_feedback_says_where_it_comes_from(world: World, source: str | None) -> None:
+    asyncio.run(world.logs.feedback(
+        world.key, world.app, sent({"id": "a", "scores": {"s": 1 + 1e-12}, "source": source})
+    ))
+    (audit,) = world.rows.audits
+    assert audit.audit_source == (source or "external")
+    assert world.fetch()[0]["scores"] == {"s": 1}
 
 
 # --- reads
@@ -415,6 +429,7 @@ def test_older_clients_page_by_version_and_trace(world: World) -> None:
     [
         ({"limit": -1}, "limit"), ({"limit": "2"}, "limit"), ({"cursor": 7}, "cursor"),
         ({"version": "1"}, "version"), ({"max_xact_id": "x"}, "max_xact_id"),
+        ({"max_xact_id": "ffffffffffffffff"}, "max_xact_id"),
         ({"filters": [{"type": "path_lookup", "path": [], "value": 1}]}, "filters"),
         ({"filters": [{"type": "btql"}]}, "filters"),
     ],
