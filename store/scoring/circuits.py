@@ -27,7 +27,8 @@ HELD_QUEUES = f"""
          order by queue limit 1) next)
     select waiting.queue, circuit.endpoint is null, probe_at <= now(),
            opened_at <= now() - make_interval(secs => %(budget)s)
-      from waiting left join circuit on '{HELD}' || circuit.endpoint = waiting.queue
+      from waiting
+      left join circuit on circuit.endpoint = substr(waiting.queue, {len(HELD) + 1})
      where starts_with(waiting.queue, '{HELD}')
 """
 BRING_BACK = """

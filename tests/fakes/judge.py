@@ -81,6 +81,8 @@ class FakeJudge:
         self.refuses: set[str] = set()
         self.lacks: set[str] = set()
         self.calls: collections.deque[Call] = collections.deque(maxlen=CALLS_KEPT)
+        self.outage: str | None = None
+        """How every call behaves meanwhile, such as "503"."""
         self.in_flight = 0
         self.in_flight_max = 0
         self.url = ""
@@ -174,7 +176,10 @@ class FakeJudge:
             return web.json_response({"detail": "Not Found"}, status=404)
         if refused := self._refused(body):
             return refused
-        behaviour = self._next.popleft() if self._next else Behaviour.parse(prompt)
+        if self.outage:
+            behaviour = Behaviour.parse(f"judge!{self.outage}")
+        else:
+            behaviour = self._next.popleft() if self._next else Behaviour.parse(prompt)
         parameters = behaviour.parameters
         delay_s = float(parameters.get("delay", self.delay_s))
         if delay_s:

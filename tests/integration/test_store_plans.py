@@ -30,13 +30,15 @@ from flows.scoring.match import Matcher
 from rules.wire import read_rule
 from scorers.run.trace import TraceRef
 from spans.clock import system_clock
+from spans.errors import JudgeUnavailable
 from spans.event import read_event
 from spans.ids import ObjectId, OrgId, ProjectId, RuleId, Xact
 from spans.json import JsonObject
-from spans.queues import HEAVY
+from spans.queues import HEAVY, JUDGE
 from spans.repair.values import BodyText
 from spans.resends import IngestAnswer
 from spans.row import ObjectRef, ObjectType
+from spans.work import Hold
 from store.access.projects import StoredProjects
 from store.logs.change_feed import ChangeFeed
 from store.logs.fetch import SpanReader
@@ -48,8 +50,10 @@ from store.postgres.leases import Leases
 from store.retention import Retention, Upkeep
 from store.rules.recent_rows import RecentRows
 from store.rules.rules import StoredRules
+from store.scoring.circuits import Circuits
 from store.scoring.ledger import Ledger
 from store.scoring.match_records import MatchRecords
+from store.scoring.queues import read_queue_depths, read_waiting
 
 pytestmark = pytest.mark.every_postgres
 
@@ -112,9 +116,31 @@ class Service:
         record(self, *claims[:-2])
         self.ledger.give_back(claims[-2:-1])
         self.ledger.postpone([retry(claim, 0) for claim in claims[-1:]])
+        self.hold_back()
         leases = Leases(self.database, lease_s=LEASE_S)
         leases.release_abandoned()
         leases.release_own(HEAVY)
+
+    def hold_back(self) -> None:
+        """Have outcomes wait for a judge that is down, and bring them back."""
+        self.write(*(ended(f"new{next(numbers)}") for _ in range(BATCH)))
+        self.match(NOTHING_IS_CHEAP)
+        claims = [
+            claim for claim in self.ledger.claim(HEAVY, BATCH)
+            if isinstance(claim, RunnableClaim)
+        ]
+        circuits = Circuits(self.database, budget_s=0)
+        circuits.open("default", JudgeUnavailable("503"), wait_s=0)
+        self.ledger.hold([Hold(claim=one, endpoint="default", wait_s=60) for one in claims])
+        circuits.begin_probe("default", wait_s=0)
+        circuits.tend(["default"])
+        read_waiting(self.database)
+        read_queue_depths(self.database)
+        circuits.close("default")
+        record(self, *(
+            claim for claim in self.ledger.claim(JUDGE, BATCH)
+            if isinstance(claim, RunnableClaim)
+        ))
 
     def write_again(self) -> None:
         merges = [

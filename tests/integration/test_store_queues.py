@@ -1,4 +1,4 @@
-"""The depth of each queue, read from PostgreSQL."""
+"""The depth of each queue, and what waits to be tried again, read from PostgreSQL."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from spans.errors import JudgeUnavailable
 from spans.queues import QUEUES, Holds, Queue, Worker
 from store.postgres.database import Database
-from store.scoring.queues import COUNTED_MAX, read_queue_depths
+from store.scoring.circuits import Circuits
+from store.scoring.queues import COUNTED_MAX, read_queue_depths, read_waiting
 
 pytestmark = pytest.mark.every_postgres
 
@@ -73,3 +75,38 @@ def test_a_deep_queue_is_counted_up_to_a_limit_and_tells_the_age_of_its_oldest(
 
     assert judge.depth == COUNTED_MAX
     assert 90 * 60 <= judge.oldest_s < 180 * 60
+
+
+def test_nothing_waits_to_be_tried_again_in_a_new_store(database: Database) -> None:
+    found = read_waiting(database)
+    assert (found.retrying, found.down) == ((), ())
+
+
+def test_what_waits_is_told_with_its_last_error_the_next_try_and_what_a_circuit_holds(
+    database: Database,
+) -> None:
+    circuit = Circuits(database, budget_s=60).open(
+        "default", JudgeUnavailable("503: no upstream"), wait_s=60
+    )
+    with database.cursor() as cursor:
+        cursor.execute(
+            """insert into outcome (subject_seq, subject_version, use_no, object_no, role,
+                                    state, queue, error_class, error_message,
+                                    next_attempt_at)
+               values (1, 1, 1, 1, 'live', 'pending', 'judge', 'timeout', 'late', '2030-01-02'),
+                      (2, 1, 1, 1, 'live', 'pending', 'judge', 'timeout', 'soon', '2030-01-01'),
+                      (3, 1, 1, 1, 'live', 'pending', 'judge', null, null, now()),
+                      (4, 1, 1, 1, 'live', 'pending', 'sandbox', 'infra_error', 'x', now()),
+                      (5, 1, 1, 1, 'live', 'errored', 'judge', 'timeout', 'over', now()),
+                      (6, 1, 1, 1, 'live', 'pending', 'held:default', null, null, now()),
+                      (7, 1, 1, 1, 'live', 'pending', 'held:default', null, null, now())"""
+        )
+
+    found = read_waiting(database)
+
+    told = [(one.queue, one.error_class, one.count, one.reason) for one in found.retrying]
+    assert told == [("judge", "timeout", 2, "soon"), ("sandbox", "infra_error", 1, "x")]
+    assert found.retrying[0].next_at.year == 2030
+    (down,) = found.down
+    assert (down.endpoint, down.reason, down.held) == ("default", "503: no upstream", 2)
+    assert (down.opened_at, down.probe_at) == (circuit.opened_at, circuit.probe_at)

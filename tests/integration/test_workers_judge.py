@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checker import CheckedRule, Checker, query
+from checker import CheckedRule, Checker, number, query
 from fakes.judge import FakeJudge
 from load import span
 from postgres_servers import PostgresServers
 from stack import Stack
 
+from flows.scoring.circuit import FIRST_IN_FLIGHT
 from ops.servers.postgres import MAJOR_VERSION
 from ops.servers.valkey import start_valkey
 
@@ -47,6 +48,8 @@ FOR_EVER: Mapping[str, tuple[str, str]] = {
     "answers half a JSON": ("bad_json", "judge_unavailable"),
     "hangs for ever": ("hang", "timeout"),
 }
+HELD_BACK = "select count(*) from outcome where queue = 'held:default'"
+PENDING = "select count(*) from outcome where state = 'pending'"
 OUTCOMES = """
     select state, error_class, error_message, attempts, calls, prompt_tokens,
            completion_tokens, model, extract(epoch from finished_at - created)::float as took_s
@@ -221,3 +224,37 @@ def test_what_a_wrong_key_left_errored_is_completed_by_outcomes_retry(
     assert calls(judge, "key") == 2
     assert outcome(judging, project, "other")["error_class"] == "bad_result"
     assert calls(judge, "other") == 1
+
+
+def test_a_judge_that_is_down_holds_outcomes_back_says_so_and_loses_none(
+    own_stack: Stack, stack_judge: FakeJudge
+) -> None:
+    own_stack.start("api", "match", "judge", "beat")
+    project = own_stack.project()
+    own_stack.rule(project, "Factuality")
+    before = len(stack_judge.calls)
+    stack_judge.outage = "503"
+    try:
+        ids = own_stack.insert(project, *(span(f"row {one}") for one in range(300)))
+        own_stack.wait_until(
+            lambda: number(own_stack.database_url, HELD_BACK) > 200,
+            deadline_s=SETTLED_S, what="the circuit to open",
+        )
+        wasted = len(stack_judge.calls) - before
+        told = [own_stack.explain(project, one)["rules"][0]["text"] for one in ids]
+        metrics = own_stack.http("GET", "/metrics").body.decode()
+    finally:
+        stack_judge.outage = None
+    own_stack.wait_until(
+        lambda: number(own_stack.database_url, PENDING) == 0,
+        deadline_s=SETTLED_S, what="every outcome to be scored",
+    )
+
+    assert wasted <= FIRST_IN_FLIGHT + 3      # and a probe or two
+    held = [text for text in told if "held back: the judge endpoint default is down" in text]
+    assert len(held) > 200
+    assert all("judge_unavailable" in text and "503" in text for text in held)
+    assert 'tallyard_circuit_held_outcomes{endpoint="default"' in metrics
+    states = query(own_stack.database_url, "select distinct state from outcome")
+    assert states == [{"state": "completed"}]
+    assert number(own_stack.database_url, "select count(*) from circuit") == 0

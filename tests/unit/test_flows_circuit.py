@@ -134,7 +134,7 @@ def test_a_judge_that_is_down_for_an_hour_costs_no_outcome_and_at_most_200_calls
     world.live(2 * PROBE_WAIT_MAX_S + 600.0, ring_s=20.0)
 
     assert world.states() == {"completed": 10_000}
-    assert wasted <= 200
+    assert wasted <= 200, wasted
     assert world.judges.wasted["default"] == wasted
 
 

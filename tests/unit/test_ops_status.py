@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from flows.health.measurements import DownEndpoint, Retrying, Waiting
 from ops.commands.instance import running_settings
-from ops.commands.status import Status, current_status, status_text
+from ops.commands.status import Status, current_status, status_text, waiting_lines
 from ops.data_dir import DataDir
 from ops.servers.readiness import SandboxState, sandbox_workers
 from spans.errors import SetupError
@@ -48,3 +50,26 @@ def test_a_tallyard_that_starts_is_told_from_one_that_does_not_run(tmp_path, mon
 
 def test_an_api_that_is_not_there_tells_of_no_sandbox():
     assert sandbox_workers("http://127.0.0.1:1") == ()
+
+
+def test_what_waits_is_told_with_its_reason_and_the_next_try():
+    at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    waiting = Waiting(
+        retrying=(
+            Retrying(queue="judge", error_class="rate_limited", count=12, next_at=at,
+                     reason="429: slow down"),
+        ),
+        down=(
+            DownEndpoint(endpoint="default", opened_at=at, probe_at=at, held=9_936,
+                         error_class="judge_unavailable", reason="503: no upstream"),
+        ),
+    )
+
+    assert list(waiting_lines(waiting)) == [
+        "judge endpoint default is down since 2026-01-02T03:04:05+00:00 (judge_unavailable: "
+        "503: no upstream); 9936 outcomes wait for it; one call tries it again at "
+        "2026-01-02T03:04:05+00:00",
+        "12 outcomes of the queue judge wait to be tried again, the next at "
+        "2026-01-02T03:04:05+00:00 (rate_limited: 429: slow down)",
+    ]
+    assert list(waiting_lines(None)) == []
