@@ -58,12 +58,16 @@ class ScorerRef:
 class Usage:
     """What a scorer's LLM calls cost, in tokens as the judge counted them.
 
-    `is_cached` means that no call was made: the answer to an identical earlier call was used.
+    `cached_tokens` are those of the prompt that the provider had cached. `cost` is an estimate
+    in the currency of the prices that the operator gave; None if there are none. `is_cached`
+    means that no call was made: the answer to an identical earlier call was used.
     """
 
     calls: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
+    cost: float | None = None
     model: str | None = None
     is_cached: bool = False
 

@@ -10,10 +10,19 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 
+from scorers.judge.endpoints import Endpoint, Endpoints
 from spans.errors import SetupError
 
 PREFIX = "TALLYARD_"
@@ -79,6 +88,11 @@ class Settings(BaseModel):
     )
     judge_embedding_model: str = Field(
         "text-embedding-3-small", description="Embedding model of the similarity scorers"
+    )
+    judges: Path | None = Field(
+        None,
+        description="YAML file of further endpoints of judges, with their models and prices; "
+        "unset: there is only the default one",
     )
     judge_timeout_s: float = Field(60.0, gt=0, description="Timeout of a judge call, seconds")
     judge_in_flight: int = Field(
@@ -230,6 +244,29 @@ class Settings(BaseModel):
         description="Days for which a worker keeps an unpacked bundle that is not run",
     )
 
+    _judge_endpoints: Endpoints = PrivateAttr()
+
+    @property
+    def judge_endpoints(self) -> Endpoints:
+        """All endpoints of judges: that of the settings, and those of the file `judges`."""
+        return self._judge_endpoints
+
+    def _with_endpoints(self, environment: Mapping[str, str]) -> Self:
+        """The settings with their endpoints. Raises SetupError for a mistake in the file."""
+        key = self.judge_api_key
+        default = Endpoint(
+            base_url=self.judge_base_url, api_key=key.get_secret_value() if key else None,
+            timeout_s=self.judge_timeout_s, in_flight=self.judge_in_flight, api=self.judge_api,
+        )
+        others: tuple[Endpoint, ...] = ()
+        if self.judges is not None:
+            # Imported here: few installations need the reader of YAML in every process.
+            from wiring.judges import read_endpoints  # noqa: PLC0415
+
+            others = read_endpoints(self.judges, default, environment)
+        self._judge_endpoints = Endpoints(default, others)
+        return self
+
     @field_validator("database_url")
     @classmethod
     def _with_driver(cls, given: SecretStr | None) -> SecretStr | None:
@@ -291,4 +328,6 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
             for problem in error.errors()
         )
         raise SetupError(problems) from error
-    return settings.model_copy(update={"data_dir": settings.data_dir.expanduser().absolute()})
+    data_dir = settings.data_dir.expanduser().absolute()
+    # The private method is this module's own: a settings object is made here alone.
+    return settings.model_copy(update={"data_dir": data_dir})._with_endpoints(source)  # noqa: SLF001

@@ -21,7 +21,7 @@ from flows.scoring.sandbox_executor import SandboxExecutor
 from scorers.functions.source import KeptFunctions
 from scorers.judge.client import Judge
 from scorers.run.code import CodeBuilder, CodeScorers
-from scorers.run.judge import DEFAULT_ENDPOINT, JudgedScorers
+from scorers.run.judge import JudgedScorers
 from scorers.sandbox.lending.broker import Broker
 from scorers.sandbox.model import Limits
 from scorers.sandbox.place import Place, Tier, find_place, unavailable
@@ -77,16 +77,11 @@ def heavy_drain(services: Services) -> Drain:
 def judge_drain(services: Services, loop: asyncio.AbstractEventLoop) -> Drain:
     """The drain of judged scorers. Judge calls run on `loop`, which must be running."""
     settings = services.settings
-    key = settings.judge_api_key
+    endpoints = settings.judge_endpoints
     scorers = JudgedScorers(
         judge=Judge(
-            base_url=settings.judge_base_url,
-            api_key=key.get_secret_value() if key else None,
-            model=settings.judge_model,
+            endpoints, model=settings.judge_model,
             embedding_model=settings.judge_embedding_model,
-            timeout_s=settings.judge_timeout_s,
-            in_flight=settings.judge_in_flight,
-            api=settings.judge_api,
         ),
         functions=KeptFunctions(services.functions.version),
         spans_of=services.traces.spans_of,
@@ -104,7 +99,7 @@ def judge_drain(services: Services, loop: asyncio.AbstractEventLoop) -> Drain:
     )
     gates = Gates(
         services.circuits, services.clock, loop=loop,
-        in_flight_max={DEFAULT_ENDPOINT: settings.judge_in_flight},
+        in_flight_max={each.name: each.in_flight for each in endpoints},
     )
 
     def meanwhile() -> int:
@@ -114,7 +109,8 @@ def judge_drain(services: Services, loop: asyncio.AbstractEventLoop) -> Drain:
     return Drain(
         store=services.ledger, queue=JUDGE, policy=_retry_policy(settings),
         executor=JudgeExecutor(
-            scorers, gates, loop=loop, in_flight_max=settings.judge_in_flight
+            scorers, gates, loop=loop,
+            in_flight_max=sum(each.in_flight for each in endpoints),
         ),
         pace=Pace(gather=NO_LIMIT, gather_s=JUDGE_GATHER_S, renew_s=_renew_s(settings)),
         meanwhile=meanwhile,
@@ -190,11 +186,8 @@ def _lending(services: Services) -> Broker | None:
     models = frozenset(filter(None, map(str.strip, named)))
     if not models:
         return None
-    key = settings.judge_api_key
     return Broker(
-        base_url=settings.judge_base_url,
-        api_key=key.get_secret_value() if key else None,
-        timeout_s=settings.judge_timeout_s,
+        endpoints=settings.judge_endpoints,
         models=models,
         tokens_per_call=settings.sandbox_tokens_per_call,
         budget=TokenBudgets(services.database, per_day=settings.sandbox_tokens_per_day),

@@ -57,7 +57,8 @@ class OutcomeView:
 
     `label` is a readable name of the scorer, if `scorer` is an id. `log` is what the scorer
     printed. `hindrance` says why no worker can run the outcome now, and the next step.
-    `failing_since` is when its first error came that time may heal.
+    `failing_since` is when its first error came that time may heal. `cost` is an estimate by
+    the prices that the operator gave.
     """
 
     id: str
@@ -80,6 +81,8 @@ class OutcomeView:
     run_ms: float | None
     prompt_tokens: int | None
     completion_tokens: int | None
+    cached_tokens: int | None
+    cost: float | None
     model: str | None
     is_cached: bool
     log: str | None

@@ -11,10 +11,10 @@ from flows.rules.rules import RULES_MAX
 from flows.rules.rules_file import FilePlan
 from flows.rules.score_recent import RECENT_MAX
 from ops.commands.session import Session, open_session
-from ops.commands.yaml_files import read_yaml_file, write_yaml
 from rules.file import ChangeKind
 from rules.wire import ONLINE
 from spans.errors import BadInput
+from wiring.yaml_files import read_yaml_file, write_yaml
 
 MARKS = {
     ChangeKind.CREATE: "+", ChangeKind.CHANGE: "~", ChangeKind.DELETE: "-",

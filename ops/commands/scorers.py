@@ -26,7 +26,6 @@ from flows.functions.shadows import PAIRS_DEFAULT, PAIRS_MAX, shadow_json
 from flows.logs.row_selection import LAST_DEFAULT, RowSelection
 from ops.commands.session import Session, open_session
 from ops.commands.text import counted
-from ops.commands.yaml_files import read_yaml, read_yaml_file
 from scorers.functions.body import FunctionBody, read_function
 from scorers.functions.file import RUNTIMES, YAML, Naming, code_function, judge_function
 from scorers.functions.function import (
@@ -41,6 +40,7 @@ from spans.errors import BadInput, InvalidSource, NotFound
 from spans.json import JsonObject
 from spans.outcome import Errored, Verdict
 from spans.scoring import Role
+from wiring.yaml_files import read_yaml, read_yaml_file
 
 SCORERS_MAX = 1000
 """Scorers that `list` shows, the newest first."""

@@ -69,9 +69,9 @@ async def score_classified(
     Raises PromptTooLong before the call, or what `Judge.complete` raises; BadResult for an
     answer that is none of the choices.
     """
-    judge.require_key()
-    messages = prompt_messages(classifier, record, version=version)
     model = classifier.model or judge.model
+    judge.require_key(judge.endpoints.of(model))
+    messages = prompt_messages(classifier, record, version=version)
     request = _request(classifier, messages, model)
     key = _key(version, request, classifier.params) if cache else b""
     chosen = await _found(cache, key) if cache else None

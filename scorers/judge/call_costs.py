@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from scorers.judge.endpoints import Prices
 from spans.json import JsonObject
 from spans.scoring import Usage
 
@@ -26,12 +27,14 @@ class CallCosts:
     calls: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
+    cost: float | None = None
     model: str | None = None
     answer: JsonObject | None = None
     embeddings: dict[str, JsonObject] = field(default_factory=dict)
 
-    def count(self, answer: JsonObject, model: str | None) -> None:
-        """Add the tokens of one answer.
+    def count(self, answer: JsonObject, model: str | None, prices: Prices | None) -> None:
+        """Add the tokens of one answer, and with `prices` their cost.
 
         /responses reports input and output tokens; the other endpoints report prompt and
         completion tokens.
@@ -39,9 +42,15 @@ class CallCosts:
         self.answer = answer
         self.model = self.model or model
         usage = answer.get("usage")
-        if isinstance(usage, dict):
-            self.prompt_tokens += _tokens(usage, "prompt_tokens", "input_tokens")
-            self.completion_tokens += _tokens(usage, "completion_tokens", "output_tokens")
+        usage = usage if isinstance(usage, dict) else {}
+        prompt = _tokens(usage, "prompt_tokens", "input_tokens")
+        completion = _tokens(usage, "completion_tokens", "output_tokens")
+        cached = min(prompt, _cached_tokens(usage))
+        self.prompt_tokens += prompt
+        self.completion_tokens += completion
+        self.cached_tokens += cached
+        if prices is not None:
+            self.cost = (self.cost or 0.0) + prices.cost(prompt, cached, completion)
 
     def usage(self) -> Usage:
         """The sums, in the form in which a result holds them."""
@@ -49,6 +58,8 @@ class CallCosts:
             calls=self.calls,
             prompt_tokens=self.prompt_tokens,
             completion_tokens=self.completion_tokens,
+            cached_tokens=self.cached_tokens,
+            cost=self.cost,
             model=self.model,
         )
 
@@ -68,6 +79,15 @@ def counting_calls() -> Iterator[CallCosts]:
         yield execution
     finally:
         current.reset(token)
+
+
+def _cached_tokens(usage: JsonObject) -> int:
+    """Tokens of the prompt that the provider had cached, in any of the forms of servers."""
+    for name in ("prompt_tokens_details", "input_tokens_details"):
+        details = usage.get(name)
+        if isinstance(details, dict):
+            return _tokens(details, "cached_tokens")
+    return _tokens(usage, "prompt_cache_hit_tokens", "cache_read_input_tokens")
 
 
 def _tokens(usage: JsonObject, *names: str) -> int:

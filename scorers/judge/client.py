@@ -12,13 +12,15 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from scorers.arguments import ScoringFields, arguments, as_text
 from scorers.catalog import ScorerSpec
 from scorers.judge.call_costs import counting_calls, current
-from scorers.judge.problems import Cause, Problem
+from scorers.judge.endpoints import Endpoint, Endpoints
+from scorers.judge.parameters import Dialect
+from scorers.judge.problems import HIDDEN, Cause, Problem, excerpt
 from scorers.judge.prompt import PROMPT_CHARACTERS_MAX, prompt_too_long
 from scorers.judge.verdicts import Filtered, NoVerdict, chat_completion, with_verdict
 from scorers.results import AutoevalsScore, failure, result
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 AsyncEval = Callable[..., Awaitable[AutoevalsScore]]
 """The method `eval_async` of one of autoevals' scorers, which ships no types."""
 
-IN_FLIGHT_MAX = 256
 SCORERS_KEPT = 256
 CALLS_MAX = 256
 """Most calls of one run. ContextEntityRecall makes one call for each entity that it finds."""
@@ -41,8 +42,9 @@ CALLS_MAX = 256
 OPENAI_HOST = "api.openai.com"
 
 CHAT, RESPONSES = "/chat/completions", "/responses"
-Api: TypeAlias = Literal["auto", "chat", "responses"]
-"""Which API models speak; "auto" asks over one and then, if there is no such API, the other."""
+_MODERATION = "Moderation"
+_EMBEDDING_SCORERS = frozenset({"AnswerSimilarity", "EmbeddingSimilarity"})
+"""Scorers that ask for embeddings alone."""
 
 # "auto" asks these over /responses first, as autoevals does, and all others over
 # /chat/completions.
@@ -69,56 +71,53 @@ _READING_ERRORS = (
 
 
 class Judge:
-    """Calls the model that judges, for autoevals' scorers and for users' classifiers.
+    """Calls the models that judge, for autoevals' scorers and for users' classifiers.
 
-    Make one for each process and event loop. It reads nothing from the environment.
-
-    `base_url` is an OpenAI-compatible endpoint. `timeout_s` is the deadline of one HTTP call;
-    some scorers make several. At most `in_flight` calls are under way at once; a call above
-    that waits, and its wait counts towards its deadline. Raises SetupError for a URL or key
-    that cannot be used.
+    Make one for each process and event loop. It reads nothing from the environment. A model is
+    asked at the endpoint that `endpoints` has for it. `model` is asked by scorers that name
+    none. Some scorers make several calls; one that waits for its turn waits within its
+    deadline. Raises SetupError for a URL or key that cannot be used.
     """
 
     def __init__(
-        self,
-        *,
-        base_url: str,
-        api_key: str | None,
-        model: str,
-        embedding_model: str,
-        timeout_s: float,
-        in_flight: int = IN_FLIGHT_MAX,
-        api: Api = "auto",
+        self, endpoints: Endpoints, *, model: str, embedding_model: str,
         clock: Clock = system_clock,
     ) -> None:
         self.model = model
-        self._api = api
+        self.endpoints = endpoints
         self._embedding_model = embedding_model
-        self._endpoint: JudgeEndpoint = import_module("scorers.judge.http").JudgeEndpoint(
-            base_url=base_url,
-            api_key=api_key,
-            timeout_s=timeout_s,
-            in_flight=in_flight,
-            clock=clock,
-        )
-        self._is_set_up = api_key is not None or urlsplit(base_url).hostname != OPENAI_HOST
+        make: type[JudgeEndpoint] = import_module("scorers.judge.http").JudgeEndpoint
+        self._at = {each.name: make(each, clock=clock) for each in endpoints}
         self.evaluator = lru_cache(maxsize=SCORERS_KEPT)(self._evaluator)
 
     async def close(self) -> None:
-        """Close the connections to the endpoint."""
-        await self._endpoint.close()
+        """Close the connections to all endpoints."""
+        for endpoint in self._at.values():
+            await endpoint.close()
 
-    def require_key(self) -> None:
+    def endpoint_of(self, spec: ScorerSpec) -> Endpoint:
+        """The endpoint that autoevals' scorer asks first."""
+        if spec.name == _MODERATION:
+            return self.endpoints.default
+        is_embedded = spec.name in _EMBEDDING_SCORERS
+        return self.endpoints.of(self._embedding_model if is_embedded else self.model)
+
+    def require_key(self, endpoint: Endpoint) -> None:
         """Raise JudgeRefused if the endpoint is OpenAI's and there is no key."""
-        if not self._is_set_up:
+        host = urlsplit(endpoint.base_url).hostname
+        if endpoint.api_key is None and host == OPENAI_HOST:
             raise JudgeRefused(
-                "no judge is set up: set TALLYARD_JUDGE_API_KEY, or TALLYARD_JUDGE_BASE_URL "
-                "for an endpoint that needs no key"
+                f"no judge is set up: set {endpoint.setting('key')}, or "
+                f"{endpoint.setting('url')} for an endpoint that needs no key"
             )
 
     def excerpt(self, value: Json) -> str:
-        """The start of `value` as text, for a message. The API key is taken out of it."""
-        return self._endpoint.excerpt(as_text(value))
+        """The start of `value` as text, for a message. All API keys are taken out of it."""
+        text = as_text(value)
+        for endpoint in self.endpoints:
+            if endpoint.api_key:
+                text = text.replace(endpoint.api_key, HIDDEN)
+        return excerpt(text)
 
     def _evaluator(self, name: str, model: str, threshold: float | None) -> AsyncEval:
         """The method that runs autoevals' scorer, with this judge as its client.
@@ -126,7 +125,7 @@ class Judge:
         `self.evaluator` caches it, because reading its template takes 0.5 ms.
         """
         options: dict[str, Any] = {"client": self._client()}
-        if name == "Moderation":
+        if name == _MODERATION:
             options["threshold"] = threshold
         else:
             options["model"] = model
@@ -168,17 +167,20 @@ class Judge:
         ended it, and what `JudgeEndpoint.post` raises.
         """
         model = str(request["model"])
-        path = self._path(model)
+        endpoint = self.endpoints.of(model)
+        at = self._at[endpoint.name]
+        path = _first_path(endpoint, at.dialect, model)
         answer = await self._complete_at(path, request, params)
         other = CHAT if path == RESPONSES else RESPONSES
-        if self._api == "auto" and isinstance(answer, Problem) and _speaks_other(answer, other):
+        is_free = endpoint.api == "auto"
+        if is_free and isinstance(answer, Problem) and _speaks_other(answer, other):
             there = await self._complete_at(other, request, params)
             if not isinstance(there, Problem):
-                self._endpoint.dialect.answers_at(model, other)
+                at.dialect.answers_at(model, other)
             if not isinstance(there, Problem) or there.cause is not Cause.ADDRESS:
                 path, answer = other, there
         if isinstance(answer, Problem):
-            raise self._endpoint.error(path, answer, by_author=by_author)
+            raise at.error(path, answer, by_author=by_author)
         try:
             return with_verdict(answer, _tool(request))
         except Filtered as error:
@@ -186,16 +188,6 @@ class Judge:
                 f"{error}: change the provider's filter, or leave such spans out by the rule's "
                 "filter"
             ) from error
-
-    def _path(self, model: str) -> str:
-        match self._api:
-            case "chat":
-                return CHAT
-            case "responses":
-                return RESPONSES
-            case _:
-                first = RESPONSES if model.startswith(_RESPONSES_PREFIX) else CHAT
-                return self._endpoint.dialect.api_of(model) or first
 
     async def _complete_at(
         self, path: str, request: JsonObject, params: JsonObject
@@ -231,8 +223,11 @@ class Judge:
     async def _post(self, path: str, body: JsonObject, model: str | None) -> JsonObject:
         answer = await self._ask(path, body, model)
         if isinstance(answer, Problem):
-            raise self._endpoint.error(path, answer)
+            raise self._at[self._endpoint(model).name].error(path, answer)
         return answer
+
+    def _endpoint(self, model: str | None) -> Endpoint:
+        return self.endpoints.default if model is None else self.endpoints.of(model)
 
     async def _ask(
         self, path: str, body: JsonObject, model: str | None
@@ -243,9 +238,10 @@ class Judge:
         if execution.calls == CALLS_MAX:
             raise BadResult(f"the scorer needs more than {CALLS_MAX} calls for one span")
         execution.calls += 1
-        answer = await self._endpoint.answer(path, body)
+        endpoint = self._endpoint(model)
+        answer = await self._at[endpoint.name].answer(path, body)
         if not isinstance(answer, Problem):
-            execution.count(answer, model)
+            execution.count(answer, model, endpoint.prices)
         return answer
 
 
@@ -265,7 +261,7 @@ async def score_judged(
     texts = _rendered(given)
     if sum(map(len, texts.values())) > PROMPT_CHARACTERS_MAX:
         raise prompt_too_long(texts)
-    judge.require_key()
+    judge.require_key(judge.endpoints.of(model) if model else judge.endpoint_of(spec))
     evaluate = judge.evaluator(spec.name, model or judge.model, _threshold(spec, given))
     with counting_calls() as execution:
         try:
@@ -306,6 +302,18 @@ def _rendered(given: JsonObject) -> dict[str, str]:
     if isinstance(context, list):
         texts["context"] = "\n".join(as_text(each) for each in context)
     return texts
+
+
+def _first_path(endpoint: Endpoint, dialect: Dialect, model: str) -> str:
+    """Where the model is asked first."""
+    match endpoint.api:
+        case "chat":
+            return CHAT
+        case "responses":
+            return RESPONSES
+        case _:
+            usual = RESPONSES if model.startswith(_RESPONSES_PREFIX) else CHAT
+            return dialect.api_of(model) or usual
 
 
 def _speaks_other(problem: Problem, other: str) -> bool:

@@ -13,13 +13,19 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
-from urllib.parse import urlsplit
 
 import aiohttp
 
+from scorers.judge.endpoints import Endpoint, key_problem, url_problem
 from scorers.judge.parameters import TRIES_MAX, Dialect
-from scorers.judge.problems import ANSWER_BYTES_MAX, Cause, Problem, answer_of
-from scorers.results import storable
+from scorers.judge.problems import (
+    ANSWER_BYTES_MAX,
+    HIDDEN,
+    Cause,
+    Problem,
+    answer_of,
+    excerpt,
+)
 from spans.clock import Clock
 from spans.errors import (
     BadResult,
@@ -36,7 +42,6 @@ from spans.errors import (
 )
 from spans.json import JsonObject
 
-EXCERPT_CHARACTERS = 300
 RETRY_AFTER_MAX_S = 3600.0
 """Longest pause that a judge may ask for. After a longer one a score would seem to be lost."""
 
@@ -73,30 +78,26 @@ _BY_AUTHOR = {
 class JudgeEndpoint:
     """A pool of connections to one endpoint, for one event loop.
 
-    `timeout_s` is the deadline of one call, from its start (the wait for a free connection
-    included) to the last byte of the answer. `dialect` is what the endpoint is known to refuse.
+    A call's deadline counts from its start (the wait for a free connection included) to the
+    last byte of the answer. `dialect` is what the endpoint is known to refuse. Raises
+    SetupError for a URL or key that cannot be used.
     """
 
     def __init__(
-        self,
-        *,
-        base_url: str,
-        api_key: str | None,
-        timeout_s: float,
-        in_flight: int,
-        clock: Clock,
-        dialect: Dialect | None = None,
+        self, endpoint: Endpoint, *, clock: Clock, dialect: Dialect | None = None
     ) -> None:
-        self.dialect = dialect or Dialect(base_url)
-        self._base_url = _checked_url(base_url)
-        self._api_key = _checked_key(api_key)
-        self._timeout_s = timeout_s
-        self._in_flight = in_flight
+        for part, problem in (
+            ("url", url_problem(endpoint.base_url)), ("key", key_problem(endpoint.api_key))
+        ):
+            if problem is not None:
+                raise SetupError(f"{endpoint.setting(part)} {problem}")
+        self.dialect = dialect or Dialect(endpoint.name)
+        self._base_url = endpoint.base_url.rstrip("/")
+        self._api_key = endpoint.api_key
+        self._timeout_s = endpoint.timeout_s
+        self._in_flight = endpoint.in_flight
+        self._names = {part: endpoint.setting(part) for part in ("url", "key", "model")}
         self._clock = clock
-        self._names = {
-            "url": "TALLYARD_JUDGE_BASE_URL", "key": "TALLYARD_JUDGE_API_KEY",
-            "model": "TALLYARD_JUDGE_MODEL",
-        }
         self._open_session: aiohttp.ClientSession | None = None
 
     async def post(
@@ -171,10 +172,7 @@ class JudgeEndpoint:
         """The start of `text` on one line, for a message. The API key is taken out of it."""
         # Some servers repeat the key when they refuse it. It is replaced before the text is
         # cut, because a cut could leave half of the key, which would not be found any more.
-        if self._api_key:
-            text = text.replace(self._api_key, "***")
-        text = storable(" ".join(text.split()))
-        return text if len(text) <= EXCERPT_CHARACTERS else text[:EXCERPT_CHARACTERS] + "..."
+        return excerpt(text.replace(self._api_key, HIDDEN) if self._api_key else text)
 
     async def close(self) -> None:
         """Close the connections. A later call opens new ones."""
@@ -235,27 +233,3 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
             response.close()
             break
     return b"".join(chunks)
-
-
-def _checked_url(base_url: str) -> str:
-    try:
-        parts = urlsplit(base_url)
-        _ = parts.port  # reading it raises ValueError for a bad port
-    except ValueError as error:
-        raise SetupError(f"TALLYARD_JUDGE_BASE_URL is not a URL: {error}") from error
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise SetupError("TALLYARD_JUDGE_BASE_URL must start with http:// or https://")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise SetupError(
-            "TALLYARD_JUDGE_BASE_URL must not hold a user, password or query: "
-            "put the key into TALLYARD_JUDGE_API_KEY"
-        )
-    return base_url.rstrip("/")
-
-
-def _checked_key(api_key: str | None) -> str | None:
-    if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
-        raise SetupError(
-            "TALLYARD_JUDGE_API_KEY holds a character that an HTTP header cannot carry"
-        )
-    return api_key

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
 
+from scorers.results import storable
 from spans.json import Json, JsonObject
 
 ANSWER_BYTES_MAX = 2**20
@@ -21,6 +22,10 @@ ANSWER_BYTES_MAX = 2**20
 
 WORDS_MAX = 1000
 """Characters of a server's message that are searched. Some repeat the request after it."""
+
+EXCERPT_CHARACTERS = 300
+HIDDEN = "***"
+"""Stands in messages for an API key."""
 
 
 class Cause(StrEnum):
@@ -354,3 +359,9 @@ def _by_status(status: int, otherwise: Cause) -> Cause:
     if status >= 500:
         return Cause.AWAY
     return Cause.ADDRESS if 300 <= status < 400 else otherwise
+
+
+def excerpt(text: str) -> str:
+    """The start of the text on one line, for a message."""
+    text = storable(" ".join(text.split()))
+    return text if len(text) <= EXCERPT_CHARACTERS else text[:EXCERPT_CHARACTERS] + "..."

@@ -19,9 +19,6 @@ from spans.json import JsonObject
 from spans.scoring import ScoringResult
 from spans.work import Assignment
 
-DEFAULT_ENDPOINT = "default"
-"""The name of the endpoint that the settings of the judge describe."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedScorers:
@@ -32,9 +29,16 @@ class JudgedScorers:
     spans_of: SpansOf
     cache: AnswerCache | None = None
 
-    async def endpoint_of(self, assignment: Assignment) -> str:  # noqa: ARG002 there is one
+    async def endpoint_of(self, assignment: Assignment) -> str:
         """The name of the endpoint that the assignment's scorer asks."""
-        return DEFAULT_ENDPOINT
+        scorer = assignment.scorer
+        if scorer.kind != FUNCTION:
+            return self.judge.endpoint_of(at_version(scorer)).name
+        function = await asyncio.to_thread(self.functions.function, scorer)
+        if function.global_name is not None:
+            return self.judge.endpoint_of(resolve(function.global_name)).name
+        model = function.classifier.model if function.classifier else None
+        return self.judge.endpoints.of(model or self.judge.model).name
 
     async def score(self, assignment: Assignment) -> ScoringResult:
         """Run the assignment's scorer on its span and return the result.

@@ -22,7 +22,8 @@ VERDICT = """
       'error_class', {0}.error_class, 'error_message', {0}.error_message,
       'started_at', extract(epoch from {0}.started_at), 'run_ms', {0}.run_ms,
       'calls', {0}.calls, 'prompt_tokens', {0}.prompt_tokens,
-      'completion_tokens', {0}.completion_tokens, 'model', {0}.model,
+      'completion_tokens', {0}.completion_tokens, 'cached_tokens', {0}.cached_tokens,
+      'cost', {0}.cost, 'model', {0}.model,
       'is_cached', {0}.is_cached)
 """
 # The latest outcomes of each use of the shadow are found by an index, and the counterpart of
@@ -105,6 +106,7 @@ def _score(kept: JsonObject) -> Score:
 def _usage(kept: dict[str, Any]) -> Usage:
     return Usage(
         calls=kept["calls"] or 0, prompt_tokens=kept["prompt_tokens"] or 0,
-        completion_tokens=kept["completion_tokens"] or 0, model=kept["model"],
+        completion_tokens=kept["completion_tokens"] or 0,
+        cached_tokens=kept["cached_tokens"] or 0, cost=kept["cost"], model=kept["model"],
         is_cached=kept["is_cached"],
     )

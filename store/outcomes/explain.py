@@ -39,7 +39,7 @@ OF_RUN = {
         name: name for name in (
             "error_class", "error_message", "scores", "attempts", "next_attempt_at", "created",
             "failing_since", "finished_at", "run_ms", "prompt_tokens", "completion_tokens",
-            "model", "is_cached", "log",
+            "cached_tokens", "cost", "model", "is_cached", "log",
         )
     },
 }

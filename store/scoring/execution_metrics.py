@@ -81,6 +81,8 @@ def count_executions(
             counts.add("judge_calls", judged, usage.calls)
             counts.add("judge_prompt_tokens", judged, usage.prompt_tokens)
             counts.add("judge_completion_tokens", judged, usage.completion_tokens)
+            counts.add("judge_cached_tokens", judged, usage.cached_tokens)
+            counts.add("judge_cost", judged, usage.cost or 0.0)
     for (scorer, role, state, error_class), number in outcomes.items():
         labels = {
             "scorer": scorer, "role": str(role), "state": str(state),

@@ -21,17 +21,17 @@ SHARED_COLUMNS = (
 OWN_COLUMNS = ("subject_seq", "subject_version", "is_lead")
 RESULT_COLUMNS = (
     "state", "error_class", "error_message", "scores", "arguments", "attempts", "started_at",
-    "finished_at", "run_ms", "log", "calls", "prompt_tokens", "completion_tokens", "model",
-    "is_cached",
+    "finished_at", "run_ms", "log", "calls", "prompt_tokens", "completion_tokens",
+    "cached_tokens", "cost", "model", "is_cached",
 )
 OUTCOME_LIST = ", ".join((*SHARED_COLUMNS, *OWN_COLUMNS, *RESULT_COLUMNS))
 COPY_OUTCOMES = f"copy outcome ({OUTCOME_LIST}) from stdin"
 STAGE_OUTCOMES = f"copy outcome_staged ({OUTCOME_LIST}) from stdin"
 
 _PENDING = b"\t".join(
-    [OutcomeState.PENDING.encode(), *[NULL] * 4, b"0", *[NULL] * 8, FALSE]
+    [OutcomeState.PENDING.encode(), *[NULL] * 4, b"0", *[NULL] * 10, FALSE]
 ) + b"\n"
-_NO_USAGE = b"\t".join([NULL] * 4 + [FALSE]) + b"\n"
+_NO_USAGE = b"\t".join([NULL] * 6 + [FALSE]) + b"\n"
 
 
 class SharedCells:
@@ -112,8 +112,9 @@ def outcome_lines(run: Run, shared: SharedCells, at: bytes) -> list[bytes]:
 @lru_cache(maxsize=64)
 def _usage_cells(usage: Usage) -> bytes:
     """The cells from `calls` on; cached, since scorers without a judge all have the same."""
-    return b"%d\t%d\t%d\t%b\t%b\n" % (
-        usage.calls, usage.prompt_tokens, usage.completion_tokens,
+    return b"%d\t%d\t%d\t%d\t%b\t%b\t%b\n" % (
+        usage.calls, usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens,
+        NULL if usage.cost is None else b"%.9g" % usage.cost,
         escaped(usage.model) if usage.model else NULL, TRUE if usage.is_cached else FALSE,
     )
 

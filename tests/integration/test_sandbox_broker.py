@@ -13,9 +13,11 @@ from http.client import parse_headers
 import pytest
 from fakes.judge import FakeJudge
 from fakes.memory.token_budget import MemoryTokenBudget
+from judges import endpoint_at
 from stack import ROOT
 
 from ops.servers.children import wait_until
+from scorers.judge.endpoints import Endpoint, Endpoints
 from scorers.sandbox.lending.broker import Broker
 from scorers.sandbox.lending.conversation import BODY_BYTES_MAX, REQUESTS_MAX
 from scorers.sandbox.model import CodeEnd, Limits, Program, Runtime
@@ -95,9 +97,9 @@ def fake(server: FakeJudge) -> FakeJudge:
     return server
 
 
-def broker_to(fake: FakeJudge, **changes: object) -> Broker:
+def broker_to(fake: FakeJudge, *, timeout_s: float = 5.0, **changes: object) -> Broker:
     settings = {
-        "base_url": fake.url, "api_key": KEY, "timeout_s": 5.0,
+        "endpoints": Endpoints(endpoint_at(fake.url, key=KEY, timeout_s=timeout_s)),
         "models": frozenset({MODEL, OTHER}), "tokens_per_call": 100,
         "budget": MemoryTokenBudget(),
     }
@@ -230,6 +232,21 @@ def test_the_smaller_of_two_ceilings_counts_by_the_name_that_the_model_knows(fak
     assert [tuple(call.body.get(name) for name in names) for call in fake.calls] == [
         (7, None), (None, 100), (100, None), (100, None), (None, 100), (None, 100),
     ]
+
+
+def test_a_model_is_asked_at_its_own_endpoint(fake):
+    with FakeJudge() as elsewhere:
+        other = Endpoint(
+            name="other", base_url=elsewhere.url, api_key="sk-other", timeout_s=5, in_flight=1,
+            models=(OTHER,),
+        )
+        endpoints = Endpoints(endpoint_at(fake.url, key=KEY), [other])
+        scorer = Scorer(broker_to(fake, endpoints=endpoints), models=(MODEL, OTHER))
+        for model in (MODEL, OTHER):
+            assert scorer.ask({**ASKED, "model": model})[0] == 200
+        scorer.leave()
+        assert [(call.key, call.model) for call in elsewhere.calls] == [("sk-other", OTHER)]
+    assert [(call.key, call.model) for call in fake.calls] == [(KEY, MODEL)]
 
 
 def test_a_call_is_never_made_without_its_ceiling(fake, scorer):
@@ -380,7 +397,7 @@ def test_the_key_is_nowhere_but_in_the_header(fake, scorer):
 def test_a_scorer_reads_what_the_server_said_and_not_where_it_stands(fake):
     fake.then("400;message=no_such_model")
     scorer = Scorer(broker_to(fake))
-    away = Scorer(broker_to(fake, base_url="http://127.0.0.1:9/v1"))
+    away = Scorer(broker_to(fake, endpoints=Endpoints(endpoint_at("http://127.0.0.1:9/v1"))))
 
     refused, unreachable = scorer.ask(ASKED), away.ask(ASKED)
 

@@ -11,11 +11,11 @@ import pytest
 from fakes.judge import FakeJudge
 from fakes.memory.judge_cache import MemoryAnswers
 from fakes.memory.ticks import Ticks
+from judges import judge_at
 from sqlalchemy import text
 
 from scorers.judge.ask import AnswerCache, Choice, score_classified
 from scorers.judge.classifier import Classifier
-from scorers.judge.client import Judge
 from spans.clock import system_clock
 from spans.errors import BadResult, JudgeRefused, RateLimited, StoreUnavailable, Timeout
 from spans.json import JsonObject
@@ -63,10 +63,7 @@ def score(
     """What one run of the classifier gives."""
 
     async def once() -> ScoringResult:
-        judge = Judge(
-            base_url=url or fake.url, api_key=key, model=model, embedding_model="small",
-            timeout_s=timeout_s,
-        )
+        judge = judge_at(url or fake.url, key=key, model=model, timeout_s=timeout_s)
         try:
             return await score_classified(
                 judge, classifier, record, name="Kindness", version=version, cache=cache

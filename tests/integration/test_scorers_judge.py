@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 from fakes.judge import FakeJudge
+from judges import judge_at
 
 from scorers.arguments import ScoringFields
 from scorers.catalog import ScorerKind, names, resolve
-from scorers.judge.client import Judge, score_judged
+from scorers.judge.client import score_judged
 from spans.errors import (
     BadResult,
     JudgeRefused,
@@ -60,9 +61,9 @@ def run(url, *jobs, timeout_s=5.0, key=KEY, model=CHAT, in_flight=256):
     """Each job, a (scorer, fields) or (scorer, fields, model), at once; what each gave."""
 
     async def all_at_once():
-        judge = Judge(
-            base_url=url, api_key=key, model=model, embedding_model="small",
-            timeout_s=timeout_s, in_flight=in_flight, clock=lambda: NOW,
+        judge = judge_at(
+            url, key=key, model=model, timeout_s=timeout_s, in_flight=in_flight,
+            clock=lambda: NOW,
         )
         try:
             return await asyncio.gather(*(
@@ -394,8 +395,7 @@ def test_no_more_calls_are_in_flight_than_allowed(server):
 
 def test_a_cancelled_execution_leaves_the_judge_usable(fake):
     async def cancel_then_score():
-        judge = Judge(base_url=fake.url, api_key=KEY, model=CHAT, embedding_model="small",
-                      timeout_s=5)
+        judge = judge_at(fake.url, model=CHAT)
         fake.then("hang")
         hanging = asyncio.create_task(score_judged(judge, resolve("Humor"), EVERYTHING))
         while not fake.calls:
@@ -426,9 +426,10 @@ def test_the_environment_is_not_heeded(fake, monkeypatch):
 def test_judging_does_not_load_the_openai_client(fake):
     script = (
         "import asyncio, sys; from scorers.judge.client import Judge, score_judged;"
+        "from scorers.judge.endpoints import Endpoint, Endpoints;"
         "from scorers.arguments import ScoringFields; from scorers.catalog import resolve;\n"
-        f"judge = Judge(base_url={fake.url!r}, api_key='k', model='gpt-5', embedding_model='m',"
-        " timeout_s=9)\n"
+        f"at = Endpoint(base_url={fake.url!r}, api_key='k', timeout_s=9, in_flight=9)\n"
+        "judge = Judge(Endpoints(at), model='gpt-5', embedding_model='m')\n"
         "async def main():\n"
         "    await score_judged(judge, resolve('Humor'), ScoringFields(output='o'))\n"
         "    await judge.close()\n"

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 from fakes.judge import FakeJudge
+from judges import judge_at
 
 from scorers.arguments import ScoringFields
 from scorers.catalog import resolve
 from scorers.judge.ask import score_classified
 from scorers.judge.classifier import Classifier
-from scorers.judge.client import Judge, score_judged
+from scorers.judge.client import score_judged
+from scorers.judge.endpoints import Endpoint, Prices
 from spans.errors import (
     BadResult,
     ContentRefused,
@@ -56,10 +58,7 @@ def scores(
     """What each classifier gives, one after the other, with one judge."""
 
     async def one_after_the_other() -> list[ScoringResult]:
-        judge = Judge(
-            base_url=fake.url, api_key="sk-judge", model=model, embedding_model="e",
-            timeout_s=5, **settings,
-        )
+        judge = judge_at(fake.url, model=model, **settings)
         try:
             return [
                 await score_classified(judge, each, RECORD, name="Kind", version="1")
@@ -91,8 +90,7 @@ def test_calls_that_are_refused_at_the_same_time_are_all_made_again(fake):
     fake.delay_s = 0.1
 
     async def at_once() -> list[ScoringResult]:
-        judge = Judge(base_url=fake.url, api_key="sk-judge", model="m", embedding_model="e",
-                      timeout_s=5)
+        judge = judge_at(fake.url)
         one = kindness(params={"temperature": 0})
         try:
             return await asyncio.gather(*(
@@ -271,8 +269,7 @@ def test_an_answer_that_a_filter_ended_is_the_spans_own(fake):
 
 def factuality(fake: FakeJudge) -> ScoringResult:
     async def once() -> ScoringResult:
-        judge = Judge(base_url=fake.url, api_key="sk-judge", model="m", embedding_model="e",
-                      timeout_s=5)
+        judge = judge_at(fake.url)
         fields = ScoringFields(input="q", output="o", expected="e")
         try:
             return await score_judged(judge, resolve("Factuality"), fields)
@@ -295,3 +292,55 @@ def test_what_local_servers_write_is_read_by_all_judges(fake):
 
     assert (given.value, given.metadata["rationale"]) == (0.6, "a\nb")
     assert (two.scores[0].value, kind.scores[0].value) == (0.5, 1.0)
+
+
+def test_a_scorers_model_chooses_the_endpoint_with_its_key_prices_and_api(fake):
+    with FakeJudge() as elsewhere:
+        other = Endpoint(
+            name="other", base_url=elsewhere.url, api_key="sk-other", timeout_s=5, in_flight=2,
+            models=("gpt-5-mini", "llama-*"), api="chat",
+            prices=Prices(prompt=1e6, cached=1e6, completion=0),
+        )
+        ours, theirs, too = scores(
+            fake, kindness(), kindness(model="llama-3"), kindness(model="gpt-5-mini"),
+            others=[other],
+        )
+        asked = [(call.key, call.path, call.model) for call in elsewhere.calls]
+
+    assert asked == [("sk-other", CHAT, "llama-3"), ("sk-other", CHAT, "gpt-5-mini")]
+    assert [(call.key, call.model) for call in fake.calls] == [("sk-judge", "m")]
+    assert ours.usage.cost is None
+    assert theirs.usage.cost == theirs.usage.prompt_tokens > 0
+    assert too.usage.cost == too.usage.prompt_tokens
+
+
+def test_an_endpoint_in_a_message_is_named_and_no_key_is(fake):
+    with FakeJudge() as elsewhere:
+        other = Endpoint(
+            name="other", base_url=elsewhere.url, api_key="sk-other", timeout_s=5, in_flight=2,
+            models=("x",),
+        )
+        elsewhere.then("401;echo=1")
+        with pytest.raises(JudgeRefused, match=r"the key of the endpoint other") as raised:
+            scores(fake, kindness(model="x"), others=[other])
+
+    assert "sk-other" not in str(raised.value)
+
+
+def test_no_more_calls_are_in_flight_to_an_endpoint_than_it_allows(fake):
+    with FakeJudge(delay_s=0.02) as elsewhere:
+        other = Endpoint(
+            name="other", base_url=elsewhere.url, api_key=None, timeout_s=5, in_flight=2,
+            models=("x",),
+        )
+
+        async def at_once() -> None:
+            judge = judge_at(fake.url, others=[other])
+            await asyncio.gather(*(
+                score_classified(judge, kindness(model=model), RECORD, name="K", version="1")
+                for model in ["x", "m"] * 10
+            ))
+            await judge.close()
+
+        asyncio.run(at_once())
+        assert elsewhere.in_flight_max == 2

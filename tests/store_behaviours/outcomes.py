@@ -36,7 +36,10 @@ NEVER = "input = 'never'"
 def gave(value: float | None) -> Verdict:
     result = ScoringResult(
         scores=(Score(name="s", value=value, metadata={"why": 1}),), arguments={},
-        usage=Usage(calls=1, prompt_tokens=2, completion_tokens=3, model="m"),
+        usage=Usage(
+            calls=1, prompt_tokens=2, completion_tokens=3, cached_tokens=1, cost=2.5e-07,
+            model="m",
+        ),
     )
     return verdict_of(result, started_at=1.0, run_ms=2.5, log="printed")
 
@@ -292,6 +295,7 @@ class OutcomeBehaviours:
         assert scored.scores == [{"name": "s", "score": 0.5, "metadata": {"why": 1}}]
         assert (scored.run_ms, scored.log, scored.model) == (2.5, "printed", "m")
         assert (scored.prompt_tokens, scored.completion_tokens) == (2, 3)
+        assert (scored.cached_tokens, scored.cost) == (1, 2.5e-07)
         assert scored.finished_at is not None
         assert (errored.state, errored.error_class, errored.error_message) == (
             OutcomeState.ERRORED, "timeout", "why"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ops.commands.yaml_files import read_yaml_file
 from ops.servers.processes import ProcessSpec, processes
 from spans.queues import QUEUES, Holds, Queue, Worker
 from wiring.settings import Settings, read_settings
+from wiring.yaml_files import read_yaml_file
 
 ROOT = Path(__file__).parents[2]
 VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*)|:\?[^}]*)?\}")

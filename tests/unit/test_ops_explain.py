@@ -32,6 +32,7 @@ def outcome(label: str, state: OutcomeState, **more: object) -> OutcomeView:
         "attempts": 0, "next_attempt_at": None, "failing_since": None, "is_running": False,
         "created": AT,
         "finished_at": AT, "run_ms": 1.0, "prompt_tokens": None, "completion_tokens": None,
+        "cached_tokens": None, "cost": None,
         "model": None, "is_cached": False, "log": None,
     }
     return OutcomeView(**{**given, **more})

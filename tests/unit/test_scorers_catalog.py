@@ -11,10 +11,10 @@ import autoevals
 import pytest
 from autoevals.llm import SpecFileClassifier
 
-from ops.commands.yaml_files import read_yaml_file
 from scorers.catalog import ScorerKind, at_version, is_known, names, resolve
 from spans.errors import BadInput
 from spans.scoring import ScorerRef
+from wiring.yaml_files import read_yaml_file
 
 # LLMClassifier is nothing without a template, and the others are bases or older names.
 NOT_BY_NAME = {"LLMClassifier", "LevenshteinScorer", "OpenAIScorer", "OpenAILLMScorer",

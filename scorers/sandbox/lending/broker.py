@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from scorers.judge.call_costs import CallCosts
+from scorers.judge.endpoints import Endpoint, Endpoints
 from scorers.judge.parameters import Dialect
 from scorers.sandbox.lending.conversation import (
     HEAD_BYTES_MAX,
@@ -77,21 +78,22 @@ class TokenBudget(Protocol):
 class Broker:
     """Makes calls for users' code. Safe to share between threads.
 
-    `models` is the operator's list. `tokens_per_call` is the most that one answer may take.
-    The key goes into the call's header, and nowhere else. `dialect` is what the endpoint is
-    known to refuse: it only renames, so that each call keeps its token limit.
+    A model is asked at the endpoint that `endpoints` has for it. `models` is the operator's
+    list. `tokens_per_call` is the most that one answer may take.
+    The key goes into the call's header, and nowhere else. `dialects` are what the endpoints are
+    known to refuse, by their names: they only rename, so that each call keeps its token limit.
     """
 
-    base_url: str
-    api_key: str | None = field(repr=False)
-    timeout_s: float
+    endpoints: Endpoints
     models: frozenset[str]
     tokens_per_call: int
     budget: TokenBudget
     clock: Clock = system_clock
-    dialect: Dialect = field(
-        default_factory=lambda: Dialect("the models' endpoint", may_drop=False)
-    )
+    dialects: dict[str, Dialect] = field(init=False)
+
+    def __post_init__(self) -> None:
+        dialects = {each.name: Dialect(each.name, may_drop=False) for each in self.endpoints}
+        object.__setattr__(self, "dialects", dialects)
 
     def serve(self, end: socket.socket, *, scorer_id: str, models: Collection[str]) -> Usage:
         """Answer requests until the other end closes or `end` is shut down. Return their cost.
@@ -104,15 +106,7 @@ class Broker:
     async def _serve(
         self, end: socket.socket, scorer_id: str, models: frozenset[str]
     ) -> Usage:
-        execution = CallCosts()
-        endpoint: JudgeEndpoint = import_module("scorers.judge.http").JudgeEndpoint(
-            base_url=self.base_url, api_key=self.api_key, timeout_s=self.timeout_s,
-            in_flight=1, clock=self.clock, dialect=self.dialect,
-        )
-        lending = _Lending(
-            broker=self, endpoint=endpoint, scorer_id=scorer_id, models=models,
-            execution=execution,
-        )
+        lending = _Lending(broker=self, scorer_id=scorer_id, models=models)
         reader, writer = await asyncio.open_connection(sock=end, limit=HEAD_BYTES_MAX)
         writer.transport.set_write_buffer_limits(0)   # drain() then waits for the reader
         try:
@@ -121,8 +115,8 @@ class Broker:
             pass   # the other end is gone or too slow, so no answer would reach it
         finally:
             writer.transport.abort()
-            await endpoint.close()
-        return execution.usage()
+            await lending.close()
+        return lending.execution.usage()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,10 +124,15 @@ class _Lending:
     """Answers the requests of one conversation, for one scorer."""
 
     broker: Broker
-    endpoint: JudgeEndpoint
     scorer_id: str
     models: frozenset[str]
-    execution: CallCosts
+    execution: CallCosts = field(default_factory=CallCosts)
+    opened: dict[str, JudgeEndpoint] = field(default_factory=dict)
+
+    async def close(self) -> None:
+        """Close the connections to the endpoints that have been asked."""
+        for endpoint in self.opened.values():
+            await endpoint.close()
 
     async def answer(self, request: HttpRequest) -> tuple[int, JsonObject]:
         """The HTTP status and body: the model's answer, or an error in OpenAI's form."""
@@ -144,7 +143,7 @@ class _Lending:
         except RecursionError:
             return 400, error_body("invalid_request_error", "the body is nested too deeply")
         except TallyardError as error:
-            told = _told(error, self.broker.base_url)
+            told = _told(error, self.broker.endpoints)
             return _STATUS_OF.get(type(error), 502), error_body(error.error_class(), told)
 
     async def _call(self, path: str, body: JsonObject) -> JsonObject:
@@ -164,8 +163,9 @@ class _Lending:
         try:
             before = self._spent()
             self.execution.calls += 1
-            answer = await self.endpoint.post(call.path, call.body, by_author=True)
-            self.execution.count(answer, call.model)
+            endpoint = self.broker.endpoints.of(call.model)
+            answer = await self._at(endpoint).post(call.path, call.body, by_author=True)
+            self.execution.count(answer, call.model, endpoint.prices)
             # If the endpoint reports no tokens, count all reserved ones as spent.
             spent = self._spent() - before or reserved
         except _REFUSED:
@@ -177,16 +177,27 @@ class _Lending:
                     self.broker.budget.give_back(self.scorer_id, reserved - spent)
         return answer
 
+    def _at(self, endpoint: Endpoint) -> JudgeEndpoint:
+        if endpoint.name not in self.opened:
+            make: type[JudgeEndpoint] = import_module("scorers.judge.http").JudgeEndpoint
+            self.opened[endpoint.name] = make(
+                endpoint, clock=self.broker.clock, dialect=self.broker.dialects[endpoint.name]
+            )
+        return self.opened[endpoint.name]
+
     def _spent(self) -> int:
         return self.execution.prompt_tokens + self.execution.completion_tokens
 
 
-def _told(error: TallyardError, base_url: str) -> str:
+def _told(error: TallyardError, endpoints: Endpoints) -> str:
     """The error's text for the scorer, without the address of the model's server."""
     if not isinstance(error, (*_REFUSED, BadResult)):
         return "the model is away, failing, or too slow: try again later"
-    host = urlsplit(base_url).hostname or ""
-    return str(error).replace(base_url.rstrip("/"), "").replace(host, "the endpoint")
+    told = str(error)
+    for endpoint in endpoints:
+        host = urlsplit(endpoint.base_url).hostname or ""
+        told = told.replace(endpoint.base_url.rstrip("/"), "").replace(host, "the endpoint")
+    return told
 
 
 def _path_and_body(request: HttpRequest) -> tuple[str, JsonObject]:

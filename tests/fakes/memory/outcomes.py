@@ -287,6 +287,8 @@ class MemoryOutcomes:
             finished_at=one.finished_at, run_ms=None if verdict is None else verdict.run_ms,
             prompt_tokens=None if usage is None else usage.prompt_tokens,
             completion_tokens=None if usage is None else usage.completion_tokens,
+            cached_tokens=None if usage is None else usage.cached_tokens,
+            cost=None if usage is None else usage.cost,
             model=None if usage is None else usage.model,
             is_cached=usage is not None and usage.is_cached,
             log=None if verdict is None else verdict.log,

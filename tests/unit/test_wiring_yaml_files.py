@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops.commands.text import counted, indented
-from ops.commands.yaml_files import read_yaml, read_yaml_file, write_yaml
 from spans.errors import BadInput
+from wiring.yaml_files import read_yaml, read_yaml_file, write_yaml
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,31 @@
+"""Judges for tests, at the fake one or anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scorers.judge.client import Judge
+from scorers.judge.endpoints import Api, Endpoint, Endpoints
+from spans.clock import Clock, system_clock
+
+
+def endpoint_at(
+    url: str, *, key: str | None = "sk-judge", timeout_s: float = 5.0, in_flight: int = 256,
+    api: Api = "auto",
+) -> Endpoint:
+    """The default endpoint, there."""
+    return Endpoint(
+        base_url=url, api_key=key, timeout_s=timeout_s, in_flight=in_flight, api=api
+    )
+
+
+def judge_at(
+    url: str, *, key: str | None = "sk-judge", model: str = "m", timeout_s: float = 5.0,
+    in_flight: int = 256, api: Api = "auto", others: Sequence[Endpoint] = (),
+    clock: Clock = system_clock,
+) -> Judge:
+    """A judge whose default endpoint is there."""
+    default = endpoint_at(url, key=key, timeout_s=timeout_s, in_flight=in_flight, api=api)
+    return Judge(
+        Endpoints(default, others), model=model, embedding_model="small", clock=clock
+    )
