@@ -45,7 +45,8 @@ def failure(spec: ScorerSpec, error: BaseException) -> ScorerFailed:
 
     Its message names the exception's class and text, cut to MESSAGE_CHARACTERS_MAX.
     """
-    message = f"{spec.name} raised {type(error).__name__}: {error}"
+    text = str(error)
+    message = f"{spec.name} raised {type(error).__name__}" + (f": {text}" if text else "")
     return ScorerFailed(storable(message[:MESSAGE_CHARACTERS_MAX]))
 
 

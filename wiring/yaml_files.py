@@ -16,6 +16,7 @@ from ruamel.yaml.reader import ReaderError
 
 from spans.errors import BadInput
 from spans.json import Json, JsonObject
+from wiring.text_files import read_text_file
 
 _TAG = "tag:yaml.org,2002:"
 _MERGE = f"{_TAG}merge"
@@ -26,11 +27,7 @@ _COLLECTIONS = frozenset(f"{_TAG}{kind}" for kind in ("seq", "map"))
 
 def read_yaml_file(file: Path) -> Json:
     """The file's content; None if it is empty. Raises BadInput, which names file and line."""
-    try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{file}: the file is not UTF-8: {error}") from error
-    return read_yaml(text, source=str(file))
+    return read_yaml(read_text_file(file), source=str(file))
 
 
 def read_yaml(text: str, *, source: str) -> Json:

@@ -40,6 +40,7 @@ from spans.errors import BadInput, InvalidSource, NotFound
 from spans.json import JsonObject
 from spans.outcome import Errored, Verdict
 from spans.scoring import Role
+from wiring.text_files import read_text_file
 from wiring.yaml_files import read_yaml, read_yaml_file
 
 SCORERS_MAX = 1000
@@ -246,12 +247,13 @@ def list_scorers(*, project: str | None, wants_json: bool) -> None:
 
 def _read(file: Path, naming: Naming, settings: Sequence[str] = ()) -> JsonObject:
     """The file's function, as a request body. Raises BadInput, which names the file."""
-    content = read_yaml_file(file) if file.suffix in YAML else None
+    is_yaml = file.suffix in YAML
+    content = read_yaml_file(file) if is_yaml else read_text_file(file)
     try:
-        if file.suffix in YAML:
+        if is_yaml:
             return judge_function(file.stem, content, naming)
-        body = code_function(file.stem, file.suffix, file.read_text(), naming)
-    except (BadInput, UnicodeDecodeError) as error:
+        body = code_function(file.stem, file.suffix, str(content), naming)
+    except BadInput as error:
         raise BadInput(f"{file}: {error}") from error
     if settings:
         body["metadata"] = {"sandbox": dict(map(_setting, settings))}

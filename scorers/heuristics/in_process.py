@@ -14,10 +14,13 @@ from importlib import import_module
 from scorers.arguments import ScoringFields, arguments
 from scorers.catalog import ScorerSpec
 from scorers.results import AutoevalsScore, failure, result
+from scorers.unfit import unfit_value
+from spans.errors import ScorerFailed
 from spans.json import Json
 from spans.scoring import ScoringResult
 
 _OWN_MODULES = {
+    "ExactMatch": "scorers.heuristics.exact_match",
     "ListContains": "scorers.heuristics.list_contains",
     "ValidJSON": "scorers.heuristics.valid_json",
 }
@@ -42,9 +45,12 @@ def score_in_process(spec: ScorerSpec, fields: ScoringFields) -> ScoringResult:
     """Run the scorer on this thread and return its result.
 
     The run cannot be interrupted, so check its `cost` first. Raises MissingArgument,
-    ScorerFailed if the scorer raised, and BadResult if its score is not a number in 0..1.
+    ScorerFailed if the scorer raised or would raise, and BadResult if its score is not a
+    number in 0..1.
     """
     given = arguments(spec, fields)
+    if unfit := unfit_value(spec, given):
+        raise ScorerFailed(f"{spec.name}: {unfit}")
     evaluate = _eval(spec)
     try:
         returned = evaluate(**given)

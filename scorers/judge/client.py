@@ -24,6 +24,7 @@ from scorers.judge.problems import HIDDEN, Cause, Problem, excerpt
 from scorers.judge.prompt import PROMPT_CHARACTERS_MAX, prompt_too_long
 from scorers.judge.verdicts import Filtered, NoVerdict, chat_completion, with_verdict
 from scorers.results import AutoevalsScore, failure, result
+from scorers.unfit import unread
 from spans.clock import Clock, system_clock
 from spans.errors import BadResult, ContentRefused, JudgeRefused, ScorerFailed
 from spans.json import Json, JsonObject
@@ -271,7 +272,7 @@ async def score_judged(
         except _READING_ERRORS as error:
             if execution.answer is None:
                 raise failure(spec, error) from error
-            reason = f"{type(error).__name__}: {judge.excerpt(str(error))}"
+            reason = judge.excerpt(unread(spec, error))
             answer = judge.excerpt(_message(execution.answer))
             raise BadResult(
                 f"{spec.name} found no score in the judge's answer ({reason}): {answer}"

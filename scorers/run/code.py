@@ -50,6 +50,9 @@ BUNDLES_KEPT = 1024
 PROBLEM_S = 60.0
 """Seconds before a bundle that could not be loaded is tried again."""
 
+BYTE_ORDER_MARK = "\ufeff"
+"""What some editors put before a text in UTF-8. Python's compiler refuses it in a string."""
+
 CHANGES_TOLD = 10
 """Most lines in an outcome's log about changes to what a scorer returned."""
 
@@ -74,9 +77,10 @@ class CodeBuilder:
         """
         if isinstance(code, BundledCode):
             return self.unpack(code)
+        source = code.code.removeprefix(BYTE_ORDER_MARK)
         if code.runtime is Runtime.PYTHON:
-            return build.check_python(self.sandboxes, code.code)
-        return build.transpile(self.sandboxes, code.code)
+            return build.check_python(self.sandboxes, source)
+        return build.transpile(self.sandboxes, source)
 
     def unpack(self, at: BundledCode) -> CodeCheck:
         """Unpack the bundle on this machine and find the function in it.

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from scorers.functions.body import BundledCode
+from scorers.functions.body import BundledCode, InlineCode
 from scorers.run.code import CodeBuilder
 from scorers.sandbox.build import check_python, transpile, unpack
 from scorers.sandbox.model import CodeCheck, CodeEnd, Program, RunResult, Runtime
@@ -527,6 +527,41 @@ def test_a_javascript_bundle_runs_by_its_index(sandboxes: Sandboxes) -> None:
     assert [each.value for each in run(sandboxes, function(0))] == [1]
     assert [each.value for each in run(sandboxes, function(1))] == [0.5]
     assert "2 functions" in (function(2).problem or "")
+
+
+class NoBundles:
+    """A store of bundles that has none."""
+
+    def bundle_content(self, bundle: str) -> None:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("runtime", "code"),
+    [
+        (Runtime.PYTHON, "def handler(output):\r\n    return 0.5\r\n"),
+        (Runtime.NODE, "export default ({ output }: { output: string }) => 0.5;\r\n"),
+    ],
+)
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_source_may_begin_with_a_byte_order_mark_and_end_lines_as_windows_does(
+    sandboxes: Sandboxes, runtime: Runtime, code: str, mark: str
+) -> None:
+    builder = CodeBuilder(sandboxes=sandboxes, bundles=NoBundles())
+    checked = builder.build(InlineCode(runtime=runtime, code=mark + code))
+    assert made(checked).parameters == ("output",)
+    assert [each.value for each in run(sandboxes, checked)] == [0.5]
+
+
+def test_modules_of_a_bundle_may_begin_with_a_byte_order_mark(sandboxes: Sandboxes) -> None:
+    checked = unpacked(sandboxes, python_bundle("\ufeff" + CHECKS.replace("\n", "\r\n")))
+    assert [each.value for each in run(sandboxes, checked)] == [1]
+    code = "\ufeffglobalThis._evals = { functions: [{ handler: () => 0.5 }] };\r\n"
+    script = unpack(
+        sandboxes, gzip.compress(code.encode()), encoding="gzip", runtime=Runtime.NODE,
+        runtime_version="20", index=0,
+    )
+    assert [each.value for each in run(sandboxes, script)] == [0.5]
 
 
 @pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"1", mtime=0)[:-5]])

@@ -469,7 +469,8 @@ for fd in range(4, 1000):
     except OSError: pass""",
     "the worker's modules": """
 import sys
-won() if [m for m in sys.modules if m.startswith(('scorers', 'tallyard'))] else None""",
+ours = {m for m in sys.modules if m.startswith(('scorers', 'tallyard'))}
+won(ours) if ours - {'tallyard', 'tallyard.llm'} else None""",
     "the terminal": """
 import ctypes
 for fd in (0, 1, 2):

@@ -17,6 +17,7 @@ from scorers.catalog import resolve
 from scorers.heuristics.in_process import cost, score_in_process
 from scorers.heuristics.list_contains import best_pairs
 from scorers.results import MESSAGE_CHARACTERS_MAX, failure, result
+from scorers.unfit import unread
 from spans.errors import BadResult, MissingArgument, ScorerFailed
 from spans.scoring import Score
 
@@ -104,8 +105,68 @@ def test_a_schema_that_cannot_be_used_is_the_scorers_failure(schema, reason):
 
 
 def test_what_a_scorer_raises_names_the_scorer_and_the_exception():
-    with pytest.raises(ScorerFailed, match="NumericDiff raised TypeError: unsupported operand"):
-        score("NumericDiff", "1", 3)
+    with pytest.raises(ScorerFailed, match="ValidJSON raised SchemaError: 5 is not valid"):
+        score("ValidJSON", "{}", schema={"type": 5})
+
+
+@pytest.mark.parametrize(
+    ("name", "output", "expected", "said"),
+    [
+        ("NumericDiff", "1", 3, "compares numbers, and the span's output is a text"),
+        ("NumericDiff", 1, "", "compares numbers, and the span's expected is an empty text"),
+        ("NumericDiff", [], 1, "compares numbers, and the span's output is an empty list"),
+        ("NumericDiff", {}, 1, "compares numbers, and the span's output is an object"),
+        ("ListContains", 3, ["a"], "compares lists, and the span's output is a number"),
+        ("ListContains", ["a"], False, "and the span's expected is true or false"),
+        ("ListContains", {"a": 1}, ["a"], "compares lists, and the span's output is an object"),
+        ("ListContains", ["a"], [None], "one of the span's expected is null"),
+    ],
+)
+def test_a_value_that_cannot_be_compared_is_named(name, output, expected, said):
+    with pytest.raises(ScorerFailed) as failed:
+        score(name, output, expected)
+    assert said in str(failed.value)
+    assert "Error" not in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    ("output", "expected", "value"),
+    [([], 0, 0), (0, {}, 0), ([1], True, 0), ({}, 1.5, 0), ([1], "[1]", 1), ({}, {}, 1),
+     (1, 1, 1), (False, 0, 0), ("", "", 1), ("[]", [], 1)],
+)
+def test_a_list_equals_no_number(output, expected, value):
+    assert score("ExactMatch", output, expected) == value
+
+
+DEGENERATE = ["", " ", [], {}, 0, False, "a", 1.5, [[]], [None], {"a": None}, "null", "{}"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ExactMatch", "Levenshtein", "NumericDiff", "JSONDiff", "ValidJSON", "ListContains"],
+)
+def test_no_error_is_only_what_python_says(name):
+    for output, expected in itertools.product(DEGENERATE, DEGENERATE):
+        try:
+            score(name, output, expected)
+        except ScorerFailed as failed:
+            assert "the span's" in str(failed), (output, expected)  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "said"),
+    [
+        ("Faithfulness", ZeroDivisionError(), "the answer makes no statement"),
+        ("AnswerCorrectness", ZeroDivisionError(), "neither the answer nor the expected one"),
+        ("ContextRelevancy", ZeroDivisionError(), "the span's metadata.context is empty"),
+        ("AnswerSimilarity", ZeroDivisionError(), "an embedding has only zeros"),
+        ("Factuality", KeyError("Z"), "it has no 'Z'"),
+        ("Factuality", AssertionError(), "it has another form"),
+        ("Factuality", ValueError("no tool call"), "no tool call"),
+    ],
+)
+def test_an_answer_that_cannot_be_read_says_what_it_lacks(name, error, said):
+    assert said in unread(resolve(name), error)
 
 
 def test_a_missing_argument_is_found_before_the_scorer_runs():
