@@ -10,7 +10,7 @@ from fakes.memory.circuits import MemoryCircuits
 from fakes.memory.logs import MemoryRows
 from fakes.memory.scoring import MemoryScoring, MemoryWorker
 from fakes.memory.ticks import START, Ticks
-from store_behaviours.scoring import BUDGET_S, LEASE_S, ScoringWorld, Seen
+from store_behaviours.scoring import BUDGET_S, LEASE_S, WAIT_MAX_S, ScoringWorld, Seen
 
 from rules.model import NamedFunction, Rule, ShadowVersion
 from rules.rule_set import rule_from_json
@@ -33,7 +33,9 @@ class MemoryWorld(ScoringWorld):
         self.where = ObjectRef(project.id, ObjectType.PROJECT_LOGS, ObjectId(project.id))
         self.writer = self.reader = self.rows = MemoryRows(self.projects, self.clock)
         self.scoring = MemoryScoring(self.rows, self.projects, self.clock, lease_s=LEASE_S)
-        self.circuits = MemoryCircuits(self.scoring, budget_s=BUDGET_S)
+        self.circuits = MemoryCircuits(
+            self.scoring, budget_s=BUDGET_S, wait_max_s=WAIT_MAX_S
+        )
         self.rules: dict[str, Rule] = {}
         self.functions: dict[str, list[NamedFunction]] = {}
         super().__init__()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from score_entries import WRONG_ENTRIES
-from store_behaviours.scoring import BUDGET_S, LEASE_S, ScoringWorld, Seen
+from store_behaviours.scoring import BUDGET_S, LEASE_S, WAIT_MAX_S, ScoringWorld, Seen
 
 from ops.servers.children import wait_until
 from rules.wire import read_rule
@@ -54,7 +54,9 @@ class StoredWorld(ScoringWorld):
         self.projects = StoredProjects(self.database)
         self.functions = StoredFunctions(self.database)
         self.rules = StoredRules(self.database)
-        self.circuits = Circuits(self.database, budget_s=BUDGET_S)
+        self.circuits = Circuits(
+            self.database, budget_s=BUDGET_S, wait_max_s=WAIT_MAX_S
+        )
         self.writer = SpanWriter(self.database, system_clock, resend_minutes=60)
         self.reader = SpanReader(self.database, system_clock, query_timeout_s=30)
         self.org_id = self.projects.ensure_organization(OrgId(uuid.uuid4()), "acme")

@@ -115,7 +115,9 @@ def open_services(settings: Settings, *, clock: Clock = system_clock) -> Service
         ledger=Ledger(
             database, clock, lease_s=settings.lease_s, time_limits_s=time_limits_s(settings)
         ),
-        circuits=Circuits(database, budget_s=settings.retry_budget_s),
+        circuits=Circuits(
+            database, budget_s=settings.retry_budget_s, wait_max_s=settings.backoff_max_s
+        ),
         explain=ExplainRecords(database, match_records),
         change_feed=ChangeFeed(database),
         traces=traces,

@@ -14,6 +14,9 @@ BROUGHT_BACK = 2000
 """Outcomes that are brought back at once, which takes 60 ms. A process does so every second,
 and starts fewer calls than that in it."""
 
+PROBE_CHOICE = 100
+"""Held outcomes of which one is chosen for a probe, which reads as many rows."""
+
 COLUMNS = "endpoint, opened_at, probe_at, probes, error_class, reason"
 # The queues in which outcomes wait, with one look into the index for each, and of those the
 # ones that hold outcomes back.
@@ -25,36 +28,71 @@ HELD_QUEUES = f"""
         select queue from outcome
          where state = 'pending' and is_lead and queue > waiting.queue
          order by queue limit 1) next)
-    select waiting.queue, circuit.endpoint is null, probe_at <= now(),
+    select waiting.queue, circuit.endpoint is null, probe_at <= now(), probes,
            opened_at <= now() - make_interval(secs => %(budget)s)
       from waiting
       left join circuit on circuit.endpoint = substr(waiting.queue, {len(HELD) + 1})
      where starts_with(waiting.queue, '{HELD}')
 """
-BRING_BACK = """
-    with back as (
-      select subject_seq, subject_version, use_no from outcome
-       where queue = %(held)s and state = 'pending' and is_lead {condition}
-       order by created limit %(limit)s for update skip locked)
-    update outcome set queue = %(queue)s, next_attempt_at = now()
+_BRING_BACK = """
+    update outcome set queue = %(queue)s, next_attempt_at = now() {wait}
       from back
      where outcome.subject_seq = back.subject_seq and outcome.use_no = back.use_no
        and outcome.subject_version = back.subject_version
 """
-BRING_BACK_ANY = BRING_BACK.format(condition="")
-BRING_BACK_DUE = BRING_BACK.format(condition="and next_attempt_at <= now()")
+_AT_ONCE = _BRING_BACK.format(wait="")
+# Those that have failed themselves wait as after an error. If they fail for reasons of their own,
+# they must not open the circuit again before the others have had their turn.
+_IN_TURN = _BRING_BACK.format(wait="""
+    + case attempts when 0 then '0'::interval
+           else make_interval(secs => least(2 ^ least(attempts, 30), %(wait)s)) end""")
+_HELD = "queue = %(held)s and state = 'pending' and is_lead"
+BRING_BACK = f"""
+    with back as (
+      select subject_seq, subject_version, use_no from outcome where {_HELD}
+       order by created limit {BROUGHT_BACK} for update skip locked)
+    {_IN_TURN}
+"""
+BRING_BACK_DUE = f"""
+    with back as (
+      select subject_seq, subject_version, use_no from outcome
+       where {_HELD} and next_attempt_at <= now()
+       order by created limit {BROUGHT_BACK} for update skip locked)
+    {_AT_ONCE}
+"""
+# A probe by an outcome that fails for a reason of its own would keep the circuit open. So the
+# probe is one that was tried least, by turns of the oldest that are held and of the newest.
+BRING_BACK_PROBE = f"""
+    with oldest as materialized (
+      select subject_seq, subject_version, use_no, attempts from outcome
+       where {_HELD} and %(probes)s %% 2 = 0 order by created limit {PROBE_CHOICE}),
+    newest as materialized (
+      select subject_seq, subject_version, use_no, attempts from outcome
+       where {_HELD} and %(probes)s %% 2 = 1 order by created desc limit {PROBE_CHOICE}),
+    chosen as (
+      select * from (select * from oldest union all select * from newest) few
+       order by attempts limit 1),
+    back as (
+      select outcome.subject_seq, outcome.subject_version, outcome.use_no
+        from chosen join outcome on outcome.subject_seq = chosen.subject_seq
+         and outcome.subject_version = chosen.subject_version
+         and outcome.use_no = chosen.use_no
+       where queue = %(held)s for update of outcome skip locked)
+    {_AT_ONCE}
+"""
 
 
 class Circuits:
     """Implements flows.scoring.circuit.CircuitStore.
 
     `budget_s` is for how long an outcome is tried: after that it is brought back though its
-    circuit is open.
+    circuit is open. `wait_max_s` is the longest wait after an error.
     """
 
-    def __init__(self, database: Database, *, budget_s: float) -> None:
+    def __init__(self, database: Database, *, budget_s: float, wait_max_s: float) -> None:
         self._database = database
         self._budget_s = budget_s
+        self._wait_max_s = wait_max_s
 
     def tend(self, endpoints: Collection[str]) -> list[Circuit]:
         with self._database.cursor() as cursor:
@@ -63,14 +101,14 @@ class Circuits:
             if gone:
                 cursor.execute("delete from circuit where endpoint = any(%s)", (gone,))
             cursor.execute(HELD_QUEUES, {"budget": self._budget_s})
-            for held, is_closed, is_due, is_old in cursor.fetchall():
+            for held, is_closed, is_due, probes, is_old in cursor.fetchall():
                 if is_closed:
-                    _bring_back(cursor, held, BROUGHT_BACK)
+                    self._bring_back(cursor, BRING_BACK, held)
                     continue
                 if is_due:
-                    _bring_back(cursor, held, 1)
+                    self._bring_back(cursor, BRING_BACK_PROBE, held, probes=probes)
                 if is_old:
-                    _bring_back(cursor, held, BROUGHT_BACK, statement=BRING_BACK_DUE)
+                    self._bring_back(cursor, BRING_BACK_DUE, held)
             return [one for one in present if one.endpoint not in gone]
 
     def open(self, endpoint: str, error: TransientError, *, wait_s: float) -> Circuit:
@@ -103,7 +141,16 @@ class Circuits:
     def close(self, endpoint: str) -> None:
         with self._database.cursor() as cursor:
             cursor.execute("delete from circuit where endpoint = %s", (endpoint,))
-            _bring_back(cursor, held_queue(endpoint), BROUGHT_BACK)
+            self._bring_back(cursor, BRING_BACK, held_queue(endpoint))
+
+    def _bring_back(
+        self, cursor: Cursor, statement: str, held: str, *, probes: int = 0
+    ) -> None:
+        """Move outcomes of a held queue back to the queue of judges."""
+        cursor.execute(
+            statement,
+            {"held": held, "queue": JUDGE, "probes": probes, "wait": self._wait_max_s},
+        )
 
 
 def open_circuits(cursor: Cursor) -> list[Circuit]:
@@ -118,10 +165,3 @@ def _circuit(row: tuple[Any, ...]) -> Circuit:
         endpoint=endpoint, opened_at=opened_at, probe_at=probe_at, probes=probes,
         error_class=error_class, reason=reason,
     )
-
-
-def _bring_back(
-    cursor: Cursor, held: str, limit: int, *, statement: str = BRING_BACK_ANY
-) -> None:
-    """Move outcomes of a held queue back to the queue of judges, the oldest first."""
-    cursor.execute(statement, {"held": held, "limit": limit, "queue": JUDGE})

@@ -129,7 +129,7 @@ class Service:
             claim for claim in self.ledger.claim(HEAVY, BATCH)
             if isinstance(claim, RunnableClaim)
         ]
-        circuits = Circuits(self.database, budget_s=0)
+        circuits = Circuits(self.database, budget_s=0, wait_max_s=0)
         circuits.open("default", JudgeUnavailable("503"), wait_s=0)
         self.ledger.hold([Hold(claim=one, endpoint="default", wait_s=60) for one in claims])
         circuits.begin_probe("default", wait_s=0)

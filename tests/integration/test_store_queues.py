@@ -85,7 +85,7 @@ def test_nothing_waits_to_be_tried_again_in_a_new_store(database: Database) -> N
 def test_what_waits_is_told_with_its_last_error_the_next_try_and_what_a_circuit_holds(
     database: Database,
 ) -> None:
-    circuit = Circuits(database, budget_s=60).open(
+    circuit = Circuits(database, budget_s=60, wait_max_s=60).open(
         "default", JudgeUnavailable("503: no upstream"), wait_s=60
     )
     with database.cursor() as cursor:

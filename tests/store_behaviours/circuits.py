@@ -79,6 +79,21 @@ class CircuitBehaviours:
         assert [one.endpoint for one in world.circuits.tend(["default", "other"])] == ["other"]
         assert claimed(world) == []
 
+    def test_what_had_failed_itself_comes_back_after_what_was_never_tried(
+        self, world: ScoringWorld
+    ) -> None:
+        (tried,) = judged(world, "tried")
+        world.worker.ledger.postpone([retry(tried, 0.0)])
+        world.defer("fresh")
+        world.circuits.open("default", DOWN, wait_s=60.0)
+        hold(world, claimed(world))
+
+        world.circuits.close("default")
+
+        assert [claim.lead.subject_id for claim in claimed(world)] == ["fresh"]
+        world.let_pass(3.0)
+        assert [claim.lead.subject_id for claim in claimed(world)] == ["tried"]
+
     def test_what_was_held_as_its_circuit_closed_is_brought_back_by_tending(
         self, world: ScoringWorld
     ) -> None:
@@ -99,6 +114,28 @@ class CircuitBehaviours:
         world.circuits.tend(["default"])
 
         assert len(claimed(world)) == 1
+
+    def test_a_probe_is_made_by_the_oldest_and_the_newest_in_turn_of_those_tried_least(
+        self, world: ScoringWorld
+    ) -> None:
+        world.circuits.open("default", DOWN, wait_s=0.0)
+        (tried,) = judged(world, "tried")
+        world.worker.ledger.postpone([retry(tried, 0.0)])
+        world.defer("old")
+        world.defer("middle")
+        world.defer("new")
+        (again, *rest) = sorted(claimed(world), key=lambda claim: -claim.attempts)
+        assert again.attempts == 2
+        hold(world, [again, *rest])
+
+        probes = []
+        for _ in range(4):
+            world.let_pass(1.0)
+            world.circuits.tend(["default"])
+            probes += [claim.lead.subject_id for claim in claimed(world)]
+            assert world.circuits.begin_probe("default", wait_s=0.0)
+
+        assert probes == ["old", "new", "middle", "tried"]
 
     def test_a_probe_that_is_due_is_made_once(self, world: ScoringWorld) -> None:
         world.circuits.open("default", DOWN, wait_s=60.0)

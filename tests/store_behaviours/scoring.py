@@ -34,6 +34,9 @@ LEASE_S = 60.0
 BUDGET_S = 86_400.0
 """For how long an outcome is tried again."""
 
+WAIT_MAX_S = 600.0
+"""The longest wait between two of its attempts."""
+
 SHOWN = 1000
 """The most rows that a test looks at."""
 

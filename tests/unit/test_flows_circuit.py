@@ -196,6 +196,27 @@ def test_a_judge_that_answers_some_calls_is_not_held_to_be_down(world: JudgedWor
     assert world.states() == {"completed": 400}
 
 
+def test_outcomes_that_always_fail_do_not_keep_the_judge_from_the_others(
+    world: JudgedWorld,
+) -> None:
+    class Choosy(Judges):
+        async def score(self, assignment: Assignment) -> ScoringResult:
+            self.calls["default"] += 1
+            if assignment.subject.key.id.startswith("bad"):
+                raise Timeout("no answer")
+            return await super().score(assignment)
+
+    world.judges = Choosy()
+    world.wait_for_judge(*names(50, "bad"))
+    world.drain()
+    assert world.circuits.present() != []
+    world.wait_for_judge(*names(500))
+
+    world.live(HOUR_S, ring_s=20.0)
+
+    assert world.states() == {"completed": 500, "pending": 50}
+
+
 def test_an_error_of_the_store_says_nothing_of_the_judge(world: JudgedWorld) -> None:
     world.wait_for_judge(*names(100))
     world.judges.down["default"] = lambda: StoreUnavailable("away")

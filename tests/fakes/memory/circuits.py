@@ -12,12 +12,15 @@ from flows.scoring.circuit import Circuit
 from spans.errors import TransientError
 from spans.queues import HELD, JUDGE, held_queue
 
+PROBE_CHOICE = 100
+
 
 class MemoryCircuits:
     """Implements flows.scoring.circuit.CircuitStore for all processes."""
 
-    def __init__(self, shared: MemoryScoring, *, budget_s: float) -> None:
+    def __init__(self, shared: MemoryScoring, *, budget_s: float, wait_max_s: float) -> None:
         self._shared = shared
+        self._wait_max_s = wait_max_s
         self._budget = timedelta(seconds=budget_s)
         self._open: dict[str, Circuit] = {}
 
@@ -32,10 +35,10 @@ class MemoryCircuits:
             for queue in self._held_queues():
                 circuit = self._open.get(queue.removeprefix(HELD))
                 if circuit is None:
-                    self._bring_back(queue, lambda _: True)
+                    self._bring_back_all(queue)
                     continue
                 if circuit.probe_at <= now:
-                    self._bring_back(queue, lambda _: True, limit=1)
+                    self._bring_back_probe(queue, circuit.probes)
                 if circuit.opened_at <= now - self._budget:
                     self._bring_back(queue, lambda one: one.next_attempt_at <= now)
             return list(self._open.values())
@@ -67,7 +70,7 @@ class MemoryCircuits:
     def close(self, endpoint: str) -> None:
         with self._shared.transaction("close"):
             self._open.pop(endpoint, None)
-            self._bring_back(held_queue(endpoint), lambda _: True)
+            self._bring_back_all(held_queue(endpoint))
 
     def _held_queues(self) -> set[str]:
         return {
@@ -75,13 +78,28 @@ class MemoryCircuits:
             if one.is_waiting and one.queue.startswith(HELD)
         }
 
-    def _bring_back(
-        self, queue: str, may_run: Callable[[Outcome], bool], *, limit: int | None = None
-    ) -> None:
-        held = sorted(
+    def _bring_back_all(self, queue: str) -> None:
+        held = self._held(queue)
+        self._bring_back(queue, lambda _: True)
+        for one in held:
+            if one.attempts:
+                wait_s = min(2.0 ** one.attempts, self._wait_max_s)
+                one.next_attempt_at += timedelta(seconds=wait_s)
+
+    def _bring_back_probe(self, queue: str, probes: int) -> None:
+        held = self._held(queue)
+        few = held[:PROBE_CHOICE] if probes % 2 == 0 else held[::-1][:PROBE_CHOICE]
+        if few:
+            chosen = min(few, key=lambda one: one.attempts)
+            self._bring_back(queue, lambda one: one is chosen)
+
+    def _bring_back(self, queue: str, may_run: Callable[[Outcome], bool]) -> None:
+        for one in filter(may_run, self._held(queue)):
+            one.queue, one.next_attempt_at = JUDGE, self._shared.clock()
+
+    def _held(self, queue: str) -> list[Outcome]:
+        return sorted(
             (one for one in self._shared.outcomes.values()
-             if one.queue == queue and one.is_waiting and one.is_lead and may_run(one)),
+             if one.queue == queue and one.is_waiting and one.is_lead),
             key=lambda one: one.created,
         )
-        for one in held[:limit]:
-            one.queue, one.next_attempt_at = JUDGE, self._shared.clock()
