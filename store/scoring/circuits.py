@@ -41,8 +41,8 @@ _BRING_BACK = """
        and outcome.subject_version = back.subject_version
 """
 _AT_ONCE = _BRING_BACK.format(wait="")
-# Those that have failed themselves wait as after an error. If they fail for reasons of their own,
-# they must not open the circuit again before the others have had their turn.
+# Those that have failed themselves wait as after an error. If they fail for reasons of their
+# own, they must not open the circuit again before the others have had their turn.
 _IN_TURN = _BRING_BACK.format(wait="""
     + case attempts when 0 then '0'::interval
            else make_interval(secs => least(2 ^ least(attempts, 30), %(wait)s)) end""")
