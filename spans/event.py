@@ -52,6 +52,8 @@ CALLER_FIELDS = frozenset({"caller_filename", "caller_functionname", "caller_lin
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 FLAG_TEXTS = {"true": True, "1": True, "false": False, "0": False, "": False}
 LEFT_OUT = "left out"
+NUMBERS = frozenset({int, float})
+TIMES = frozenset({"start", "end"})   # metrics
 
 
 
@@ -177,22 +179,10 @@ def _mend_fields(fields: JsonObject, faults: Faults) -> None:
         value = fields.get(name)
         if value is not None and not isinstance(value, dict):
             _put(fields, name, _mended_object(name, value, faults))
-    if (scores := fields.get("scores")) is not None:
-        _put(fields, "scores", _mended_scores(scores, faults))
-    if (metrics := fields.get("metrics")) is not None:
-        _put(fields, "metrics", _mended_metrics(metrics, faults))
-    if (tags := fields.get("tags")) is not None:
-        _put(fields, "tags", _mended_tags(tags, faults))
-    if (parents := fields.get("span_parents")) is not None:
-        _put(fields, "span_parents", _mended_parents(parents, faults))
-    for name in ("span_id", "root_span_id"):
+    for name, mend in MENDERS.items():
         value = fields.get(name)
-        if value is not None and not (
-            isinstance(value, str) and 0 < len(value) <= ID_CHARS_MAX
-        ):
-            _put(fields, name, _mended_span_id(name, value, faults))
-    if (created := fields.get("created")) is not None:
-        _put(fields, "created", _mended_created(created, faults))
+        if value is not None and (mended := mend(name, value, faults)) is not value:
+            _put(fields, name, mended)
 
 
 def _put(fields: JsonObject, name: str, value: Json) -> None:
@@ -215,7 +205,7 @@ def _mended_object(name: str, value: Json, faults: Faults) -> Json:
     return None
 
 
-def _mended_scores(scores: Json, faults: Faults) -> Json:
+def _mended_scores(_name: str, scores: Json, faults: Faults) -> Json:
     if not isinstance(scores, dict):
         faults.found(
             "scores", "must be an object of names and numbers from 0 to 1, "
@@ -257,7 +247,7 @@ def _mended_score(value: Json, path: str, faults: Faults) -> float | None:
     return score
 
 
-def _mended_metrics(metrics: Json, faults: Faults) -> Json:
+def _mended_metrics(_name: str, metrics: Json, faults: Faults) -> Json:
     if not isinstance(metrics, dict):
         faults.found(
             "metrics", f"must be an object of names and numbers, not {shown(metrics)}", LEFT_OUT
@@ -267,10 +257,9 @@ def _mended_metrics(metrics: Json, faults: Faults) -> Json:
     for name, value in metrics.items():
         if value is None or isinstance(value, dict) or name in CALLER_FIELDS:
             continue   # some SDKs nest details here; older ones name the caller
-        is_time = name in {"start", "end"}
-        if (
-            isinstance(value, int | float) and not isinstance(value, bool)
-            and math.isfinite(value) and (not is_time or 0 <= value <= SECONDS_MAX)
+        is_time = name in TIMES
+        if type(value) in NUMBERS and (
+            not is_time or 0 <= value <= SECONDS_MAX   # type: ignore[operator]
         ):
             continue
         if mended is None:
@@ -328,7 +317,7 @@ def _number(value: Json) -> float | None:
     return int(value) if isinstance(value, bool) else value
 
 
-def _mended_tags(tags: Json, faults: Faults) -> Json:
+def _mended_tags(_name: str, tags: Json, faults: Faults) -> Json:
     if (
         isinstance(tags, list)
         and len(tags) <= TAGS_MAX
@@ -359,7 +348,7 @@ def _mended_tags(tags: Json, faults: Faults) -> Json:
     return mended
 
 
-def _mended_parents(parents: Json, faults: Faults) -> Json:
+def _mended_parents(_name: str, parents: Json, faults: Faults) -> Json:
     if isinstance(parents, list) and all(isinstance(parent, str) for parent in parents):
         return parents
     problem = f"must be a list of span ids or null, not {shown(parents)}"
@@ -375,6 +364,8 @@ def _mended_parents(parents: Json, faults: Faults) -> Json:
 
 
 def _mended_span_id(name: str, value: Json, faults: Faults) -> Json:
+    if isinstance(value, str) and 0 < len(value) <= ID_CHARS_MAX:
+        return value
     problem = f"must be a string of 1 to {ID_CHARS_MAX} characters, not {shown(value)}"
     text = None if isinstance(value, str) else _scalar_text(value)
     faults.found(name, problem, LEFT_OUT if text is None else "stored as text")
@@ -386,7 +377,7 @@ def _scalar_text(value: Json) -> str | None:
     return orjson.dumps(value).decode() if isinstance(value, int | float) else None
 
 
-def _mended_created(created: Json, faults: Faults) -> Json:
+def _mended_created(_name: str, created: Json, faults: Faults) -> Json:
     if (at := _instant(created)) is not None:
         return min(max(at, OLDEST), NEWEST).isoformat()
     problem = f"must be an ISO 8601 instant, not {shown(created)}"
@@ -408,6 +399,14 @@ def _instant(value: Json) -> datetime | None:
     except ValueError:
         return None
     return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+
+
+MENDERS: dict[str, Callable[[str, Json, Faults], Json]] = {
+    "scores": _mended_scores, "metrics": _mended_metrics, "tags": _mended_tags,
+    "span_parents": _mended_parents, "span_id": _mended_span_id,
+    "root_span_id": _mended_span_id, "created": _mended_created,
+}
+"""For each field, a function that gives the value if it is right, else what it means."""
 
 
 def _text(event: JsonObject, name: str, faults: Faults) -> str | None:

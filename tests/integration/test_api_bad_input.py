@@ -640,6 +640,33 @@ def test_logs3_stores_a_row_without_what_is_wrong_in_it_and_says_so(
     assert stack.explain(project, "odd")["ingest_warnings"] == [warning]
 
 
+@pytest.mark.parametrize(
+    ("text", "stored"),
+    [
+        ("NaN", "NaN"), ("[-Infinity]", ["-Infinity"]), ('{"a": 1e999}', {"a": "1e999"}),
+        (r'"cut \ud83d"', "cut \ufffd"), ("123456789012345678901", "123456789012345678901"),
+        ("[" * 70 + "]" * 70, ...),
+    ],
+)
+def test_a_body_that_is_no_json_or_cannot_be_kept_is_stored_with_its_good_rows(
+    stack: Stack, text: str, stored: Any
+) -> None:
+    project = stack.project()
+    place = f'"project_id": "{project}"'
+    odd = f'{{"id": "odd", "output": {text}, {place}}}'
+
+    body = f'{{"rows": [{odd}, {{"id": "good", {place}}}]}}'
+
+    told = stack.ok("POST", "/logs3", body.encode())
+
+    assert told["ids"] == ["odd", "good"]
+    rows = {row["id"]: row for row in stack.rows(project)}
+    assert len(rows["odd"]["ingest_warnings"]) == 1
+    assert rows["odd"]["ingest_warnings"][0].startswith("output")
+    assert rows["good"]["ingest_warnings"] is None
+    assert rows["odd"]["output"] == stored or stored is ...
+
+
 def test_logs3_lists_a_row_that_cannot_be_read(stack: Stack) -> None:
     project = stack.project()
 
