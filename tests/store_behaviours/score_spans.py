@@ -80,7 +80,10 @@ class ScoreSpanBehaviours:
     def test_a_score_span_is_shown_whole(
         self, world: ScoringWorld, rule: RuleId, claim: RunnableClaim
     ) -> None:
-        usage = Usage(calls=1, prompt_tokens=2, completion_tokens=3, model="m")
+        usage = Usage(
+            calls=1, prompt_tokens=2, completion_tokens=3, cached_tokens=1, cost=0.25,
+            model="m",
+        )
         prompt: tuple[JsonObject, ...] = ({"role": "user", "content": "Is it close?"},)
         score = Score(name="Levenshtein", value=0.5, metadata={"why": ["far"]})
 
@@ -110,7 +113,7 @@ class ScoreSpanBehaviours:
             "metadata": {"why": ["far"]},
             "metrics": {
                 "start": 1.5, "end": 1.75, "prompt_tokens": 2, "completion_tokens": 3,
-                "tokens": 5,
+                "tokens": 5, "prompt_cached_tokens": 1, "estimated_cost": 0.25,
             },
             "span_attributes": {"name": "Levenshtein", "type": "score", "purpose": "scorer"},
             "context": {

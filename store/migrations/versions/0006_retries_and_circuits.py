@@ -42,6 +42,28 @@ create table ingest_request (
   primary key (key_id, name)
 );
 create index ingest_request_age on ingest_request (created);
+
+-- A score span also shows which tokens were cached and, where there are prices, the cost.
+create function score_span_metrics(
+  started_at timestamptz, run_ms real, calls integer, prompt_tokens bigint,
+  completion_tokens bigint, cached_tokens bigint, cost double precision
+) returns jsonb immutable parallel safe language sql return
+  score_span_metrics(started_at, run_ms, calls, prompt_tokens, completion_tokens)
+  || case when cached_tokens > 0
+          then jsonb_build_object('prompt_cached_tokens', cached_tokens) else '{}' end
+  || case when cost is not null then jsonb_build_object('estimated_cost', cost) else '{}' end;
+
+do $$
+declare
+  former text := pg_get_viewdef('shown_span'::regclass);
+  changed text := replace(former, 'outcome.completion_tokens)',
+                          'outcome.completion_tokens, outcome.cached_tokens, outcome.cost)');
+begin
+  if changed = former then
+    raise exception 'shown_span does not show the completion tokens of outcomes';
+  end if;
+  execute 'create or replace view shown_span as ' || changed;
+end $$;
 """
 
 

@@ -84,4 +84,8 @@ def _metrics(verdict: Verdict) -> JsonObject:
         metrics["prompt_tokens"] = usage.prompt_tokens
         metrics["completion_tokens"] = usage.completion_tokens
         metrics["tokens"] = usage.prompt_tokens + usage.completion_tokens
+        if usage.cached_tokens:
+            metrics["prompt_cached_tokens"] = usage.cached_tokens
+        if usage.cost is not None:
+            metrics["estimated_cost"] = usage.cost
     return metrics
