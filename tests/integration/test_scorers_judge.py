@@ -197,6 +197,33 @@ def test_several_contexts_stand_one_below_the_other(fake, name):
     assert any("first\nsecond" in call.prompt for call in fake.calls)
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Faithfulness", "the answer makes no statement"),
+        ("AnswerCorrectness", "neither the answer nor the expected one makes a statement"),
+        ("ContextRelevancy", "the span's metadata.context is empty"),
+    ],
+)
+def test_where_there_is_nothing_to_count_it_says_what_is_missing(fake, name, said):
+    fake.then(*["ok;repeat=0"] * 4)
+    fields = ScoringFields(input="q", output="", expected="", metadata={"context": ""})
+    with pytest.raises(BadResult) as refused:
+        score(fake, name, fields)
+    assert said in str(refused.value)
+    assert "ZeroDivisionError" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["ContextRecall", "ContextPrecision", "ContextEntityRecall", "AnswerRelevancy"]
+)
+def test_empty_texts_and_empty_answers_are_scores_elsewhere(fake, name):
+    fake.then(*["ok;repeat=0"] * 8)
+    fields = ScoringFields(input="", output="", expected="", metadata={"context": []})
+    (found,) = score(fake, name, fields).scores
+    assert 0 <= found.value <= 1
+
+
 @pytest.mark.parametrize("name", ["Factuality", "EmbeddingSimilarity", "Faithfulness"])
 def test_a_text_that_is_too_long_is_not_posted_and_named(fake, name):
     fields = ScoringFields(

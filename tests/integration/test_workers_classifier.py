@@ -208,4 +208,4 @@ def test_code_that_did_not_ask_for_a_model_has_none(judging: Stack) -> None:
 
     found = outcome(judging, project, "alone")
     assert found["error_class"] == "error"
-    assert "tallyard" in found["error_message"]
+    assert "list the model in metadata.sandbox.models" in found["error_message"]

@@ -88,7 +88,7 @@ def test_none_is_skipped(stack: Stack, project: str) -> None:
         ("import os; os._exit(0)", "no_result"),
         ("import os; os.kill(os.getpid(), 9); import ctypes; ctypes.string_at(0)", "killed"),
         ("\n    while True: pass", "timeout"),
-        ("return {'score': 1, 'metadata': {'x': 'y' * 3_000_000}}", "result_too_large"),
+        ("return 'y' * 3_000_000", "result_too_large"),
     ],
 )
 def test_what_a_handler_does_wrong_is_an_outcome_of_its_own_class(
@@ -100,6 +100,23 @@ def test_what_a_handler_does_wrong_is_an_outcome_of_its_own_class(
     )
     assert (outcome["state"], outcome["error_class"]) == ("errored", error_class)
     assert outcome["attempts"] == 1
+
+
+def test_metadata_that_cannot_be_stored_is_named_in_the_log_and_costs_no_score(
+    stack: Stack, project: str
+) -> None:
+    outcome = scored_by(
+        stack, project,
+        "def handler():\n"
+        "    print('looked')\n"
+        "    beside = {'x': float('nan'), 'y': 1}\n"
+        "    return {'score': 1.0000000000000002, 'metadata': beside, 'why': 'so'}\n",
+    )
+    assert (outcome["state"], outcome["error_class"]) == ("completed", None)
+    assert outcome["log"].splitlines() == [
+        "looked", "[metadata.x is nan, which JSON has no form for: null is stored]",
+        "[why is stored as metadata.why]",
+    ]
 
 
 def test_an_error_names_its_class_its_message_and_its_line(stack: Stack, project: str) -> None:
