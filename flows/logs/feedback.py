@@ -35,6 +35,8 @@ def read_feedback(
         raise BadInput(f"must be {', '.join(SOURCES)} or absent", path="source")
     if not isinstance(item.get("comment"), str | None):
         raise BadInput("must be a string", path="comment")
+    if not isinstance(item.get("metadata"), dict | None):
+        raise BadInput("must be an object or null", path="metadata")
     audit: JsonObject = {
         "_audit_source": source,
         "_audit_metadata": item.get("metadata"),

@@ -997,8 +997,8 @@ FEEDBACK: dict[str, tuple[dict[str, Any], str]] = {
     "id is a number": ({"id": 7}, "feedback[0]"),
     "a score of 2": ({"id": "a", "scores": {"s": 2}}, "scores.s"),
     "tags is a text": ({"id": "a", "tags": "x"}, "tags"),
-    "source is a number": ({"id": "a", "scores": {"s": 1}, "source": 7}, "_audit_source"),
-    "metadata is a text": ({"id": "a", "scores": {"s": 1}, "metadata": "x"}, "_audit_metadata"),
+    "source is a number": ({"id": "a", "scores": {"s": 1}, "source": 7}, "[0]: source:"),
+    "metadata is a text": ({"id": "a", "metadata": "x"}, "feedback[0]: metadata:"),
 }
 
 
