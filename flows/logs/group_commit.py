@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from flows.logs.ingest import IngestRequest, IngestStore
-from spans.errors import StoreUnavailable, TallyardError
+from spans.errors import StoreUnavailable
 from spans.resends import IngestAnswer
 
 REQUESTS_MAX = 64
@@ -113,12 +113,12 @@ class GroupCommit:
                 return
 
     def _write(self, group: list[_Waiting]) -> None:
-        answers: list[IngestAnswer | TallyardError] | list[Exception]
+        answers: list[IngestAnswer | Exception]
         try:
             answers = self._store.write([waiting.request for waiting in group])
         # Every error goes to the requests of the group, or they would wait for ever.
         except Exception as error:  # noqa: BLE001
-            answers = [error] * len(group)
+            answers = [error for _ in group]
         else:
             self._after()
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Waiting, object]]] = {}

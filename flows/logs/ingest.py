@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from flows.logs.rejections import RejectedRow
-from spans.errors import TallyardError
 from spans.ids import OrgId
 from spans.resends import IngestAnswer, Resend
 from spans.row import RowWrite
@@ -35,7 +34,7 @@ class IngestStore(Protocol):
 
     def write(
         self, requests: Sequence[IngestRequest]
-    ) -> list[IngestAnswer | TallyardError]:
+    ) -> list[IngestAnswer | Exception]:
         """Writes a group of requests in one transaction, each with its own version.
 
         Returns each request's answer or error. After an error each request is written alone, so

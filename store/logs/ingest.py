@@ -71,6 +71,10 @@ writer made progress."""
 
 CONFLICTS = (pg.UniqueViolation, Contended)
 
+FAULTS = (psycopg.Error, TallyardError, TypeError, ValueError, RecursionError)
+"""What may be raised because of one request, and must not cost the others of its group: errors
+of PostgreSQL, and of the writers of JSON and text about what they cannot write."""
+
 ROW_FIELDS = (*IDENTITY_FIELDS, *EVENT_FIELDS)
 # The rows are found before they are locked, since PostgreSQL locks them in the order in which
 # it finds them. A score span has computed scores but no `computed_by`, since nothing scored it.
@@ -195,7 +199,7 @@ class SpanWriter:
         self._clock = clock
         self._resend_minutes = resend_minutes
 
-    def write(self, requests: Sequence[IngestRequest]) -> list[IngestAnswer | TallyardError]:
+    def write(self, requests: Sequence[IngestRequest]) -> list[IngestAnswer | Exception]:
         """Store the requests. Return an answer or an error for each of them, in their order.
 
         They share one transaction, and each gets its own version. If the transaction fails,
@@ -204,22 +208,22 @@ class SpanWriter:
         """
         try:
             return list(self._write_group(requests))
-        except (psycopg.Error, TallyardError) as error:
+        except FAULTS as error:
             if len(requests) == 1:
                 return [self._write_alone(requests[0], error)]
         return [self._write_alone(request, None) for request in requests]
 
     def _write_alone(
         self, request: IngestRequest, error: Exception | None
-    ) -> IngestAnswer | TallyardError:
+    ) -> IngestAnswer | Exception:
         for _ in range(TRIES_MAX):
             if error is not None and not isinstance(error, CONFLICTS):
                 break
             try:
                 return self._write_group([request])[0]
-            except (psycopg.Error, TallyardError) as again:
+            except FAULTS as again:
                 error = again
-        if isinstance(error, TallyardError):
+        if error is not None and not isinstance(error, psycopg.Error):
             return error
         if isinstance(error, pg.DataError | pg.ProgramLimitExceeded):
             return BadInput(f"PostgreSQL cannot hold this: {str(error).splitlines()[0]}")

@@ -52,16 +52,21 @@ OUTCOMES = f"""
 """
 
 
-# Two parts, each with an index of its own.
+# The latest by each of the indexes. A client may send one bad row for days.
 REJECTED_PARTS = """
-    select project_id::text, reason, excerpt, created
-      from (select * from rejected_row where org_id = %(org)s and row_id = any(%(ids)s)
-            union
-            select * from rejected_row where org_id = %(org)s and span_id = any(%(ids)s)) found
-     where %(project)s::uuid is null or project_id = %(project)s
-        or (%(or_of_none)s and project_id is null)
+    select project_id::text, reason, excerpt, created from (
+      {by_row_id} union {by_span_id}) found
      order by id desc limit %(most)s
-"""
+""".format(**{
+    f"by_{name}": f"""
+      select found.* from unnest(%(ids)s::text[]) as asked(id) cross join lateral (
+        select * from rejected_row
+         where org_id = %(org)s and {name} = asked.id
+           and (%(project)s::uuid is null or project_id = %(project)s
+                or (%(or_of_none)s and project_id is null))
+         order by org_id, {name}, created desc limit %(most)s) found"""
+    for name in ("row_id", "span_id")
+})
 
 
 class ExplainRecords:

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from flows.scoring.circuit import Circuit
+from scorers.results import storable
 from spans.errors import TransientError
 from spans.queues import HELD, JUDGE, held_queue
 from store.postgres.database import Cursor, Database
@@ -122,7 +123,7 @@ class Circuits:
                     returning {COLUMNS}""",
                 (
                     endpoint, wait_s, error.error_class(),
-                    str(error).replace("\0", "\ufffd"),
+                    storable(str(error)),
                 ),
             )
             (row,) = cursor.fetchall()

@@ -16,6 +16,7 @@ from typing import Any
 
 from psycopg import DataError, IntegrityError
 
+from scorers.results import storable
 from spans.clock import Clock
 from spans.columns import SCORER_ARGUMENTS
 from spans.ids import RowSeq, Xact
@@ -206,7 +207,7 @@ class Ledger:
             cursor.execute(
                 CLOSE,
                 (
-                    failure.error_class, failure.message,
+                    failure.error_class, storable(failure.message),
                     *OUTCOMES.arrays(map(self._key, claims)),
                     [claim.fence for claim in claims],
                 ),
@@ -278,7 +279,7 @@ class Ledger:
                     [retry.claim.fence for retry in retries],
                     [retry.wait_s for retry in retries],
                     [retry.error_class for retry in retries],
-                    [retry.message.replace("\0", "\ufffd") for retry in retries],
+                    [storable(retry.message) for retry in retries],
                 ),
             )
             for retry in retries:

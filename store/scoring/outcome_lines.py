@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from scorers.results import storable
 from spans.json import Json
 from spans.outcome import Errored
 from spans.scoring import OutcomeState, Usage
@@ -84,7 +85,7 @@ def outcome_lines(run: Run, shared: SharedCells, at: bytes) -> list[bytes]:
         failure = verdict.failure
         result = b"%b\t%b\t%b\t\\N\t\\N" % (
             state, escaped(failure.error_class),
-            escaped(failure.message.replace("\0", "\ufffd")),
+            escaped(storable(failure.message)),
         )
         usage = _NO_USAGE
     else:

@@ -193,6 +193,14 @@ def logs(client: Braintrust, project_id: str):
     }
 
 
+def repeated(client: Braintrust, project_id: str):
+    """The ids that three equal inserts without an id got."""
+    return [
+        client.projects.logs.insert(project_id, events=[{"input": "again"}]).row_ids[0]
+        for _ in range(3)
+    ]
+
+
 def refused(client: Braintrust, project_id: str):
     """What the client raises, by what the server answers."""
     told = {}
@@ -217,7 +225,7 @@ def refused(client: Braintrust, project_id: str):
 
 COMMANDS = {
     "rules": rules, "fetch": fetch, "projects": projects, "scores": scores, "logs": logs,
-    "refused": refused,
+    "refused": refused, "repeated": repeated,
 }
 
 

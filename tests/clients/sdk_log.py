@@ -91,6 +91,10 @@ def main() -> None:
     )
     logger.log_feedback(id=tool.id, expected={"a": True})
     logger.flush()
+    for thumbs in (1, 0, 1):     # somebody who changes their mind, and changes it back
+        logger.log_feedback(id=root.id, scores={"thumbs": thumbs})
+        logger.flush()
+    spans["answer"]["fields"]["scores"]["thumbs"] = 1
     spans["answer"]["fields"]["scores"]["accuracy"] = 1
     spans["tool"]["fields"]["expected"] = {"a": True}
 

@@ -92,6 +92,13 @@ def test_rows_are_inserted_merged_judged_and_deleted(stack: Stack, run: Any) -> 
     assert told["filtered"] == ["kept"]
 
 
+def test_equal_inserts_without_an_id_are_as_many_rows(stack: Stack, run: Any) -> None:
+    project = stack.project()
+    told = run("repeated", project)
+    assert {row["id"] for row in stack.rows(project)} == set(told)
+    assert len(set(told)) == 3
+
+
 def test_refusals_reach_the_user_as_the_clients_own_errors(stack: Stack, run: Any) -> None:
     told = run("refused", stack.project())
 

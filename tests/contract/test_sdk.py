@@ -146,7 +146,7 @@ def test_selected_spans_have_the_scores_of_every_rule(logged: Logged) -> None:
     }
     # Beside what the application and its users said:
     assert logged.row("answer")["scores"] == {
-        "thumbs": 0.5, "accuracy": 1,
+        "thumbs": 1, "accuracy": 1,
         "ExactMatch": 1, "Levenshtein": 1, "Factuality": pytest.approx(0.4),
     }
 

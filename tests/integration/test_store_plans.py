@@ -25,6 +25,7 @@ from btql.tree import TRUE
 from btql.wire import read_filter
 from flows.logs.fetch import FetchRequest, TracePlace
 from flows.logs.ingest import IngestRequest
+from flows.logs.rejections import RejectedRow
 from flows.scoring.claims import RunnableClaim
 from flows.scoring.match import Matcher
 from rules.wire import read_rule
@@ -36,7 +37,7 @@ from spans.ids import ObjectId, OrgId, ProjectId, RuleId, Xact
 from spans.json import JsonObject
 from spans.queues import HEAVY, JUDGE
 from spans.repair.values import BodyText
-from spans.resends import IngestAnswer
+from spans.resends import IngestAnswer, Resend, ResendName
 from spans.row import ObjectRef, ObjectType
 from spans.work import Hold
 from store.access.projects import StoredProjects
@@ -201,6 +202,9 @@ class Service:
                 subject = explained.subject(candidate)
                 explained.match_record(subject)
                 explained.outcomes(subject)
+        for project_id in (self.project_id, None):
+            explained.rejected_parts(self.org_id, project_id, ["lost", "row6"])
+            self.reader.rejected(self.org_id, project_id, BATCH)
         next(RecentRows(self.database, system_clock).recent(self.where, EVERYTHING))
         Traces(self.database).spans_of(TraceRef(where=self.where, root_span_id="trace9"))
 
@@ -232,8 +236,12 @@ class Service:
             read_event(event, self.where, LIMITS, new_id=str, body=BodyText(b""))
             for event in events
         )
+        lost = RejectedRow(
+            project_id=self.project_id, row_id="lost", span_id="lost", reason="why", excerpt=""
+        )
         (answer,) = self.writer.write([IngestRequest(
-            org_id=self.org_id, sent_by="key", writes=writes,
+            org_id=self.org_id, sent_by="key", writes=writes, rejected=(lost,),
+            resend=Resend(name=ResendName("key", b"name"), body_hash=b"", tries=0),
         )])
         assert isinstance(answer, IngestAnswer), answer
 
@@ -306,6 +314,17 @@ def test_no_statement_looks_at_more_of_a_large_project_than_it_needs(
     add_others(admin, OTHERS)
     large = [add_project(admin, ROWS) for _ in range(2)]
     project, org, _ = large[0]
+    admin.execute(
+        """insert into rejected_row (org_id, project_id, row_id, span_id, reason, excerpt)
+           select %s, %s, case when n %% 2 = 0 then 'lost' else 'row' || n end, 'lost',
+                  'why ' || n, '' from generate_series(1, 4000) as n""",
+        (org, project),
+    )
+    admin.execute(
+        """insert into ingest_request (key_id, name, body_hash, tries, answer)
+           select 'key', sha256(n::text::bytea), '', 0, '{}'
+             from generate_series(1, 20000) as n"""
+    )
 
     with_old_plans.use(project, org)
     new = Plans()

@@ -878,6 +878,20 @@ class ClaimBehaviours:
         (again,) = world.claim()
         assert (again.attempts, again.fence, again.deaths) == (2, 2, 0)
 
+    def test_an_error_with_any_text_is_recorded(self, world: ScoringWorld) -> None:
+        odd = "half a smile \ud83d, a NUL \0, a tab\t, a line\n, a \\"
+        world.rule()
+        world.defer("a")
+        (claim,) = world.claim()
+        world.worker.ledger.postpone([replace(retry(claim, wait_s=0), message=odd)])
+        (claim,) = world.claim()
+        failure = Failure(error_class="scorer_failed", message=odd)
+        verdict = Errored(failure=failure, started_at=1.5, run_ms=2.0)
+        world.worker.ledger.record([(claim, execution_of(claim, verdict, HEAVY))])
+        assert [(one.state, one.error_class) for one in world.outcomes()] == [
+            ("errored", "scorer_failed")
+        ]
+
     def test_a_verdict_is_recorded_once_and_shown(self, world: ScoringWorld) -> None:
         world.rule()
         world.defer("a")
