@@ -66,10 +66,10 @@ class Dialect:
                 made[name] = value
             elif (other := _OTHER_NAME.get(name)) and other not in refused:
                 made.setdefault(other, value)
-            elif form != name and name not in refused:
-                made[name] = _ANY_TOOL
             elif not self._may_drop:
                 made[name] = value
+            elif form != name and name not in refused:
+                made[name] = _ANY_TOOL
         return made
 
     def learns(self, path: str, body: JsonObject, problem: Problem) -> bool:

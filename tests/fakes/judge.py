@@ -350,7 +350,11 @@ def _json(value: object) -> web.Response:
 
 
 async def _ok(_judge, _request, path, body, parameters):
-    return _json(_answer_for(path, body, parameters))
+    answer = _answer_for(path, body, parameters)
+    if "cached" in parameters:
+        cached = {"cached_tokens": int(parameters["cached"])}
+        answer["usage"] |= {"prompt_tokens_details": cached, "input_tokens_details": cached}
+    return _json(answer)
 
 
 async def _uncounted(_judge, _request, path, body, parameters):

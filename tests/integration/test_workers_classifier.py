@@ -24,6 +24,14 @@ PROMPT: dict[str, Any] = {
     "options": {"model": "gpt-4o", "params": {"temperature": 0}},
     "parser": {"type": "llm_classifier", "use_cot": True, "choice_scores": {"A": 1, "B": 0.25}},
 }
+JUDGES = """
+judges:
+  - name: priced
+    url: {url}
+    key: sk-of-the-file
+    models: ["priced-*"]
+    prices: {{prompt: 2, cached: 0.5, completion: 8}}
+"""
 OUTCOMES = """
     select state, error_class, error_message, label, calls, prompt_tokens, completion_tokens,
            model, is_cached, scorer_version
@@ -49,11 +57,13 @@ def judging(postgres_servers: PostgresServers, judge: FakeJudge) -> Iterator[Sta
     url = postgres_servers[MAJOR_VERSION].create("classifying")
     with tempfile.TemporaryDirectory(prefix="tallyard-test-") as folder:
         path = Path(folder)
+        (path / "judges.yaml").write_text(JUDGES.format(url=judge.url), encoding="utf-8")
         valkey, redis_url = start_valkey(path / "valkey", log=path / "valkey.log")
         with Stack(
             database_url=url, redis_url=redis_url,
             folder=path / "stack", judge_base_url=judge.url, judge_api_key="sk-judge",
             judge_model="gpt-4o", judge_timeout_s="2", judge_cache_days="1",
+            judges=str(path / "judges.yaml"),
             sandbox_models=MODEL, backoff_max_s="1",
         ) as stack:
             stack.start("api", "match", "judge", "sandbox", "beat")
@@ -209,3 +219,29 @@ def test_code_that_did_not_ask_for_a_model_has_none(judging: Stack) -> None:
     found = outcome(judging, project, "alone")
     assert found["error_class"] == "error"
     assert "list the model in metadata.sandbox.models" in found["error_message"]
+
+
+def test_a_models_own_endpoint_is_asked_and_its_prices_tell_the_cost(
+    judging: Stack, judge: FakeJudge
+) -> None:
+    project = judging.project()
+    made = classifier(judging, project, options={"model": "priced-1"})
+    judging.function_rule(project, {"id": made["id"]})
+
+    judging.insert(project, span("dear", input="judge!ok;cached=40 dearly bought"))
+
+    found = outcome(judging, project, "dear")
+    assert (found["state"], found["model"]) == ("completed", "priced-1")
+    (call,) = [call for call in judge.calls if "dearly bought" in call.prompt]
+    assert call.key == "sk-of-the-file"
+    cost = (found["prompt_tokens"] - 40) * 2.0 + 40 * 0.5 + 7 * 8.0
+    (answer,) = judging.explain(project, "dear")["rules"]
+    (told,) = answer["outcomes"]
+    assert told["cached_tokens"] == 40
+    assert told["cost"] == pytest.approx(cost / 1e6)
+    (shown,) = judging.score_spans(project, "dear")
+    assert shown["metrics"]["prompt_cached_tokens"] == 40
+    assert shown["metrics"]["estimated_cost"] == pytest.approx(cost / 1e6)
+    metrics = judging.http("GET", "/metrics").body.decode()
+    assert 'tallyard_judge_cached_tokens_total{model="priced-1"} 40.0' in metrics
+    assert 'tallyard_judge_cost_total{model="priced-1"}' in metrics
