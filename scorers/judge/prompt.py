@@ -44,9 +44,12 @@ _SIGNS = re.compile(r"[\W_]+")
 FIELDS = (*SCORER_ARGUMENTS, "id")
 """The fields of a record that templates and code may use, besides its trace."""
 
-WORDS_BEHIND_MAX = 4000
-"""Most characters of the author's own words that may come after evidence in its place.
-Providers cache what prompts have alike at their start, from 1 024 tokens, 4 000 characters."""
+CACHED_CHARACTERS_MIN = 4000
+"""Providers cache what prompts have alike at their start from 1 024 tokens on, which are about
+as many characters. Less of the author's own words is not worth moving evidence for."""
+
+SHARE_BEHIND_MAX = 0.1
+"""Largest share of the author's own words that may come after evidence in its place."""
 
 RULE = (
     "You are the judge of a recorded run of some program. The messages after this one say how "
@@ -78,7 +81,7 @@ def prompt_messages(classifier: Classifier, record: JsonObject, *, version: str)
     rule = RULE.format(marker=marker, choices=", ".join(classifier.choices))
     if classifier.use_cot:
         rule += REASONS_FIRST
-    is_at_the_end = words_behind(classifier.templates) > WORDS_BEHIND_MAX
+    is_at_the_end = stands_at_the_end(classifier.templates)
     if is_at_the_end:
         rule += AT_THE_END.format(marker=marker)
     messages: list[Json] = [{"role": "system", "content": rule}]
@@ -98,12 +101,14 @@ def prompt_messages(classifier: Classifier, record: JsonObject, *, version: str)
     return messages
 
 
-def words_behind(templates: Sequence[Template]) -> int:
-    """Characters of the templates' own words that come after the first tag."""
+def stands_at_the_end(templates: Sequence[Template]) -> bool:
+    """Whether evidence is moved to the end, so that the author's words can be cached."""
     nodes = [node for template in templates for node in template]
+    words = sum(map(_characters, nodes))
     tags = (index for index, node in enumerate(nodes) if not isinstance(node, Words))
     first = next(tags, len(nodes))
-    return sum(map(_characters, nodes[first:]))
+    behind = sum(map(_characters, nodes[first:]))
+    return words >= CACHED_CHARACTERS_MIN and behind > SHARE_BEHIND_MAX * words
 
 
 def _characters(node: Node) -> int:

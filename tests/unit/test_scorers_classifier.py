@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 
@@ -331,8 +332,27 @@ def test_long_words_of_the_author_stand_before_the_evidence_with_its_numbers_in_
     assert last == {"role": "user", "content": "\n\n".join(fenced)}
 
 
+@pytest.mark.parametrize("percent", [0, 10, 50, 80, 89, 95, 100])
+def test_two_prompts_of_a_judge_with_a_long_rubric_are_alike_in_nine_tenths_of_it(percent):
+    rubric = "Weigh what was said, and by whom. " * 180    # some 1 500 tokens
+    cut = len(rubric) * percent // 100
+    judge = judge_of(f"{rubric[:cut]}{{{{input}}}} {rubric[cut:]}", "{{output}}")
+
+    sent = [
+        json.dumps(prompt_messages(judge, {"input": each, "output": each}, version="1"))
+        for each in ("one", "another")
+    ]
+
+    alike = next(
+        index for index, (one, other) in enumerate(zip(*sent, strict=False)) if one != other
+    )
+    assert alike >= 0.9 * len(rubric)
+
+
 @pytest.mark.parametrize(
-    "template", [f"{LONG}{{{{input}}}}", "{{input}} is it?", "{{#input}}short{{/input}}", LONG]
+    "template",
+    [f"{LONG}{{{{input}}}}", f"{LONG}{{{{input}}}}{LONG[:200]}", "{{input}} is it?",
+     "{{#input}}short{{/input}}", LONG],
 )
 def test_evidence_stays_in_its_place_where_little_comes_after_it(template):
     judge = judge_of(template)
