@@ -511,7 +511,7 @@ def _write_rows(
 def _move_score_spans(cursor: Cursor, group: Group) -> None:
     """Move the score spans of rows that are in another trace now.
 
-    Merges that came before their base did not tell the trace.
+    A write that replaces a row may name another trace.
     """
     roots = {
         group.places[key]: span_ids(draft.row)[1]

@@ -84,13 +84,13 @@ class TestStoredVersions(OnPostgres, VersionBehaviours):
 
 
 class TestStoredScoreSpans(OnPostgres, ScoreSpanBehaviours):
-    def test_a_score_span_follows_its_row_into_the_trace_that_its_base_brings(
+    def test_a_score_span_follows_its_row_into_the_trace_that_a_write_names(
         self, world: StoredWorld
     ) -> None:
         world.rule()
-        world.write(ended("a", _is_merge=True))
+        world.write(ended("a"))
         world.match()
-        world.write({"id": "a", "span_id": "s", "root_span_id": "t"})
+        world.write(ended("a", span_id="s", root_span_id="t"))
         (span,) = world.score_spans()
         assert (span["root_span_id"], span["span_parents"]) == ("t", ["s"])
 
@@ -98,10 +98,10 @@ class TestStoredScoreSpans(OnPostgres, ScoreSpanBehaviours):
         self, world: StoredWorld
     ) -> None:
         world.rule()
-        world.write(ended("a", _is_merge=True))
+        world.write(ended("a"))
         world.match(NOTHING_IS_CHEAP)
         (claim,) = world.claim()
-        world.write({"id": "a", "span_id": "s", "root_span_id": "t"})
+        world.write(ended("a", span_id="s", root_span_id="t"))
         record(world.worker, claim)
         (span,) = world.score_spans()
         assert (span["root_span_id"], span["span_parents"]) == ("t", ["s"])
@@ -110,11 +110,11 @@ class TestStoredScoreSpans(OnPostgres, ScoreSpanBehaviours):
         self, world: StoredWorld
     ) -> None:
         world.rule()
-        world.write(ended("a", _is_merge=True))
+        world.write(ended("a"))
         matcher = Matcher(store=world.worker.records, cost_limit=CHEAP)
         (batch,) = world.worker.records.claim_entries(1)
         decided = matcher.decide(batch)
-        world.write({"id": "a", "span_id": "s", "root_span_id": "t"})
+        world.write(ended("a", span_id="s", root_span_id="t"))
         world.worker.records.record_match(decided)
         (span,) = world.score_spans()
         assert (span["root_span_id"], span["span_parents"]) == ("t", ["s"])
