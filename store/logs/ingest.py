@@ -146,16 +146,20 @@ REMEMBERED = """
      order by key_id, name
        for update of ingest_request
 """
+# What was read, and what was too old to be read. What another connection has remembered since
+# stays, and shows that this request is a later try of that one.
 FORGET = """
     delete from ingest_request
-     using unnest(%(key_ids)s::text[], %(names)s::bytea[]) as old(key_id, name)
+     using unnest(%(key_ids)s::text[], %(names)s::bytea[], %(are_known)s::boolean[])
+           as old(key_id, name, is_known)
      where ingest_request.key_id = old.key_id and ingest_request.name = old.name
+       and (is_known or created <= now() - make_interval(secs => %(seconds)s))
 """
 REMEMBER = """
     insert into ingest_request (key_id, name, body_hash, tries, answer)
     select key_id, name, body_hash, tries, answer::jsonb
       from unnest(%(key_ids)s::text[], %(names)s::bytea[], %(body_hashes)s::bytea[],
-                  %(tries)s::integer[], %(answers)s::text[])
+                  %(tries)s::bigint[], %(answers)s::text[])
            as t(key_id, name, body_hash, tries, answer)
      order by key_id, name
         on conflict do nothing
@@ -257,7 +261,7 @@ class SpanWriter:
                 _write_rows(cursor, group, seqs, now)
                 _write_beside_rows(cursor, group, fresh.values())
             if planned.remembered:
-                _remember(cursor, planned, made)
+                self._remember(cursor, planned, made, known)
         return [
             made[source] if isinstance(source, int) else source for source in planned.sources
         ]
@@ -283,32 +287,36 @@ class SpanWriter:
             for key_id, name, body_hash, tries, answer, age_s in cursor.fetchall()
         }
 
-
-def _remember(
-    cursor: Cursor, planned: GroupAnswers, made: Mapping[int, IngestAnswer]
-) -> None:
-    """Remember the answers in place of those that were remembered under the same names."""
-    names = sorted(planned.remembered)
-    given = {
-        "key_ids": [name.key_id for name in names], "names": [name.digest for name in names]
-    }
-    cursor.execute(FORGET, given)
-    one = [planned.remembered[name] for name in names]
-    answers = [
-        made[each.answer] if isinstance(each.answer, int) else each.answer for each in one
-    ]
-    cursor.execute(REMEMBER, {
-        **given,
-        "body_hashes": [each.body_hash for each in one],
-        "tries": [each.tries for each in one],
-        "answers": [
-            orjson.dumps({"row_ids": answer.row_ids, "xact": answer.xact}).decode()
-            for answer in answers
-        ],
-    })
-    if cursor.rowcount != len(names):
-        # Another connection has remembered one of them since they were read.
-        raise pg.UniqueViolation("a request was sent twice at once")
+    def _remember(
+        self, cursor: Cursor, planned: GroupAnswers, made: Mapping[int, IngestAnswer],
+        known: Collection[ResendName],
+    ) -> None:
+        """Remember the answers in place of the `known` ones under the same names."""
+        names = sorted(planned.remembered)
+        given = {
+            "key_ids": [name.key_id for name in names],
+            "names": [name.digest for name in names],
+        }
+        cursor.execute(FORGET, {
+            **given, "are_known": [name in known for name in names],
+            "seconds": self._resend_minutes * 60,
+        })
+        one = [planned.remembered[name] for name in names]
+        answers = [
+            made[each.answer] if isinstance(each.answer, int) else each.answer for each in one
+        ]
+        cursor.execute(REMEMBER, {
+            **given,
+            "body_hashes": [each.body_hash for each in one],
+            "tries": [each.tries for each in one],
+            "answers": [
+                orjson.dumps({"row_ids": answer.row_ids, "xact": answer.xact}).decode()
+                for answer in answers
+            ],
+        })
+        if cursor.rowcount != len(names):
+            # Another connection has remembered one of them since they were read.
+            raise pg.UniqueViolation("a request was sent twice at once")
 
 
 def _write_beside_rows(

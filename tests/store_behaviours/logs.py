@@ -383,6 +383,11 @@ class LogBehaviours:
         assert logs.send(logs.row("a"), resend=logs.tried(2)).row_ids == ("a",)
         assert logs.send(logs.row("b"), resend=logs.tried(3)).row_ids == ("a",)
 
+    def test_a_client_may_count_its_tries_to_any_number(self, logs: LogStores) -> None:
+        first = logs.send(logs.row("a"), resend=logs.tried(10**18 - 2))
+
+        assert logs.send(logs.row("b"), resend=logs.tried(10**18 - 1)) == first
+
     def test_an_idempotency_key_has_one_answer_and_one_body(self, logs: LogStores) -> None:
         first = logs.send(logs.row("a"), resend=logs.tried(None))
         again = logs.send(logs.row("b"), resend=logs.tried(None))
