@@ -369,7 +369,7 @@ def _place_of(row: Json, places: dict[str, ObjectRef | None]) -> ObjectRef:
         raise BadInput("a row must be an object")
     fields = fields_of(row)
     if isinstance(text := fields.get("project_id"), str):
-        if (where := places[text]) is None:
+        if (where := places.get(text)) is None:
             raise NotFound("no such project")
         return where
     for name in OTHER_OBJECTS:

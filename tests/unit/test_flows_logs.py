@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
@@ -105,6 +106,22 @@ def test_a_row_without_a_project_of_its_own_is_rejected_with_the_reason(
     (rejected,) = done.rejected
     assert done.row_ids == ("good",)
     assert reason in rejected.reason
+
+
+def test_a_project_id_that_the_parser_rounded_costs_no_other_row(world: World) -> None:
+    long = 2**70
+    rows = [
+        {"id": "good", "project_id": str(world.app), "input": long},
+        {"id": "lost", "project_id": long},
+    ]
+    body = json.dumps({"rows": rows}).encode()
+    request = SentRows(rows=orjson.loads(body)["rows"], body=body, sent_to="/logs3")
+
+    done = asyncio.run(world.logs.ingest(world.key, request))
+
+    assert done.row_ids == ("good",)
+    assert [(one.row_id, one.reason) for one in done.rejected] == [("lost", "no such project")]
+    assert world.fetch()[0]["input"] == str(long)
 
 
 def test_an_excerpt_of_a_rejected_row_is_bounded_and_can_be_stored(world: World) -> None:
