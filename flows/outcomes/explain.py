@@ -431,8 +431,10 @@ def _reason_text(
             value = "false" if reason is Reason.FILTER_FALSE else "null, which selects nothing"
             values = values_read(rule.btql_filter, subject.view)
             read = ", ".join(f"{path} = {value!r}" for path, value in values.items())
+            is_same = subject.xact == subject.trigger_xact
+            reads = "it reads" if is_same else "of the row as it is now it reads"
             return (
-                f"the filter {rule.btql_filter!r} was {value}; it reads {read or 'nothing'}",
+                f"the filter {rule.btql_filter!r} was {value}; {reads} {read or 'nothing'}",
                 {"filter": rule.btql_filter, "values": values},
             )
         case Reason.SAMPLED_OUT:
@@ -463,6 +465,8 @@ def _selected_text(subject: Subject) -> str:
     """Why a row that the rule selected has no outcome of its present content."""
     if subject.content_xact <= (subject.trigger_xact or 0):
         return "selected; its outcomes are not stored any more"
+    if is_made_by_scorer(subject.view):
+        return f"selected, and changed by a later write; {_PLAIN_REASONS[Reason.IS_SCORE_SPAN]}"
     if is_finished(subject.view):
         return (
             "selected, but a later write changed the content and asked not to be scored "

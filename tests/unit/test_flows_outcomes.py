@@ -132,6 +132,18 @@ def test_each_rule_says_why_it_did_not_select_the_span(world: World) -> None:
     assert details["filtered"]["values"] == {"input": 1}
 
 
+def test_values_that_a_filter_did_not_see_are_told_as_those_of_now(world: World) -> None:
+    world.rule("filtered", btql_filter="tags INCLUDES 'bad'")
+    world.log(fields={"input": 1, **ENDED})
+    world.stored_outcomes.match()
+    world.log(fields={"tags": ["bad"]}, is_merge=True, is_feedback=True)
+
+    assert world.told()["filtered"] == (
+        "filter_null", "the filter \"tags INCLUDES 'bad'\" was null, which selects nothing; "
+        "of the row as it is now it reads tags = ['bad']",
+    )
+
+
 def test_a_decision_is_told_as_it_was_made_though_the_rule_has_changed_since(
     world: World,
 ) -> None:
