@@ -19,7 +19,7 @@ from spans.columns import API_COLUMNS, EVENT_FIELDS
 from spans.errors import BadInput
 from spans.json import Json, JsonObject
 from spans.repair.faults import INGEST_WARNINGS, Faults, Unreadable, Unstorable, shown
-from spans.repair.values import BodyText, Mender, OddValue, count
+from spans.repair.values import BodyText, InexactIntegers, Mender, OddValue, count
 from spans.row import IDENTITY_FIELDS, ArrayDelete, ObjectRef, RowKey, RowWrite
 from spans.scoring import within_0_and_1
 
@@ -56,7 +56,6 @@ NUMBERS = frozenset({int, float})
 TIMES = frozenset({"start", "end"})   # metrics
 
 
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventLimits:
     """How deeply the values of one event may nest, and how many there may be."""
@@ -83,7 +82,10 @@ def read_event(
     if faults is None:
         faults = Faults(is_strict=True)
     faults.take()   # those of an event before, which was refused in the end
-    row_id = new_id() if event.get("id") is None else _row_id(event["id"], faults)
+    given_id = event.get("id")
+    if type(given_id) is float and body.has_rounded_integer and not faults.is_strict:
+        raise InexactIntegers
+    row_id = new_id() if given_id is None else _row_id(given_id, faults)
     event = _storable(event, limits, body, faults)
     fields = {name: value for name, value in event.items() if name not in CONTROL_FIELDS}
     _mend_fields(fields, faults)
@@ -137,7 +139,7 @@ def _with_controls(
     is_merge = _flag(event, "_is_merge", faults)
     parent_id = _text(event, "_parent_id", faults)
     if parent_id is not None and is_merge:
-        faults.found("_parent_id", "cannot be used with _is_merge", "left out")
+        faults.found("_parent_id", "cannot be used with _is_merge", LEFT_OUT)
         parent_id = None
     return RowWrite(
         key=RowKey(where, row_id),
@@ -163,10 +165,16 @@ def _with_controls(
 
 
 def _row_id(value: Json, faults: Faults) -> str:
-    if type(value) is int:
+    if type(value) in NUMBERS:
         faults.found("id", f"must be a string, not {value}", "stored as text")
-        value = str(value)
-    if not isinstance(value, str) or not 0 < len(value) <= ID_CHARS_MAX:
+        value = _scalar_text(value)
+    elif isinstance(value, Unstorable) and value.strip("-").isdigit():
+        value = str(value)   # a warning says so, as wherever such an integer stands
+    # Not NaN: its text would be the id of every row that has it.
+    if (
+        not isinstance(value, str) or isinstance(value, Unstorable)
+        or not 0 < len(value) <= ID_CHARS_MAX
+    ):
         raise BadInput(f"must be a string of 1 to {ID_CHARS_MAX} characters", path="id")
     if CONTROL_CHARACTER.search(value):
         raise BadInput("must not hold control characters", path="id")
@@ -215,7 +223,7 @@ def _mended_scores(_name: str, scores: Json, faults: Faults) -> Json:
     mended: JsonObject = {}
     for name, value in scores.items():
         if not 0 < len(name) <= SCORE_NAME_CHARS_MAX or not name.isprintable():
-            name = _score_name(name, scores, faults)   # noqa: PLW2901 the same, mended
+            name = _score_name(name, {**scores, **mended}, faults)   # noqa: PLW2901 the same, mended
             if not name:
                 continue
         if value is None or (isinstance(value, int | float) and 0 <= value <= 1):
@@ -225,12 +233,12 @@ def _mended_scores(_name: str, scores: Json, faults: Faults) -> Json:
     return mended
 
 
-def _score_name(name: str, scores: JsonObject, faults: Faults) -> str:
-    """A name that a score can have; empty if there is none left."""
+def _score_name(name: str, taken: JsonObject, faults: Faults) -> str:
+    """A name that a score can have and that is not taken; empty if there is none."""
     problem = f"a score's name must have 1 to {SCORE_NAME_CHARS_MAX} printable characters"
     mended = "".join(each if each.isprintable() else "�" for each in name)
     mended = mended[:SCORE_NAME_CHARS_MAX]
-    if not mended or mended in scores:
+    if not mended or mended in taken:
         faults.found("scores", f"{problem}, not {shown(name)}", LEFT_OUT)
         return ""
     faults.found("scores", problem, f"stored as {shown(mended)}")
@@ -294,7 +302,9 @@ def _unix_seconds(value: Json) -> tuple[float, str] | None:
     number = _number(value)
     if number is None:
         at = _instant(value)
-        return None if at is None else (at.timestamp(), "an ISO 8601 instant")
+        if at is None or not OLDEST <= at <= NEWEST:
+            return None
+        return at.timestamp(), "an ISO 8601 instant"
     if 0 <= number <= SECONDS_MAX:
         return number, "seconds"
     for unit, in_a_second in UNITS.items():
@@ -379,7 +389,14 @@ def _scalar_text(value: Json) -> str | None:
 
 def _mended_created(_name: str, created: Json, faults: Faults) -> Json:
     if (at := _instant(created)) is not None:
-        return min(max(at, OLDEST), NEWEST).isoformat()
+        within = min(max(at, OLDEST), NEWEST)
+        # In UTC: PostgreSQL does not know all offsets that Python does, and a row that is sent
+        # again is then the same as it is stored.
+        text = within.astimezone(UTC).isoformat()
+        if within is not at:
+            what = f"must be from 1970 to 2199, not {shown(created)}; stored as {text}"
+            faults.mended("created", what)
+        return text
     problem = f"must be an ISO 8601 instant, not {shown(created)}"
     found = None if isinstance(created, bool) else _unix_seconds(created)
     if found is None:

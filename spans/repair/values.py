@@ -108,15 +108,16 @@ class Mender:
                 mended[name] = self._numbers(value, name)
             else:
                 mended[self._text(name, name)] = self._value(value, name, self._depth_max - 1)
-        return mended
+        return self._names_told(mended, event, "the row")
 
     def _numbers(self, value: JsonObject, path: str) -> JsonObject:
         self.nodes += 1
-        return {
+        mended: JsonObject = {
             self._text(name, path): item if isinstance(item, Unstorable)
             else self._value(item, _inside(path, name), self._depth_max - 2)
             for name, item in value.items()
         }
+        return self._names_told(mended, value, path)
 
     def _value(self, value: Json, path: str, depth_left: int) -> Json:
         self.nodes += 1
@@ -132,10 +133,11 @@ class Mender:
                     self._value(item, f"{path}[{index}]", depth_left - 1)
                     for index, item in enumerate(value)
                 ]
-            return {
+            mended: JsonObject = {
                 self._text(name, path): self._value(item, _inside(path, name), depth_left - 1)
                 for name, item in value.items()
             }
+            return self._names_told(mended, value, path)
         if type(value) is int and not INTEGER_MIN <= value <= INTEGER_MAX:
             return self._number_text(path, str(value))
         if type(value) is float and not math.isfinite(value):
@@ -146,6 +148,13 @@ class Mender:
                 raise InexactIntegers
             self._faults.found(path, rounded, "")
         return value
+
+    def _names_told(self, mended: JsonObject, given: JsonObject, path: str) -> JsonObject:
+        """The mended object. Says so if names that differed are the same now."""
+        if len(mended) < len(given):
+            what = "mended names are the same; the last of their values is stored"
+            self._faults.mended(path, what)
+        return mended
 
     def _number_text(self, path: str, text: str) -> str:
         if text.strip("-").isdigit():

@@ -61,6 +61,9 @@ MENDED: dict[str, tuple[str, Any, str]] = {
                              "replaced by U+FFFD"),
     "NUL": (r'{"a\u0000": {"b": "\u0000"}}', {"a\ufffd": {"b": "\ufffd"}},
             "output: NUL cannot be stored; replaced by U+FFFD"),
+    "names that differ by what is replaced": (
+        r'{"\ud800": 1, "\ud801": 2}', {"\ufffd": 2},
+        "output: mended names are the same; the last of their values is stored"),
     "too deep": ("[" * 9 + "1" + "]" * 9, [[[[[[["[[1]]"]]]]]]],
                  f"output{'[0]' * 7}: {DEEP}; stored as JSON text"),
     "deeper than JSON is written": (
@@ -101,6 +104,11 @@ FIELDS: list[tuple[str, str, Any, str]] = [
     ("metrics", '{"end": "2025-11-20T08:40:00Z"}', {"end": 1763628000.0},
      f'metrics.end: {NOT_SECONDS} "2025-11-20T08:40:00Z"; '
      "read as an ISO 8601 instant, stored as 1763628000.0"),
+    *(
+        ("metrics", f'{{"end": "{at}"}}', {},
+         f'metrics.end: {NOT_SECONDS} "{at}"; left out, so this write does not end the span')
+        for at in ("0001-01-01T00:00:00Z", "1969-12-31T23:00:00Z", "9999-12-31T00:00:00Z")
+    ),
     ("metrics", '{"end": -1}', {},
      f"metrics.end: {NOT_SECONDS} -1; left out, so this write does not end the span"),
     ("metrics", '{"end": NaN}', {},
@@ -120,6 +128,12 @@ FIELDS: list[tuple[str, str, Any, str]] = [
     ("scores", r'{"a\nb": 1}', {"a\ufffdb": 1},
      "scores: a score's name must have 1 to 100 printable characters; "
      'stored as "a\ufffdb"'),
+    ("scores", json.dumps({"a" * 101: 1, f"{'a' * 100}b": 0}), {"a" * 100: 1},
+     "scores: a score's name must have 1 to 100 printable characters, "
+     f'not "{"a" * 36}...; left out'),
+    ("scores", r'{"a\nb": 1, "a\tb": 0}', {"a\ufffdb": 1},
+     "scores: a score's name must have 1 to 100 printable characters, "
+     r'not "a\tb"; left out'),
     ("scores", '{"": 1}', {},
      'scores: a score\'s name must have 1 to 100 printable characters, not ""; left out'),
     # tags
@@ -224,14 +238,61 @@ def test_a_strict_request_is_refused_by_the_path_of_the_same_fault(event: Json) 
     assert refused.value.path == path
 
 
-def test_a_number_as_an_id_is_its_text() -> None:
-    write = mended({"id": 7})
+@pytest.mark.parametrize(
+    ("number", "warning"),
+    [
+        ("7", "id: must be a string, not 7; stored as text"),
+        ("-1.5", "id: must be a string, not -1.5; stored as text"),
+        (str(2**127), f"id: {2**127} is an integer beyond 64 bits; stored as text"),
+    ],
+)
+def test_a_number_as_an_id_is_its_text(number: str, warning: str) -> None:
+    write = mended(f'{{"id": {number}}}')
 
-    assert write.key.id == "7"
-    assert write.fields == {INGEST_WARNINGS: ["id: must be a string, not 7; stored as text"]}
+    assert write.key.id == number
+    assert write.fields == {INGEST_WARNINGS: [warning]}
 
 
-@pytest.mark.parametrize("row_id", ["", "a\0", "a\nb", 1.5, True, [], {}, "a" * 257])
+@pytest.mark.parametrize("row_id", ["NaN", "Infinity", "1e999"])
+def test_what_is_no_number_is_no_id_that_rows_could_share(row_id: str) -> None:
+    with pytest.raises(BadInput, match=r"^id: "):
+        mended(f'{{"id": {row_id}, "output": 1}}')
+
+
+@pytest.mark.parametrize(
+    ("created", "stored"),
+    [
+        ("2026-01-01T00:00:00+20:00", "2025-12-31T04:00:00+00:00"),   # PostgreSQL takes 15:59
+        ("2026-01-01T00:00:00+00:00:01.5", "2025-12-31T23:59:58.500000+00:00"),
+        ("2026-01-01T00:00:00.25-02:30", "2026-01-01T02:30:00.250000+00:00"),
+        ("2026-01-01", "2026-01-01T00:00:00+00:00"),
+    ],
+)
+def test_an_instant_is_in_utc_whatever_its_offset(created: str, stored: str) -> None:
+    for reader in (mended, strict):
+        assert reader({"id": "a", "created": created}).fields == {"created": stored}
+
+
+@pytest.mark.parametrize(
+    ("created", "stored"),
+    [
+        ("0001-01-01T00:00:00Z", "1970-01-01T00:00:00+00:00"),
+        ("9999-12-31T23:59:59-23:00", "2200-01-01T00:00:00+00:00"),
+    ],
+)
+def test_an_instant_outside_the_range_is_changed_with_a_warning(
+    created: str, stored: str
+) -> None:
+    for reader in (mended, strict):
+        assert reader({"id": "a", "created": created}).fields == {
+            "created": stored,
+            INGEST_WARNINGS: [
+                f'created: must be from 1970 to 2199, not "{created}"; stored as {stored}'
+            ],
+        }
+
+
+@pytest.mark.parametrize("row_id", ["", "a\0", "a\nb", True, [], {}, "a" * 257])
 def test_an_event_without_a_usable_id_is_refused(row_id: Json) -> None:
     with pytest.raises(BadInput, match=r"^id: "):
         mended({"id": row_id, "output": 1})
@@ -254,6 +315,12 @@ def test_a_rounded_integer_makes_the_text_be_read_more_exactly() -> None:
     with pytest.raises(InexactIntegers):
         read_event({"output": 1.2345678901234568e29}, LOGS, LIMITS, new_id=lambda: "a",
                    body=BodyText(body), faults=Faults(is_strict=False))
+
+
+def test_a_rounded_id_makes_the_text_be_read_more_exactly() -> None:
+    with pytest.raises(InexactIntegers):
+        read_event({"id": float(2**127)}, LOGS, LIMITS, new_id=str,
+                   body=BodyText(b'{"id": %d}' % 2**127), faults=Faults(is_strict=False))
 
 
 def test_a_client_sets_no_warnings_itself() -> None:
