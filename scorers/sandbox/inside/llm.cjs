@@ -3,8 +3,9 @@
 //     const answer = await tallyard.llm.chat({ model: 'gpt-4o-mini', messages: [...] });
 //
 // The package openai works as well, in the versions that use `fetch` (5 and newer): the
-// environment names HOST (`network.py`), and `fetch` leads that here. Requests go one at a time over the one descriptor that leads out of the jail. Reads and writes
-// block, so a call that waits holds up this process, but no other.
+// environment names HOST (`network.py`), and `fetch` leads that here. Requests go one at a time
+// over the one descriptor that leads out of the jail. Reads and writes block, so a call that waits
+// holds up this process, but no other.
 'use strict';
 
 const { fstatSync, readSync, writeSync } = require('node:fs');
