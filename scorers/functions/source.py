@@ -32,10 +32,14 @@ class KeptFunctions:
         self._kept: LRUCache[ScorerRef, FunctionVersion] = LRUCache(KEPT)
         self._lock = Lock()   # cachetools' caches are not thread-safe
 
+    def kept(self, scorer: ScorerRef) -> FunctionVersion | None:
+        """The function at exactly that version if it is cached. Never waits for the store."""
+        with self._lock:
+            return self._kept.get(scorer)
+
     def function(self, scorer: ScorerRef) -> FunctionVersion:
         """The function at exactly that version, from the cache or the store."""
-        with self._lock:
-            known = self._kept.get(scorer)
+        known = self.kept(scorer)
         if known is not None:
             return known
         function_id = parse_uuid(scorer.name)

@@ -16,7 +16,7 @@ _V = TypeVar("_V")
 logger = logging.getLogger(__name__)
 
 MODELS_MAX = 256
-"""Models of one endpoint whose refusals are remembered, those used last."""
+"""Models of one endpoint whose refusals are remembered: those that refused last."""
 
 TRIES_MAX = 6
 """Changes of one call. A model of OpenAI's that refuses most of them refuses five."""
@@ -96,8 +96,8 @@ class Dialect:
 
 
 def _remember(known: OrderedDict[_K, _V], key: _K, value: _V) -> None:
+    known.pop(key, None)   # to stand last; a thread that drops the first one may come between
     known[key] = value
-    known.move_to_end(key)
     while len(known) > MODELS_MAX:
         known.popitem(last=False)
 

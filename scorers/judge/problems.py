@@ -80,16 +80,18 @@ _RULES = (
         "contextlengthexceeded exceedcontextsizeerror stringabovemaxlength requesttoolarge "
         "contextwindowexceedederror",
         r"maximum context length|(exceeds?|exceeded|over|longer than)\b.{0,40}\b(context|model "
-        r"length|maximum (input|prompt|model))|context (size|length|window)\b.{0,30}\bexceed|"
-        r"(prompt|input|request) is too (long|large)|request too large|"
-        r"reduce the length|too many (input )?tokens|must have less than \d+ tokens|"
-        r"max_tokens must be at least 1, got -",
+        r"length|maximum (input|prompt|model|number of (input )?tokens))|"
+        r"context (size|length|window)\b.{0,30}\b(exceed|only)|"
+        r"(prompt|input|request) is too (long|large)|request too large|reduce the length|"
+        r"too many (input )?tokens(?!.{0,20}\b(wait|per)\b)|must have less than \d+ tokens|"
+        r"tokens\b.{0,30}\bmust be <=|max_tokens must be at least 1, got -",
     ),
     _Rule(
         Cause.CREDIT,
         "insufficientquota billinghardlimitreached billingnotactive insufficientcredits "
-        "insufficientbalance budgetexceeded paymentrequired",
+        "insufficientbalance budgetexceeded paymentrequired exceededcurrentquotaerror",
         r"insufficient[ _](credits?|quota|balance|funds)|credit balance|requires more credits|"
+        r"(any|used all available) credits|spending limit|key limit exceeded|"
         r"budget has been exceeded|exceeded budget|account is not active, please check your "
         r"billing|payment required",
     ),
@@ -104,20 +106,23 @@ _RULES = (
         Cause.AWAY,
         "modelloading overloaded overloadederror engineoverloaded serviceunavailable "
         "serviceunavailableerror unavailableerror apiconnectionerror modelnotready",
-        r"loading model|model\b.{0,80}\b(is|being|still) (currently )?load|still loading|"
-        r"warming up|not ready yet|overloaded|server busy|pending requests|at capacity|"
+        r"loading model|model\b.{0,80}\b((is|still) (currently )?loading|being loaded)|"
+        r"still loading|no models? (is )?loaded|model has crashed|"
+        r"warming up|not ready yet|overloaded|server busy|pending requests|"
+        r"(at|over) capacity|capacity exceeded|"
         r"no healthy|no deployments available|temporarily|try again later",
     ),
     _Rule(
         Cause.RATE,
         "ratelimitexceeded ratelimiterror toomanyrequests throttlingerror throttlingexception "
         "resourceexhausted",
-        r"rate.?limit|too many requests|throttl",
+        r"rate.?limit|too many (requests|tokens)|throttl|quota will be replenished",
     ),
     _Rule(
         Cause.KEY,
         "invalidapikey authenticationerror unauthorized permissiondenied permissionerror",
-        r"(incorrect|invalid|missing|no) api.?key|invalid authentication|"
+        r"(incorrect|invalid|missing|no) api.?key|api.?key (is )?(not valid|invalid|expired)|"
+        r"invalid authentication|"
         r"invalid subscription key|no auth credentials|token is (invalid|expired)",
     ),
     _Rule(Cause.SERVER, "", r"requires? --|start(ed)? (it|the server)? ?with --"),
@@ -158,6 +163,7 @@ _STATUSES = {
     HTTPStatus.NOT_FOUND: Cause.ADDRESS, HTTPStatus.METHOD_NOT_ALLOWED: Cause.ADDRESS,
     HTTPStatus.REQUEST_TIMEOUT: Cause.AWAY, HTTPStatus.CONFLICT: Cause.AWAY,
     HTTPStatus.TOO_EARLY: Cause.AWAY, HTTPStatus.NOT_IMPLEMENTED: Cause.ADDRESS,
+    HTTPStatus.FAILED_DEPENDENCY: Cause.AWAY,   # text-generation-inference: generating failed
     499: Cause.AWAY,   # a proxy's word for: the caller, here another proxy, has hung up
 }
 

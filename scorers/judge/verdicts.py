@@ -24,7 +24,8 @@ _FILTERED = frozenset({"content_filter", "safety", "SAFETY"})
 """Reasons for which an answer ends early, as servers write `finish_reason`."""
 
 _FENCE = re.compile(r"```\w*\s*\n(.*?)\n?\s*```", re.DOTALL)
-_THOUGHTS = re.compile(r"\s*<think>.*?</think>\s*", re.DOTALL)
+_THOUGHTS = re.compile(r"\s*(?:<think>|(?![\s{\[`<])).*?</think>\s*", re.DOTALL)
+"""Before the answer. Templates of some models write the opening tag into the prompt."""
 _CALL_TAGS = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
 _REASONS = "reasons"
 
@@ -208,7 +209,10 @@ def _leading_json(text: str) -> Iterator[Json]:
 
 def _written(message: JsonObject, tool: JsonObject) -> JsonObject | None:
     """The arguments that the message's text consists of; None if it is anything else."""
-    text = _THOUGHTS.sub("", _text(message), count=1).strip()
+    text = _text(message)
+    if thoughts := _THOUGHTS.match(text):
+        text = text[thoughts.end():]
+    text = text.strip()
     for form in (_FENCE, _CALL_TAGS):
         if inner := form.fullmatch(text):
             text = inner[1].strip()

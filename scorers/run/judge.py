@@ -16,7 +16,7 @@ from scorers.run.heuristic import arguments_of, fields_of, scoring_fields
 from scorers.run.trace import TRACE, SpansOf, trace_argument
 from spans.errors import BadInput
 from spans.json import JsonObject
-from spans.scoring import ScoringResult
+from spans.scoring import ScorerRef, ScoringResult
 from spans.work import Assignment
 
 
@@ -34,7 +34,7 @@ class JudgedScorers:
         scorer = assignment.scorer
         if scorer.kind != FUNCTION:
             return self.judge.endpoint_of(at_version(scorer)).name
-        function = await asyncio.to_thread(self.functions.function, scorer)
+        function = await self._function(scorer)
         if function.global_name is not None:
             return self.judge.endpoint_of(resolve(function.global_name)).name
         model = function.classifier.model if function.classifier else None
@@ -50,7 +50,7 @@ class JudgedScorers:
         if scorer.kind != FUNCTION:
             spec = at_version(scorer)
             return await score_judged(self.judge, spec, scoring_fields(subject))
-        function = await asyncio.to_thread(self.functions.function, scorer)
+        function = await self._function(scorer)
         read = partial(
             arguments_of, subject, trace_of=partial(trace_argument, self.spans_of)
         )
@@ -59,6 +59,13 @@ class JudgedScorers:
         else:
             record = read(FIELDS)
         return await self.run(function, record)
+
+    async def _function(self, scorer: ScorerRef) -> FunctionVersion:
+        """The function, from the store on another thread if it is not cached."""
+        known = self.functions.kept(scorer)
+        if known is not None:
+            return known
+        return await asyncio.to_thread(self.functions.function, scorer)
 
     async def run(self, function: FunctionVersion, record: JsonObject) -> ScoringResult:
         """Run the function on `record` and return the result.

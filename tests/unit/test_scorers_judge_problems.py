@@ -144,7 +144,7 @@ CASES = {
     "litellm: deployments": (429, error(
         "No deployments available for selected model, Try again in 5 seconds.", code="429"),
         Cause.RATE),
-    "litellm: a bad key behind it": (500, error(
+    "litellm: a connection behind it": (500, error(
         "litellm.InternalServerError: connection reset", code="500"), Cause.AWAY),
     # vLLM
     "vllm: too long": (400, {
@@ -195,7 +195,60 @@ CASES = {
     "ollama: busy": (503, error(
         "server busy, please try again.  maximum pending requests exceeded"), Cause.AWAY),
     "ollama: path": (404, b"404 page not found", Cause.ADDRESS),
+    # Bedrock, as LiteLLM and other gateways pass it on
+    "bedrock: tokens of a minute": (429, error(
+        'litellm.RateLimitError: BedrockException - {"message":"Too many tokens, please wait '
+        'before trying again."}', type="throttling_error", code="429"), Cause.RATE),
+    "bedrock: tokens of a day": (429, error(
+        "Too many tokens per day, please wait before trying again."), Cause.RATE),
+    "bedrock: tokens of a minute in a 400": (400, error(
+        "BedrockException: Too many tokens, please wait before trying again."), Cause.RATE),
+    "cohere: too many tokens": (400, {
+        "message": "too many tokens: total number of tokens in the prompt cannot exceed 4081"},
+        Cause.LENGTH),
+    # LM Studio
+    "lm studio: nothing loaded": (400, {"error": "No models loaded. Please load a model in the "
+                                        "developer page."}, Cause.AWAY),
+    "lm studio: crashed": (400, {"error": "The model has crashed without additional "
+                                 "information. (Exit code: 6)"}, Cause.AWAY),
+    "lm studio: too long": (400, {
+        "error": "Trying to keep the first 5000 tokens when context the overflows. However, the "
+        "model is loaded with context length of only 4096 tokens"}, Cause.LENGTH),
+    # text-generation-inference
+    "tgi: too long": (422, {
+        "error": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. "
+        "Given: 5000 `inputs` tokens and 512 `max_new_tokens`", "error_type": "validation"},
+        Cause.LENGTH),
+    "tgi: out of memory": (424, {
+        "error": "Request failed during generation: Server error: CUDA out of memory",
+        "error_type": "generation"}, Cause.AWAY),
+    "vllm: only so much": (400, {
+        "object": "error", "message": "You passed 5000 input tokens and requested 100 output "
+        "tokens. However, the model's context length is only 4096 tokens", "code": 400},
+        Cause.LENGTH),
     # others, and what stands before servers
+    "groq: a full tier": (498, error("Flex tier capacity exceeded"), Cause.AWAY),
+    "xai: no credit": (403, {
+        "code": "The caller does not have permission to execute the specified operation",
+        "error": "Your newly created team doesn't have any credits yet."}, Cause.CREDIT),
+    "xai: all spent": (429, {
+        "code": "Some resource has been exhausted", "error": "Your team has either used all "
+        "available credits or reached its monthly spending limit."}, Cause.CREDIT),
+    "moonshot: no credit": (429, error(
+        "Your account is suspended, please check your plan and billing details",
+        type="exceeded_current_quota_error"), Cause.CREDIT),
+    "openrouter: a key's limit": (403, error(
+        "Key limit exceeded (total limit). Manage it at the account's page", code=403),
+        Cause.CREDIT),
+    "azure: quota of an hour": (403, {
+        "statusCode": 403, "message": "Out of call volume quota. Quota will be replenished in "
+        "01:00:00."}, Cause.RATE),
+    "google: key": (400, [{"error": {
+        "code": 400, "message": "API key not valid. Please pass a valid API key.",
+        "status": "INVALID_ARGUMENT"}}], Cause.KEY),
+    "google: too long": (400, [{"error": {
+        "code": 400, "message": "The input token count (1200000) exceeds the maximum number of "
+        "tokens allowed (1048576).", "status": "INVALID_ARGUMENT"}}], Cause.LENGTH),
     "a model that is loading, with 404": (404, error("model x is loading"), Cause.AWAY),
     "a model that is still loading, as text": (404, b"The model is still loading", Cause.AWAY),
     "google: quota of a minute": (429, [{"error": {

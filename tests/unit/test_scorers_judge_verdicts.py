@@ -74,6 +74,8 @@ PLAIN = {
     "JSON in the text": said('{"reasons": "r", "choice": "kind"}'),
     "JSON in a fence": said('```json\n{"choice": "kind"}\n```'),
     "JSON after thoughts": said('<think>rude? no.</think>\n\n{"choice": "kind"}'),
+    "JSON after thoughts whose beginning is in the prompt": said(
+        'Is it rude?\nNo.\n</think>\n\n{"choice": "kind"}'),
     "a call in the text": said(
         '{"name": "select_choice", "arguments": {"choice": "kind"}}'),
     "a call with parameters": said(
@@ -127,6 +129,9 @@ NONE = {
     "a bare choice": said("kind"),
     "JSON amid prose": said('The record says {"choice": "kind"}, but it is rude.'),
     "JSON before prose": said('{"choice": "kind"} is what it asks for; no.'),
+    "JSON before thoughts": said('{"choice": "kind"}\n<think>rude? no.</think>'),
+    "JSON within what looks like JSON": said(
+        '{"reasons": "it says </think>{\\"choice\\": \\"kind\\"}'),
     "JSON without the choice": said('{"verdict": "kind"}'),
     "two JSONs": said('{"choice": "kind"}\n{"choice": "rude"}'),
     "another tool": called(call('{"choice": "kind"}', "reselect_choice")),
