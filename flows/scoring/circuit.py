@@ -14,7 +14,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -47,12 +47,15 @@ DOWN = (Timeout, RateLimited, JudgeUnavailable)
 class Circuit:
     """An open circuit. After `probe_at` one call may find out whether the endpoint answers.
 
-    `probes` have found that it does not. `error_class` and `reason` are those of the last call.
+    That was `probe_in_s` seconds away when the store gave this circuit: the clocks of store and
+    process may differ. `probes` have been begun. `error_class` and `reason` are those of the
+    last call that failed.
     """
 
     endpoint: str
     opened_at: datetime
     probe_at: datetime
+    probe_in_s: float = field(compare=False)
     probes: int
     error_class: str
     reason: str
@@ -93,6 +96,10 @@ class CircuitStore(Protocol):
 
     def begin_probe(self, endpoint: str, *, wait_s: float) -> bool:
         """Whether this call may be the probe that is due. The next one is `wait_s` away."""
+        ...
+
+    def put_back_probe(self, endpoint: str) -> None:
+        """Make the next probe due now, since the last one made no call."""
         ...
 
     def close(self, endpoint: str) -> None:
@@ -148,7 +155,10 @@ class Gate:
         entry = await gate.enter()
         if isinstance(entry, Held): ...
         ...
-        await gate.leave(entry, error)      error: a TransientError, or None for an answer
+        await gate.leave(entry, error, has_called=...)
+
+    `error` is a TransientError, or None for an answer. A run need not call: its result may be
+    cached, or its span lacks what the scorer needs. Such an end says nothing of the endpoint.
     """
 
     def __init__(
@@ -159,6 +169,8 @@ class Gate:
         self._clock = clock
         self._in_flight_max = in_flight_max
         self._circuit: Circuit | None = None
+        self._probe_at = clock()
+        """When a probe is due, while the circuit is open, by this process's own clock."""
         self._in_flight = 0
         self._failures = 0
         self._is_opening = False
@@ -178,13 +190,17 @@ class Gate:
                 return self._begin(is_probe=False)
             await self._turn()
 
-    async def leave(self, entry: Entry, error: TransientError | None) -> None:
-        """Give the place back, and tell how the call ended."""
+    async def leave(
+        self, entry: Entry, error: TransientError | None, *, has_called: bool
+    ) -> None:
+        """Give the place back, and tell how the run ended, and whether it made a call."""
         try:
-            if error is None:
+            if has_called and error is None:
                 await self._answered(entry)
-            elif isinstance(error, DOWN):
+            elif has_called and isinstance(error, DOWN):
                 await self._failed(entry, error)
+            elif entry.is_probe:
+                await asyncio.to_thread(self._store.put_back_probe, self._endpoint)
         except TransientError as away:
             # The call has ended as it has. A later one opens the circuit, or is the probe.
             logger.warning("the circuit of %s is as it was: %s", self._endpoint, away)
@@ -203,22 +219,28 @@ class Gate:
         """Take over the circuit as the store has it, unless this process has changed it since
         its `changes` were counted."""
         if changes == self.changes:
-            self._circuit = circuit
+            if (circuit is None) is not (self._circuit is None):
+                self._begin_anew()
+            self._take(circuit)
             self._wake()
 
     def _begin(self, *, is_probe: bool) -> Entry:
         self._in_flight += 1
         return Entry(asyncio.get_running_loop().time(), is_probe)
 
+    def _take(self, circuit: Circuit | None) -> None:
+        self._circuit = circuit
+        if circuit is not None:
+            self._probe_at = self._clock() + timedelta(seconds=circuit.probe_in_s)
+
     async def _may_probe(self, circuit: Circuit) -> bool:
         now = self._clock()
-        if now < circuit.probe_at:
+        if now < self._probe_at:
             return False
         wait_s = probe_wait_s(circuit.probes + 1)
         # Set before the store is asked, so that the other outcomes of this process do not ask.
-        self._circuit = replace(
-            circuit, probe_at=now + timedelta(seconds=wait_s), probes=circuit.probes + 1
-        )
+        self._probe_at = now + timedelta(seconds=wait_s)
+        self._circuit = replace(circuit, probes=circuit.probes + 1)
         return await asyncio.to_thread(self._store.begin_probe, self._endpoint, wait_s=wait_s)
 
     async def _answered(self, entry: Entry) -> None:
@@ -252,9 +274,13 @@ class Gate:
         self._change(circuit)
 
     def _change(self, circuit: Circuit | None) -> None:
-        self._circuit = circuit
-        self._failures = 0
+        self._take(circuit)
         self.changes += 1
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Forget what the calls before the circuit opened or closed have told."""
+        self._failures = 0
         self._window = self._new_window()
 
     def _new_window(self) -> CallWindow:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from flows.scoring.circuit import Gates, Held
 from flows.scoring.drain import RunEnd, bug_end
+from scorers.judge.call_costs import counting_calls
 from scorers.run.heuristic import failed_verdict
 from spans.errors import TallyardError, TransientError
 from spans.outcome import verdict_of
@@ -29,7 +30,10 @@ class Scorers(Protocol):
         ...
 
     async def score(self, assignment: Assignment) -> ScoringResult:
-        """The result of the assignment's scorer. Raises TallyardError."""
+        """The result of the assignment's scorer. Raises TallyardError.
+
+        Its calls are counted (`scorers.judge.call_costs`).
+        """
         ...
 
 
@@ -125,12 +129,16 @@ class JudgeExecutor:
             return RunEnd(claim, failed_verdict(error, started_at=time.time(), begin=begin))
         if isinstance(entry, Held):
             return RunEnd(claim, entry)
-        try:
-            ended = await self._ask(claim)
-        except BaseException:
-            gate.abandon()
-            raise
-        await gate.leave(entry, ended.end if isinstance(ended.end, TransientError) else None)
+        with counting_calls() as execution:
+            try:
+                ended = await self._ask(claim)
+            except BaseException:
+                gate.abandon()
+                raise
+        await gate.leave(
+            entry, ended.end if isinstance(ended.end, TransientError) else None,
+            has_called=execution.calls > 0,
+        )
         return ended
 
     async def _ask(self, claim: RunnableClaim) -> RunEnd:

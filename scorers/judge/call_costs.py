@@ -72,7 +72,14 @@ current: ContextVar[CallCosts] = ContextVar("judged_execution")
 
 @contextmanager
 def counting_calls() -> Iterator[CallCosts]:
-    """Count the calls that this task, and the tasks that it starts, make within the block."""
+    """Count the calls that this task, and the tasks that it starts, make within the block.
+
+    A block within another counts with it: both are about the same run.
+    """
+    outer = current.get(None)
+    if outer is not None:
+        yield outer
+        return
     execution = CallCosts()
     token = current.set(execution)
     try:

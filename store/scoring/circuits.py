@@ -18,7 +18,8 @@ and starts fewer calls than that in it."""
 PROBE_CHOICE = 100
 """Held outcomes of which one is chosen for a probe, which reads as many rows."""
 
-COLUMNS = "endpoint, opened_at, probe_at, probes, error_class, reason"
+COLUMNS = """endpoint, opened_at, probe_at,
+    greatest(extract(epoch from probe_at - now()), 0)::float8, probes, error_class, reason"""
 # The queues in which outcomes wait, with one look into the index for each, and of those the
 # ones that hold outcomes back.
 HELD_QUEUES = f"""
@@ -139,6 +140,12 @@ class Circuits:
             )
             return cursor.rowcount > 0
 
+    def put_back_probe(self, endpoint: str) -> None:
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                "update circuit set probe_at = now() where endpoint = %s", (endpoint,)
+            )
+
     def close(self, endpoint: str) -> None:
         with self._database.cursor() as cursor:
             cursor.execute("delete from circuit where endpoint = %s", (endpoint,))
@@ -161,8 +168,8 @@ def open_circuits(cursor: Cursor) -> list[Circuit]:
 
 
 def _circuit(row: tuple[Any, ...]) -> Circuit:
-    endpoint, opened_at, probe_at, probes, error_class, reason = row
+    endpoint, opened_at, probe_at, probe_in_s, probes, error_class, reason = row
     return Circuit(
-        endpoint=endpoint, opened_at=opened_at, probe_at=probe_at, probes=probes,
-        error_class=error_class, reason=reason,
+        endpoint=endpoint, opened_at=opened_at, probe_at=probe_at, probe_in_s=probe_in_s,
+        probes=probes, error_class=error_class, reason=reason,
     )

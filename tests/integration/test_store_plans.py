@@ -134,6 +134,7 @@ class Service:
         circuits.open("default", JudgeUnavailable("503"), wait_s=0)
         self.ledger.hold([Hold(claim=one, endpoint="default", wait_s=60) for one in claims])
         circuits.begin_probe("default", wait_s=0)
+        circuits.put_back_probe("default")
         circuits.tend(["default"])
         read_waiting(self.database)
         read_queue_depths(self.database)

@@ -150,6 +150,27 @@ class CircuitBehaviours:
         world.let_pass(121.0)
         assert world.circuits.begin_probe("default", wait_s=120.0)
 
+    def test_a_probe_that_is_put_back_is_due_at_once(self, world: ScoringWorld) -> None:
+        world.circuits.open("default", DOWN, wait_s=0.0)
+        assert world.circuits.begin_probe("default", wait_s=60.0)
+
+        world.circuits.put_back_probe("default")
+
+        (circuit,) = world.circuits.tend(["default"])
+        assert circuit.probe_in_s == 0.0
+        assert world.circuits.begin_probe("default", wait_s=60.0)
+
+    def test_a_circuit_tells_in_how_many_seconds_its_probe_is_due(
+        self, world: ScoringWorld
+    ) -> None:
+        opened = world.circuits.open("default", DOWN, wait_s=60.0)
+        assert opened.probe_in_s == 60.0
+
+        world.let_pass(20.0)
+
+        (circuit,) = world.circuits.tend(["default"])
+        assert 30.0 < circuit.probe_in_s <= 40.0
+
     def test_no_probe_is_made_of_a_circuit_that_is_not_open(self, world: ScoringWorld) -> None:
         assert not world.circuits.begin_probe("default", wait_s=1.0)
 

@@ -185,6 +185,7 @@ def test_a_judge_that_answers_some_calls_is_not_held_to_be_down(world: JudgedWor
     class EverySecond(Judges):
         async def score(self, assignment: Assignment) -> ScoringResult:
             if next(turn) % 2:
+                self.begin_call("default")
                 raise unavailable()
             return await super().score(assignment)
 
@@ -201,7 +202,7 @@ def test_outcomes_that_always_fail_do_not_keep_the_judge_from_the_others(
 ) -> None:
     class Choosy(Judges):
         async def score(self, assignment: Assignment) -> ScoringResult:
-            self.calls["default"] += 1
+            self.begin_call("default")
             if assignment.subject.key.id.startswith("bad"):
                 raise Timeout("no answer")
             return await super().score(assignment)
@@ -215,6 +216,43 @@ def test_outcomes_that_always_fail_do_not_keep_the_judge_from_the_others(
     world.live(HOUR_S, ring_s=20.0)
 
     assert world.states() == {"completed": 500, "pending": 50}
+
+
+@pytest.mark.parametrize("uncalled", ["cached", "lacking"])
+def test_outcomes_that_need_no_call_do_not_keep_a_dead_judges_circuit_closed(
+    world: JudgedWorld, uncalled: str
+) -> None:
+    world.wait_for_judge(*(
+        f"{name} {number:05}" for number in range(500) for name in ("row", uncalled)
+    ))
+    world.judges.down["default"] = unavailable
+
+    world.drain()
+
+    assert world.judges.wasted["default"] <= FIRST_IN_FLIGHT
+    assert world.circuits.present() != []
+
+
+@pytest.mark.parametrize("uncalled", ["cached", "lacking"])
+def test_a_probe_that_made_no_call_leaves_the_circuit_open_and_another_follows_at_once(
+    world: JudgedWorld, uncalled: str
+) -> None:
+    world.wait_for_judge(*names(200))
+    world.judges.down["default"] = unavailable
+    world.drain()
+    before = world.judges.calls["default"]
+    world.wait_for_judge(f"{uncalled} 1")
+    for outcome in world.scoring.outcomes.values():
+        outcome.attempts += outcome.queue == held_queue("default")   # it is tried least
+    world.clock.pass_s(6.0)
+
+    world.drain()
+    assert world.circuits.present() != []
+    assert world.judges.calls["default"] == before
+
+    world.clock.pass_s(1.0)
+    world.drain()
+    assert world.judges.calls["default"] == before + 1
 
 
 def test_an_error_of_the_store_says_nothing_of_the_judge(world: JudgedWorld) -> None:
@@ -347,7 +385,7 @@ def test_calls_that_wait_for_a_place_are_held_when_the_circuit_opens() -> None:
         waiting = asyncio.ensure_future(one.enter())
         for entry in entries:
             assert not isinstance(entry, Held)
-            await one.leave(entry, unavailable())
+            await one.leave(entry, unavailable(), has_called=True)
 
         assert isinstance(await asyncio.wait_for(waiting, 10), Held)
 
@@ -361,7 +399,7 @@ def test_what_a_process_learnt_before_it_changed_the_circuit_is_not_taken_over()
         for _ in range(FAILURES_TO_OPEN):
             entry = await one.enter()
             assert not isinstance(entry, Held)
-            await one.leave(entry, unavailable())
+            await one.leave(entry, unavailable(), has_called=True)
 
         one.learn(None, changes=seen)
         assert isinstance(await one.enter(), Held)
@@ -381,6 +419,47 @@ def test_only_one_of_those_that_come_when_a_probe_is_due_is_the_probe() -> None:
         entries = await asyncio.gather(*(one.enter() for _ in range(20)))
 
         assert sum(not isinstance(entry, Held) for entry in entries) == 1
+
+    asyncio.run(run())
+
+
+def test_calls_that_failed_before_others_closed_the_circuit_do_not_open_it_again() -> None:
+    async def run() -> None:
+        one, circuits, _ = gate(most=64)
+        entries = [await one.enter() for _ in range(3 * FAILURES_TO_OPEN)]
+        for entry in entries:
+            assert not isinstance(entry, Held)
+            await one.leave(entry, unavailable(), has_called=True)
+        assert isinstance(await one.enter(), Held)
+
+        circuits.close("default")   # by another process, whose probe was answered
+        one.learn(None, changes=one.changes)
+        entry = await one.enter()
+        assert not isinstance(entry, Held)
+        await one.leave(entry, unavailable(), has_called=True)
+
+        assert circuits.present() == []
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("behind_s", [-600.0, 600.0])
+def test_a_probe_is_made_when_it_is_due_though_the_clocks_of_store_and_process_differ(
+    behind_s: float,
+) -> None:
+    async def run() -> None:
+        _, circuits, clock = gate()
+        one = Gate(
+            "default", circuits, lambda: clock() - timedelta(seconds=behind_s),
+            in_flight_max=4,
+        )
+        circuits.open("default", unavailable(), wait_s=5.0)
+        one.learn(circuits.present()[0], changes=0)
+
+        clock.pass_s(4.0)
+        assert isinstance(await one.enter(), Held)
+        clock.pass_s(2.0)
+        assert not isinstance(await one.enter(), Held)
 
     asyncio.run(run())
 
@@ -430,8 +509,9 @@ def test_probes_are_made_at_longer_and_longer_intervals(
 
 def test_the_text_of_a_held_outcome_names_the_reason_and_the_next_call() -> None:
     circuit = Circuit(
-        endpoint="default", opened_at=START, probe_at=START + timedelta(seconds=60), probes=3,
-        error_class="judge_unavailable", reason="503: no healthy upstream",
+        endpoint="default", opened_at=START, probe_at=START + timedelta(seconds=60),
+        probe_in_s=60.0, probes=3, error_class="judge_unavailable",
+        reason="503: no healthy upstream",
     )
 
     assert circuit.sentence == (

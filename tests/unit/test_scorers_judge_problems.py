@@ -212,8 +212,8 @@ CASES = {
     "lm studio: crashed": (400, {"error": "The model has crashed without additional "
                                  "information. (Exit code: 6)"}, Cause.AWAY),
     "lm studio: too long": (400, {
-        "error": "Trying to keep the first 5000 tokens when context the overflows. However, the "
-        "model is loaded with context length of only 4096 tokens"}, Cause.LENGTH),
+        "error": "Trying to keep the first 5000 tokens when context the overflows. However, "
+        "the model is loaded with context length of only 4096 tokens"}, Cause.LENGTH),
     # text-generation-inference
     "tgi: too long": (422, {
         "error": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. "

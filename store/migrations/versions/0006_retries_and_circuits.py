@@ -18,7 +18,7 @@ create table circuit (
   endpoint text primary key,
   opened_at timestamptz not null default now(),
   probe_at timestamptz not null,         -- when one call may find out whether it answers again
-  probes integer not null default 0,     -- calls that have found that it does not
+  probes integer not null default 0,     -- outcomes that were to find that out
   error_class text not null,             -- of the last call
   reason text not null
 );

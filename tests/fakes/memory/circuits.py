@@ -26,7 +26,7 @@ class MemoryCircuits:
 
     def present(self) -> Sequence[Circuit]:
         with self._shared.transaction("present"):
-            return list(self._open.values())
+            return self._present()
 
     def tend(self, endpoints: Collection[str]) -> Sequence[Circuit]:
         with self._shared.transaction("tend"):
@@ -41,7 +41,7 @@ class MemoryCircuits:
                     self._bring_back_probe(queue, circuit.probes)
                 if circuit.opened_at <= now - self._budget:
                     self._bring_back(queue, lambda one: one.next_attempt_at <= now)
-            return list(self._open.values())
+            return self._present()
 
     def open(self, endpoint: str, error: TransientError, *, wait_s: float) -> Circuit:
         with self._shared.transaction("open"):
@@ -51,7 +51,8 @@ class MemoryCircuits:
             self._open[endpoint] = Circuit(
                 endpoint=endpoint, opened_at=known.opened_at if known else now,
                 probe_at=max(probe_at, known.probe_at) if known else probe_at,
-                probes=known.probes if known else 0, error_class=error.error_class(),
+                probe_in_s=wait_s, probes=known.probes if known else 0,
+                error_class=error.error_class(),
                 reason=str(error).replace("\0", "\ufffd"),
             )
             return self._open[endpoint]
@@ -67,10 +68,22 @@ class MemoryCircuits:
             )
             return True
 
+    def put_back_probe(self, endpoint: str) -> None:
+        with self._shared.transaction("put_back_probe"):
+            if circuit := self._open.get(endpoint):
+                self._open[endpoint] = replace(circuit, probe_at=self._shared.clock())
+
     def close(self, endpoint: str) -> None:
         with self._shared.transaction("close"):
             self._open.pop(endpoint, None)
             self._bring_back_all(held_queue(endpoint))
+
+    def _present(self) -> list[Circuit]:
+        now = self._shared.clock()
+        return [
+            replace(one, probe_in_s=max((one.probe_at - now).total_seconds(), 0.0))
+            for one in self._open.values()
+        ]
 
     def _held_queues(self) -> set[str]:
         return {
