@@ -34,9 +34,10 @@ CURSOR_HEADER = "x-bt-cursor"
 WARNINGS_HEADER = "x-tallyard-warnings"
 """Where the warnings of a jsonl answer stand, as JSON: its lines are rows and nothing else."""
 
-WARNINGS_MAX = 20
+WARNINGS_MAX = 10
 NAME_CHARS_MAX = 60
-"""Fields that are named, and characters of each name: together they fit into a header."""
+"""Fields that are named, and characters of each name: together they fit into a header, of which
+clients read 16 kB. A character takes up to 12 bytes there."""
 
 TRUE_OR_FALSE = "must be true or false"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from spans.json import Json, JsonObject
@@ -44,8 +45,9 @@ def _float(text: str) -> float | Unstorable:
 def read_rows_apart(body: bytes, name: str) -> JsonObject | None:
     """The object of a body that no parser reads as a whole, with each row of `name` read alone.
 
-    A row that cannot be read becomes Unreadable; the others are read tolerantly. None if the
-    body is not an object with a list `name` of objects, or has very many brackets and strings.
+    A row that cannot be read becomes Unreadable; the others are read tolerantly, also what is
+    no object. None if the body is not an object with a list `name`, or has very many brackets
+    and strings.
     """
     parts = _parts(body, name)
     if parts is None:
@@ -55,10 +57,25 @@ def read_rows_apart(body: bytes, name: str) -> JsonObject | None:
         rest = _DECODER.decode((body[:start] + b"[]" + body[end:]).decode())
     except (ValueError, RecursionError):
         return None
-    return {**rest, name: [_read_row(body[first:last]) for first, last in rows]}
+    items = _items(body, start, end, rows)
+    return {**rest, name: [_read_row(body[first:last]) for first, last in items]}
+
+
+def _items(
+    body: bytes, start: int, end: int, rows: Sequence[tuple[int, int]]
+) -> Iterator[tuple[int, int]]:
+    """Where each item of a list is: its rows, and what stands between them but commas."""
+    before = start + 1
+    for first, last in (*rows, (end - 1, end)):
+        if body[before:first].strip(b" \t\r\n,"):
+            yield before, first
+        if last < end:
+            yield first, last
+        before = last
 
 
 def _read_row(text: bytes) -> Json:
+    text = text.strip(b" \t\r\n,")
     try:
         return read_tolerantly(text)
     except RecursionError:

@@ -51,6 +51,19 @@ def test_a_row_that_cannot_be_read_leaves_the_others(events: list[Any], bad: str
     assert last.reason.startswith("not valid JSON")
 
 
+@given(
+    st.lists(EVENTS | st.integers(0, 9) | st.none() | st.text("a,]}", max_size=3), max_size=4),
+    st.sampled_from(BAD),
+)
+def test_what_is_no_object_is_listed_too(items: list[Any], bad: str) -> None:
+    found = rows(f'{{"rows": [{", ".join([*map(json.dumps, items), bad])}]}}')
+    objects = [item for item in items if isinstance(item, dict)]
+    assert [item for item in found if isinstance(item, dict)] == objects
+    is_other = [not isinstance(item, dict) for item in [*items, bad]]
+    # Those side by side that are no objects may be listed as one.
+    assert sum(not isinstance(item, dict) for item in found) >= 1 + any(is_other[:-1])
+
+
 def test_only_outermost_plain_strings_name_a_row_that_cannot_be_read() -> None:
     (row,) = rows(
         '{"rows": [{"input": {"id": "inner"}, "span_id": "s", "id": "a\\u0062",'
