@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scorers.judge.client import Judge
-from scorers.judge.endpoints import Api, Endpoint, Endpoints
+from scorers.judge.endpoints import DEFAULT_ENDPOINT, Api, Endpoint, Endpoints
 from spans.clock import Clock, system_clock
 
 
 def endpoint_at(
     url: str, *, key: str | None = "sk-judge", timeout_s: float = 5.0, in_flight: int = 256,
-    api: Api = "auto",
+    api: Api = "auto", name: str = DEFAULT_ENDPOINT, models: tuple[str, ...] = (),
 ) -> Endpoint:
-    """The default endpoint, there."""
+    """The default endpoint, there, or one with that name and models."""
     return Endpoint(
-        base_url=url, api_key=key, timeout_s=timeout_s, in_flight=in_flight, api=api
+        base_url=url, api_key=key, timeout_s=timeout_s, in_flight=in_flight, api=api,
+        name=name, models=models,
     )
 
 

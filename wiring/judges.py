@@ -122,7 +122,8 @@ def _endpoint(
     if judge.key_env is not None:
         key = environment.get(judge.key_env) or None
         if key is None:
-            wrong["key_env"] = f"the environment variable {judge.key_env} is not set"
+            # Its name is not shown: the key itself may stand there by mistake.
+            wrong["key_env"] = "the environment variable that it names is not set"
     elif key is None and judge.url is None:
         key = default.api_key   # which is sent to no other server
     if judge.url is not None and (problem := url_problem(judge.url)):

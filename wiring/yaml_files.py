@@ -90,7 +90,8 @@ class _Document:
             value: Json = self._yaml.constructor.construct_object(node)
         except (ValueError, KeyError) as error:   # the file gives a tag: `!!int x`
             kind = str(node.tag).removeprefix(_TAG)
-            raise self._refused(node, f"{node.value!r} is not of the type {kind}") from error
+            # The value is not shown: it may be a key.
+            raise self._refused(node, f"the value is not of the type {kind}") from error
         return value
 
     def _mapping(self, node: MappingNode) -> JsonObject:

@@ -95,8 +95,8 @@ def url_problem(base_url: str) -> str | None:
     try:
         parts = urlsplit(base_url)
         _ = parts.port  # reading it raises ValueError for a bad port
-    except ValueError as error:
-        return f"is not a URL: {error}"
+    except ValueError:   # whose message quotes a part of the URL, perhaps of a password
+        return "is not a URL, or its port is no number"
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         return "must start with http:// or https://"
     if parts.username or parts.password or parts.query or parts.fragment:

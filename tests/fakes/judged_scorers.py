@@ -35,9 +35,11 @@ class Judges:
         return "other" if assignment.subject.key.id.startswith("other") else "default"
 
     async def score(self, assignment: Assignment) -> ScoringResult:
-        if assignment.subject.key.id.startswith("cached"):
-            return RESULT
-        if assignment.subject.key.id.startswith("lacking"):
+        name = assignment.subject.key.id
+        if name.startswith(("cached", "lacking")):
+            await asyncio.sleep(0)   # they take as long as a call
+            if name.startswith("cached"):
+                return RESULT
             raise MissingArgument("the span has no expected")
         endpoint = await self.endpoint_of(assignment)
         self.begin_call(endpoint)
