@@ -212,7 +212,8 @@ def answer_of(path: str, status: int, raw: bytes) -> JsonObject | Problem:
         if key in body:
             return _problem(status, "", cause=Cause.AWAY, shown=f"nothing in `{key}`: {text}")
     if not text:
-        cause = _by_status(status, Cause.AWAY)
+        is_refusal = 400 <= status < 500
+        cause = _by_status(status, Cause.OTHER if is_refusal else Cause.AWAY)
         return _problem(status, "", cause=cause, shown="an empty body")
     if error_part is None and is_success and not _message_in(body):
         is_object = isinstance(body, dict)
@@ -296,6 +297,8 @@ def _is_flagged(error: JsonObject) -> bool:
 
 def _codes(error: Json) -> Iterator[str]:
     """The words by which an error names itself, in lower case and without signs."""
+    if isinstance(error, int) and not isinstance(error, bool):
+        yield str(error)
     if not isinstance(error, dict):
         return
     for name in ("code", "type", "status", "statusCode"):
