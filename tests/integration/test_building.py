@@ -260,6 +260,8 @@ NESTED_23 = reduce(lambda inner, _: [inner], range(23), None)
          "metadata.m[0][0]"),
         ("'x'.repeat(300_000)", "left out", "metadata does not fit into the result"),
         ("Array(10_000_000).fill(1)", "left out", "metadata does not fit into the result"),
+        ("new Uint8Array(50_000_000)", "left out", "metadata does not fit into the result"),
+        ("({ size: 1e9, length: 1e9 })", {"size": 1e9, "length": 1e9}, ""),
         ("JSON.parse('{\"__proto__\": 1}')", {"__proto__": 1}, ""),
     ],
 )  # fmt: skip

@@ -56,6 +56,27 @@ class Scalar:
     tolist = item
 
 
+class Large:
+    """An array of another library, whose list would take up much more memory."""
+
+    size = 10**9
+
+    def tolist(self):
+        raise AssertionError("must not be made")
+
+
+class OutOfMemory:
+    def as_dict(self):
+        raise MemoryError
+
+
+class Sized:
+    size = 10**9
+
+    def as_dict(self):
+        return {"size": self.size, "why": math.nan}
+
+
 class Model:
     def model_dump(self):
         return {"score": 0.5, "metadata": {"n": Scalar(2)}}
@@ -145,8 +166,13 @@ def test_what_has_a_plain_form_is_stored_in_it(given, kept):
         ({"a": "x" * 300_000}, None, "metadata does not fit into the result (result_bytes)"),
         (["x"] * 1_000_000, None, "metadata does not fit into the result (result_bytes)"),
         ("é" * 200_000, None, "metadata does not fit into the result (result_bytes)"),
+        (b"\xff" * 300_000, None, "metadata does not fit into the result (result_bytes)"),
+        (set(range(300_000)), None, "metadata does not fit into the result (result_bytes)"),
+        (Large(), None, "metadata does not fit into the result (result_bytes)"),
+        (OutOfMemory(), None, "metadata does not fit into the result (result_bytes)"),
+        (Sized(), {"size": 10**9, "why": None}, "metadata.m.why is nan"),
     ],
-    ids=[*range(23)],
+    ids=[*range(28)],
 )  # fmt: skip
 def test_what_has_no_form_in_json_costs_itself_alone_and_a_line_says_so(given, kept, why):
     found, changes = beside(given)

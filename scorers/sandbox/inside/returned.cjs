@@ -156,6 +156,8 @@ class Making {
   #inner(value, path, above, depth) {
     const again = (other) => this.#plain(() => other, path, above, depth);
     if (typeof value.toJSON === 'function' && !Buffer.isBuffer(value)) return again(value.toJSON());
+    // Before a copy takes up more memory: each of its values has at least two bytes.
+    if (ArrayBuffer.isView(value) && value.length * 2 > this.#left) throw new Full();
     if (value instanceof Map) return again(fromEntries(value));
     if (value instanceof Set || ArrayBuffer.isView(value)) return again([...value]);
     if (value instanceof Error || value instanceof RegExp) return again(String(value));

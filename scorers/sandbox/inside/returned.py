@@ -132,7 +132,7 @@ class _Making:
             try:
                 made = self._plain(value, f"{at}{name}", (), DEPTH_MAX)
                 size = len(_json({name: made}))
-            except _Full:
+            except (_Full, MemoryError):
                 size = left + 1
             if size > left:
                 self._say(f"{at}{name}", "does not fit into the result (result_bytes)",
@@ -187,6 +187,7 @@ class _Making:
             case float() | Decimal() | Fraction():
                 return self._float(float(value), path)
             case bytes() | bytearray():
+                self._check_room(len(value))
                 self._say(path, "is bytes", "it is stored as text")
                 return self._text(value.decode("utf-8", "backslashreplace"), path)
             case date() | time():
@@ -214,6 +215,7 @@ class _Making:
                 made[name] = self._plain(each, f"{path}.{name}", above, depth)
             return made
         if isinstance(value, _LISTS):
+            self._check_room(2 * len(value))
             items = sorted(value, key=repr) if isinstance(value, set | frozenset) else value
             return [
                 self._plain(each, f"{path}[{place}]", above, depth)
@@ -223,6 +225,8 @@ class _Making:
             for name in ("as_dict", "model_dump", "tolist", "to_dict"):
                 method = getattr(value, name, None)
                 if callable(method):
+                    if name == "tolist" and isinstance(getattr(value, "size", None), int):
+                        self._check_room(2 * value.size)
                     return self._plain(method(), path, above, depth)
             if dataclasses.is_dataclass(value) or hasattr(value, "score"):
                 return self._plain(_attributes(value), path, above, depth)
@@ -233,14 +237,20 @@ class _Making:
     def _integer(self, value: int, path: str) -> object:
         if -INTEGER_MAX <= value <= INTEGER_MAX:
             return int(value)
+        text = str(value)   # which Python refuses for thousands of digits
         self._say(path, "is an integer beyond 2**53", "it is stored as text")
-        return self._text(str(value), path)
+        return self._text(text, path)
 
     def _float(self, value: float, path: str) -> object:
         if math.isfinite(value):
             return value
         self._say(path, f"is {value}, which JSON has no form for", "null is stored")
         return None
+
+    def _check_room(self, least: int) -> None:
+        """Raise _Full for a value of at least so many bytes before it takes up more memory."""
+        if least > self._left:
+            raise _Full
 
     def _text(self, text: str, path: str) -> str:
         self._left -= len(text)
