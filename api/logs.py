@@ -39,6 +39,9 @@ NAME_CHARS_MAX = 60
 """Fields that are named, and characters of each name: together they fit into a header, of which
 clients read 16 kB. A character takes up to 12 bytes there."""
 
+RETRIES_MAX = 2**31 - 1
+"""The highest count of tries that is stored. Nobody tries so often."""
+
 TRUE_OR_FALSE = "must be true or false"
 
 
@@ -209,7 +212,7 @@ def _sent(
     return SentRows(
         rows=rows, body=body, sent_to=request.scope["path"], is_exact=is_exact,
         idempotency_key=request.headers.get("idempotency-key") or None,
-        retries=int(retries) if is_number(retries) else None,
+        retries=min(int(retries), RETRIES_MAX) if is_number(retries) else None,
     )
 
 

@@ -19,7 +19,15 @@ from spans.columns import API_COLUMNS, EVENT_FIELDS
 from spans.errors import BadInput
 from spans.json import Json, JsonObject
 from spans.repair.faults import INGEST_WARNINGS, Faults, Unreadable, Unstorable, shown
-from spans.repair.values import BodyText, InexactIntegers, Mender, OddValue, count
+from spans.repair.values import (
+    NO_CHARACTER,
+    ODD_CHARACTER,
+    BodyText,
+    InexactIntegers,
+    Mender,
+    OddValue,
+    count,
+)
 from spans.row import IDENTITY_FIELDS, ArrayDelete, ObjectRef, RowKey, RowWrite
 from spans.scoring import within_0_and_1
 
@@ -127,12 +135,15 @@ def _storable(
 def _with_controls(
     event: JsonObject, where: ObjectRef, row_id: str, fields: JsonObject, faults: Faults
 ) -> RowWrite:
-    if (comment := _object(event, "comment", faults)) is not None:
-        origin = event.get("origin")
-        target = origin.get("id") if isinstance(origin, dict) else None
+    origin = event.get("origin")
+    target = origin.get("id") if isinstance(origin, dict) else None
+    if event.get("comment") is not None and target is None and _has_content(fields):
+        faults.found("comment", "must name its row in origin.id", LEFT_OUT)
+    elif (comment := _object(event, "comment", faults)) is not None:
         return RowWrite(
-            key=RowKey(where, _row_id(target, faults)), fields={}, comment=comment,
-            comment_id=row_id, audit_source=_text(event, "_audit_source", faults),
+            key=RowKey(where, _row_id(target, faults, "origin.id")), fields={},
+            comment=comment, comment_id=row_id,
+            audit_source=_text(event, "_audit_source", faults),
             audit_metadata=_object(event, "_audit_metadata", faults),
         )
     state, reselect = _scoring_control(event.get("_async_scoring_control"), faults)
@@ -164,9 +175,15 @@ def _with_controls(
     )
 
 
-def _row_id(value: Json, faults: Faults) -> str:
+def _has_content(fields: JsonObject) -> bool:
+    """Whether there is more in an event than tells where and when it belongs."""
+    return not fields.keys() <= {"created", "origin", *IDENTITY_FIELDS}
+
+
+def _row_id(value: Json, faults: Faults, path: str = "id") -> str:
+    """The id. One that cannot be stored is refused: mended, two rows may become one."""
     if type(value) in NUMBERS:
-        faults.found("id", f"must be a string, not {value}", "stored as text")
+        faults.found(path, f"must be a string, not {value}", "stored as text")
         value = _scalar_text(value)
     elif isinstance(value, Unstorable) and value.strip("-").isdigit():
         value = str(value)   # a warning says so, as wherever such an integer stands
@@ -175,10 +192,12 @@ def _row_id(value: Json, faults: Faults) -> str:
         not isinstance(value, str) or isinstance(value, Unstorable)
         or not 0 < len(value) <= ID_CHARS_MAX
     ):
-        raise BadInput(f"must be a string of 1 to {ID_CHARS_MAX} characters", path="id")
+        raise BadInput(f"must be a string of 1 to {ID_CHARS_MAX} characters", path=path)
     if CONTROL_CHARACTER.search(value):
-        raise BadInput("must not hold control characters", path="id")
-    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        raise BadInput("must not hold control characters", path=path)
+    if ODD_CHARACTER.search(value):
+        raise BadInput(f"must not hold {NO_CHARACTER}", path=path)
+    return value
 
 
 def _mend_fields(fields: JsonObject, faults: Faults) -> None:
@@ -263,9 +282,12 @@ def _mended_metrics(_name: str, metrics: Json, faults: Faults) -> Json:
         return None
     mended: JsonObject | None = None
     for name, value in metrics.items():
-        if value is None or isinstance(value, dict) or name in CALLER_FIELDS:
-            continue   # some SDKs nest details here; older ones name the caller
         is_time = name in TIMES
+        # Some SDKs nest details here; older ones name the caller.
+        if value is None or (isinstance(value, dict) and not is_time) or (
+            name in CALLER_FIELDS and not isinstance(value, Unstorable)
+        ):
+            continue
         if type(value) in NUMBERS and (
             not is_time or 0 <= value <= SECONDS_MAX   # type: ignore[operator]
         ):
@@ -409,7 +431,7 @@ def _mended_created(_name: str, created: Json, faults: Faults) -> Json:
 
 
 def _instant(value: Json) -> datetime | None:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or isinstance(value, Unstorable):
         return None
     try:
         at = datetime.fromisoformat(value)

@@ -372,6 +372,8 @@ def _place_of(row: Json, places: dict[str, ObjectRef | None]) -> ObjectRef:
         if (where := places.get(text)) is None:
             raise NotFound("no such project")
         return where
+    if isinstance(row, Unreadable):
+        raise BadInput(row.reason)
     for name in OTHER_OBJECTS:
         if name in fields:
             raise BadInput("not supported: log to a project, with project_id", path=name)

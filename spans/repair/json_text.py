@@ -1,11 +1,13 @@
 """Reads JSON text that a strict parser refuses, because it holds what JSON does not know.
 
 Python's own `json.dumps` writes NaN, infinite numbers and halves of surrogate pairs. Integers
-beyond 64 bits are JSON, but a strict parser makes floats of them.
+beyond 64 bits are JSON, but a strict parser makes floats of them. Programs that put JSON
+together themselves leave line breaks in strings, write Latin-1, or a byte order mark in front.
 """
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import re
@@ -25,10 +27,12 @@ INTEGER_CHARS_MAX = 20
 def read_tolerantly(body: bytes) -> Json:
     """The value in a JSON text. A number that cannot be kept exactly becomes Unstorable.
 
-    Halves of surrogate pairs stay in strings and keys. Raises ValueError, and RecursionError
-    for a text that is nested as deeply as Python's stack allows.
+    Halves of surrogate pairs stay in strings and keys, and a byte that is not UTF-8 becomes
+    one. Raises ValueError, and RecursionError for a text that is nested as deeply as Python's
+    stack allows.
     """
-    return _DECODER.decode(body.decode())   # type: ignore[no-any-return]
+    text = body.removeprefix(codecs.BOM_UTF8).decode(errors="surrogateescape")
+    return _DECODER.decode(text)   # type: ignore[no-any-return]
 
 
 def _integer(text: str) -> int | Unstorable:
@@ -54,8 +58,10 @@ def read_rows_apart(body: bytes, name: str) -> JsonObject | None:
         return None
     start, end, rows = parts
     try:
-        rest = _DECODER.decode((body[:start] + b"[]" + body[end:]).decode())
+        rest = read_tolerantly(body[:start] + b"[]" + body[end:])
     except (ValueError, RecursionError):
+        return None
+    if not isinstance(rest, dict):
         return None
     items = _items(body, start, end, rows)
     return {**rest, name: [_read_row(body[first:last]) for first, last in items]}
@@ -134,5 +140,6 @@ _TOKENS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
 _QUOTE, _LIST = b'"['
 
 _DECODER = json.JSONDecoder(
-    parse_int=_integer, parse_float=_float, parse_constant=Unstorable
+    parse_int=_integer, parse_float=_float, parse_constant=Unstorable,
+    strict=False,   # a line break or tab may stand in a string
 )

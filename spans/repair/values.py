@@ -16,6 +16,7 @@ from spans.repair.json_text import INTEGER_MAX, INTEGER_MIN
 EXACT_FLOAT_MAX = 2.0**63       # orjson turns integers that are larger into floats
 LONG_INTEGER = re.compile(rb"[:\[,\s](-?[0-9]{19,})(?=\s*[,\]}])")
 ODD_CHARACTER = re.compile("[\0\ud800-\udfff]")
+NO_CHARACTER = "half a surrogate pair, or bytes that are not UTF-8"
 KEY_CHARS_MAX = 60
 """How much of a key a path quotes."""
 
@@ -175,7 +176,7 @@ class Mender:
         elif "\0" in text:
             self._faults.mended(path, f"NUL cannot be stored; {done}")
         if mended.count("\ufffd") > text.count("\ufffd") + text.count("\0"):
-            self._faults.mended(path, f"half a surrogate pair is no character; {done}")
+            self._faults.mended(path, f"{NO_CHARACTER}; {done}")
         return mended
 
     def _too_deep(self, value: Json, path: str) -> str:

@@ -13,7 +13,8 @@ WARNED = {
                "metrics.cost: must be a number or null, not \"Infinity\"; left out"],
     "metadata": [f"metadata.seed: {2**70} is an integer beyond 64 bits; stored as text"],
     "tags": ["tags: must be a list of up to 100 strings of up to 128 characters"] * 2,
-    "text": ["metadata.cut: half a surrogate pair is no character; replaced by U+FFFD",
+    "text": ["metadata.cut: half a surrogate pair, or bytes that are not UTF-8; "
+             "replaced by U+FFFD",
              "metadata.nul: NUL cannot be stored; replaced by U+FFFD"],
 }
 

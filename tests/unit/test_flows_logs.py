@@ -29,7 +29,7 @@ from spans.errors import BadInput, Forbidden, NotFound, StoreUnavailable, Tallya
 from spans.ids import OrgId, ProjectId, Xact
 from spans.json import JsonObject
 from spans.queues import MATCH
-from spans.repair.faults import Unstorable
+from spans.repair.faults import Unreadable, Unstorable
 from spans.resends import RETRY_WINDOW_S, IngestAnswer, Remembered, Resend, ResendName
 from spans.row import RowKey
 
@@ -174,6 +174,8 @@ def test_whatever_a_bad_row_is_it_is_listed_and_its_neighbours_are_stored(
 
 
 @pytest.mark.parametrize(("rows", "error", "said"), [
+    ([Unreadable(b"{'id'", "not valid JSON: quotes", {})], BadInput,
+     "nothing was stored: not valid JSON: quotes"),
     ([{"id": "a"}], BadInput, "nothing was stored: project_id: missing"),
     ([{"id": "a", "project_id": str(uuid.uuid4())}] * 2, NotFound,
      "no such project (row 'a' and 1 more)"),

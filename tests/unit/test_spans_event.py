@@ -15,16 +15,19 @@ from spans.json import Json
 from spans.merge import apply, is_same
 from spans.repair.faults import AND_MORE, INGEST_WARNINGS, WARNINGS_MAX, Faults
 from spans.repair.json_text import read_tolerantly
-from spans.repair.values import BodyText, InexactIntegers
+from spans.repair.values import NO_CHARACTER, BodyText, InexactIntegers
 from spans.row import Row, RowWrite, project_logs
 
 LOGS = project_logs(ProjectId(uuid.UUID(int=1)))
 LIMITS = EventLimits(depth_max=8, nodes_max=500)
 
 
-def mended(event: str | Json) -> RowWrite:
+def mended(event: bytes | str | Json) -> RowWrite:
     """The event, or its JSON text, as `/logs3` reads what a strict parser refuses."""
-    body = (event if isinstance(event, str) else json.dumps(event)).encode()
+    if isinstance(event, bytes):
+        body = event
+    else:
+        body = (event if isinstance(event, str) else json.dumps(event)).encode()
     return read_event(
         read_tolerantly(body), LOGS, LIMITS, new_id=lambda: "made up",
         body=BodyText(body, is_exact=True), faults=Faults(is_strict=False),
@@ -55,9 +58,9 @@ MENDED: dict[str, tuple[str, Any, str]] = {
     "5 000 digits": ("9" * 5000, "9" * 5000,
                      f"output: {'9' * 37}... is an integer beyond 64 bits; stored as text"),
     "half a pair": (r'"a\ud83d"', "a\ufffd",
-                    "output: half a surrogate pair is no character; replaced by U+FFFD"),
+                    f"output: {NO_CHARACTER}; replaced by U+FFFD"),
     "half a pair in a key": (r'{"\udc00": 1}', {"\ufffd": 1},
-                             "output: half a surrogate pair is no character; "
+                             f"output: {NO_CHARACTER}; "
                              "replaced by U+FFFD"),
     "NUL": (r'{"a\u0000": {"b": "\u0000"}}', {"a\ufffd": {"b": "\ufffd"}},
             "output: NUL cannot be stored; replaced by U+FFFD"),
@@ -109,6 +112,15 @@ FIELDS: list[tuple[str, str, Any, str]] = [
          f'metrics.end: {NOT_SECONDS} "{at}"; left out, so this write does not end the span')
         for at in ("0001-01-01T00:00:00Z", "1969-12-31T23:00:00Z", "9999-12-31T00:00:00Z")
     ),
+    ("metrics", '{"start": "9999-12-31T23:59:59-23:59"}', {},
+     f'metrics.start: {NOT_SECONDS} "9999-12-31T23:59:59-23:59"; left out'),
+    ("metrics", f'{{"start": {"1" * 5000}}}', {},
+     f"metrics.start: {NOT_SECONDS} {'1' * 37}...; left out"),
+    ("metrics", '{"end": {"at": 5}}', {},
+     f'metrics.end: {NOT_SECONDS} {{"at":5}}; left out, so this write does not end the span'),
+    ("metrics", '{"caller_lineno": NaN, "caller_filename": "a"}', {"caller_filename": "a"},
+     f"metrics.caller_lineno: {NOT_A_METRIC} NaN; left out"),
+    ("comment", '"hm"', ..., "comment: must name its row in origin.id; left out"),
     ("metrics", '{"end": -1}', {},
      f"metrics.end: {NOT_SECONDS} -1; left out, so this write does not end the span"),
     ("metrics", '{"end": NaN}', {},
@@ -222,8 +234,8 @@ def test_an_instruction_that_is_not_understood_costs_no_content(
     [
         {"output": json.loads(MENDED["too deep"][0])},
         *(
-            {field: read_tolerantly(text.encode())} for field, text, *_ in FIELDS
-            if "NaN" not in text
+            {"output": "stays", field: read_tolerantly(text.encode())}
+            for field, text, *_ in FIELDS if "NaN" not in text
         ),
         *(event for event, *_ in INSTRUCTIONS),
     ],
@@ -236,6 +248,36 @@ def test_a_strict_request_is_refused_by_the_path_of_the_same_fault(event: Json) 
         strict(event)
 
     assert refused.value.path == path
+
+
+BYTES = {
+    "latin-1": (b'"caf\xe9"', "caf\ufffd", True),
+    "half a pair as bytes": (b'"a\xed\xa0\x80"', "a\ufffd\ufffd\ufffd", True),
+    "cut in a character": (b'["a\xe2\x82"]', ["a\ufffd\ufffd"], True),
+    "a key": (b'{"\xff": 1}', {"\ufffd": 1}, True),
+    "a line break": (b'"a\nb\tc\x1b"', "a\nb\tc\x1b", False),
+    "NUL": (b'"a\0"', "a\ufffd", True),
+}
+
+
+@pytest.mark.parametrize("case", BYTES)
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_bytes_that_are_no_json_text_cost_characters_and_not_the_row(
+    case: str, mark: bytes
+) -> None:
+    text, stored, is_told = BYTES[case]
+
+    fields = mended(mark + b'{"id": "a", "output": ' + text + b"}").fields
+
+    assert fields["output"] == stored
+    assert (INGEST_WARNINGS in fields) == is_told
+
+
+def test_a_comment_of_no_row_is_refused_by_its_path() -> None:
+    for event in ({"comment": {"text": "hm"}}, {"comment": {}, "origin": {"id": []}}):
+        for read in (mended, strict):
+            with pytest.raises(BadInput, match=r"^origin\.id: "):
+                read({"id": "a", "created": "2025-11-20T08:40:00Z", **event})
 
 
 @pytest.mark.parametrize(
@@ -296,6 +338,12 @@ def test_an_instant_outside_the_range_is_changed_with_a_warning(
 def test_an_event_without_a_usable_id_is_refused(row_id: Json) -> None:
     with pytest.raises(BadInput, match=r"^id: "):
         mended({"id": row_id, "output": 1})
+
+
+@pytest.mark.parametrize("row_id", [b'"\\ud800"', b'"caf\xe9"'])
+def test_ids_that_would_become_equal_are_refused(row_id: bytes) -> None:
+    with pytest.raises(BadInput, match=r"^id: "):
+        mended(b'{"id": ' + row_id + b', "output": 1}')
 
 
 def test_faults_of_a_refused_event_are_not_told_of_the_next_one() -> None:

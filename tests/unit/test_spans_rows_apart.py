@@ -64,6 +64,14 @@ def test_what_is_no_object_is_listed_too(items: list[Any], bad: str) -> None:
     assert sum(not isinstance(item, dict) for item in found) >= 1 + any(is_other[:-1])
 
 
+def test_a_byte_order_mark_and_other_bytes_cost_no_row() -> None:
+    bad = b'{"rows": [{"id": "x", "a": NULL}, {"id": "caf\xe9"}], "other": "caf\xe9"}'
+    found = read_rows_apart(b"\xef\xbb\xbf" + bad, "rows")
+    assert found is not None
+    assert isinstance(found["rows"], list)
+    assert found["rows"][1] == {"id": "caf\udce9"}
+
+
 def test_only_outermost_plain_strings_name_a_row_that_cannot_be_read() -> None:
     (row,) = rows(
         '{"rows": [{"input": {"id": "inner"}, "span_id": "s", "id": "a\\u0062",'
