@@ -169,6 +169,17 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PutOff:
+    """A claim that was not run, since its endpoint had no place for it.
+
+    It is claimed again after `wait_s` seconds.
+    """
+
+    claim: RunnableClaim
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxEntry:
     """A claimed outbox entry: the rows (`row_seqs`) that one write queued for matching."""
 

@@ -100,7 +100,7 @@ class StoredWorld(ScoringWorld):
         with self.database.cursor() as cursor:
             for table, columns in (
                 ("outbox", ["lease_until"]), ("circuit", ["opened_at", "probe_at"]),
-                ("outcome", ["lease_until", "next_attempt_at", "failing_since"]),
+                ("outcome", ["lease_until", "next_attempt_at", "failing_since", "created"]),
             ):
                 shifted = ", ".join(
                     f"{column} = {column} - make_interval(secs => %(passed)s)"

@@ -108,10 +108,7 @@ def judge_drain(services: Services, loop: asyncio.AbstractEventLoop) -> Drain:
 
     return Drain(
         store=services.ledger, queue=JUDGE, policy=_retry_policy(settings),
-        executor=JudgeExecutor(
-            scorers, gates, loop=loop,
-            in_flight_max=sum(each.in_flight for each in endpoints),
-        ),
+        executor=JudgeExecutor(scorers, gates, loop=loop),
         pace=Pace(gather=NO_LIMIT, gather_s=JUDGE_GATHER_S, renew_s=_renew_s(settings)),
         meanwhile=meanwhile,
         stopping=server.stopping,

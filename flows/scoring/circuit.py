@@ -36,6 +36,17 @@ PROBE_WAIT_MAX_S = 60.0
 """Seconds until the first probe, which double with each probe that fails, up to the longest. An
 outage of an hour costs 63 probes, and its end is found within a minute."""
 
+LINE_SHARE = 8
+"""An eighth of the calls that an endpoint may have in flight wait in line for it, at least one:
+so a free place is taken at once. More would take the places of other endpoints' outcomes."""
+
+FULL_WAIT_MAX_S = 300.0
+"""Longest time for which an outcome is put off that found no place, seconds. A hundred thousand
+of them are then claimed and put off again 330 times a second."""
+
+CALL_S = 1.0
+"""How long a call takes, as long as none has told, seconds."""
+
 TEND_EVERY = timedelta(seconds=1)
 """How often a process looks which circuits are open, which takes it a millisecond."""
 
@@ -76,6 +87,14 @@ class Held:
     """The end of a run for which no call was made, since this circuit is open."""
 
     circuit: Circuit
+
+
+@dataclass(frozen=True, slots=True)
+class Full:
+    """The end of a run that found no place: as many wait for the endpoint as may. There should
+    be one in `wait_s` seconds."""
+
+    wait_s: float
 
 
 class CircuitStore(Protocol):
@@ -153,7 +172,7 @@ class Gate:
     Belongs to one event loop. Every `enter` that gives an Entry needs one `leave`.
 
         entry = await gate.enter()
-        if isinstance(entry, Held): ...
+        if isinstance(entry, Held | Full): ...
         ...
         await gate.leave(entry, error, has_called=...)
 
@@ -168,6 +187,10 @@ class Gate:
         self._store = store
         self._clock = clock
         self._in_flight_max = in_flight_max
+        self.places = in_flight_max + max(1, in_flight_max // LINE_SHARE)
+        """How many runs may be in flight or in line."""
+        self._call_s = CALL_S
+        self._next_place_at = float("-inf")
         self._circuit: Circuit | None = None
         self._probe_at = clock()
         """When a probe is due, while the circuit is open, by this process's own clock."""
@@ -179,8 +202,17 @@ class Gate:
         """How often this process has opened or closed the circuit."""
         self._window = self._new_window()
 
-    async def enter(self) -> Entry | Held:
-        """A place among the calls, once there is one; Held if the circuit is open."""
+    async def enter(self) -> Entry | Held | Full:
+        """A place among the calls, once there is one; Held if the circuit is open.
+
+        Full if the line is as long as it may be: it takes none of the places in which outcomes
+        of other endpoints are run.
+        """
+        in_line = self._in_flight + len(self._waiting)
+        if self._circuit is None and in_line >= self.places:
+            return self._put_off()
+        if in_line == 0:
+            self._next_place_at = float("-inf")   # there are places again, sooner than was told
         while True:
             if (circuit := self._circuit) is not None:
                 if await self._may_probe(circuit):
@@ -194,6 +226,9 @@ class Gate:
         self, entry: Entry, error: TransientError | None, *, has_called: bool
     ) -> None:
         """Give the place back, and tell how the run ended, and whether it made a call."""
+        if has_called:
+            took_s = asyncio.get_running_loop().time() - entry.begun_at
+            self._call_s += (took_s - self._call_s) / 8   # the last calls count most
         try:
             if has_called and error is None:
                 await self._answered(entry)
@@ -223,6 +258,14 @@ class Gate:
                 self._begin_anew()
             self._take(circuit)
             self._wake()
+
+    def _put_off(self) -> Full:
+        """Puts a run off to when it should have a place, each behind the one before."""
+        now = asyncio.get_running_loop().time()
+        each_s = self._call_s / max(1, int(self._window.size))
+        behind_s = each_s * (len(self._waiting) + 1)
+        self._next_place_at = max(self._next_place_at + each_s, now + behind_s)
+        return Full(min(self._next_place_at - now, FULL_WAIT_MAX_S))
 
     def _begin(self, *, is_probe: bool) -> Entry:
         self._in_flight += 1
@@ -325,6 +368,11 @@ class Gates:
             for endpoint, most in in_flight_max.items()
         }
         self._tended_at: datetime | None = None
+
+    @property
+    def places(self) -> int:
+        """How many runs may be in flight or in line, at all gates together."""
+        return sum(gate.places for gate in self._gates.values())
 
     def to(self, endpoint: str) -> Gate:
         """The gate to the endpoint of this name."""

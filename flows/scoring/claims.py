@@ -17,6 +17,7 @@ from spans.work import (
     ColumnsOf,
     Execution,
     Hold,
+    PutOff,
     Retry,
     RunnableClaim,
     StaleClaim,
@@ -46,6 +47,10 @@ class ClaimStore(Protocol):
 
     def hold(self, holds: Sequence[Hold]) -> None:
         """Moves claims to the held queue of their endpoint. They count no attempt."""
+        ...
+
+    def put_off(self, later: Sequence[PutOff]) -> None:
+        """Gives claims back, to be claimed after their wait. They count no attempt."""
         ...
 
     def give_back(self, claims: Sequence[RunnableClaim]) -> None:

@@ -25,12 +25,12 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 from flows.patience import POLL_S, patiently
-from flows.scoring.circuit import Held
+from flows.scoring.circuit import Full, Held
 from flows.scoring.claims import ClaimStore, execution_of, is_last_try
 from flows.scoring.retry import RetryIn, RetryPolicy
 from spans.errors import TransientError
 from spans.outcome import BUG, Errored, Failure, Verdict
-from spans.work import ColumnsOf, Execution, Hold, Retry, RunnableClaim, StaleClaim
+from spans.work import ColumnsOf, Execution, Hold, PutOff, Retry, RunnableClaim, StaleClaim
 
 logger = logging.getLogger(__name__)
 
@@ -43,13 +43,13 @@ PATIENCE_S = 30.0
 
 class RunEnd(NamedTuple):
     """How the run of one claim ended: with a verdict, or with an error that time may heal, or
-    not begun since its endpoint is down.
+    not begun since its endpoint is down or has no place for it.
 
     `started_at` (unix seconds) and `run_ms` count for an error; a verdict has its own.
     """
 
     claim: RunnableClaim
-    end: Verdict | TransientError | Held
+    end: Verdict | TransientError | Held | Full
     started_at: float = 0.0
     run_ms: float = 0.0
 
@@ -287,12 +287,15 @@ class Drain:
         executions: list[tuple[RunnableClaim, Execution]] = []
         retries: list[Retry] = []
         holds: list[Hold] = []
+        later: list[PutOff] = []
         for run_end in ended:
             match self._what_to_record(run_end):
                 case Retry() as retry:
                     retries.append(retry)
                 case Hold() as hold:
                     holds.append(hold)
+                case PutOff() as put_off:
+                    later.append(put_off)
                 case Execution() as execution:
                     executions.append((run_end.claim, execution))
         if executions:
@@ -301,8 +304,10 @@ class Drain:
             self._patiently(partial(self.store.postpone, retries))
         if holds:
             self._patiently(partial(self.store.hold, holds))
+        if later:
+            self._patiently(partial(self.store.put_off, later))
 
-    def _what_to_record(self, ended: RunEnd) -> Execution | Retry | Hold:
+    def _what_to_record(self, ended: RunEnd) -> Execution | Retry | Hold | PutOff:
         """The execution, or what becomes of a claim that is tried again later."""
         claim, end = ended.claim, ended.end
         match end:
@@ -315,6 +320,8 @@ class Drain:
                         claim=claim, error_class=end.error_class(), message=str(end),
                         wait_s=decision.wait_s,
                     )
+            case Full(wait_s):
+                return PutOff(claim=claim, wait_s=wait_s)
             case Held(circuit):
                 if left_s := self.policy.left_s(claim.failing_s):
                     return Hold(claim=claim, endpoint=circuit.endpoint, wait_s=left_s)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
-from flows.scoring.circuit import Gates, Held
+from flows.scoring.circuit import Full, Gates, Held
 from flows.scoring.drain import RunEnd, bug_end
 from scorers.judge.call_costs import counting_calls
 from scorers.run.heuristic import failed_verdict
@@ -41,20 +41,18 @@ class JudgeExecutor:
     """An executor whose claims run as tasks of `loop`, the process's one event loop.
 
     The loop runs on a thread of its own. The drain's thread passes claims to it and waits for
-    their ends. At most `in_flight_max` claims are under way; how many of them are calls, the
-    gate to each endpoint decides.
+    their ends. As many claims are under way as the gates to the endpoints have places; how many
+    of them are calls, each gate decides.
     """
 
     columns: ColumnsOf | None = None
 
     def __init__(
-        self, scorers: Scorers, gates: Gates, *, loop: asyncio.AbstractEventLoop,
-        in_flight_max: int,
+        self, scorers: Scorers, gates: Gates, *, loop: asyncio.AbstractEventLoop
     ) -> None:
         self._scorers = scorers
         self._gates = gates
         self._loop = loop
-        self._in_flight_max = in_flight_max
         self._under_way = 0
         self._ended: queue.SimpleQueue[RunEnd] = queue.SimpleQueue()
         # Used by the loop's thread alone.
@@ -62,7 +60,7 @@ class JudgeExecutor:
 
     def room(self, unrecorded: int) -> int:  # noqa: ARG002 - answers are small
         """How many more claims may be put in flight, at most a batch."""
-        return min(BATCH, self._in_flight_max - self._under_way)
+        return min(BATCH, self._gates.places - self._under_way)
 
     def begin(self, claims: Sequence[RunnableClaim]) -> None:
         """Starts a task for each claim."""
@@ -118,7 +116,7 @@ class JudgeExecutor:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self, claim: RunnableClaim) -> RunEnd:
-        """Asks the judge about one claim, or ends as held if its endpoint is down."""
+        """Asks the judge about one claim, unless its endpoint is down or has no place."""
         begin = time.perf_counter()
         try:
             gate = self._gates.to(await self._scorers.endpoint_of(claim.assignment))
@@ -127,7 +125,7 @@ class JudgeExecutor:
             return RunEnd(claim, error)
         except TallyardError as error:
             return RunEnd(claim, failed_verdict(error, started_at=time.time(), begin=begin))
-        if isinstance(entry, Held):
+        if isinstance(entry, Held | Full):
             return RunEnd(claim, entry)
         with counting_calls() as execution:
             try:

@@ -58,7 +58,8 @@ BRING_BACK = f"""
 BRING_BACK_DUE = f"""
     with back as (
       select subject_seq, subject_version, use_no from outcome
-       where {_HELD} and next_attempt_at <= now()
+       where {_HELD} and created <= now() - make_interval(secs => %(budget)s)
+         and next_attempt_at <= now()
        order by created limit {BROUGHT_BACK} for update skip locked)
     {_AT_ONCE}
 """
@@ -157,7 +158,10 @@ class Circuits:
         """Move outcomes of a held queue back to the queue of judges."""
         cursor.execute(
             statement,
-            {"held": held, "queue": JUDGE, "probes": probes, "wait": self._wait_max_s},
+            {
+                "held": held, "queue": JUDGE, "probes": probes, "wait": self._wait_max_s,
+                "budget": self._budget_s,
+            },
         )
 
 

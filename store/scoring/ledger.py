@@ -32,6 +32,7 @@ from spans.work import (
     Execution,
     Hold,
     OutcomeRequest,
+    PutOff,
     Retry,
     RunnableClaim,
     StaleClaim,
@@ -73,6 +74,12 @@ HOLD = f"""
                        failing_since = coalesce(failing_since, now()),
                        next_attempt_at = now() + make_interval(secs => held.wait), {RELEASED}
       from {OUTCOMES.claims("wait float8", "to_queue text")}
+     where {OUTCOMES.held("held")}
+"""
+PUT_OFF = f"""
+    update outcome set attempts = attempts - 1,
+                       next_attempt_at = now() + make_interval(secs => held.wait), {RELEASED}
+      from {OUTCOMES.claims("wait float8")}
      where {OUTCOMES.held("held")}
 """
 CLOSE = f"""
@@ -304,6 +311,19 @@ class Ledger:
                     [hold.claim.fence for hold in holds],
                     [hold.wait_s for hold in holds],
                     [held_queue(hold.endpoint) for hold in holds],
+                ),
+            )
+
+    def put_off(self, later: Sequence[PutOff]) -> None:
+        if not later:
+            return
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                PUT_OFF,
+                (
+                    *OUTCOMES.arrays(self._key(one.claim) for one in later),
+                    [one.claim.fence for one in later],
+                    [one.wait_s for one in later],
                 ),
             )
 

@@ -39,7 +39,7 @@ from spans.queues import HEAVY, JUDGE
 from spans.repair.values import BodyText
 from spans.resends import IngestAnswer, Resend, ResendName
 from spans.row import ObjectRef, ObjectType
-from spans.work import Hold
+from spans.work import Hold, PutOff
 from store.access.projects import StoredProjects
 from store.logs.change_feed import ChangeFeed
 from store.logs.fetch import SpanReader
@@ -130,6 +130,7 @@ class Service:
             claim for claim in self.ledger.claim(HEAVY, BATCH)
             if isinstance(claim, RunnableClaim)
         ]
+        self.ledger.put_off([PutOff(claim=one, wait_s=0) for one in claims[:2]])
         circuits = Circuits(self.database, budget_s=0, wait_max_s=0)
         circuits.open("default", JudgeUnavailable("503"), wait_s=0)
         self.ledger.hold([Hold(claim=one, endpoint="default", wait_s=60) for one in claims])

@@ -27,7 +27,15 @@ from spans.repair.values import BodyText
 from spans.resends import IngestAnswer
 from spans.row import ObjectRef, ObjectType, RowKey, RowWrite
 from spans.scoring import Role, Score, ScoringResult
-from spans.work import BULK_TURN, Claim, Priority, Retry, RunnableClaim, StaleClaim
+from spans.work import (
+    BULK_TURN,
+    Claim,
+    Priority,
+    PutOff,
+    Retry,
+    RunnableClaim,
+    StaleClaim,
+)
 
 LIMITS = EventLimits(depth_max=64, nodes_max=10_000)
 LEASE_S = 60.0
@@ -844,6 +852,21 @@ class ClaimBehaviours:
         (again,) = world.claim(worker=world.process())
         assert again.lead == claims[0].lead
         assert (again.attempts, again.fence, again.deaths) == (2, 2, 0)
+
+    def test_a_claim_that_is_put_off_comes_back_later_and_counts_no_attempt(
+        self, world: ScoringWorld
+    ) -> None:
+        world.rule()
+        world.defer("a")
+        world.worker.ledger.put_off([
+            PutOff(claim=claim, wait_s=60.0) for claim in world.claim()
+        ])
+        assert world.claim() == []
+
+        world.let_pass(61.0)
+
+        (claim,) = world.claim()
+        assert (claim.attempts, claim.failing_s) == (1, 0.0)
 
     def test_a_claim_that_others_hold_by_now_cannot_be_given_back_or_postponed(
         self, world: ScoringWorld

@@ -18,9 +18,11 @@ from store_behaviours.scoring import BUDGET_S, NOTHING_IS_CHEAP, ended
 from flows.scoring.circuit import (
     FAILURES_TO_OPEN,
     FIRST_IN_FLIGHT,
+    FULL_WAIT_MAX_S,
     PROBE_WAIT_MAX_S,
     CallWindow,
     Circuit,
+    Full,
     Gate,
     Gates,
     Held,
@@ -53,12 +55,12 @@ class JudgedWorld(MemoryWorld):
         self.loop = loop
         self.judges = Judges()
         self.rule(scorer="Factuality")
-        self.gates = self.new_gates("default", "other")
+        self.gates = self.new_gates(default=256)
 
-    def new_gates(self, *endpoints: str) -> Gates:
+    def new_gates(self, **in_flight_max: int) -> Gates:
+        """The gates to endpoints that may have so many calls in flight."""
         return Gates(
-            self.circuits, self.clock, loop=self.loop,
-            in_flight_max=dict.fromkeys(endpoints, 256),
+            self.circuits, self.clock, loop=self.loop, in_flight_max=in_flight_max
         )
 
     def wait_for_judge(self, *row_ids: str) -> None:
@@ -74,9 +76,7 @@ class JudgedWorld(MemoryWorld):
 
         return Drain(
             store=self.worker.ledger, queue=JUDGE, policy=POLICY,
-            executor=JudgeExecutor(
-                self.judges, self.gates, loop=self.loop, in_flight_max=256
-            ),
+            executor=JudgeExecutor(self.judges, self.gates, loop=self.loop),
             pace=Pace(gather=100_000, gather_s=0.0, renew_s=60.0), meanwhile=meanwhile,
         ).run(stop_after_s=600.0)
 
@@ -156,6 +156,7 @@ def test_whatever_keeps_a_judge_from_answering_opens_its_circuit(
 
 
 def test_another_judge_is_asked_as_before(world: JudgedWorld) -> None:
+    world.gates = world.new_gates(default=256, other=256)
     world.wait_for_judge(*names(300), *names(300, "other"))
     world.judges.down["default"] = unavailable
 
@@ -163,6 +164,24 @@ def test_another_judge_is_asked_as_before(world: JudgedWorld) -> None:
 
     assert world.states() == {"pending": 300, "completed": 300}
     assert world.judges.calls["other"] == 300
+
+
+def test_a_judge_with_few_places_leaves_those_of_the_others_free(world: JudgedWorld) -> None:
+    world.gates = world.new_gates(default=256, other=1)
+    world.wait_for_judge(*names(600, "other"))
+    world.wait_for_judge(*names(300))
+
+    world.drain()
+
+    assert world.judges.calls["default"] == 300
+    assert world.judges.calls["other"] < 300
+    late = [one for one in world.scoring.outcomes.values() if one.is_waiting]
+    assert {one.attempts for one in late} == {0}
+    assert {one.failing_since for one in late} == {None}
+
+    for _ in range(100):
+        world.live(60.0, ring_s=10.0)
+    assert world.states() == {"completed": 900}
 
 
 def test_held_outcomes_count_no_attempt(world: JudgedWorld) -> None:
@@ -325,7 +344,7 @@ def test_another_process_learns_that_a_circuit_is_open(world: JudgedWorld) -> No
     world.drain()
     before = world.judges.calls["default"]
 
-    world.gates = world.new_gates("default", "other")
+    world.gates = world.new_gates(default=256)
     world.wait_for_judge(*names(200, "later"))
     world.drain()
 
@@ -366,7 +385,7 @@ def test_a_call_waits_for_a_place_and_takes_one_that_a_cancelled_call_leaves() -
     async def run() -> None:
         one, _, _ = gate(most=1)
         entry = await one.enter()
-        assert not isinstance(entry, Held)
+        assert not isinstance(entry, Held | Full)
         first, second = (asyncio.ensure_future(one.enter()) for _ in range(2))
         await asyncio.sleep(0)
         assert not first.done()
@@ -378,13 +397,32 @@ def test_a_call_waits_for_a_place_and_takes_one_that_a_cancelled_call_leaves() -
     asyncio.run(run())
 
 
+def test_runs_beyond_the_line_are_put_off_each_behind_the_one_before() -> None:
+    async def run() -> None:
+        one, _, _ = gate(most=1)
+        assert not isinstance(await one.enter(), Held | Full)
+        waiting = asyncio.ensure_future(one.enter())
+        await asyncio.sleep(0)
+
+        late = [await one.enter() for _ in range(1_000)]
+
+        assert not waiting.done()
+        waits = [each.wait_s for each in late if isinstance(each, Full)]
+        assert len(waits) == 1_000
+        assert waits == sorted(waits)
+        assert 0 < waits[0] < waits[9] <= waits[-1] == FULL_WAIT_MAX_S
+        waiting.cancel()
+
+    asyncio.run(run())
+
+
 def test_calls_that_wait_for_a_place_are_held_when_the_circuit_opens() -> None:
     async def run() -> None:
         one, _, _ = gate(most=FAILURES_TO_OPEN)
         entries = [await one.enter() for _ in range(FAILURES_TO_OPEN)]
         waiting = asyncio.ensure_future(one.enter())
         for entry in entries:
-            assert not isinstance(entry, Held)
+            assert not isinstance(entry, Held | Full)
             await one.leave(entry, unavailable(), has_called=True)
 
         assert isinstance(await asyncio.wait_for(waiting, 10), Held)
@@ -398,7 +436,7 @@ def test_what_a_process_learnt_before_it_changed_the_circuit_is_not_taken_over()
         seen = one.changes
         for _ in range(FAILURES_TO_OPEN):
             entry = await one.enter()
-            assert not isinstance(entry, Held)
+            assert not isinstance(entry, Held | Full)
             await one.leave(entry, unavailable(), has_called=True)
 
         one.learn(None, changes=seen)
@@ -418,7 +456,7 @@ def test_only_one_of_those_that_come_when_a_probe_is_due_is_the_probe() -> None:
 
         entries = await asyncio.gather(*(one.enter() for _ in range(20)))
 
-        assert sum(not isinstance(entry, Held) for entry in entries) == 1
+        assert sum(not isinstance(entry, Held | Full) for entry in entries) == 1
 
     asyncio.run(run())
 
@@ -428,14 +466,14 @@ def test_calls_that_failed_before_others_closed_the_circuit_do_not_open_it_again
         one, circuits, _ = gate(most=64)
         entries = [await one.enter() for _ in range(3 * FAILURES_TO_OPEN)]
         for entry in entries:
-            assert not isinstance(entry, Held)
+            assert not isinstance(entry, Held | Full)
             await one.leave(entry, unavailable(), has_called=True)
         assert isinstance(await one.enter(), Held)
 
         circuits.close("default")   # by another process, whose probe was answered
         one.learn(None, changes=one.changes)
         entry = await one.enter()
-        assert not isinstance(entry, Held)
+        assert not isinstance(entry, Held | Full)
         await one.leave(entry, unavailable(), has_called=True)
 
         assert circuits.present() == []

@@ -58,6 +58,7 @@ from spans.work import (
     OutboxEntry,
     OutcomeRequest,
     Priority,
+    PutOff,
     Retry,
     RunnableClaim,
     StaleClaim,
@@ -636,6 +637,15 @@ class MemoryLedger:
                     outcome.attempts -= 1
                     outcome.failing_since = outcome.failing_since or now
                     outcome.next_attempt_at = now + timedelta(seconds=hold.wait_s)
+                    outcome.release()
+
+    def put_off(self, later: Sequence[PutOff]) -> None:
+        with self._shared.transaction("put_off"):
+            now = self._shared.clock()
+            for one in later:
+                if (outcome := self._held(one.claim)) is not None:
+                    outcome.attempts -= 1
+                    outcome.next_attempt_at = now + timedelta(seconds=one.wait_s)
                     outcome.release()
 
     def give_back(self, claims: Sequence[RunnableClaim]) -> None:
