@@ -18,6 +18,15 @@ and starts fewer calls than that in it."""
 PROBE_CHOICE = 100
 """Held outcomes of which one is chosen for a probe, which reads as many rows."""
 
+FORGOTTEN_S = 180.0
+"""How long the probe of an endpoint that this process does not know must be overdue until its
+circuit is closed, seconds: three times the longest wait. Another process may still know it, as
+while workers are restarted one by one."""
+
+DELETE_FORGOTTEN = """
+    delete from circuit
+     where not endpoint = any(%s) and probe_at < now() - make_interval(secs => %s)
+"""
 COLUMNS = """endpoint, opened_at, probe_at,
     greatest(extract(epoch from probe_at - now()), 0)::float8, probes, error_class, reason"""
 # The queues in which outcomes wait, with one look into the index for each, and of those the
@@ -100,9 +109,9 @@ class Circuits:
     def tend(self, endpoints: Collection[str]) -> list[Circuit]:
         with self._database.cursor() as cursor:
             present = open_circuits(cursor)
-            gone = [one.endpoint for one in present if one.endpoint not in endpoints]
-            if gone:
-                cursor.execute("delete from circuit where endpoint = any(%s)", (gone,))
+            known = [one for one in present if one.endpoint in endpoints]
+            if len(known) < len(present):
+                cursor.execute(DELETE_FORGOTTEN, (list(endpoints), FORGOTTEN_S))
             cursor.execute(HELD_QUEUES, {"budget": self._budget_s})
             for held, is_closed, is_due, probes, is_old in cursor.fetchall():
                 if is_closed:
@@ -112,7 +121,7 @@ class Circuits:
                     self._bring_back(cursor, BRING_BACK_PROBE, held, probes=probes)
                 if is_old:
                     self._bring_back(cursor, BRING_BACK_DUE, held)
-            return [one for one in present if one.endpoint not in gone]
+            return known
 
     def open(self, endpoint: str, error: TransientError, *, wait_s: float) -> Circuit:
         with self._database.cursor() as cursor:

@@ -205,16 +205,21 @@ class CircuitBehaviours:
         assert len(back) == 2
         assert all(claim.failing_s > BUDGET_S for claim in back)
 
-    def test_a_circuit_of_an_endpoint_that_is_not_set_up_any_more_is_closed(
+    def test_a_circuit_of_an_endpoint_that_no_process_knows_any_more_is_closed(
         self, world: ScoringWorld
     ) -> None:
         world.circuits.open("renamed", DOWN, wait_s=60.0)
-        hold(world, judged(world, "a"), "renamed")
+        hold(world, judged(world, "a", "b", "c"), "renamed")
 
         assert world.circuits.tend(["default"]) == []
+        assert claimed(world) == []
+        assert len(world.circuits.tend(["default", "renamed"])) == 1   # others may know it
+
+        world.let_pass(300.0)
+        world.circuits.tend(["default"])
         world.circuits.tend(["default"])
 
-        assert len(claimed(world)) == 1
+        assert len(claimed(world)) == 3
 
     def test_a_claim_tells_for_how_long_it_has_failed(self, world: ScoringWorld) -> None:
         (claim,) = judged(world, "a")

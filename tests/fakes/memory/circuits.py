@@ -13,6 +13,7 @@ from spans.errors import TransientError
 from spans.queues import HELD, JUDGE, held_queue
 
 PROBE_CHOICE = 100
+FORGOTTEN = timedelta(seconds=180)
 
 
 class MemoryCircuits:
@@ -31,7 +32,10 @@ class MemoryCircuits:
     def tend(self, endpoints: Collection[str]) -> Sequence[Circuit]:
         with self._shared.transaction("tend"):
             now = self._shared.clock()
-            self._open = {name: one for name, one in self._open.items() if name in endpoints}
+            self._open = {
+                name: one for name, one in self._open.items()
+                if name in endpoints or one.probe_at > now - FORGOTTEN
+            }
             for queue in self._held_queues():
                 circuit = self._open.get(queue.removeprefix(HELD))
                 if circuit is None:
@@ -41,7 +45,7 @@ class MemoryCircuits:
                     self._bring_back_probe(queue, circuit.probes)
                 if circuit.opened_at <= now - self._budget:
                     self._bring_back(queue, lambda one: one.next_attempt_at <= now)
-            return self._present()
+            return [one for one in self._present() if one.endpoint in endpoints]
 
     def open(self, endpoint: str, error: TransientError, *, wait_s: float) -> Circuit:
         with self._shared.transaction("open"):
