@@ -369,9 +369,9 @@ def outcome_text(one: OutcomeView) -> str:
     at = one.finished_at.isoformat(timespec="milliseconds") if one.finished_at else ""
     match one.state:
         case OutcomeState.COMPLETED:
-            return f"{name} scored {_score_text(one.scores)} at {at}"
+            return f"{name} scored {_score_text(one.scores)} at {at}{_call_text(one)}"
         case OutcomeState.SKIPPED:
-            return f"{name} declined to judge at {at}"
+            return f"{name} declined to judge at {at}{_call_text(one)}"
         case OutcomeState.SUPERSEDED:
             return (
                 f"{name}: superseded before it ran: the content changed, the rule or the "
@@ -380,19 +380,39 @@ def outcome_text(one: OutcomeView) -> str:
         case OutcomeState.ERRORED:
             return f"{name} errored at {at}: {one.error_class}: {one.error_message}"
         case OutcomeState.PENDING:
-            if one.is_running:
-                return f"{name} pending, attempt {one.attempts} is running"
-            last = ""
-            if one.error_class:
-                since = one.failing_since
-                last = f"; the last said {one.error_class}: {one.error_message}" + (
-                    f" (failing since {since.isoformat(timespec='seconds')})" if since else ""
-                )
-            when = one.next_attempt_at
-            due = f"next at {when.isoformat(timespec='seconds')}" if when else "next at once"
-            if one.hindrance is not None:
-                due = one.hindrance
-            return f"{name} pending, attempt {one.attempts + 1}, {due}{last}"
+            return f"{name} pending, {_pending_text(one)}"
+
+
+def _pending_text(one: OutcomeView) -> str:
+    """Which attempt is next, when, or why not, and what the last one said."""
+    if one.is_running:
+        return f"attempt {one.attempts} is running"
+    when = one.next_attempt_at
+    due = one.hindrance or (
+        f"next at {when.isoformat(timespec='seconds')}" if when else "next at once"
+    )
+    last = ""
+    if one.error_class:
+        last = f"; the last said {one.error_class}"
+        if one.error_message and one.error_message not in due:
+            last += f": {one.error_message}"
+    if since := one.failing_since:
+        last += f" (failing since {since.isoformat(timespec='seconds')})"
+    return f"attempt {one.attempts + 1}, {due}{last}"
+
+
+def _call_text(one: OutcomeView) -> str:
+    """What was asked of a judge, and what it cost; nothing for other scorers."""
+    if one.model is None:
+        return ""
+    if one.is_cached:
+        return f" ({one.model}, answered from the cache)"
+    cached = f", {one.cached_tokens} of them cached" if one.cached_tokens else ""
+    cost = f", cost {one.cost:.3g}" if one.cost is not None else ""
+    return (
+        f" ({one.model}: {one.prompt_tokens or 0} tokens of prompt{cached}, "
+        f"{one.completion_tokens or 0} of the answer{cost})"
+    )
 
 
 def _score_text(scores: Json) -> str:

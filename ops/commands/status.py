@@ -100,8 +100,13 @@ def _json(found: Status) -> str:
             "waiting": asdict(found.waiting) if found.waiting else None,
         },
         indent=2,
-        default=str,
+        default=_json_value,
     )
+
+
+def _json_value(value: object) -> str:
+    """An instant as the API writes it."""
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def status_text(found: Status, data: DataDir) -> str:
@@ -133,14 +138,18 @@ def waiting_lines(waiting: Waiting | None) -> Iterator[str]:
     for down in waiting.down:
         yield (
             f"judge endpoint {down.endpoint} is down since {_at(down.opened_at)} "
-            f"({down.error_class}: {down.reason}); {down.held} outcomes wait for it; one call "
-            f"tries it again at {_at(down.probe_at)}"
+            f"({down.error_class}: {down.reason}); waiting for it: {_outcomes(down.held)}; one "
+            f"call tries it again at {_at(down.probe_at)}"
         )
     for one in waiting.retrying:
         yield (
-            f"{one.count} outcomes of the queue {one.queue} wait to be tried again, the next "
-            f"at {_at(one.next_at)} ({one.error_class}: {one.reason})"
+            f"waiting in the queue {one.queue} to be tried again: {_outcomes(one.count)}, the "
+            f"next at {_at(one.next_at)} ({one.error_class}: {one.reason})"
         )
+
+
+def _outcomes(count: int) -> str:
+    return "1 outcome" if count == 1 else f"{count} outcomes"
 
 
 def _at(instant: datetime) -> str:

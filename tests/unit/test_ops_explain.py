@@ -130,3 +130,27 @@ def test_what_waits_and_what_was_rejected_stands_above_the_rules():
         *["  2026-01-02T03:04:05+00:00  tags: no list", '    {"id": 1}'] * 2,
     ]
     assert lines.index("my rule") > start + 5
+
+
+def test_a_judged_outcome_tells_its_tokens_and_what_they_cost():
+    judged = {"model": "m", "prompt_tokens": 900, "completion_tokens": 30}
+    given = outcome("a", OutcomeState.COMPLETED, **judged, cached_tokens=800, cost=0.00012345)
+    plain = outcome("b", OutcomeState.SKIPPED, **judged)
+    again = outcome("c", OutcomeState.COMPLETED, model="m", is_cached=True)
+    _, *lines = of_the_rule(explanation(given, plain, again))
+    assert [line.split("+00:00")[1] for line in lines] == [
+        " (m: 900 tokens of prompt, 800 of them cached, 30 of the answer, cost 0.000123)",
+        " (m: 900 tokens of prompt, 30 of the answer)",
+        " (m, answered from the cache)",
+    ]
+
+
+def test_a_held_outcome_gives_its_reason_once():
+    held = outcome(
+        "a", OutcomeState.PENDING, error_class="timeout", error_message="no answer",
+        failing_since=AT, hindrance="held back: it is down (timeout: no answer)",
+    )
+    assert of_the_rule(explanation(held))[1] == (
+        "    a 7 pending, attempt 1, held back: it is down (timeout: no answer); the last said "
+        "timeout (failing since 2026-01-02T03:04:05+00:00)"
+    )

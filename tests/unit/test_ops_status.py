@@ -67,9 +67,9 @@ def test_what_waits_is_told_with_its_reason_and_the_next_try():
 
     assert list(waiting_lines(waiting)) == [
         "judge endpoint default is down since 2026-01-02T03:04:05+00:00 (judge_unavailable: "
-        "503: no upstream); 9936 outcomes wait for it; one call tries it again at "
+        "503: no upstream); waiting for it: 9936 outcomes; one call tries it again at "
         "2026-01-02T03:04:05+00:00",
-        "12 outcomes of the queue judge wait to be tried again, the next at "
+        "waiting in the queue judge to be tried again: 12 outcomes, the next at "
         "2026-01-02T03:04:05+00:00 (rate_limited: 429: slow down)",
     ]
     assert list(waiting_lines(None)) == []
