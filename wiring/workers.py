@@ -176,16 +176,13 @@ def _server(
     )
 
 
-def _lending(services: Services) -> Broker | None:
-    """The broker that calls models for users' code; None if the operator allows no models."""
+def _lending(services: Services) -> Broker:
+    """The broker that calls models for users' code: those that the operator allows."""
     settings = services.settings
     named = (settings.sandbox_models or "").split(",")
-    models = frozenset(filter(None, map(str.strip, named)))
-    if not models:
-        return None
     return Broker(
         endpoints=settings.judge_endpoints,
-        models=models,
+        models=frozenset(filter(None, map(str.strip, named))),
         tokens_per_call=settings.sandbox_tokens_per_call,
         budget=TokenBudgets(services.database, per_day=settings.sandbox_tokens_per_day),
     )

@@ -49,6 +49,9 @@ SCORERS_MAX = 1000
 FLIPS_PRINTED = 10
 """Flips that are printed: as many as fit on a screen. `--json` gives the others too."""
 
+MODELS = "models"
+"""The sandbox setting that is a list, and may be written with commas alone."""
+
 a_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 of_project = click.option("--project", help="Project name (not needed if there is only one).")
 as_json = click.option("--json", "wants_json", is_flag=True, help="Print one JSON object.")
@@ -71,7 +74,8 @@ def scorers() -> None:
 )
 @click.option(
     "--sandbox", "sandbox_settings", multiple=True, metavar="KEY=VALUE",
-    help="A sandbox setting, such as isolation=record, time_s=2 or memory_mb=256; repeatable.",
+    help="A sandbox setting, such as isolation=record, time_s=2, memory_mb=256 or, for models "
+    "that the code calls, models=gpt-4o,gpt-4o-mini; repeatable.",
 )
 @as_json
 def push(
@@ -264,6 +268,8 @@ def _setting(text: str) -> tuple[str, Any]:
     key, separator, value = text.partition("=")
     if not separator:
         raise BadInput(f"--sandbox {text}: write KEY=VALUE")
+    if key == MODELS and not value.lstrip().startswith("["):
+        return key, [name for name in map(str.strip, value.split(",")) if name]
     return key, read_yaml(value, source=f"--sandbox {key}")
 
 

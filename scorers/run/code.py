@@ -20,7 +20,7 @@ from scorers.run.heuristic import failed_verdict
 from scorers.run.trace import TRACE
 from scorers.sandbox import build, bundles
 from scorers.sandbox.handler_scores import scores_of
-from scorers.sandbox.lending.broker import Broker
+from scorers.sandbox.lending.broker import Broker, Lent
 from scorers.sandbox.model import (
     OURS,
     CodeCheck,
@@ -42,7 +42,7 @@ from spans.errors import (
 )
 from spans.json import JsonObject
 from spans.outcome import Errored, Failure, Verdict
-from spans.scoring import ScoringResult, Usage
+from spans.scoring import ScoringResult
 
 BUNDLES_KEPT = 1024
 """Functions of bundles of which a process keeps what it found out; one is about 1 kB."""
@@ -61,6 +61,9 @@ LENT_AT_ONCE = 8
 
 Such code spends its time waiting. Each record has a process of its own, so that its outcome
 shows the cost of its own calls."""
+
+WITHOUT_RESULT = frozenset({CodeEnd.ERROR, CodeEnd.TIMEOUT})
+"""How code ends that cannot do without a model: it raises, or asks until its time is up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,12 +115,12 @@ class CodeScorers:
     """Runs functions of kind CODE (a `flows.invocations.server.Runner`). Thread-safe.
 
     A bundle is unpacked on this machine before its first run, and again if it was removed
-    since. `most` are the operator's limits. Without `lending` no code may call a model.
+    since. `most` are the operator's limits. `lending` calls models for code that lists some.
     """
 
     def __init__(
         self, sandboxes: Sandboxes, builder: CodeBuilder, *, most: Limits,
-        lending: Broker | None,
+        lending: Broker,
     ) -> None:
         self._sandboxes = sandboxes
         self._builder = builder
@@ -184,29 +187,30 @@ class CodeScorers:
             version=str(function.version),
         )
         started_at = time.time()
-        if program.models and self._lending is not None:
-            ends = self._run_lent(owner, program, given, self._lending)
+        if program.models:
+            ends = self._run_lent(owner, program, given)
         else:
-            ends = [(ran, Usage()) for ran in self._sandboxes.run(owner, program, given)]
+            ends = [(ran, Lent()) for ran in self._sandboxes.run(owner, program, given)]
         return [
-            verdict_of(ran, record, usage, name=function.name, started_at=started_at)
-            for (ran, usage), record in zip(ends, given, strict=True)
+            verdict_of(ran, record, lent, name=function.name, started_at=started_at)
+            for (ran, lent), record in zip(ends, given, strict=True)
         ]
 
     def _run_lent(
-        self, owner: Owner, program: Program, records: Sequence[JsonObject], lending: Broker
-    ) -> list[tuple[RunResult, Usage]]:
-        def run_one(record: JsonObject) -> tuple[RunResult, Usage]:
-            spent: list[Usage] = []
+        self, owner: Owner, program: Program, records: Sequence[JsonObject]
+    ) -> list[tuple[RunResult, Lent]]:
+        def run_one(record: JsonObject) -> tuple[RunResult, Lent]:
+            served: list[Lent] = []
 
             def lend(end: socket) -> None:
-                usage = lending.serve(end, scorer_id=owner.scorer_id, models=program.models)
-                spent.append(usage)
+                served.append(self._lending.serve(
+                    end, scorer_id=owner.scorer_id, models=program.models
+                ))
 
             (ran,) = self._sandboxes.run(owner, program, [record], lend)
             # If the jail was lost and started once more, the broker served twice. The second
-            # usage is the one of the run that gave the result.
-            return ran, spent[-1] if spent else Usage()
+            # time was for the run that gave the result.
+            return ran, served[-1] if served else Lent()
 
         with ThreadPoolExecutor(LENT_AT_ONCE, thread_name_prefix="lent") as pool:
             return list(pool.map(run_one, records))
@@ -221,9 +225,12 @@ def arguments_taken(program: Program) -> tuple[str, ...]:
 
 
 def verdict_of(
-    ran: RunResult, record: JsonObject, usage: Usage, *, name: str, started_at: float
+    ran: RunResult, record: JsonObject, lent: Lent, *, name: str, started_at: float
 ) -> Verdict | TransientError:
-    """The verdict that follows from one run, or the error if the run failed by our own fault.
+    """The verdict that follows from one run, or the error that time may heal.
+
+    That is our own fault, or a failed call to a model without which the code gave no result.
+    If the code gave one all the same, the result counts.
 
     `record` are the arguments of the run. The verdict keeps them without the trace, because
     the score span shows them as an offline evaluation does. `name` is the name of a score that
@@ -239,10 +246,17 @@ def verdict_of(
         except BadResult as error:
             failure = Failure(error_class=CodeEnd.BAD_RESULT.value, message=str(error))
         else:
-            result = ScoringResult(scores=found.scores, arguments=given, usage=usage)
+            result = ScoringResult(scores=found.scores, arguments=given, usage=lent.usage)
             return outcome.verdict_of(
                 result, started_at=started_at, run_ms=ran.run_ms, log=_log(ran, found.changes)
             )
+    elif ran.ended in WITHOUT_RESULT and lent.failure is not None:
+        if isinstance(lent.failure, TransientError):
+            return lent.failure
+        failure = Failure(
+            error_class=lent.failure.error_class(),
+            message=f"{lent.failure}; then the scorer ended: {ran.detail or ran.ended.value}",
+        )
     else:
         failure = Failure(error_class=ran.ended.value, message=ran.detail or ran.ended.value)
     return Errored(failure=failure, log=_log(ran), started_at=started_at, run_ms=ran.run_ms)

@@ -203,6 +203,29 @@ def test_code_is_pushed_and_tried(stack: Stack, name: str, tmp_path: Path) -> No
     assert "cannot judge that" in shown
 
 
+@pytest.mark.parametrize(
+    ("setting", "models"),
+    [
+        ("models=gpt-4o, llama-3.1:8b,", ["gpt-4o", "llama-3.1:8b"]),
+        ("models=gpt-4o", ["gpt-4o"]),
+        ('models=["gpt-4o"]', ["gpt-4o"]),
+        ("models=4", ["4"]),
+        ("models=", []),
+    ],
+)
+def test_models_of_a_scorer_are_named_with_commas_or_as_a_list(
+    stack: Stack, name: str, tmp_path: Path, setting: str, models: list[str]
+) -> None:
+    stack.project(name)
+
+    pushed = told(
+        stack, name, "push", written(tmp_path, "asks.py", CODE), "--sandbox", setting
+    )
+
+    kept = stack.ok("GET", f"/v1/function/{pushed['id']}")
+    assert kept["metadata"] == {"sandbox": {"models": models}}
+
+
 def test_what_is_long_is_printed_to_be_read(stack: Stack, name: str, tmp_path: Path) -> None:
     stack.insert(stack.project(name), *(span(f"row {number}") for number in range(12)))
     passing = "def handler(output):\n    return 1\n"

@@ -9,21 +9,36 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from http.client import parse_headers
+from urllib.parse import urlsplit
+from uuid import uuid4
 
 import pytest
 from fakes.judge import FakeJudge
+from fakes.memory.functions import MemoryBundles
 from fakes.memory.token_budget import MemoryTokenBudget
 from judges import endpoint_at
 from stack import ROOT
 
 from ops.servers.children import wait_until
+from scorers.functions.version import FunctionKind, FunctionVersion
 from scorers.judge.endpoints import Endpoint, Endpoints
-from scorers.sandbox.lending.broker import Broker
+from scorers.run.code import CodeBuilder, CodeScorers
+from scorers.sandbox.lending.broker import Broker, Lent
 from scorers.sandbox.lending.conversation import BODY_BYTES_MAX, REQUESTS_MAX
 from scorers.sandbox.model import CodeEnd, Limits, Program, Runtime
 from scorers.sandbox.place import find_place
 from scorers.sandbox.pool import Owner, Sandboxes
-from spans.errors import StoreUnavailable
+from spans.errors import (
+    JudgeRefused,
+    JudgeUnavailable,
+    JudgeUnpaid,
+    RateLimited,
+    StoreUnavailable,
+    Timeout,
+    TransientError,
+)
+from spans.ids import FunctionId, ProjectId, Xact
+from spans.outcome import Errored
 from spans.scoring import Usage
 
 SCORERS_PYTHON = ROOT / ".venv-scorers" / "bin" / "python"
@@ -49,10 +64,10 @@ class Scorer:
         ours, self.end = socket.socketpair()
         self.end.settimeout(10)
         self.received = self.end.makefile("rb")
-        self.usage: Usage | None = None
+        self.lent = Lent()
 
         def serve() -> None:
-            self.usage = broker.serve(ours, scorer_id="one", models=models)
+            self.lent = broker.serve(ours, scorer_id="one", models=models)
 
         self.thread = threading.Thread(target=serve, daemon=True)
         self.thread.start()
@@ -77,12 +92,12 @@ class Scorer:
         except ConnectionResetError:
             return True
 
-    def leave(self) -> Usage | None:
+    def leave(self) -> Lent:
         self.received.close()
         self.end.close()
         self.thread.join(10)
         assert not self.thread.is_alive()
-        return self.usage
+        return self.lent
 
 
 @pytest.fixture(scope="module")
@@ -142,9 +157,10 @@ def test_many_requests_go_over_one_connection_and_are_summed_up(fake, scorer):
     for _ in range(5):
         assert scorer.ask(ASKED)[0] == 200
 
-    usage = scorer.leave()
+    lent = scorer.leave()
 
-    assert usage == Usage(calls=5, prompt_tokens=5, completion_tokens=35, model=MODEL)
+    assert lent.failure is None
+    assert lent.usage == Usage(calls=5, prompt_tokens=5, completion_tokens=35, model=MODEL)
     assert len(fake.calls) == 5
 
 
@@ -408,6 +424,79 @@ def test_a_scorer_reads_what_the_server_said_and_not_where_it_stands(fake):
     away.leave()
 
 
+def test_a_refusal_names_the_endpoint_and_no_address(fake):
+    port = urlsplit(fake.url).port
+    other = Endpoint(
+        name="paid", base_url=fake.url, api_key=KEY, timeout_s=5, in_flight=1, models=(OTHER,)
+    )
+    elsewhere = endpoint_at("http://127.0.0.1:9/v1")   # the same host, and another port
+    broker = broker_to(fake, endpoints=Endpoints(elsewhere, [other]))
+    scorer = Scorer(broker, models=(OTHER,))
+    fake.reply(402, {"error": {"message": f"pay at {fake.url}/billing or 127.0.0.1:{port}."}})
+
+    _, body = scorer.ask({**ASKED, "model": OTHER})
+
+    assert body["error"]["message"] == (
+        "the endpoint paid answered 402: pay at the endpoint or the endpoint.; "
+        "pay at the provider or raise the quota there"
+    )
+    scorer.leave()
+
+
+@pytest.mark.parametrize(
+    ("listed", "allowed", "blamed"),
+    [
+        ((OTHER,), MODEL, {"the scorer's author"}),
+        ((MODEL,), OTHER, {"the operator"}),
+        ((OTHER,), OTHER, {"the scorer's author", "the operator"}),
+        ((MODEL,), "", {"the operator"}),
+    ],
+)
+def test_a_refused_model_names_who_has_not_listed_it(fake, listed, allowed, blamed):
+    scorer = Scorer(broker_to(fake, models=frozenset({allowed} - {""})), models=listed)
+
+    status, body = scorer.ask(ASKED)
+
+    message = body["error"]["message"]
+    assert status == 403
+    assert {who for who in ("the scorer's author", "the operator") if who in message} == blamed
+    assert ("metadata.sandbox.models" in message) is ("the scorer's author" in blamed)
+    assert ("TALLYARD_SANDBOX_MODELS" in message) is ("the operator" in blamed)
+    scorer.leave()
+
+
+@pytest.mark.parametrize(
+    ("behaviours", "failure"),
+    [
+        (["502"], JudgeUnavailable),
+        (["429;retry-after=7"], RateLimited),
+        (["hang"], Timeout),
+        (["reset"], JudgeUnavailable),
+        (["402"], JudgeUnpaid),
+        (["401"], JudgeRefused),
+        (["redirect"], JudgeRefused),
+        (["401", "503", "402"], JudgeUnavailable),   # what time may heal comes first
+        (["503", "ok"], JudgeUnavailable),           # code that asks at once may need them all
+        (["400"], None),
+        (["400;message=no_such_model"], None),
+        (["ok"], None),
+    ],
+)
+def test_a_call_that_fails_by_no_fault_of_the_code_is_remembered(fake, behaviours, failure):
+    scorer = Scorer(broker_to(fake, timeout_s=0.5))
+    fake.then(*behaviours)
+
+    for _ in behaviours:
+        scorer.ask(ASKED)
+
+    found = scorer.leave().failure
+    assert (found and type(found)) is failure
+    if found is not None:
+        assert str(found).startswith("a call to the endpoint default failed: judge http://")
+    if isinstance(found, RateLimited):
+        assert found.retry_after_s == 7
+
+
 @pytest.mark.parametrize(
     ("behaviour", "status"), [("hang", 504), ("reset", 502), ("huge", 502), ("redirect", 502)]
 )
@@ -538,6 +627,29 @@ export async function handler({ input }) {
   } catch (error) { return { score: 0, metadata: { said: error.code } }; }
 }
 """
+NEEDS_ITS_MODEL = """
+from tallyard import llm
+def handler(input):
+    try:
+        llm.chat(model="gpt-4o-mini", messages=[{"role": "user", "content": input}])
+    except llm.LlmError:
+        if input.endswith("or not"):
+            return 0.5
+        raise
+    return 1
+"""
+NEEDS_ITS_MODEL_TOO = """
+export async function handler({ input }) {
+  try {
+    const messages = [{ role: 'user', content: input }];
+    await tallyard.llm.chat({ model: 'gpt-4o-mini', messages });
+  } catch (error) {
+    if (input.endsWith('or not')) return 0.5;
+    throw error;
+  }
+  return 1;
+}
+"""
 WANTS_THE_KEY = """
 import gc, os
 def handler():
@@ -582,6 +694,40 @@ def test_code_in_a_jail_reaches_the_models_that_it_may_use_and_no_others(
     ]
     assert [one["metadata"]["said"] for one in alone] == ["no_models"] * 3
     assert [call.key for call in fake.calls] == [KEY, KEY]
+
+
+@pytest.mark.parametrize(
+    ("runtime", "code"),
+    [(Runtime.PYTHON, NEEDS_ITS_MODEL), (Runtime.NODE, NEEDS_ITS_MODEL_TOO)],
+)
+def test_code_that_needs_a_model_fails_for_the_models_cause(fake, sandboxes, runtime, code):
+    function = FunctionVersion(
+        id=FunctionId(uuid4()), project_id=ProjectId(uuid4()), version=Xact(1), name="asks",
+        slug="asks", kind=FunctionKind.CODE,
+        program=Program(runtime=runtime, code=code, models=(MODEL,)),
+    )
+    scorers = CodeScorers(
+        sandboxes, CodeBuilder(sandboxes=sandboxes, bundles=MemoryBundles()),
+        most=Limits(time_s=60.0, load_s=60.0), lending=broker_to(fake),
+    )
+    asked = [
+        "judge!502", "judge!502 or not", "judge!402", "judge!402 or not", "judge!400", "well",
+    ]
+
+    down, up_to_it, unpaid, paid_or_not, wrong, well = scorers.run(
+        function, [{"input": each} for each in asked]
+    )
+
+    assert isinstance(down, JudgeUnavailable)
+    assert "endpoint default" in str(down)
+    assert isinstance(unpaid, Errored)
+    assert unpaid.failure.error_class == "judge_unpaid"
+    assert "then the scorer ended: " in unpaid.failure.message
+    assert isinstance(wrong, Errored)
+    assert wrong.failure.error_class == "error"
+    for verdict, score in ((up_to_it, 0.5), (paid_or_not, 0.5), (well, 1.0)):
+        assert not isinstance(verdict, Errored | TransientError)
+        assert [each.value for each in verdict.result.scores] == [score]
 
 
 def test_code_in_a_jail_finds_no_key(fake, sandboxes):

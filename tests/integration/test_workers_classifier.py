@@ -218,7 +218,7 @@ def test_code_that_did_not_ask_for_a_model_has_none(judging: Stack) -> None:
 
     found = outcome(judging, project, "alone")
     assert found["error_class"] == "error"
-    assert "list the model in metadata.sandbox.models" in found["error_message"]
+    assert "its author must list the model in metadata.sandbox.models" in found["error_message"]
 
 
 def test_a_models_own_endpoint_is_asked_and_its_prices_tell_the_cost(

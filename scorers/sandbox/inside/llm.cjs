@@ -83,7 +83,8 @@ function exchange(method, path, body) {
   }
   if (!isConnected()) {
     throw new LlmError(
-      403, 'no_models', `this scorer may call no model: list the model in ${SETTINGS}`,
+      403, 'no_models',
+      'this scorer may call no model: its author must list the model in metadata.sandbox.models',
     );
   }
   const head = `${method} ${path} HTTP/1.1\r\nhost: ${HOST}\r\n`

@@ -79,7 +79,9 @@ def exchange(method: str, path: str, body: bytes) -> tuple[int, bytes]:
         )
     if not _is_connected():
         raise LlmError(
-            403, "no_models", f"this scorer may call no model: list the model in {SETTINGS}"
+            403, "no_models",
+            "this scorer may call no model: its author must list the model in "
+            "metadata.sandbox.models",
         )
     head = f"{method} {path} HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: {len(body)}\r\n\r\n"
     with _turn:

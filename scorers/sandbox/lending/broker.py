@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 from collections.abc import Collection
 from contextlib import suppress
@@ -26,7 +27,14 @@ from scorers.sandbox.lending.conversation import (
     HttpRequest,
     error_body,
 )
-from scorers.sandbox.lending.llm_calls import CHAT, EMBEDDINGS, RESPONSES, Refused, admitted
+from scorers.sandbox.lending.llm_calls import (
+    CHAT,
+    EMBEDDINGS,
+    RESPONSES,
+    ModelCall,
+    Refused,
+    admitted,
+)
 from spans.clock import Clock, system_clock
 from spans.errors import (
     BadResult,
@@ -35,6 +43,7 @@ from spans.errors import (
     JudgeUnavailable,
     JudgeUnfit,
     JudgeUnpaid,
+    PermanentError,
     PromptTooLong,
     RateLimited,
     StoreUnavailable,
@@ -75,6 +84,18 @@ class TokenBudget(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lent:
+    """What came of the calls of one run of code.
+
+    `failure` is the error of a call that failed by no fault of the code: one that time may heal
+    if there is any, else one that the operator must mend.
+    """
+
+    usage: Usage = field(default_factory=Usage)
+    failure: TransientError | PermanentError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Broker:
     """Makes calls for users' code. Safe to share between threads.
 
@@ -95,17 +116,17 @@ class Broker:
         dialects = {each.name: Dialect(each.name, may_drop=False) for each in self.endpoints}
         object.__setattr__(self, "dialects", dialects)
 
-    def serve(self, end: socket.socket, *, scorer_id: str, models: Collection[str]) -> Usage:
-        """Answer requests until the other end closes or `end` is shut down. Return their cost.
+    def serve(self, end: socket.socket, *, scorer_id: str, models: Collection[str]) -> Lent:
+        """Answer requests until the other end closes or `end` is shut down.
 
         `models` are the models that the scorer asks for. Closes `end`. Blocks, so call it in a
         thread of its own. Nothing that the other end does makes it raise.
         """
-        return asyncio.run(self._serve(end, scorer_id, self.models.intersection(models)))
+        return asyncio.run(self._serve(end, scorer_id, frozenset(models)))
 
     async def _serve(
         self, end: socket.socket, scorer_id: str, models: frozenset[str]
-    ) -> Usage:
+    ) -> Lent:
         lending = _Lending(broker=self, scorer_id=scorer_id, models=models)
         reader, writer = await asyncio.open_connection(sock=end, limit=HEAD_BYTES_MAX)
         writer.transport.set_write_buffer_limits(0)   # drain() then waits for the reader
@@ -116,10 +137,10 @@ class Broker:
         finally:
             writer.transport.abort()
             await lending.close()
-        return lending.execution.usage()
+        return Lent(usage=lending.execution.usage(), failure=lending.failure)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class _Lending:
     """Answers the requests of one conversation, for one scorer."""
 
@@ -128,6 +149,7 @@ class _Lending:
     models: frozenset[str]
     execution: CallCosts = field(default_factory=CallCosts)
     opened: dict[str, JudgeEndpoint] = field(default_factory=dict)
+    failure: TransientError | PermanentError | None = None
 
     async def close(self) -> None:
         """Close the connections to the endpoints that have been asked."""
@@ -137,20 +159,34 @@ class _Lending:
     async def answer(self, request: HttpRequest) -> tuple[int, JsonObject]:
         """The HTTP status and body: the model's answer, or an error in OpenAI's form."""
         try:
-            return 200, await self._call(*_path_and_body(request))
+            path, body = _path_and_body(request)
+            call = admitted(
+                path, body, listed=self.models, allowed=self.broker.models,
+                tokens_max=self.broker.tokens_per_call,
+            )
+            return await self._answer(call, self.broker.endpoints.of(call.model))
         except Refused as error:
             return error.status, error_body(error.code, str(error))
         except RecursionError:
             return 400, error_body("invalid_request_error", "the body is nested too deeply")
+
+    async def _answer(self, call: ModelCall, endpoint: Endpoint) -> tuple[int, JsonObject]:
+        try:
+            return 200, await self._call(call, endpoint)
         except TallyardError as error:
-            told = _told(error, self.broker.endpoints)
+            self._remember(error, endpoint)
+            told = _told(error, endpoint, self.broker.endpoints)
             return _STATUS_OF.get(type(error), 502), error_body(error.error_class(), told)
 
-    async def _call(self, path: str, body: JsonObject) -> JsonObject:
+    def _remember(self, error: TallyardError, endpoint: Endpoint) -> None:
+        message = f"a call to the endpoint {endpoint.name} failed: {error}"
+        if isinstance(error, TransientError):
+            self.failure = type(error)(message, retry_after_s=error.retry_after_s)
+        elif isinstance(error, PermanentError) and self.failure is None:
+            self.failure = type(error)(message)
+
+    async def _call(self, call: ModelCall, endpoint: Endpoint) -> JsonObject:
         """The model's answer. Raises Refused, or the endpoint's error."""
-        call = admitted(
-            path, body, models=self.models, tokens_max=self.broker.tokens_per_call
-        )
         # No token is shorter than a byte, so this is the most that the call can cost.
         reserved = len(json.dumps(call.body)) + call.completion_tokens_max
         if not self.broker.budget.reserve(self.scorer_id, reserved):
@@ -163,7 +199,6 @@ class _Lending:
         try:
             before = self._spent()
             self.execution.calls += 1
-            endpoint = self.broker.endpoints.of(call.model)
             answer = await self._at(endpoint).post(call.path, call.body, by_author=True)
             self.execution.count(answer, call.model, endpoint.prices)
             # If the endpoint reports no tokens, count all reserved ones as spent.
@@ -189,15 +224,30 @@ class _Lending:
         return self.execution.prompt_tokens + self.execution.completion_tokens
 
 
-def _told(error: TallyardError, endpoints: Endpoints) -> str:
-    """The error's text for the scorer, without the address of the model's server."""
+def _told(error: TallyardError, asked: Endpoint, endpoints: Endpoints) -> str:
+    """The error's text for the scorer: with the endpoint's name, and without any address."""
     if not isinstance(error, (*_REFUSED, BadResult)):
-        return "the model is away, failing, or too slow: try again later"
+        return (
+            "the model is away, failing, or too slow: try again later "
+            f"(endpoint {asked.name})"
+        )
     told = str(error)
-    for endpoint in endpoints:
-        host = urlsplit(endpoint.base_url).hostname or ""
-        told = told.replace(endpoint.base_url.rstrip("/"), "").replace(host, "the endpoint")
-    return told
+    for path in PATHS.values():
+        told = told.replace(
+            f"judge {asked.base_url.rstrip('/')}{path}", f"the endpoint {asked.name}"
+        )
+    # The server's own words may name an address too.
+    return _addresses(endpoints).sub("the endpoint", told)
+
+
+def _addresses(endpoints: Endpoints) -> re.Pattern[str]:
+    """Finds the endpoints' hosts, each with the URL that it stands in."""
+    found = {urlsplit(endpoint.base_url).hostname or "" for endpoint in endpoints} - {""}
+    hosts = "|".join(map(re.escape, sorted(found, key=len, reverse=True)))
+    return re.compile(
+        rf"(?<![\w.-])(https?://)?\[?({hosts})\]?(?![\w-])(:\d+)?(/[\w./%~-]*)?",
+        re.IGNORECASE,
+    )
 
 
 def _path_and_body(request: HttpRequest) -> tuple[str, JsonObject]:

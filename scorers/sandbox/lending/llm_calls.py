@@ -7,7 +7,7 @@ the operator's account. Each would be a way out of the jail or into somebody els
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Set
 from dataclasses import dataclass
 
 from spans.json import Json, JsonObject
@@ -61,20 +61,30 @@ class ModelCall:
 
 
 def admitted(
-    path: str, body: JsonObject, *, models: Collection[str], tokens_max: int
+    path: str, body: JsonObject, *, listed: Set[str], allowed: Set[str], tokens_max: int
 ) -> ModelCall:
     """The call as it goes out to the endpoint.
 
-    `models` are the models that this scorer may use. `tokens_max` is the most tokens that one
-    answer may take. Raises Refused.
+    The model must be `listed` by the scorer's author and `allowed` by the operator.
+    `tokens_max` is the most tokens that one answer may take. Raises Refused.
     """
     model = body.get("model")
-    if not isinstance(model, str) or model not in models:
-        allowed = ", ".join(sorted(models)) or "none"
+    if not isinstance(model, str):
+        raise Refused(403, "model_not_allowed", f"{model!r:.99} is no name of a model")
+    if model not in listed & allowed:
+        lacking = [
+            f"{who} must list it in {where}"
+            for who, where, names in (
+                ("the scorer's author", "metadata.sandbox.models", listed),
+                ("the operator", "TALLYARD_SANDBOX_MODELS", allowed),
+            )
+            if model not in names
+        ]
+        usable = ", ".join(sorted(listed & allowed)) or "none"
         raise Refused(
             403, "model_not_allowed",
-            f"this scorer may not use {model!r:.99}; it may use: {allowed}. List the model in "
-            "the scorer's metadata.sandbox.models and in TALLYARD_SANDBOX_MODELS",
+            f"this scorer may not use {model!r:.99}: {', and '.join(lacking)}. "
+            f"It may use: {usable}",
         )
     if unknown := sorted(set(body) - _FIELDS[path]):
         raise _invalid(f"{unknown[0]:.99} is not let through from a scorer")
