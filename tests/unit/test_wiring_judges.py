@@ -56,15 +56,24 @@ def test_the_default_key_is_sent_to_no_other_server(tmp_path):
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("judges: [{name: a, models: [m], urll: x}]", r"judges\[0\]\.urll: "),
-        ("judges: [{name: A b, models: [m]}]", r"judges\[0\]\.name: "),
-        ("judges: [{name: default, models: [m]}]", r"judges\[0\]\.name: default is taken"),
+        ("judges: [{name: a, models: [m], urll: x}]", r"judges\[0\]\.urll: no such field"),
+        ("judges: [{name: A b, models: [m]}]", r"judges\[0\]\.name: must be 1 to 40 lower"),
+        ("judges: [{name: 7, models: m}]", r"\.name: must .*judges\[0\]\.models: must be a"),
+        ("judges: [{name: default, models: [m]}]",
+         r"judges\[0\]\.name: default is reserved"),
+        ("judges: [{name: a, models: [m, 7, '']}]",
+         r"judges\[0\]\.models\[1\]: must .*judges\[0\]\.models\[2\]: must "),
+        ("judges: [{name: a, models: [m], key: 123}]",
+         r"judges\[0\]\.key: must be text: put it in quotes"),
+        ("judges: [a, {name: a, models: [m], prices: 2}]",
+         r"judges\[0\]: must be an object with.*judges\[1\]\.prices: must be an object"),
+        ("judges: []\njudge: []", "judge: no such field"),
         ("judges: [{name: a, models: [m]}, {name: a, models: [n]}]", r"judges\[1\]\.name"),
         ("judges: [{name: a, models: [m]}, {name: b, models: [n, m]}]",
          r"judges\[1\]\.models\[1\]: m stands twice"),
         ("judges: [{name: a, models: []}]", r"judges\[0\]\.models: "),
         ("judges: [{name: a, models: ['a*b']}]", r"judges\[0\]\.models\[0\]: \* may only"),
-        ("judges: [{name: a}]", r"judges\[0\]\.models: "),
+        ("judges: [{name: a}]", r"judges\[0\]\.models: is missing, and must be a list"),
         ("judges: [{name: a, models: [m], url: 'ftp://h'}]", r"judges\[0\]\.url: must start"),
         ("judges: [{name: a, models: [m], key_env: NONE_SUCH}]",
          r"judges\[0\]\.key_env: the environment variable that it names is not set"),
@@ -75,7 +84,7 @@ def test_the_default_key_is_sent_to_no_other_server(tmp_path):
         (f"judges: [{{name: a, models: [m], key: !!int {SECRET}}}]",
          r"judges\.yaml:1: the value is not of the type int"),
         (f"judges: [{{name: a, models: [m], key: {SECRET}, key_env: X}}]",
-         r"judges\[0\]: .*either key or key_env"),
+         r"judges\[0\]\.key: give either key or key_env"),
         ('judges: [{name: a, models: [m], key: "sk\\n-very-secret"}]',
          r"judges\[0\]\.key: holds a character"),
         ("judges: [{name: a, models: [m], prices: {prompt: -1, completion: 1}}]",
@@ -98,13 +107,21 @@ def test_a_mistake_is_named_by_its_path_and_shows_no_key(tmp_path, text, problem
 
 
 def test_all_mistakes_are_named_at_once(tmp_path):
-    text = "judges: [{name: a, models: [m], url: x, key_env: Y}, {name: a, models: [m]}]"
+    text = (
+        "judges: [{name: a, models: [m], url: x, key_env: Y, nam: b}, {name: a, models: [m]},"
+        " {name: default, models: [], in_flight: no, prices: {prompt: x}, key: a, key_env: Y}]"
+    )
 
     with pytest.raises(SetupError) as raised:
         read(tmp_path, text)
 
-    for place in ("[0].url", "[0].key_env", "[1].name", "[1].models[0]"):
-        assert f"judges{place}" in str(raised.value)
+    said = str(raised.value)
+    for place in ("[0].url", "[0].key_env", "[0].nam", "[1].name", "[1].models[0]", "[2].name",
+                  "[2].models", "[2].in_flight", "[2].prices.prompt", "[2].prices.completion",
+                  "[2].key", "[2].key_env"):
+        assert said.count(f"judges{place}: ") == 1
+    for word in ("Input", "Value error", "pattern", "valid "):
+        assert word not in said
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
