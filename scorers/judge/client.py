@@ -185,10 +185,7 @@ class Judge:
         try:
             return with_verdict(answer, _tool(request))
         except Filtered as error:
-            raise ContentRefused(
-                f"{error}: change the provider's filter, or leave such spans out by the rule's "
-                "filter"
-            ) from error
+            raise ContentRefused(f"{error}: {error.step}") from error
 
     async def _complete_at(
         self, path: str, request: JsonObject, params: JsonObject
@@ -275,7 +272,8 @@ async def score_judged(
             reason = judge.excerpt(unread(spec, error))
             answer = judge.excerpt(_message(execution.answer))
             raise BadResult(
-                f"{spec.name} found no score in the judge's answer ({reason}): {answer}"
+                f"{spec.name} found no score in the judge's answer ({reason}): {answer}; "
+                "choose another model"
             ) from error
     return result(spec, given, returned, execution.usage())
 
@@ -361,7 +359,8 @@ def _tool(request: JsonObject) -> JsonObject:
 
 def no_verdict(found: str, error: NoVerdict, judge: Judge) -> BadResult:
     """The error of an answer without a verdict. `found` says who found none of what."""
-    return BadResult(f"{found} in the judge's answer: {judge.excerpt(str(error))}")
+    reason = judge.excerpt(str(error))   # which quotes the model, and may be cut
+    return BadResult(f"{found} in the judge's answer: {reason}; {error.step}")
 
 
 def _message(answer: JsonObject) -> Json:

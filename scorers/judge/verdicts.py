@@ -30,8 +30,18 @@ _CALL_TAGS = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
 _REASONS = "reasons"
 
 
+ASK_FOR_ONE = (
+    "choose a model that calls tools; a prompt of your own must ask for exactly one choice"
+)
+"""What to do about most answers without a verdict."""
+
+
 class NoVerdict(Exception):
-    """The answer holds no verdict, for the reason in the message."""
+    """The answer holds no verdict, for the reason in the message. `step` is what to do then."""
+
+    def __init__(self, reason: str, *, step: str = ASK_FOR_ONE) -> None:
+        super().__init__(reason)
+        self.step = step
 
 
 class Filtered(NoVerdict):
@@ -107,7 +117,10 @@ def _message(answer: JsonObject) -> JsonObject:
         case [{"message": dict() as message}, *_]:
             return message
         case _:
-            raise NoVerdict("the answer has no message")
+            raise NoVerdict(
+                "the answer has no message",
+                step="check that the judge's URL is that of an API compatible with OpenAI's",
+            )
 
 
 def _finish(answer: JsonObject) -> str:
@@ -119,19 +132,25 @@ def _finish(answer: JsonObject) -> str:
 
 
 def _why_none(answer: JsonObject, message: JsonObject) -> NoVerdict:
-    """Why an answer without a verdict has none, and what to do about it."""
+    """Why an answer without a verdict has none."""
     finish = _finish(answer)
     if finish in _FILTERED:
-        return Filtered(f"a content filter ended the answer (finish_reason: {finish})")
+        return Filtered(
+            f"a content filter ended the answer (finish_reason: {finish})",
+            step="change the provider's filter, or leave such spans out by the rule's filter",
+        )
     if finish in _CUT:
         used = _reasoning_tokens(answer)
         on = f", of which reasoning took {used}" if used else ""
         return NoVerdict(
-            f"the answer ended at its token limit{on} (finish_reason: {finish}): raise "
-            "max_tokens, or lower reasoning_effort, in the scorer's params"
+            f"the answer ended at its token limit{on} (finish_reason: {finish})",
+            step="raise max_tokens, or lower reasoning_effort, in the scorer's params",
         )
     if refusal := message.get("refusal"):
-        return NoVerdict(f"the model refused: {_quoted(refusal)}")
+        return NoVerdict(
+            f"the model refused: {_quoted(refusal)}",
+            step="choose another model, or leave such spans out by the rule's filter",
+        )
     ended = f" (finish_reason: {finish})" if finish else ""
     if words := _text(message):
         return NoVerdict(f"no tool was called{ended}; the model wrote: {_quoted(words)}")

@@ -248,9 +248,13 @@ def completion(message: dict[str, Any], finish: str = "stop") -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (completion({"content": None}, "length"), "token limit.*raise max_tokens"),
-        (completion({"content": None, "refusal": "I cannot."}), r"refused: 'I cannot\.'"),
-        (completion({"content": "It is kind."}), "no tool was called.*'It is kind.'"),
+        (completion({"content": None}, "length"), "token limit.*; raise max_tokens"),
+        (completion({"content": None, "refusal": "I cannot."}),
+         r"refused: 'I cannot\.'; choose another"),
+        (completion({"content": "It is kind."}),
+         "no tool was called.*'It is kind.'; choose a model that calls tools"),
+        (completion({"content": "It is kind. " * 99}),
+         r"\.\.\.'; choose a model that calls tools"),
     ],
 )
 def test_the_message_says_why_there_is_no_verdict(fake, body, words):

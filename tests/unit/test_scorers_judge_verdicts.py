@@ -164,11 +164,15 @@ def test_what_is_not_plain_is_no_verdict(form):
          ["token limit, of which reasoning took 4096", "finish_reason: length",
           "raise max_tokens"]),
         (answer({"tool_calls": [call('{"choice": "ki')]}, "length"), ["token limit"]),
-        (answer({"content": None, "refusal": "I cannot help."}), ["refused: 'I cannot help.'"]),
-        (said("Well, " + "it depends. " * 99), ["no tool was called", "wrote: 'Well, it dep"]),
+        (answer({"content": None, "refusal": "I cannot help."}),
+         ["refused: 'I cannot help.'", "choose another model, or leave"]),
+        (said("Well, " + "it depends. " * 99),
+         ["no tool was called", "wrote: 'Well, it dep", "choose a model that calls tools"]),
+        ({"choices": []}, ["no message", "check that the judge's URL"]),
         (answer({"content": "", "reasoning_content": "hm"}), ["only reasoned"]),
         (answer({"content": ""}), ["the answer is empty (finish_reason: stop)"]),
-        (called(call('{"choice": "Z"}')), ["'Z' is not one of kind, 2, rude, true"]),
+        (called(call('{"choice": "Z"}')),
+         ["'Z' is not one of kind, 2, rude, true", "must ask for exactly one choice"]),
         (called(call("{}", "search")), ["search was called, not select_choice"]),
     ],
 )
@@ -176,8 +180,9 @@ def test_the_reason_says_why_there_is_no_verdict_and_what_to_do(given, words):
     with pytest.raises(NoVerdict) as raised:
         read(given)
 
-    assert all(each in str(raised.value) for each in words), str(raised.value)
-    assert len(str(raised.value)) < 400
+    told = f"{raised.value}; {raised.value.step}"
+    assert all(each in told for each in words), told
+    assert len(told) < 400
 
 
 @pytest.mark.parametrize(
