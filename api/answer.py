@@ -53,6 +53,8 @@ def error_response(error: TallyardError) -> Response:
     # The message of StoreUnavailable may name hosts, so clients do not get it.
     is_ours = isinstance(error, StoreUnavailable)
     message = "the store cannot be reached; send this again" if is_ours else str(error)
+    # It may quote half a surrogate pair, which cannot be sent.
+    message = message.encode(errors="replace").decode()
     content: dict[str, Json] = {"class": error.error_class(), "message": message}
     if isinstance(error, InvalidSource):
         content.update(line=error.line, column=error.column)

@@ -73,6 +73,24 @@ def parse_object(body: bytes) -> JsonObject:
     return value
 
 
+def parse_to_refuse(body: bytes) -> tuple[JsonObject, BadInput | None]:
+    """The JSON object in the body, and the error of a body that is not valid JSON.
+
+    Such a body is read by `read_tolerantly`, so that the caller can say which value is wrong,
+    and is to be refused in any case. Raises that error if it cannot be read at all.
+    """
+    try:
+        return parse_object(body), None
+    except BadInput as error:
+        try:
+            value = read_tolerantly(body)
+        except (ValueError, RecursionError):
+            raise error from None
+        if not isinstance(value, dict):
+            raise
+        return value, error
+
+
 def parse_leniently(body: bytes, name: str) -> tuple[JsonObject, bool]:
     """The JSON object in the body, and whether a strict parser refuses it.
 

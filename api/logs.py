@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api.answer import Json200
-from api.body import parse_leniently, parse_object, read_body
+from api.body import parse_leniently, parse_to_refuse, read_body
 from api.endpoint import endpoint
 from api.request import Context, in_thread, is_number, json_body, path_uuid, query_int
 from btql.query import read_query
@@ -117,7 +117,8 @@ async def insert(request: Request, context: Context, principal: Principal) -> Re
     """Stores events of one project, all or none."""
     project_id = await reachable_project(request, context, principal)
     body = await _body(request, context)
-    sent = _sent(request, body, parse_object(body), "events")
+    parsed, error = parse_to_refuse(body)
+    sent = _sent(request, body, parsed, "events", error=error)
     row_ids = await context.tallyard.logs.insert(principal, project_id, sent)
     return Json200({"row_ids": list(row_ids)})
 
@@ -126,7 +127,8 @@ async def feedback(request: Request, context: Context, principal: Principal) -> 
     """Stores people's feedback on rows of one project, all or none."""
     project_id = await reachable_project(request, context, principal)
     body = await _body(request, context)
-    sent = _sent(request, body, parse_object(body), "feedback")
+    parsed, error = parse_to_refuse(body)
+    sent = _sent(request, body, parsed, "feedback", error=error)
     await context.tallyard.logs.feedback(principal, project_id, sent)
     return Json200({"status": "success"})
 
@@ -202,7 +204,8 @@ async def _body(request: Request, context: Context) -> bytes:
 
 
 def _sent(
-    request: Request, body: bytes, parsed: JsonObject, name: str, *, is_exact: bool = False
+    request: Request, body: bytes, parsed: JsonObject, name: str, *,
+    is_exact: bool = False, error: BadInput | None = None,
 ) -> SentRows:
     """The rows in the field `name` of the body. Raises BadInput if it is not a list."""
     rows = parsed.get(name)
@@ -210,7 +213,8 @@ def _sent(
         raise BadInput("must be a list", path=name)
     retries = request.headers.get("x-stainless-retry-count", "")
     return SentRows(
-        rows=rows, body=body, sent_to=request.scope["path"], is_exact=is_exact,
+        rows=rows, body=body, sent_to=request.scope["path"],
+        is_exact=is_exact or error is not None, error=error,
         idempotency_key=request.headers.get("idempotency-key") or None,
         retries=min(int(retries), RETRIES_MAX) if is_number(retries) else None,
     )

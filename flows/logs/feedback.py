@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from spans.errors import BadInput
-from spans.event import EventLimits, read_event
+from spans.event import EventLimits, check_values, read_event
 from spans.json import Json, JsonObject
 from spans.repair.values import BodyText
 from spans.row import ObjectRef, RowWrite
@@ -37,6 +37,9 @@ def read_feedback(
         raise BadInput("must be a string", path="comment")
     if not isinstance(item.get("metadata"), dict | None):
         raise BadInput("must be an object or null", path="metadata")
+    # Here, because in the writes they stand under other names.
+    told: JsonObject = {name: item[name] for name in ("comment", "metadata") if name in item}
+    check_values(told, limits, body)
     audit: JsonObject = {
         "_audit_source": source,
         "_audit_metadata": item.get("metadata"),

@@ -38,6 +38,9 @@ from spans.repair.values import BodyText, InexactIntegers
 from spans.resends import IngestAnswer, Resend, ResendName
 from spans.row import ObjectRef, RowWrite
 
+NAME_CHARS_MAX = 60
+"""How much of a project's id, as it was sent, an error quotes. An id has 36 characters."""
+
 OTHER_OBJECTS = ("experiment_id", "dataset_id", "prompt_session_id")
 """Fields of a row that belongs to an object other than a project's logs."""
 
@@ -49,6 +52,9 @@ class SentRows:
     `body` is the JSON text that they were parsed from. It shows which numbers the parser
     rounded and whether a string holds NUL. `sent_to` is the path of its URL.
 
+    `error` is that of a body that is not valid JSON: it says why all rows are to be refused,
+    unless one of them shows which value is wrong.
+
     `idempotency_key` is what the client names the request, in all of its tries. `retries` is
     how often it says that it has tried before. Each is None if the client says nothing.
     """
@@ -57,6 +63,7 @@ class SentRows:
     body: bytes
     sent_to: str
     is_exact: bool = False   # the rows come from `read_tolerantly`
+    error: BadInput | None = None
     idempotency_key: str | None = None
     retries: int | None = None
 
@@ -158,7 +165,7 @@ class Logs:
         Raises BadInput that names the first bad item, and NotFound for the project.
         """
         where = await self._logs_of(principal, project_id)
-        text, ids = BodyText(sent.body), _NewIds(self._new_id)
+        text, ids = BodyText(sent.body, is_exact=sent.is_exact), _NewIds(self._new_id)
         writes = self._read_all(
             sent, "feedback",
             lambda item: read_feedback(item, where, self.limits.event, text, ids),
@@ -317,7 +324,8 @@ class Logs:
     def _read_all(
         self, sent: SentRows, name: str, read: Callable[[Json], Sequence[RowWrite]]
     ) -> list[RowWrite]:
-        """The writes of all rows. Raises BadInput with the path of the first bad row."""
+        """The writes of all rows. Raises BadInput with the path of the first bad row, or else
+        the error of the body."""
         self._check_number(sent, name)
         writes: list[RowWrite] = []
         for index, row in enumerate(sent.rows):
@@ -325,6 +333,8 @@ class Logs:
                 writes += read(row)
             except BadInput as error:
                 raise error.within(f"{name}[{index}]") from error
+        if sent.error is not None:
+            raise sent.error
         return writes
 
     async def _write(
@@ -370,7 +380,7 @@ def _place_of(row: Json, places: dict[str, ObjectRef | None]) -> ObjectRef:
     fields = fields_of(row)
     if isinstance(text := fields.get("project_id"), str):
         if (where := places.get(text)) is None:
-            raise NotFound("no such project")
+            raise NotFound(f"no such project: {text[:NAME_CHARS_MAX]!r}")
         return where
     if isinstance(row, Unreadable):
         raise BadInput(row.reason)

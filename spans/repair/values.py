@@ -176,7 +176,7 @@ class Mender:
         elif "\0" in text:
             self._faults.mended(path, f"NUL cannot be stored; {done}")
         if mended.count("\ufffd") > text.count("\ufffd") + text.count("\0"):
-            self._faults.mended(path, f"{NO_CHARACTER}; {done}")
+            self._faults.found(path, NO_CHARACTER, done)
         return mended
 
     def _too_deep(self, value: Json, path: str) -> str:

@@ -282,9 +282,81 @@ def test_what_is_no_json_object_of_events_is_refused(
 
 
 def test_a_broken_json_text_is_refused_with_the_position(stack: Stack, project: str) -> None:
-    answer = insert_text(stack, project, NOT_JSON["NaN"])   # 17
+    for name in ("cut", "single quotes", "BOM", "control character", "two values"):   # 17
+        answer = insert_text(stack, project, NOT_JSON[name])
 
-    assert "column" in answer.error or "char" in answer.error
+        assert answer.error.startswith("the body is not valid JSON: ")
+        assert "column" in answer.error
+
+
+# The text of a field in the body of an insert, and the error.
+NAMED = {
+    "NaN": ('"metrics": {"tps": NaN}', "metrics.tps: must be a number or null, not NaN"),
+    "a time": ('"metrics": {"end": Infinity}',
+               "metrics.end: must be in unix seconds, not Infinity"),
+    "a score": ('"scores": {"s": -1e999}',
+                "scores.s: must be a number from 0 to 1 or null, not -1e999"),
+    "inside": ('"input": [{"a": 1e999}]',
+               "input[0].a: 1e999 is no number that can be stored"),
+    "an id": ('"id": NaN', "id: must be a string of 1 to 256 characters"),
+    "tags": ('"tags": [NaN]', "tags[0]: NaN is no number that can be stored"),
+    "half a pair": (r'"output": "\ud83d"', "output: half a surrogate pair, or bytes"),
+    "half a pair in a name": (r'"output": {"\ud83d": {"\udc00": 1}}', "output: half a"),
+    "half a pair in an id": (r'"id": "\ud83d"', "id: must not hold half a surrogate pair"),
+    "Latin-1": ('"output": {"a": "\xe4"}', "output.a: half a surrogate pair, or bytes"),
+    "a long integer too": ('"tags": [], "input": [18446744073709551616, NaN]',
+                           "input[0]: 18446744073709551616 is an integer beyond 64 bits"),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_value_that_json_does_not_know_is_refused_with_its_path(
+    stack: Stack, project: str, name: str
+) -> None:
+    text, error = NAMED[name]
+    body = f'{{"events": [{{"id": "first"}}, {{{text}}}]}}'
+
+    answer = insert_text(stack, project, body.encode("latin-1"))
+
+    assert answer.status == 400
+    assert answer.error.startswith(f"events[1]: {error}")
+    assert stack.row(project, "first") is None
+
+
+@pytest.mark.parametrize("body", [
+    b'{"events": [{"id": "unseen"}], "more": NaN}',
+    b'{"events": [{"id": "unseen", "input": NaN, "input": 1}]}',
+    b'{"events": [{"id": "unseen", "input": "\\ud83d\x80"}]}',
+    b'{"events": [{"id": "unseen", "input": "a\tb"}]}',
+    b'\xef\xbb\xbf{"events": [{"id": "unseen"}]}',
+    b'{"events": [{"id": "unseen", "log_id": NaN}]}',
+])
+def test_of_a_body_that_is_no_json_nothing_is_stored_though_every_value_could_be(
+    stack: Stack, project: str, body: bytes
+) -> None:
+    answer = insert_text(stack, project, body)
+
+    assert answer.status == 400
+    assert stack.row(project, "unseen") is None
+
+
+@pytest.mark.parametrize(("text", "error"), [
+    ('"scores": {"s": NaN}', "scores.s: must be a number from 0 to 1 or null, not NaN"),
+    ('"expected": [1e999]', "expected[0]: 1e999 is no number that can be stored"),
+    ('"metadata": {"a": NaN}', "metadata.a: NaN is no number that can be stored"),
+    ('"metadata": {"a": 18446744073709551616}', "metadata.a: an integer beyond 64 bits"),
+    (r'"comment": "\ud83d"', "comment: half a surrogate pair, or bytes"),
+    (r'"\ud83d": 1', "unknown: ?; there are id, scores"),
+])
+def test_feedback_with_a_value_that_json_does_not_know_is_refused_with_its_path(
+    stack: Stack, project: str, text: str, error: str
+) -> None:
+    body = f'{{"feedback": [{{"id": "a", {text}}}]}}'
+
+    answer = stack.http("POST", f"/v1/project_logs/{project}/feedback", body.encode())
+
+    assert answer.status == 400
+    assert answer.error.startswith(f"feedback[0]: {error}")
 
 
 def test_an_empty_list_of_events_is_fine(stack: Stack, project: str) -> None:   # 15

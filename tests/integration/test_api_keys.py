@@ -279,7 +279,9 @@ def test_logs3_rejects_rows_for_anothers_project(world: World) -> None:
     for key in (world.neighbour_key, world.stranger_key):
         answer = world.stack.http("POST", "/logs3", {"rows": rows}, key=key)
         assert answer.status == 404
-        assert answer.error == "nothing was stored: no such project (row 'stolen')"
+        assert answer.error == (
+            f"nothing was stored: no such project: '{world.project}' (row 'stolen')"
+        )
     assert world.stack.row(world.project, "stolen") is None
 
 

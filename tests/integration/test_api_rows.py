@@ -492,7 +492,8 @@ def test_the_same_retry_of_another_key_is_another_request(stack: Stack, project:
 
 @pytest.mark.parametrize(("row", "status", "said"), [
     ({"id": "x", "input": 1}, 400, "a row must name its project"),
-    ({"id": "x", "project_id": str(uuid.UUID(int=7))}, 404, "no such project (row 'x')"),
+    ({"id": "x", "project_id": str(uuid.UUID(int=7))}, 404,
+     f"no such project: '{uuid.UUID(int=7)}' (row 'x')"),
     ({"id": "x", "input": "x" * 6_300_000}, 413, "TALLYARD_SPAN_BYTES_MAX"),
 ])
 def test_a_request_of_which_nothing_was_stored_is_refused_and_its_rows_are_listed(
@@ -520,15 +521,17 @@ def test_a_request_of_which_nothing_was_stored_is_refused_and_its_rows_are_liste
 def test_a_row_that_no_parser_reads_costs_no_other_and_its_id_is_explained(
     stack: Stack, project: str, text: str
 ) -> None:
+    odd, span = f"odd-{project}", f"s-{project}"   # no other test's rejected rows have these
     named = f'"project_id": "{project}", "id"'
-    rows = f'{{{named}: "a"}}, {{{named}: "odd", "span_id": "s", {text}}}, {{{named}: "b"}}'
+    bad = f'{{{named}: "{odd}", "span_id": "{span}", {text}}}'
+    rows = f'{{{named}: "a"}}, {bad}, {{{named}: "b"}}'
 
     told = stack.ok("POST", "/logs3", f'{{"rows": [{rows}], "api_version": 2}}'.encode())
 
     assert told["ids"] == ["a", "b"]
     (rejected,) = told["rejected"]
-    assert rejected["id"] == "odd"
-    for name in ("odd", "s"):
+    assert rejected["id"] == odd
+    for name in (odd, span):
         (part,) = stack.explain(project, name)["rejected"]
         assert part["reason"] == rejected["reason"]
         assert part["excerpt"].startswith('"{')

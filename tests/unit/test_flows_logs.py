@@ -94,7 +94,9 @@ def test_a_bad_row_is_rejected_and_its_neighbours_are_stored(world: World) -> No
         (7, "must be an object"),
         ({"id": "a"}, "must name its project"),
         ({"id": "a", "project_id": 7}, "must name its project"),
-        ({"id": "a", "project_id": "no id"}, "no such project"),
+        ({"id": "a", "project_id": "no id"}, "no such project: 'no id'"),
+        ({"id": "a", "project_id": "x\0" + "y" * 99},
+         rf"no such project: 'x\x00{'y' * 58}'"),
         ({"id": "a", "experiment_id": "e"}, "experiment_id: not supported"),
     ],
 )
@@ -120,7 +122,9 @@ def test_a_project_id_that_the_parser_rounded_costs_no_other_row(world: World) -
     done = asyncio.run(world.logs.ingest(world.key, request))
 
     assert done.row_ids == ("good",)
-    assert [(one.row_id, one.reason) for one in done.rejected] == [("lost", "no such project")]
+    assert [(one.row_id, one.reason) for one in done.rejected] == [
+        ("lost", f"no such project: '{long}'")
+    ]
     assert world.fetch()[0]["input"] == str(long)
 
 
@@ -177,8 +181,8 @@ def test_whatever_a_bad_row_is_it_is_listed_and_its_neighbours_are_stored(
     ([Unreadable(b"{'id'", "not valid JSON: quotes", {})], BadInput,
      "nothing was stored: not valid JSON: quotes"),
     ([{"id": "a"}], BadInput, "nothing was stored: project_id: missing"),
-    ([{"id": "a", "project_id": str(uuid.uuid4())}] * 2, NotFound,
-     "no such project (row 'a' and 1 more)"),
+    ([{"id": "a", "project_id": str(uuid.UUID(int=7))}] * 2, NotFound,
+     f"no such project: '{uuid.UUID(int=7)}' (row 'a' and 1 more)"),
     ([{"id": "a", "project_id": str(uuid.uuid4())}, 7], BadInput, "(a row without an id)"),
     ([{"id": "a", "project_id": "app", "input": "x" * LIMITS.span_bytes_max}], TooLarge,
      "TALLYARD_SPAN_BYTES_MAX"),
