@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
-from pydantic_core import ErrorDetails
 
 from scorers.judge.endpoints import (
     ANY,
@@ -111,7 +110,7 @@ def read_endpoints(
     try:
         judges = _File.model_validate(content).judges
     except ValidationError as error:
-        problems += map(_sentence, error.errors())
+        problems += [_sentence(each["type"], each["loc"]) for each in error.errors()]
     # What the models do not tell, also of entries in which they found a mistake.
     entries = _entries(content)
     for index, entry in entries:
@@ -190,15 +189,14 @@ def _repeated(entries: Sequence[tuple[int, JsonObject]]) -> Iterator[str]:
             models.add(model)
 
 
-def _sentence(error: ErrorDetails) -> str:
-    """A mistake that the models found, in words of our own."""
-    where = error["loc"]
+def _sentence(kind: str, where: Sequence[int | str]) -> str:
+    """A mistake that the models found, in words of our own. `kind` is pydantic's."""
     place = _path(where)
-    if error["type"] == "extra_forbidden":
+    if kind == "extra_forbidden":
         return f"{place}: no such field"
     last = where[-1] if where else ""
     must = _MUST[f"{where[-2]}[]" if isinstance(last, int) else last]
-    return f"{place}: {'is missing, and ' * (error['type'] == 'missing')}{must}"
+    return f"{place}: {'is missing, and ' * (kind == 'missing')}{must}"
 
 
 def _path(where: Sequence[int | str]) -> str:
