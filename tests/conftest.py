@@ -126,6 +126,20 @@ def stack_judge() -> Iterator[FakeJudge]:
         yield judge
 
 
+@pytest.fixture(scope="module")
+def judge_server() -> Iterator[FakeJudge]:
+    """A judge of a module's own, without a stack."""
+    with FakeJudge() as judge:
+        yield judge
+
+
+@pytest.fixture
+def fake(judge_server: FakeJudge) -> FakeJudge:
+    """The module's judge, which remembers nothing of the tests before."""
+    judge_server.forget()
+    return judge_server
+
+
 @pytest.fixture(scope="session")
 def stack(
     postgres_servers: PostgresServers, redis_url: str, server_dir: Path, stack_judge: FakeJudge

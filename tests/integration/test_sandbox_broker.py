@@ -100,18 +100,6 @@ class Scorer:
         return self.lent
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[FakeJudge]:
-    with FakeJudge() as judge:
-        yield judge
-
-
-@pytest.fixture
-def fake(server: FakeJudge) -> FakeJudge:
-    server.forget()
-    return server
-
-
 def broker_to(fake: FakeJudge, *, timeout_s: float = 5.0, **changes: object) -> Broker:
     settings = {
         "endpoints": Endpoints(endpoint_at(fake.url, key=KEY, timeout_s=timeout_s)),

@@ -37,18 +37,6 @@ KIND = Classifier(
 RECORD: JsonObject = {"input": "How are you?", "output": "Splendid, dear.", "id": "row"}
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[FakeJudge]:
-    with FakeJudge() as judge:
-        yield judge
-
-
-@pytest.fixture
-def fake(server: FakeJudge) -> FakeJudge:
-    server.forget()
-    return server
-
-
 def changed(**changes: object) -> Classifier:
     """KIND with something else in it."""
     given = {name: getattr(KIND, name) for name in KIND.__dataclass_fields__}

@@ -44,16 +44,10 @@ JUDGED = [name for name in names() if resolve(name).kind is ScorerKind.JUDGED]
 pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
 
 
-@pytest.fixture(scope="module")
-def server():
-    with FakeJudge() as judge:
-        yield judge
-
-
 @pytest.fixture
-def fake(server):
-    server.forget()
-    yield server
+def fake(judge_server):
+    judge_server.forget()
+    yield judge_server
     gc.collect()  # what was never awaited is to be reported here, where it is expected
 
 
@@ -422,7 +416,7 @@ def test_256_calls_are_in_flight_at_once(fake):
     assert fake.in_flight_max > 200
 
 
-def test_no_more_calls_are_in_flight_than_allowed(server):
+def test_no_more_calls_are_in_flight_than_allowed():
     with FakeJudge(delay_s=0.02) as fake:
         run(fake.url, *[("Humor", EVERYTHING)] * 20, in_flight=3)
         assert fake.in_flight_max == 3

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -31,18 +30,6 @@ from spans.scoring import ScoringResult
 
 CHAT, RESPONSES = "/chat/completions", "/responses"
 RECORD = {"input": "How are you?", "output": "Splendid."}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[FakeJudge]:
-    with FakeJudge() as judge:
-        yield judge
-
-
-@pytest.fixture
-def fake(server: FakeJudge) -> FakeJudge:
-    server.forget()
-    return server
 
 
 def kindness(**changes: Any) -> Classifier:
