@@ -1,3 +1,3 @@
-"""Reserved for schedules and alerts over scored spans. There is no code yet."""
+"""What automations watch, when they send a notification, and how one reaches its receiver."""
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ RuleId = NewType("RuleId", uuid.UUID)
 FunctionId = NewType("FunctionId", uuid.UUID)
 InvocationId = NewType("InvocationId", uuid.UUID)
 OutcomeId = NewType("OutcomeId", uuid.UUID)
+AutomationId = NewType("AutomationId", uuid.UUID)
+DeliveryId = NewType("DeliveryId", uuid.UUID)
 Xact = NewType("Xact", int)                    # `_xact_id`: the version of one write
 RowSeq = NewType("RowSeq", int)                # a row's place in the order of arrival
 
