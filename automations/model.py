@@ -17,7 +17,7 @@ INTERVAL_MAX_S = 2_592_000
 """The longest interval of an automation, seconds: 30 days."""
 
 
-class Status(StrEnum):
+class AutomationStatus(StrEnum):
     """Whether an automation is evaluated."""
 
     ACTIVE = "active"
@@ -57,7 +57,7 @@ class Automation:
     description: str | None
     btql_filter: str
     interval_s: int
-    status: Status
+    status: AutomationStatus
     action: Action
     created: datetime
     created_by: str | None = None

@@ -20,7 +20,7 @@ UNITS = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Site:
     """Where an automation belongs, and `app_url`, the address of the pages that show it."""
 
     org_id: OrgId
@@ -30,12 +30,12 @@ class Place:
 
 
 def webhook_body(
-    automation: Automation, place: Place, report: Report, *, is_test: bool
+    automation: Automation, site: Site, report: Report, *, is_test: bool
 ) -> bytes:
     """The JSON body of a notification, compact."""
     return orjson.dumps({
-        "organization": {"id": str(place.org_id), "name": place.org_name},
-        "project": {"id": str(automation.project_id), "name": place.project_name},
+        "organization": {"id": str(site.org_id), "name": site.org_name},
+        "project": {"id": str(automation.project_id), "name": site.project_name},
         "automation": {
             "id": str(automation.id),
             "name": automation.name,
@@ -43,7 +43,7 @@ def webhook_body(
             "event_type": LOGS,
             "btql_filter": automation.btql_filter,
             "interval_seconds": automation.interval_s,
-            "url": automation_url(automation, place),
+            "url": automation_url(automation, site),
         },
         "details": {
             "is_test": is_test,
@@ -51,13 +51,13 @@ def webhook_body(
             "time_start": time_text(report.time_start),
             "time_end": time_text(report.time_end),
             "count": report.matches,
-            "related_logs_url": related_logs_url(automation, place, report),
+            "related_logs_url": related_logs_url(automation, site, report),
         },
     })
 
 
 def slack_body(
-    automation: Automation, place: Place, report: Report, *, is_test: bool
+    automation: Automation, site: Site, report: Report, *, is_test: bool
 ) -> bytes:
     """The JSON body of the same notification for an incoming webhook of Slack."""
     heading = f"{'Test: ' if is_test else ''}{message_of(automation.name, report)}"
@@ -67,8 +67,8 @@ def slack_body(
     if automation.btql_filter.strip():
         lines.append(f"Filter: `{_escaped(automation.btql_filter.replace('`', ''))}`")
     lines.append(
-        f"<{related_logs_url(automation, place, report)}|Show the logs>"
-        f" | <{automation_url(automation, place)}|Show the automation>"
+        f"<{related_logs_url(automation, site, report)}|Show the logs>"
+        f" | <{automation_url(automation, site)}|Show the automation>"
     )
     return orjson.dumps({
         "text": _escaped(heading),
@@ -108,24 +108,24 @@ def time_text(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
 
 
-def automation_url(automation: Automation, place: Place) -> str:
+def automation_url(automation: Automation, site: Site) -> str:
     """The address of the page that shows the automation."""
-    return f"{_project_url(place)}/configuration/automations?aid={automation.id}"
+    return f"{_project_url(site)}/configuration/automations?aid={automation.id}"
 
 
-def related_logs_url(automation: Automation, place: Place, report: Report) -> str:
+def related_logs_url(automation: Automation, site: Site, report: Report) -> str:
     """The address of the page of the logs, with the filter and the window applied."""
     search = orjson.dumps({
         "filter": automation.btql_filter,
         "time_start": time_text(report.time_start),
         "time_end": time_text(report.time_end),
     }).decode()
-    return f"{_project_url(place)}/logs?search={quote(search, safe='')}"
+    return f"{_project_url(site)}/logs?search={quote(search, safe='')}"
 
 
-def _project_url(place: Place) -> str:
-    org, project = quote(place.org_name, safe=""), quote(place.project_name, safe="")
-    return f"{place.app_url.rstrip('/')}/app/{org}/p/{project}"
+def _project_url(site: Site) -> str:
+    org, project = quote(site.org_name, safe=""), quote(site.project_name, safe="")
+    return f"{site.app_url.rstrip('/')}/app/{org}/p/{project}"
 
 
 def _escaped(text: str) -> str:

@@ -31,7 +31,7 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
+class MatchWindow:
     """The matches of one automation that no notification has reported yet.
 
     `collected` is their number and `first_at` when the first of them was stored. `started_at`
@@ -48,21 +48,30 @@ class Window:
     is_sending: bool = False
 
     def due_at(self, now: datetime, interval: timedelta) -> datetime | None:
-        """When the next notification is to be formed: `now` or later; None: nothing is due."""
+        """When the next notification is to be formed: `now` or later; None: nothing is due.
+
+        Ask a window that is `rebased` to `now`.
+        """
         if self.is_sending or not self.collected:
             return None
         if self.reported_until is None:
             return now
-        return max(now, min(self.reported_until, now) + interval)
+        return max(now, self.reported_until + interval)
 
-    def collect(self, matches: int, first_at: datetime) -> Window:
+    def rebased(self, now: datetime) -> MatchWindow:
+        """The window by a clock that has been set back: what was reported ended by `now`."""
+        if self.reported_until is None or self.reported_until <= now:
+            return self
+        return replace(self, reported_until=now)
+
+    def collect(self, matches: int, first_at: datetime) -> MatchWindow:
         """The window with some more matches, the first of which was stored at `first_at`."""
         if not matches:
             return self
         first = first_at if self.first_at is None else min(self.first_at, first_at)
         return replace(self, collected=self.collected + matches, first_at=first)
 
-    def close(self, now: datetime, interval: timedelta) -> tuple[Report, Window]:
+    def close(self, now: datetime, interval: timedelta) -> tuple[Report, MatchWindow]:
         """What a notification that is formed `now` reports, and the window after it.
 
         Call this only where something is collected and nothing is on its way.
@@ -75,11 +84,11 @@ class Window:
         emptied = replace(self, collected=0, first_at=None, open_from=None, is_sending=True)
         return report, emptied
 
-    def delivered(self, report: Report) -> Window:
+    def delivered(self, report: Report) -> MatchWindow:
         """The window after the notification on its way has been delivered."""
         return replace(self, reported_until=report.time_end, is_sending=False)
 
-    def abandoned(self, report: Report) -> Window:
+    def abandoned(self, report: Report) -> MatchWindow:
         """The window after the notification on its way has been given up.
 
         Its matches are collected again, and reported by the next one.

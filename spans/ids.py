@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from datetime import datetime
 from string import hexdigits
 from typing import NewType
 
@@ -28,6 +29,14 @@ def parse_uuid(text: str) -> uuid.UUID | None:
         return uuid.UUID(text)
     except ValueError:
         return None
+
+
+def uuid7(at: datetime, random_bytes: bytes) -> uuid.UUID:
+    """A UUID of version 7, whose order is that of time: milliseconds, then ten random bytes."""
+    milliseconds = int(at.timestamp() * 1000)
+    drawn = int.from_bytes(random_bytes[:10], "big")
+    number = milliseconds << 80 | 0x7 << 76 | (drawn >> 68 & 0xFFF) << 64
+    return uuid.UUID(int=number | 0b10 << 62 | drawn & (1 << 62) - 1)
 
 
 LARGEST_XACT = 2**63 - 1

@@ -34,6 +34,13 @@ TOKEN_DAYS = 2.0
 """How long the tokens that scorers spent are kept, days. A budget is for one day (UTC), so the
 day before is not needed any more; the second day is a margin."""
 
+VERSION_TIME_DAYS = 8.0
+"""How long it is kept when versions were stored, days: one more than automations need to be
+replayed over a week."""
+
+OF_OBJECT = ("outbox", "row_at_end", "former_content", "watched_row", "evaluation")
+"""The tables whose rows are those of an object, besides its rows and match records."""
+
 PIECE = 5000
 """The most rows that one transaction deletes."""
 
@@ -142,6 +149,7 @@ class Upkeep:
         dropped += self._drop("scorer_tokens", "day", TOKEN_DAYS * 86400)
         dropped += self._drop("fetch_start", "started_at", START_HOURS * 3600)
         dropped += self._drop("judge_answer", "created", keep.judge_cache_days * 86400)
+        dropped += self._drop("version_time", "last_at", VERSION_TIME_DAYS * 86400)
         dropped += self._drop_deleted_projects()
         dropped += self._drop_unused_bundles()
         if self._slow_at_s is None or self._seconds() - self._slow_at_s >= SLOW_EVERY_S:
@@ -213,7 +221,7 @@ class Upkeep:
                 _object_ref(project_id, object_type, object_id), object_no
             )
             dropped += self._repeat(DROP_MATCH_RECORDS_OF, (object_no, object_no))
-            for table in ("outbox", "row_at_end", "former_content"):
+            for table in OF_OBJECT:
                 dropped += self._drop_where(table, "object_no = %s", (object_no,))
         for table in ("comment", "audit_entry"):
             dropped += self._drop_where(table, "project_id = %s", (project_id,))

@@ -40,6 +40,10 @@ DELETE_FORMER_CONTENT = """
     delete from former_content using unnest(%s::integer[], %s::bigint[]) as gone(object_no, seq)
      where former_content.object_no = gone.object_no and former_content.seq = gone.seq
 """
+DELETE_WATCHED = """
+    delete from watched_row using unnest(%s::integer[], %s::bigint[]) as gone(object_no, seq)
+     where watched_row.object_no = gone.object_no and watched_row.seq = gone.seq
+"""
 DELETE_ROWS_AT_END = """
     delete from row_at_end using unnest(%s::integer[], %s::bigint[]) as gone(object_no, xact)
      where row_at_end.object_no = gone.object_no and row_at_end.trigger_xact = gone.xact
@@ -83,7 +87,8 @@ def delete_with_history(
 ) -> int:
     """Delete rows of one object with their score spans and all that is kept of them.
 
-    That is their outcomes, former content, comments, audit entries and match records. Returns
+    That is their outcomes, former content, comments, audit entries, match records, and which
+    automations they match. Returns
     how many rows went, with score spans. Safe to repeat.
     """
     if not seqs:
@@ -100,6 +105,7 @@ def delete_with_history(
     xacts = list({xact for xact, _ in found if xact is not None})
     cursor.execute(DELETE_OUTCOMES, (gone,))
     cursor.execute(DELETE_FORMER_CONTENT, ([object_no] * len(gone), gone))
+    cursor.execute(DELETE_WATCHED, ([object_no] * len(gone), gone))
     cursor.execute(DELETE_ROWS_AT_END, ([object_no] * len(xacts), xacts, gone))
     of_object = [where.project_id] * len(ids), [where.object_id] * len(ids)
     for table in ("comment", "audit_entry"):

@@ -45,6 +45,7 @@ create table automation_state (
   disabled_reason text
 );
 create index automation_due on automation_state (project_id, due_at) where due_at is not null;
+create index automation_begun on automation_state (project_id) where not has_baseline and is_active;
 create sequence watch_seq as integer;
 
 -- How far the changes of a project's logs have been read, for all of its automations.
@@ -58,6 +59,15 @@ create table automation_project (
   looked_at timestamptz not null
 );
 create index automation_project_active on automation_project (looked_at) where active > 0;
+
+-- When versions were stored: `xact`, and no higher one, could be read from `first_at` to `last_at`.
+-- What has a version above it was stored after `last_at`.
+create table version_time (
+  xact bigint primary key,
+  first_at timestamptz not null,
+  last_at timestamptz not null
+);
+create index version_time_age on version_time (last_at);
 
 -- The rows that automations match now, so that a row counts once until a filter was false.
 create table watched_row (

@@ -1,0 +1,122 @@
+"""The active automations of a project, ready to tell which of them match a row.
+
+Automations that have the same filter share its evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from automations.model import Automation
+from btql.closure import compile_filter
+from btql.errors import BtqlError
+from btql.parse import parse_filter
+from btql.paths import columns_read
+from spans.ids import Xact
+from spans.row import RowView, is_made_by_scorer
+
+FILTERS_KEPT = 20_000
+"""Compiled filters that a process keeps: more than the automations of a large project."""
+
+ALWAYS_READ = frozenset({"span_attributes"})
+"""The columns that are read whatever the filters are: they tell the rows that scorers made."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """An automation that watches, since it was made or resumed or its filter changed.
+
+    `no` names it among all watches that ever were. Rows count for it that are stored after
+    `start_xact`. `has_baseline` is False until it has been looked which rows it matched when
+    it began.
+    """
+
+    no: int
+    automation_no: int
+    start_xact: Xact
+    has_baseline: bool
+    automation: Automation
+
+
+@dataclass(frozen=True, slots=True)
+class _Filter:
+    """A compiled filter and the columns that it reads. A filter that does not compile any more
+    matches nothing, and `error` says why."""
+
+    matches: Callable[[RowView], bool | None]
+    columns: frozenset[str]
+    error: str | None = None
+
+
+class Watches:
+    """The watches of one project. Immutable.
+
+        watches = Watches([watch])
+        watches.matching({"error": "out of memory", "span_attributes": {}})   # (watch.no,)
+    """
+
+    def __init__(self, watches: Iterable[Watch]) -> None:
+        self._by_no = {watch.no: watch for watch in watches}
+        self._automations = {
+            watch.automation_no: watch.automation for watch in self._by_no.values()
+        }
+        by_filter: dict[str, list[int]] = {}
+        for watch in self._by_no.values():
+            by_filter.setdefault(watch.automation.btql_filter.strip(), []).append(watch.no)
+        compiled = [(_compiled(text), nos) for text, nos in by_filter.items()]
+        self._tests = [(each.matches, tuple(nos)) for each, nos in compiled if not each.error]
+        self.columns = ALWAYS_READ.union(*(each.columns for each, _ in compiled))
+
+    def __len__(self) -> int:
+        return len(self._by_no)
+
+    def watch(self, no: int) -> Watch:
+        """The watch of that number. Raises KeyError."""
+        return self._by_no[no]
+
+    def automation(self, automation_no: int) -> Automation:
+        """The active automation of that number. Raises KeyError."""
+        return self._automations[automation_no]
+
+    @property
+    def filters(self) -> int:
+        """How many filters one row is tested with."""
+        return len(self._tests)
+
+    @property
+    def without_baseline(self) -> frozenset[int]:
+        """The watches of which it has not been looked which rows they matched at first."""
+        return frozenset(no for no, watch in self._by_no.items() if not watch.has_baseline)
+
+    def matching(self, row: RowView) -> tuple[int, ...]:
+        """The watches whose filters are true for the row, in order. No watch matches a row
+        that a scorer made: its score stands in the scored row too."""
+        if is_made_by_scorer(row):
+            return ()
+        found: list[int] = []
+        for test, nos in self._tests:
+            if test(row) is True:
+                found += nos
+        found.sort()
+        return tuple(found)
+
+
+@lru_cache(maxsize=FILTERS_KEPT)
+def _compiled(text: str) -> _Filter:
+    if not text:
+        return _Filter(_always, frozenset())
+    try:
+        expression = parse_filter(text)
+        return _Filter(compile_filter(expression), columns_read(expression))
+    except BtqlError as error:
+        return _Filter(_never, frozenset(), str(error))
+
+
+def _always(_row: RowView) -> bool:
+    return True
+
+
+def _never(_row: RowView) -> bool:
+    return False

@@ -1,0 +1,3 @@
+"""Tables of automations, of what their evaluations found, and of deliveries."""
+
+from __future__ import annotations
