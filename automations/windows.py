@@ -65,10 +65,13 @@ class MatchWindow:
         return replace(self, reported_until=now)
 
     def collect(self, matches: int, first_at: datetime) -> MatchWindow:
-        """The window with some more matches, the first of which was stored at `first_at`."""
+        """The window with some more matches, the first of which was stored at `first_at`, or a
+        little later: what was stored before the last notification's end has been reported."""
         if not matches:
             return self
-        first = first_at if self.first_at is None else min(self.first_at, first_at)
+        first = max(first_at, self.reported_until or self.started_at)
+        if self.first_at is not None:
+            first = min(first, self.first_at)
         return replace(self, collected=self.collected + matches, first_at=first)
 
     def close(self, now: datetime, interval: timedelta) -> tuple[Report, MatchWindow]:
@@ -103,4 +106,4 @@ class MatchWindow:
             return min(start, self.open_from)
         if first_at >= start:
             return start
-        return min(first_at, self.reported_until or self.started_at)
+        return self.reported_until or self.started_at
