@@ -9,10 +9,7 @@ when to call again.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
 from dataclasses import replace
-from email.utils import parsedate_to_datetime
 
 import aiohttp
 
@@ -41,9 +38,7 @@ from spans.errors import (
     Timeout,
 )
 from spans.json import JsonObject
-
-RETRY_AFTER_MAX_S = 3600.0
-"""Longest pause that a judge may ask for. After a longer one a score would seem to be lost."""
+from spans.retry_after import RETRY_AFTER_MAX_S, retry_after_s
 
 _TRANSIENT: dict[Cause, type[RateLimited | JudgeUnavailable]] = {
     Cause.RATE: RateLimited, Cause.AWAY: JudgeUnavailable,
@@ -193,32 +188,6 @@ class JudgeEndpoint:
                 timeout=aiohttp.ClientTimeout(total=self._timeout_s),
             )
         return self._open_session
-
-
-def retry_after_s(headers: Mapping[str, str], clock: Clock) -> float | None:
-    """Seconds that the server asks the client to wait, at most an hour; None if it does not.
-
-    They are read from `retry-after-ms`, else from `Retry-After`, which holds seconds or an HTTP
-    date.
-    """
-    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        text = headers.get(name)
-        if text is None:
-            continue
-        try:
-            wait_s = float(text) * unit_s
-        except ValueError:
-            wait_s = _seconds_until(text, clock)
-        if not math.isnan(wait_s):
-            return min(max(wait_s, 0.0), RETRY_AFTER_MAX_S)
-    return None
-
-
-def _seconds_until(http_date: str, clock: Clock) -> float:
-    try:
-        return (parsedate_to_datetime(http_date) - clock()).total_seconds()
-    except (ValueError, TypeError, OverflowError):  # TypeError: a date without a zone
-        return math.nan
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
