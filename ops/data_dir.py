@@ -79,6 +79,11 @@ class DataDir:
         return self.path / "flower_password"
 
     @property
+    def secret_key(self) -> Path:
+        """File with the key for secrets in the embedded PostgreSQL (mode 0600)."""
+        return self.path / "secret_key"
+
+    @property
     def flower_database(self) -> Path:
         """File in which Flower keeps its state between starts."""
         return self.path / "flower"
@@ -171,7 +176,9 @@ class DataDir:
             self.scratch,
         ):
             shutil.rmtree(folder, ignore_errors=True)
-        for file in (self.api_key, self.flower_password, self._state, self._lock):
+        for file in (
+            self.api_key, self.flower_password, self.secret_key, self._state, self._lock
+        ):
             file.unlink(missing_ok=True)
         for file in self.path.glob(f"{self.flower_database.name}*"):
             file.unlink(missing_ok=True)

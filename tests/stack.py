@@ -111,6 +111,8 @@ class Stack:
             "database_url": database_url,
             "redis_url": redis_url,
             "data_dir": str(folder / "data"),
+            "secret_key": "the-key-of-the-tests-alone",
+            "outbound_allow": "127.0.0.1",
             "api_port": str(port),
             **settings,
         }

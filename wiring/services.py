@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from celery import Celery
 from pydantic import SecretStr
 
+from automations.secrets import SecretBox
 from flows.invocations.client import InvocationClient
 from flows.scoring.match import Matcher
 from spans.clock import Clock, system_clock
@@ -46,6 +47,7 @@ class Services:
 
     settings: Settings
     clock: Clock
+    secret_box: SecretBox
     database: Database
     celery: Celery
     bell: Bell
@@ -96,6 +98,7 @@ def open_services(settings: Settings, *, clock: Clock = system_clock) -> Service
     return Services(
         settings=settings,
         clock=clock,
+        secret_box=SecretBox(settings.secret_keys),
         database=database,
         celery=celery,
         bell=bell,

@@ -22,6 +22,8 @@ from pydantic import (
     field_validator,
 )
 
+from automations.outbound.policy import Policy, read_policy
+from automations.secrets import KEY_CHARACTERS_MIN
 from scorers.judge.endpoints import Endpoint, Endpoints
 from spans.errors import SetupError
 
@@ -70,6 +72,19 @@ class Settings(BaseModel):
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Lowest level to log: DEBUG, INFO, WARNING or ERROR"
+    )
+
+    secret_key: SecretStr | None = Field(
+        None,
+        description="Keys that encrypt the secrets of webhooks in the database, each a random "
+        "text of at least 24 characters, separated by commas: the first encrypts, all decrypt; "
+        "unset: for the embedded PostgreSQL, one that is kept in the data directory",
+    )
+    outbound_allow: str | None = Field(
+        None,
+        description="Names, addresses and networks that webhooks may reach besides public "
+        "addresses over https, each with an optional :port, separated by commas "
+        "(docs/webhooks.md); unset: none",
     )
 
     judge_base_url: str = Field(
@@ -245,14 +260,23 @@ class Settings(BaseModel):
     )
 
     _judge_endpoints: Endpoints = PrivateAttr()
+    _outbound_policy: Policy = PrivateAttr()
 
     @property
     def judge_endpoints(self) -> Endpoints:
         """All endpoints of judges: that of the settings, and those of the file `judges`."""
         return self._judge_endpoints
 
-    def _with_endpoints(self, environment: Mapping[str, str]) -> Self:
-        """The settings with their endpoints. Raises SetupError for a mistake in the file."""
+    @property
+    def outbound_policy(self) -> Policy:
+        """Where requests to users' addresses may go."""
+        return self._outbound_policy
+
+    def _with_parts(self, environment: Mapping[str, str]) -> Self:
+        """The settings with their endpoints and outbound policy.
+
+        Raises SetupError for a mistake in the file of endpoints or in an entry of the policy.
+        """
         key = self.judge_api_key
         default = Endpoint(
             base_url=self.judge_base_url, api_key=key.get_secret_value() if key else None,
@@ -265,6 +289,7 @@ class Settings(BaseModel):
 
             others = read_endpoints(self.judges, default, environment)
         self._judge_endpoints = Endpoints(default, others)
+        self._outbound_policy = read_policy(self.outbound_allow)
         return self
 
     @field_validator("database_url")
@@ -278,12 +303,27 @@ class Settings(BaseModel):
             raise ValueError("must be a URL like postgresql://user:password@host/database")
         return SecretStr(f"postgresql+psycopg://{rest}")
 
+    @field_validator("secret_key")
+    @classmethod
+    def _long_keys(cls, given: SecretStr | None) -> SecretStr | None:
+        """Keys that nobody guesses: random ones of that many characters."""
+        if given and any(
+            len(key) < KEY_CHARACTERS_MIN for key in _listed(given.get_secret_value())
+        ):
+            raise ValueError(f"each key must have at least {KEY_CHARACTERS_MIN} characters")
+        return given
+
     @field_validator("redis_url")
     @classmethod
     def _known_scheme(cls, given: SecretStr | None) -> SecretStr | None:
         if given and not given.get_secret_value().startswith(REDIS_SCHEMES):
             raise ValueError("must be a URL like redis://host:6379/0")
         return given
+
+    @property
+    def secret_keys(self) -> tuple[str, ...]:
+        """The keys that encrypt the secrets of webhooks, the one in use first."""
+        return _listed(self.secret_key.get_secret_value()) if self.secret_key else ()
 
     @property
     def retry_budget_s(self) -> float:
@@ -302,6 +342,11 @@ class Settings(BaseModel):
         own = Path(sys.prefix)
         python = f"python{sys.version_info.major}.{sys.version_info.minor}"
         return own.with_name(f"{own.name}-scorers") / "lib" / python / "site-packages"
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    """The parts of a list that is separated by commas."""
+    return tuple(filter(None, map(str.strip, text.split(","))))
 
 
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
@@ -330,4 +375,4 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         raise SetupError(problems) from error
     data_dir = settings.data_dir.expanduser().absolute()
     # The private method is this module's own: a settings object is made here alone.
-    return settings.model_copy(update={"data_dir": data_dir})._with_endpoints(source)  # noqa: SLF001
+    return settings.model_copy(update={"data_dir": data_dir})._with_parts(source)  # noqa: SLF001

