@@ -5,15 +5,18 @@ Automations that have the same filter share its evaluation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from automations.filter_index import FilterIndex, IndexedFilter
 from automations.model import Automation
 from btql.closure import compile_filter
 from btql.errors import BtqlError
 from btql.parse import parse_filter
 from btql.paths import columns_read
+from btql.predicates import Test
+from btql.tree import Expr
 from spans.ids import Xact
 from spans.row import RowView, is_made_by_scorer
 
@@ -42,16 +45,17 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class _Filter:
-    """A compiled filter and the columns that it reads. A filter that does not compile any more
-    matches nothing, and `error` says why."""
+    """A compiled filter and the columns that it reads."""
 
-    matches: Callable[[RowView], bool | None]
+    expression: Expr
+    test: Test
     columns: frozenset[str]
-    error: str | None = None
 
 
 class Watches:
     """The watches of one project. Immutable.
+
+    `filters` is how many different ones there are, and `columns` those that they read.
 
         watches = Watches([watch])
         watches.matching({"error": "out of memory", "span_attributes": {}})   # (watch.no,)
@@ -65,8 +69,15 @@ class Watches:
         by_filter: dict[str, list[int]] = {}
         for watch in self._by_no.values():
             by_filter.setdefault(watch.automation.btql_filter.strip(), []).append(watch.no)
-        compiled = [(_compiled(text), nos) for text, nos in by_filter.items()]
-        self._tests = [(each.matches, tuple(nos)) for each, nos in compiled if not each.error]
+        self._always = tuple(by_filter.pop("", ()))
+        # A filter that does not compile any more matches nothing.
+        compiled = [
+            (each, tuple(nos)) for text, nos in by_filter.items() if (each := _compiled(text))
+        ]
+        self._index = FilterIndex(
+            IndexedFilter(each.expression, each.test, nos) for each, nos in compiled
+        )
+        self.filters = len(compiled)
         self.columns = ALWAYS_READ.union(*(each.columns for each, _ in compiled))
 
     def __len__(self) -> int:
@@ -81,11 +92,6 @@ class Watches:
         return self._automations[automation_no]
 
     @property
-    def filters(self) -> int:
-        """How many filters one row is tested with."""
-        return len(self._tests)
-
-    @property
     def without_baseline(self) -> frozenset[int]:
         """The watches of which it has not been looked which rows they matched at first."""
         return frozenset(no for no, watch in self._by_no.items() if not watch.has_baseline)
@@ -95,28 +101,15 @@ class Watches:
         that a scorer made: its score stands in the scored row too."""
         if is_made_by_scorer(row):
             return ()
-        found: list[int] = []
-        for test, nos in self._tests:
-            if test(row) is True:
-                found += nos
+        found = [*self._always, *self._index.true_for(row)]
         found.sort()
         return tuple(found)
 
 
 @lru_cache(maxsize=FILTERS_KEPT)
-def _compiled(text: str) -> _Filter:
-    if not text:
-        return _Filter(_always, frozenset())
+def _compiled(text: str) -> _Filter | None:
     try:
         expression = parse_filter(text)
-        return _Filter(compile_filter(expression), columns_read(expression))
-    except BtqlError as error:
-        return _Filter(_never, frozenset(), str(error))
-
-
-def _always(_row: RowView) -> bool:
-    return True
-
-
-def _never(_row: RowView) -> bool:
-    return False
+        return _Filter(expression, compile_filter(expression), columns_read(expression))
+    except BtqlError:
+        return None
