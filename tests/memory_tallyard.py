@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 
 from fakes.memory.access import MemoryKeys, MemoryProjects
+from fakes.memory.automations import MemoryAutomations
 from fakes.memory.functions import MemoryBundles, MemoryFunctions
 from fakes.memory.invocations import MemoryInvocations
 from fakes.memory.logs import MemoryRows
@@ -14,10 +15,13 @@ from fakes.memory.scoring import MemoryScoring
 from fakes.memory.ticks import Ticks
 from fakes.sandbox import FakeSandbox
 
+from automations.outbound.policy import Policy
+from automations.secrets import SecretBox, new_signing_secret
 from flows.access.keys import Keys
 from flows.access.organizations import Organizations
 from flows.access.principal import KeyRole, Principal
 from flows.access.projects import Projects
+from flows.automations.automations import Automations
 from flows.functions.functions import Functions
 from flows.functions.invocations import FunctionInvocations
 from flows.functions.lookup import FunctionLookup
@@ -63,6 +67,7 @@ class MemoryTallyard:
         self.stored_rules = MemoryRules(
             self.stored_projects, self.stored_functions, self.clock
         )
+        self.stored_automations = MemoryAutomations(self.stored_projects, self.clock)
         self.scoring = MemoryScoring(self.rows, self.stored_projects, self.clock)
         self.stored_outcomes = MemoryOutcomes(
             self.scoring, self.stored_functions, self.stored_rules
@@ -108,6 +113,11 @@ class MemoryTallyard:
         self.rules = Rules(
             self.stored_rules, recent=self.stored_outcomes, projects=self.projects,
             lookup=self.lookup, ring=self.ring, clock=self.clock,
+        )
+        self.secrets = SecretBox(["the-key-of-the-tests-alone"])
+        self.automations = Automations(
+            self.stored_automations, projects=self.projects, seal=self.secrets.seal,
+            check_url=Policy().target, new_secret=new_signing_secret,
         )
         self.outcomes = Outcomes(
             self.stored_outcomes, explained=self.stored_outcomes, projects=self.projects,

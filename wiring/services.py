@@ -15,6 +15,7 @@ from spans.errors import SetupError
 from spans.queues import SANDBOX
 from store.access.keys import StoredKeys
 from store.access.projects import StoredProjects
+from store.automations.automations import StoredAutomations
 from store.functions.bundles import Bundles
 from store.functions.functions import StoredFunctions
 from store.functions.shadows import Shadows
@@ -56,6 +57,7 @@ class Services:
     projects: StoredProjects
     keys: StoredKeys
     rules: StoredRules
+    automations: StoredAutomations
     functions: StoredFunctions
     shadows: Shadows
     bundles: Bundles
@@ -107,6 +109,7 @@ def open_services(settings: Settings, *, clock: Clock = system_clock) -> Service
         projects=StoredProjects(database),
         keys=StoredKeys(database),
         rules=StoredRules(database),
+        automations=StoredAutomations(database),
         functions=StoredFunctions(database),
         shadows=Shadows(database),
         bundles=Bundles(database),

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from automations.secrets import new_signing_secret
 from flows.access.keys import Keys
 from flows.access.organizations import Organizations
 from flows.access.projects import Projects
+from flows.automations.automations import Automations
 from flows.functions.functions import Functions
 from flows.functions.invocations import FunctionInvocations
 from flows.functions.lookup import FunctionLookup
@@ -38,6 +40,7 @@ class Tallyard:
     invocations: FunctionInvocations
     uploads: BundleUploads
     rules: Rules
+    automations: Automations
     outcomes: Outcomes
 
     def close(self) -> None:
@@ -103,6 +106,10 @@ def make_tallyard(services: Services, *, ring: Callable[[str], None]) -> Tallyar
         ),
         uploads=BundleUploads(services.bundles),
         rules=rules,
+        automations=Automations(
+            services.automations, projects=projects, seal=services.secret_box.seal,
+            check_url=settings.outbound_policy.target, new_secret=new_signing_secret,
+        ),
         outcomes=Outcomes(
             services.outcomes, explained=services.explain, projects=projects, rules=rules,
             ring=ring,

@@ -41,6 +41,11 @@ SAVE = """
                   is_sending, delivery_id)
      where automation_state.automation_no = new.automation_no
 """
+ACTIVE_INTERVALS = """
+    select automation_no, (config ->> 'interval_seconds')::float8
+      from automation_state join automation using (automation_no)
+     where automation_no = any(%s) and is_active
+"""
 LOCK_ONE = f"""
     select is_active, (config ->> 'interval_seconds')::float8, delivery_id, {WINDOW}
       from automation_state join automation using (automation_no)
@@ -105,16 +110,17 @@ def end_notification(
     save_windows(cursor, {automation_no: (window, due_at)}, {})
 
 
-def set_due(cursor: Cursor, automation_no: int, now: datetime) -> None:
-    """Compute anew when the automation's window is due: after it was paused, resumed, or got
-    another interval."""
-    cursor.execute(LOCK_ONE, (automation_no,))
-    if (row := cursor.fetchone()) is None:
-        return
-    is_active, interval_s, _, *values = row
-    window = _window(values).rebased(now)
-    due_at = window.due_at(now, timedelta(seconds=interval_s)) if is_active else None
-    save_windows(cursor, {automation_no: (window, due_at)}, {})
+def set_due(cursor: Cursor, automation_nos: Sequence[int], now: datetime) -> None:
+    """Compute anew when the windows are due: after their automations were paused, resumed, or
+    got another interval."""
+    windows = lock_windows(cursor, automation_nos)
+    cursor.execute(ACTIVE_INTERVALS, (list(windows),))
+    interval_of = {no: timedelta(seconds=interval_s) for no, interval_s in cursor.fetchall()}
+    changed: dict[int, tuple[MatchWindow, datetime | None]] = {}
+    for no, stored in windows.items():
+        window, interval = stored.rebased(now), interval_of.get(no)
+        changed[no] = window, None if interval is None else window.due_at(now, interval)
+    save_windows(cursor, changed, {})
 
 
 def disable(cursor: Cursor, automation_no: int, reason: str) -> bool:

@@ -23,6 +23,8 @@ tells of any span."""
 
 LOGS = "/v1/project_logs/{project_id}"
 RULE = "/v1/project_score/{rule_id}"
+AUTOMATION = "/v1/project_automation/{automation_id}"
+WITHOUT_BODY = {f"{AUTOMATION}/secret"}
 FUNCTION, PROMPT = "/v1/function/{function_id}", "/v1/prompt/{function_id}"
 UPLOAD = ("PUT", "/function/code/{bundle_id}/{secret}")
 """What the secret in its URL opens, and no key."""
@@ -54,6 +56,13 @@ ROLES: dict[tuple[str, str], set[str]] = {
     ("PATCH", RULE): set(),
     ("DELETE", RULE): set(),
     ("POST", f"{RULE}/score_recent"): set(),
+    ("POST", "/v1/project_automation"): set(),
+    ("PUT", "/v1/project_automation"): set(),
+    ("GET", "/v1/project_automation"): {READ},
+    ("GET", AUTOMATION): {READ},
+    ("PATCH", AUTOMATION): set(),
+    ("DELETE", AUTOMATION): set(),
+    ("POST", f"{AUTOMATION}/secret"): set(),
     ("POST", "/v1/function"): set(),
     ("PUT", "/v1/function"): set(),
     ("GET", "/v1/function"): {READ},
@@ -106,6 +115,7 @@ class World:
     stack: Stack
     project: str
     rule: str
+    automation: str
     function: str
     older: str
     version: str
@@ -118,8 +128,9 @@ class World:
         what does not exist."""
         nothing = str(uuid.uuid4())
         function = self.prompt if path == PROMPT else self.function
-        project, rule, function = (
-            nothing if missing else each for each in (self.project, self.rule, function)
+        project, rule, automation, function = (
+            nothing if missing else each
+            for each in (self.project, self.rule, self.automation, function)
         )
         event = {"id": "a", "input": 1}
         bodies: dict[str, Any] = {
@@ -137,6 +148,8 @@ class World:
             },
             RULE: {"description": "changed"},
             f"{RULE}/score_recent": {"last": 1},
+            "/v1/project_automation": alert(project, "made"),
+            AUTOMATION: {"description": "changed"},
             "/v1/function": alias(project, "made"),
             FUNCTION: {"description": "changed"},
             f"{FUNCTION}/shadow": {"version": self.older, "rate": 0.5},
@@ -153,7 +166,9 @@ class World:
             "/function/code": {"runtime_context": {"runtime": "python", "version": "3.11"}},
         }
         query = {f"{LOGS}/explain": "?id=a", "/api/project": f"?id={project}"}.get(path, "")
-        given = path.format(project_id=project, rule_id=rule, function_id=function)
+        given = path.format(
+            project_id=project, rule_id=rule, automation_id=automation, function_id=function
+        )
         body = bodies.get(path) if method in {"POST", "PUT", "PATCH"} else None
         return {"method": method, "path": given + query, "body": body}
 
@@ -161,6 +176,13 @@ class World:
 def alias(project: str, slug: str, **fields: str) -> dict[str, Any]:
     data = {"type": "global", "name": "ExactMatch"}
     return {"project_id": project, "name": slug, "slug": slug, "function_data": data, **fields}
+
+
+def alert(project: str, name: str) -> dict[str, Any]:
+    return {"project_id": project, "name": name, "config": {
+        "event_type": "logs", "btql_filter": "", "interval_seconds": 60,
+        "action": {"type": "webhook", "url": "https://example.com/hook"},
+    }}
 
 
 def prompt(project: str, slug: str) -> dict[str, Any]:
@@ -177,6 +199,7 @@ def make_world(stack: Stack) -> World:
     stack.ok("POST", f"/v1/function/{first['id']}/shadow", shadow)
     return World(
         stack=stack, project=project, rule=rule, function=first["id"],
+        automation=stack.ok("POST", "/v1/project_automation", alert(project, "mine"))["id"],
         older=first["_xact_id"], version=second["_xact_id"],
         prompt=stack.ok("POST", "/v1/prompt", prompt(project, "words"))["id"],
         neighbour_key=stack.new_key(ADMIN, project=neighbour),
@@ -234,7 +257,8 @@ def test_open_routes_answer_without_a_key(world: World, method: str, path: str) 
 @pytest.mark.parametrize(
     ("method", "path"), [each for each in ROLES if "{" in each[1]] + [
         ("POST", "/btql"), ("GET", "/api/project"), ("POST", "/v1/project_score"),
-        ("PUT", "/v1/project_score"), ("POST", "/v1/function"), ("PUT", "/v1/function"),
+        ("PUT", "/v1/project_score"), ("POST", "/v1/project_automation"),
+        ("PUT", "/v1/project_automation"), ("POST", "/v1/function"), ("PUT", "/v1/function"),
         ("POST", "/v1/prompt"), ("PUT", "/v1/prompt"), ("POST", "/insert-functions"),
         ("POST", "/function/invoke"), ("POST", "/v1/function/test"),
     ],
@@ -259,6 +283,7 @@ def test_anothers_id_is_answered_like_one_that_does_not_exist(
     [
         each for each in ROLES
         if "{" in each[1] and each[0] in {"POST", "PATCH", "PUT"}
+        and each[1] not in WITHOUT_BODY
     ],
 )
 def test_reach_is_checked_before_the_body_is_read(
@@ -291,6 +316,8 @@ def test_lists_show_only_what_the_key_may_reach(world: World) -> None:
         assert world.project not in [each["id"] for each in projects]
         rules = world.stack.ok("GET", "/v1/project_score", key=key)["objects"]
         assert world.rule not in [each["id"] for each in rules]
+        automations = world.stack.ok("GET", "/v1/project_automation", key=key)["objects"]
+        assert world.automation not in [each["id"] for each in automations]
         path = f"/v1/project_score?project_id={world.project}"
         assert world.stack.http("GET", path, key=key).json.get("objects", []) == []
         for kind in ("function", "prompt"):

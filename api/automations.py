@@ -1,0 +1,155 @@
+"""Endpoints of automations: `/v1/project_automation`."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from api.answer import Json200
+from api.endpoint import endpoint
+from api.request import Context, in_thread, json_body, list_page, path_uuid, query_project
+from automations.model import Automation
+from automations.wire import config_json, read_automation
+from flows.access.principal import KeyRole, Principal
+from flows.automations.automations import Automations, WrittenAutomation
+from spans.errors import BadInput, NotFound
+from spans.ids import AutomationId, ProjectId, parse_uuid
+from spans.json import Json, JsonObject
+
+
+def automation_json(automation: Automation, principal: Principal) -> JsonObject:
+    """An automation as JSON. A URL of Slack is a secret, which only administrators see."""
+    told: JsonObject = {
+        "id": str(automation.id),
+        "project_id": str(automation.project_id),
+        "user_id": None,
+        "created": automation.created.isoformat(),
+        "name": automation.name,
+        "description": automation.description,
+        "config": config_json(automation, shows_url=principal.role is KeyRole.ADMIN),
+    }
+    if automation.disabled_at is not None:
+        told["disabled"] = {
+            "at": automation.disabled_at.isoformat(), "reason": automation.disabled_reason,
+        }
+    return told
+
+
+async def create(request: Request, context: Context, principal: Principal) -> Response:
+    """Creates an automation. If its name exists, returns the existing one unchanged."""
+    return await _make(request, context, principal, replace=False)
+
+
+async def replace(request: Request, context: Context, principal: Principal) -> Response:
+    """Creates an automation. If its name exists, replaces the existing one."""
+    return await _make(request, context, principal, replace=True)
+
+
+async def _make(
+    request: Request, context: Context, principal: Principal, *, replace: bool
+) -> Response:
+    body = await json_body(request, context)
+    project_id = _project_id(body.pop("project_id", None))
+    fields = read_automation(body)
+    automations = context.tallyard.automations
+    written = await in_thread(
+        lambda: automations.make(principal, project_id, fields, replace=replace)
+    )
+    headers = {"x-bt-found-existing": "true"} if written.existed else {}
+    return Json200(_written_json(written, principal), headers=headers)
+
+
+async def list_automations(
+    request: Request, context: Context, principal: Principal
+) -> Response:
+    """Lists the automations that the key reaches, newest first."""
+    page = list_page(request, "project_automation_name")
+    project_id = query_project(request)
+    project_name = request.query_params.get("project_name")
+    automations = context.tallyard.automations
+    found = await in_thread(
+        lambda: automations.list(
+            principal, page, project_id=project_id, project_name=project_name
+        )
+    )
+    return Json200({"objects": [automation_json(each, principal) for each in found]})
+
+
+async def get(request: Request, context: Context, principal: Principal) -> Response:
+    """Gets one automation."""
+    automation_id, automations = automation_id_of(request), context.tallyard.automations
+    found = await in_thread(lambda: automations.get(principal, automation_id))
+    return Json200(automation_json(found, principal))
+
+
+async def change(request: Request, context: Context, principal: Principal) -> Response:
+    """Changes the fields of an automation that are sent."""
+    automations = context.tallyard.automations
+    automation_id = await _reachable(request, context, principal)
+    body = await json_body(request, context)
+    changes = {name: body[name] for name in body if name != "project_id"}
+    changed = await in_thread(lambda: automations.change(principal, automation_id, changes))
+    return Json200(_written_json(changed, principal))
+
+
+async def delete(request: Request, context: Context, principal: Principal) -> Response:
+    """Deletes an automation, what it has collected, and its deliveries."""
+    automation_id, automations = automation_id_of(request), context.tallyard.automations
+    deleted = await in_thread(lambda: automations.delete(principal, automation_id))
+    return Json200(automation_json(deleted, principal))
+
+
+async def rotate_secret(request: Request, context: Context, principal: Principal) -> Response:
+    """Replaces an automation's secret, and shows the new one this once."""
+    automation_id, automations = automation_id_of(request), context.tallyard.automations
+    automation, secret = await in_thread(
+        lambda: automations.rotate_secret(principal, automation_id)
+    )
+    return Json200({**automation_json(automation, principal), "secret": secret})
+
+
+def automation_id_of(request: Request) -> AutomationId:
+    """The automation in the URL's path. Raises NotFound if it is no id."""
+    return AutomationId(path_uuid(request, "automation_id", "automation"))
+
+
+def _written_json(written: WrittenAutomation, principal: Principal) -> JsonObject:
+    told = automation_json(written.automation, principal)
+    if written.secret is not None:
+        told["secret"] = written.secret
+    return told
+
+
+async def _reachable(request: Request, context: Context, principal: Principal) -> AutomationId:
+    """The automation in the URL's path. Raises NotFound unless the key reaches it.
+
+    Endpoints call this before they read the body: a key that does not reach the automation
+    costs no more than a look-up, and learns nothing from the errors of the body.
+    """
+    automation_id, automations = automation_id_of(request), context.tallyard.automations
+    await in_thread(lambda: automations.get(principal, automation_id))
+    return automation_id
+
+
+def _project_id(value: Json) -> ProjectId:
+    if not isinstance(value, str):
+        raise BadInput("missing: an automation needs the id of its project", path="project_id")
+    if (project_id := parse_uuid(value)) is None:
+        raise NotFound("no such project")
+    return ProjectId(project_id)
+
+
+ALL = "/v1/project_automation"
+ONE = f"{ALL}/{{automation_id}}"
+ROUTES = [
+    Route(ALL, endpoint(create, Automations.make), methods=["POST"]),
+    Route(ALL, endpoint(replace, Automations.make), methods=["PUT"]),
+    Route(ALL, endpoint(list_automations, Automations.list), methods=["GET"]),
+    Route(ONE, endpoint(get, Automations.get), methods=["GET"]),
+    Route(ONE, endpoint(change, Automations.change), methods=["PATCH"]),
+    Route(ONE, endpoint(delete, Automations.delete), methods=["DELETE"]),
+    Route(
+        f"{ONE}/secret", endpoint(rotate_secret, Automations.rotate_secret), methods=["POST"]
+    ),
+]
