@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from spans.errors import NotFound
 from spans.ids import ProjectId, Xact
 from spans.row import project_logs
 from store.postgres.database import Cursor
@@ -20,7 +21,8 @@ LAST_SEQ = 2**63 - 1
 
 ADD = """
     insert into automation_project (project_id, object_no, read_xact, read_seq, looked_at)
-    values (%s, %s, 0, 0, now()) on conflict do nothing
+    select id, %s, 0, 0, now() from project where id = %s and deleted_at is null
+        on conflict do nothing
 """
 LOCK = """
     select date_trunc('milliseconds', clock_timestamp()) from automation_project
@@ -50,11 +52,14 @@ class LockedProject:
 
 
 def lock_project(cursor: Cursor, numbers: Numbers, project_id: ProjectId) -> LockedProject:
-    """Lock the automations of a project, which need not have any."""
-    cursor.execute(ADD, (project_id, numbers.object_no(project_logs(project_id))))
+    """Lock the automations of a project, which need not have any.
+
+    Raises NotFound if the project was deleted meanwhile.
+    """
+    cursor.execute(ADD, (numbers.object_no(project_logs(project_id)), project_id))
     cursor.execute(LOCK, (project_id,))
-    row = cursor.fetchone()
-    assert row is not None  # noqa: S101 the line before added it
+    if (row := cursor.fetchone()) is None:
+        raise NotFound("no such project")
     return LockedProject(id=project_id, settled=settled_version(cursor), now=row[0])
 
 
