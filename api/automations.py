@@ -8,11 +8,20 @@ from starlette.routing import Route
 
 from api.answer import Json200
 from api.endpoint import endpoint
-from api.request import Context, in_thread, json_body, list_page, path_uuid, query_project
+from api.request import (
+    Context,
+    in_thread,
+    json_body,
+    list_page,
+    path_uuid,
+    query_int,
+    query_project,
+)
 from automations.model import Automation
 from automations.wire import config_json, read_automation
 from flows.access.principal import KeyRole, Principal
 from flows.automations.automations import Automations, WrittenAutomation
+from flows.automations.history import HISTORY_MAX, AutomationHistory, history_json
 from spans.errors import BadInput, NotFound
 from spans.ids import AutomationId, ProjectId, parse_uuid
 from spans.json import Json, JsonObject
@@ -109,6 +118,17 @@ async def rotate_secret(request: Request, context: Context, principal: Principal
     return Json200({**automation_json(automation, principal), "secret": secret})
 
 
+async def history(request: Request, context: Context, principal: Principal) -> Response:
+    """Tells what an automation has found and sent, newest first, and what it is doing now."""
+    automation_id, histories = automation_id_of(request), context.tallyard.automation_history
+    limit = query_int(request, "limit", 100, least=1, most=HISTORY_MAX)
+    cursor = request.query_params.get("cursor")
+    found = await in_thread(
+        lambda: histories.read(principal, automation_id, limit=limit, cursor=cursor)
+    )
+    return Json200(history_json(found))
+
+
 def automation_id_of(request: Request) -> AutomationId:
     """The automation in the URL's path. Raises NotFound if it is no id."""
     return AutomationId(path_uuid(request, "automation_id", "automation"))
@@ -152,4 +172,5 @@ ROUTES = [
     Route(
         f"{ONE}/secret", endpoint(rotate_secret, Automations.rotate_secret), methods=["POST"]
     ),
+    Route(f"{ONE}/history", endpoint(history, AutomationHistory.read), methods=["GET"]),
 ]

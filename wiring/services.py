@@ -16,6 +16,8 @@ from spans.queues import SANDBOX
 from store.access.keys import StoredKeys
 from store.access.projects import StoredProjects
 from store.automations.automations import StoredAutomations
+from store.automations.dated_rows import DatedRows
+from store.automations.evaluations import Evaluations
 from store.functions.bundles import Bundles
 from store.functions.functions import StoredFunctions
 from store.functions.shadows import Shadows
@@ -58,6 +60,8 @@ class Services:
     keys: StoredKeys
     rules: StoredRules
     automations: StoredAutomations
+    evaluations: Evaluations
+    dated_rows: DatedRows
     functions: StoredFunctions
     shadows: Shadows
     bundles: Bundles
@@ -110,6 +114,8 @@ def open_services(settings: Settings, *, clock: Clock = system_clock) -> Service
         keys=StoredKeys(database),
         rules=StoredRules(database),
         automations=StoredAutomations(database),
+        evaluations=Evaluations(database),
+        dated_rows=DatedRows(database),
         functions=StoredFunctions(database),
         shadows=Shadows(database),
         bundles=Bundles(database),

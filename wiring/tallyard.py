@@ -11,6 +11,7 @@ from flows.access.keys import Keys
 from flows.access.organizations import Organizations
 from flows.access.projects import Projects
 from flows.automations.automations import Automations
+from flows.automations.history import AutomationHistory
 from flows.functions.functions import Functions
 from flows.functions.invocations import FunctionInvocations
 from flows.functions.lookup import FunctionLookup
@@ -41,6 +42,7 @@ class Tallyard:
     uploads: BundleUploads
     rules: Rules
     automations: Automations
+    automation_history: AutomationHistory
     outcomes: Outcomes
 
     def close(self) -> None:
@@ -75,6 +77,10 @@ def make_tallyard(services: Services, *, ring: Callable[[str], None]) -> Tallyar
         services.rules, recent=services.recent, projects=projects, lookup=lookup, ring=ring,
         clock=services.clock,
     )
+    automations = Automations(
+        services.automations, projects=projects, seal=services.secret_box.seal,
+        check_url=settings.outbound_policy.target, new_secret=new_signing_secret,
+    )
     return Tallyard(
         organizations=Organizations(services.projects),
         keys=Keys(services.keys, services.clock, projects=projects),
@@ -106,10 +112,8 @@ def make_tallyard(services: Services, *, ring: Callable[[str], None]) -> Tallyar
         ),
         uploads=BundleUploads(services.bundles),
         rules=rules,
-        automations=Automations(
-            services.automations, projects=projects, seal=services.secret_box.seal,
-            check_url=settings.outbound_policy.target, new_secret=new_signing_secret,
-        ),
+        automations=automations,
+        automation_history=AutomationHistory(automations, services.evaluations),
         outcomes=Outcomes(
             services.outcomes, explained=services.explain, projects=projects, rules=rules,
             ring=ring,

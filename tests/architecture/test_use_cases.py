@@ -8,6 +8,7 @@ from flows.access.keys import Keys
 from flows.access.organizations import Organizations
 from flows.access.projects import Projects
 from flows.automations.automations import Automations
+from flows.automations.history import AutomationHistory
 from flows.functions.functions import Functions
 from flows.functions.invocations import FunctionInvocations
 from flows.functions.uploads import BundleUploads
@@ -18,8 +19,8 @@ from flows.rules.rules import Rules
 from wiring.tallyard import Tallyard
 
 CLASSES = {
-    Automations, BundleUploads, FunctionInvocations, Functions, Health, Keys, Logs,
-    Organizations, Outcomes, Projects, Rules,
+    AutomationHistory, Automations, BundleUploads, FunctionInvocations, Functions, Health,
+    Keys, Logs, Organizations, Outcomes, Projects, Rules,
 }
 
 # Public methods that check no role, each with its reason.

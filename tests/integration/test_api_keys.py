@@ -63,6 +63,7 @@ ROLES: dict[tuple[str, str], set[str]] = {
     ("PATCH", AUTOMATION): set(),
     ("DELETE", AUTOMATION): set(),
     ("POST", f"{AUTOMATION}/secret"): set(),
+    ("GET", f"{AUTOMATION}/history"): {READ},
     ("POST", "/v1/function"): set(),
     ("PUT", "/v1/function"): set(),
     ("GET", "/v1/function"): {READ},
