@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-import orjson
+from store_behaviours.automations import fields, written
 from stored_world import StoredWorld
 
 from automations.windows import Report
 from flows.automations.evaluate import Evaluator
 from spans.ids import uuid7
+from store.automations.automations import StoredAutomations
 from store.automations.looks import Looks
 from store.automations.states import end_notification
-from store.postgres.versions import settled_version
 
 
 class SentNotification(NamedTuple):
@@ -39,35 +38,16 @@ class WatchedWorld(StoredWorld):
 
     def watch(self, btql_filter: str = "", interval_s: int = 60, *, name: str = "a") -> int:
         """Makes an automation, and returns its number."""
-        config = orjson.dumps({
-            "event_type": "logs", "btql_filter": btql_filter, "interval_seconds": interval_s,
-            "status": "active",
-            "action": {"type": "webhook", "url": "https://example.com/hook"},
-        }).decode()
-        object_no = self.database.numbers.object_no(self.where)
-        with self.database.cursor() as cursor:
-            settled = settled_version(cursor)
-            cursor.execute(
-                """insert into automation_project (project_id, object_no, revision, active,
-                                                   read_xact, read_seq, looked_at)
-                   values (%s, %s, 1, 1, %s, 0, now())
-                   on conflict (project_id) do update
-                      set revision = automation_project.revision + 1,
-                          active = automation_project.active + 1""",
-                (self.where.project_id, object_no, settled),
-            )
-            cursor.execute(
-                """insert into automation (id, project_id, name, config)
-                   values (%s, %s, %s, %s) returning automation_no""",
-                (uuid.uuid4(), self.where.project_id, name, config),
-            )
-            ((number,),) = cursor.fetchall()
-            cursor.execute(
-                """insert into automation_state (automation_no, project_id, is_active,
-                                                 watch_no, start_xact, started_at)
-                   values (%s, %s, true, nextval('watch_seq'), %s, now())""",
-                (number, self.where.project_id, settled),
-            )
+        automations = StoredAutomations(self.database)
+        given = fields(name, btql_filter=btql_filter, interval_seconds=interval_s)
+        automations.put_automations(
+            self.where.project_id, [given], lambda each, _: written(each), created_by="a key",
+            replace=False,
+        )
+        ((number,),) = self.rows(
+            "select automation_no from automation where project_id = %s and name = %s",
+            self.where.project_id, name,
+        )
         return int(number)
 
     def look(self, looks: Looks | None = None) -> int:

@@ -127,7 +127,7 @@ EXTEND = f"""
              select evaluation_no from evaluation where object_no = %(object)s
               order by object_no desc, evaluation_no desc limit 1)
        and automation_nos = '{{}}' and automations = %(automations)s
-       and looked_at > %(at)s - interval '{MERGE_LOOKS}'
+       and looked_at > %(at)s::timestamptz - interval '{MERGE_LOOKS}'
 """
 ADD_EVALUATION = """
     insert into evaluation (object_no, looked_at, until, from_xact, upto_xact, rows_read,

@@ -18,11 +18,14 @@ import pytest
 from bulk_rows import add_others, add_project
 from explained import Look, Plans
 from sqlalchemy import make_url
+from store_behaviours.automations import fields, written
 from store_behaviours.scoring import CHEAP, LIMITS, NOTHING_IS_CHEAP, record, retry
 
+from automations.windows import Report
 from btql.query import parse_query
 from btql.tree import TRUE
 from btql.wire import read_filter
+from flows.automations.evaluate import Evaluator
 from flows.logs.fetch import FetchRequest, TracePlace
 from flows.logs.ingest import IngestRequest
 from flows.logs.rejections import RejectedRow
@@ -41,6 +44,9 @@ from spans.resends import IngestAnswer, Resend, ResendName
 from spans.row import ObjectRef, ObjectType
 from spans.work import Hold, PutOff
 from store.access.projects import StoredProjects
+from store.automations.automations import StoredAutomations
+from store.automations.looks import Looks
+from store.automations.states import disable, end_notification, set_due
 from store.logs.change_feed import ChangeFeed
 from store.logs.fetch import SpanReader
 from store.logs.ingest import SpanWriter
@@ -103,6 +109,7 @@ class Service:
         self.fetch()
         self.query()
         self.follow_and_explain()
+        self.evaluate()
         self.tidy_up()
 
     def score(self) -> None:
@@ -210,6 +217,45 @@ class Service:
         next(RecentRows(self.database, system_clock).recent(self.where, EVERYTHING))
         Traces(self.database).spans_of(TraceRef(where=self.where, root_span_id="trace9"))
 
+    def evaluate(self) -> None:
+        """Begin to watch, count what is new, what changes and what goes, and be due later."""
+        automations = StoredAutomations(self.database)
+        automations.put_automations(
+            self.project_id,
+            [fields(f"n{next(numbers)}", btql_filter=text) for text in ("", "tags = 'x'")],
+            lambda each, _: written(each), created_by="key", replace=True,
+        )
+        evaluator = Evaluator(
+            store=Looks(self.database, app_url=""), ring=lambda: None,
+            new_id=lambda _: uuid.uuid4(),
+        )
+
+        def look() -> None:
+            evaluator.evaluate_all(seconds=lambda: 0.0, stop_after_s=1)
+
+        look()
+        rows = [f"watched{next(numbers)}" for _ in range(BATCH)]
+        self.write(*map(ended, rows))
+        look()
+        self.write(*(ended(row, "again") for row in rows))
+        self.write({"id": rows[0], "_object_delete": True})
+        look()
+        with self.database.cursor() as cursor:
+            cursor.execute(
+                """select delivery_id, automation_no, started_at
+                     from automation join automation_state using (automation_no)
+                    where automation.project_id = %s and delivery_id is not null""",
+                (self.project_id,),
+            )
+            for delivery_id, number, at in cursor.fetchall():
+                report = Report(time_start=at, time_end=at, matches=1, first_at=at)
+                end_notification(
+                    cursor, delivery_id, number, report, delivered=False, now=at
+                )
+                set_due(cursor, [number], at)
+                disable(cursor, number, "a reason")
+        look()
+
     def tidy_up(self) -> None:
         """Delete a project with a row, and rows that are old, as upkeep does."""
         self.write(*(ended(f"old{next(numbers)}", created=LONG_AGO) for _ in range(BATCH)))
@@ -287,7 +333,8 @@ def admin(fresh_database_url: str) -> Iterator[psycopg.Connection[Any]]:
     ) as connection:
         for table in (
             "span", "span_head", "span_score", "outcome", "outbox", "match_record_rest",
-            "scorer_use", "object",
+            "scorer_use", "object", "watched_row", "version_time", "evaluation",
+            "automation_state", "automation_project", "delivery",
         ):
             # Nothing but this test gathers statistics.
             connection.execute(
@@ -326,6 +373,21 @@ def test_no_statement_looks_at_more_of_a_large_project_than_it_needs(
         """insert into ingest_request (key_id, name, body_hash, tries, answer)
            select 'key', sha256(n::text::bytea), '', 0, '{}'
              from generate_series(1, 20000) as n"""
+    )
+
+    admin.execute(
+        """insert into watched_row (object_no, seq, watches)
+           select object_no, seq, '{1}' from span_head on conflict do nothing"""
+    )
+    admin.execute(
+        """insert into version_time (xact, first_at, last_at)
+           select n, now(), now() from generate_series(1, 20000) as n on conflict do nothing"""
+    )
+    admin.execute(
+        """insert into evaluation (object_no, looked_at, until, from_xact, upto_xact, rows_read,
+                                   automations)
+           select object_no, now(), now(), 0, 0, 0, 0 from object, generate_series(1, 20000)
+            where object_type = 'project_logs'"""
     )
 
     with_old_plans.use(project, org)
