@@ -33,6 +33,8 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "outcomes": ("Outcomes written", ("scorer", "role", "state", "error_class")),
     "retries": ("Attempts that will be followed by another", ("scorer", "error_class")),
     "stale_fences": ("Results refused because another worker had claimed the work", ()),
+    "deliveries": ("Deliveries to webhooks that ended", ("kind", "state")),
+    "delivery_attempts": ("Requests to webhooks; no error class: taken", ("error_class",)),
     "judge_calls": ("Calls of LLM judges", ("model",)),
     "judge_prompt_tokens": ("Tokens sent to judges", ("model",)),
     "judge_completion_tokens": ("Tokens received from judges", ("model",)),

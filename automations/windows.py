@@ -100,6 +100,17 @@ class MatchWindow:
         opened = min(report.time_start, self.open_from or report.time_start)
         return replace(back, open_from=opened, is_sending=False)
 
+    def reopened(self, report: Report) -> MatchWindow:
+        """The window after an abandoned notification, whose matches are here, is sent again.
+
+        What else was collected came after that one's window had ended.
+        """
+        left = self.collected - report.matches
+        first_at = max(self.first_at or report.time_end, report.time_end) if left else None
+        return replace(
+            self, collected=left, first_at=first_at, open_from=None, is_sending=True
+        )
+
     def _start(self, now: datetime, interval: timedelta, first_at: datetime) -> datetime:
         start = now - interval
         if self.open_from is not None:

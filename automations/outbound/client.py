@@ -27,6 +27,15 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from automations.outbound.addresses import read_address
 from automations.outbound.policy import Policy, Target
+from automations.outbound.request_end import (
+    BROKEN_ANSWER,
+    HTTP_STATUS,
+    NOT_CONNECTED,
+    TIMEOUT,
+    TLS,
+    UNREACHABLE,
+    RequestEnd,
+)
 from spans.clock import Clock
 from spans.errors import BadInput
 from spans.retry_after import retry_after_s
@@ -52,44 +61,8 @@ LOOKUPS = 64
 
 USER_AGENT = "Tallyard-Webhooks"
 
-UNREACHABLE = "unreachable"
-TIMEOUT = "timeout"
-TLS = "tls"
-BROKEN_ANSWER = "broken_answer"
-HTTP_STATUS = "http_status"
-
-# One text for a closed port, a name without an address, and an address that the policy refuses:
-# whoever may choose a URL does not learn what there is in the network around Tallyard.
-NOT_CONNECTED = (
-    "no connection could be made: the name has no address, nothing listens there, or Tallyard "
-    "is not allowed to connect to it (its operator finds the reason in the log of the worker)"
-)
-
 Lookup = Callable[[str, int], Awaitable[list[str]]]
 """Gives the addresses of a name for a port. Raises OSError if it has none."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestEnd:
-    """How one request ended: with the status of an answer, or without an answer.
-
-    `error_class` is None for a status from 200 to 299 alone. `answer` is the beginning of the
-    answer's body as text. `address_family` is "ipv4" or "ipv6" if a connection was made.
-    `retry_after_s` is the wait that the peer asked for.
-    """
-
-    status: int | None = None
-    error_class: str | None = None
-    error_message: str | None = None
-    answer: str | None = None
-    address_family: str | None = None
-    run_ms: float = 0.0
-    retry_after_s: float | None = None
-
-    @property
-    def is_ok(self) -> bool:
-        """Whether the peer took the request."""
-        return self.error_class is None
 
 
 class OutboundClient:
@@ -266,7 +239,8 @@ async def _beginning(response: aiohttp.ClientResponse) -> str:
 
 
 def _excerpt(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    text = " ".join(f"{type(error).__name__}: {error}".replace("\0", "").split())
+    return text.encode(errors="replace").decode()[:300]
 
 
 def _shown(url: str) -> str:

@@ -110,6 +110,20 @@ def end_notification(
     save_windows(cursor, {automation_no: (window, due_at)}, {})
 
 
+def reopen_notification(
+    cursor: Cursor, delivery_id: UUID, automation_no: int, report: Report
+) -> None:
+    """Take an abandoned notification, which is sent again, out of its automation's window.
+
+    Call it while no later notification carries its matches: then they are collected there.
+    """
+    windows = lock_windows(cursor, [automation_no])
+    changed: dict[int, tuple[MatchWindow, datetime | None]] = {
+        no: (window.reopened(report), None) for no, window in windows.items()
+    }
+    save_windows(cursor, changed, {automation_no: delivery_id})
+
+
 def set_due(cursor: Cursor, automation_nos: Sequence[int], now: datetime) -> None:
     """Compute anew when the windows are due: after their automations were paused, resumed, or
     got another interval."""

@@ -197,7 +197,13 @@ INVOCATIONS = Leased(
     claimed_at="lease_until - make_interval(secs => %(lease)s)",
     expiry=Expiry.NEVER, counts_deaths=False, has_queue=True,
 )
-LEASED: Sequence[Leased] = (OUTBOX, OUTCOMES, INVOCATIONS)
+# How often a delivery was tried is its attempts, and what became of each is a row.
+DELIVERIES = Leased(
+    table="delivery", key={"id": "uuid"}, waiting="state = 'pending'",
+    claimed_at="lease_until - make_interval(secs => %(lease)s)",
+    expiry=Expiry.SWEEP, counts_deaths=False, has_queue=False,
+)
+LEASED: Sequence[Leased] = (OUTBOX, OUTCOMES, INVOCATIONS, DELIVERIES)
 
 HELD_BY_QUEUE: Mapping[Holds, Sequence[Leased]] = {
     Holds.ENTRIES: (OUTBOX,), Holds.OUTCOMES: (OUTCOMES,), Holds.NOTHING: (),

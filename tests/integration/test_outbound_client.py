@@ -31,8 +31,9 @@ from fakes.webhook_receiver import (
     too_short,
 )
 
-from automations.outbound.client import NOT_CONNECTED, OutboundClient, RequestEnd
+from automations.outbound.client import OutboundClient
 from automations.outbound.policy import read_policy
+from automations.outbound.request_end import NOT_CONNECTED, RequestEnd
 from spans.clock import system_clock
 
 BODY = b'{"a":1}'

@@ -18,9 +18,18 @@ from spans.queues import HEAVY, JUDGE
 from spans.row import project_logs
 from spans.scoring import Role, ScorerRef
 from store.access.projects import StoredProjects
+from store.automations.due_deliveries import DueDeliveries
 from store.invocations.invocations import Invocations
 from store.postgres.database import Database
-from store.postgres.leases import INVOCATIONS, LEASED, OUTBOX, OUTCOMES, Leased, Leases
+from store.postgres.leases import (
+    DELIVERIES,
+    INVOCATIONS,
+    LEASED,
+    OUTBOX,
+    OUTCOMES,
+    Leased,
+    Leases,
+)
 from store.scoring.ledger import Ledger
 from store.scoring.match_records import MatchRecords
 
@@ -37,6 +46,12 @@ INSERT = {
                              queue)
         values (1, 1, %(use)s, %(object)s, 'live', 'pending', 'judge')
         returning subject_seq, subject_version, use_no""",
+    "delivery": """
+        insert into delivery (id, project_id, is_test, state, time_start, time_end, matches,
+                              body, target)
+        values (gen_random_uuid(), %(project)s, true, 'pending', now(), now(), 1, '{}',
+                '{"type": "webhook", "url": "https://example.com/"}')
+        returning id""",
     "invocation": """
         insert into invocation (id, org_id, queue, request)
         values (gen_random_uuid(), %(org)s, 'judge',
@@ -60,6 +75,8 @@ class World:
             MatchRecords(database, system_clock, lease_s=LEASE_S).claim_entries(10)
         elif self.leased is OUTCOMES:
             Ledger(database, system_clock, lease_s=LEASE_S, time_limits_s={}).claim(JUDGE, 9)
+        elif self.leased is DELIVERIES:
+            DueDeliveries(database, lease_s=LEASE_S).claim(1)
         else:
             Invocations(database, lease_s=LEASE_S, patience_s=60).claim(JUDGE)
 
@@ -133,8 +150,8 @@ def world(
     numbers = database.numbers
     with database.cursor() as cursor:
         cursor.execute(INSERT[request.param.table], {
-            "org": org_id, "object": numbers.object_no(project_logs(project)),
-            "use": numbers.use_no(rule),
+            "org": org_id, "project": project, "use": numbers.use_no(rule),
+            "object": numbers.object_no(project_logs(project)),
         })
         (key,) = cursor.fetchall()
     return World(request.param, database, fresh_database_url, key)
@@ -218,7 +235,7 @@ def test_what_a_dead_process_held_is_released_and_its_death_counted(world: World
     assert world.run(world.leased.abandon, lease_s=LEASE_S) == 1
     assert not world.is_held()
     assert world.deaths() == int(world.leased.counts_deaths)
-    assert world.leased.counts_deaths == (world.leased is not INVOCATIONS)
+    assert world.leased.counts_deaths == (world.leased in (OUTBOX, OUTCOMES))
     world.claim()
     assert world.row()["fence"] == 2
 
@@ -239,6 +256,7 @@ def test_a_lease_that_ran_out_ends_as_its_table_says_and_counts_no_death(world: 
     world.claim()
     assert (world.leased.table, swept, world.row()["fence"]) in {
         ("outbox", 0, 2), ("outcome", 1, 2), ("invocation", 0, 1),
+        ("delivery", 1, 2),
     }
     assert world.deaths() == 0
 

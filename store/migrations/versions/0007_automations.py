@@ -110,8 +110,9 @@ create table delivery (
   matches bigint not null,
   first_at timestamptz,                 -- when the first of its matches was stored
   body bytea not null,                  -- the exact bytes that are signed and sent
-  target jsonb,                         -- where a test goes that is not that of its automation
-  secret bytea,                         -- and what signs it; encrypted
+  target jsonb,                         -- the action of a test that has no automation,
+  secret bytea,                         -- what signs it, and its header of that name; both are
+  authorization_header bytea,           -- encrypted, and forgotten when it ends
   next_attempt_at timestamptz not null default now(),
   attempts integer not null default 0,  -- made since it was formed, or sent again by hand
   attempt_no integer not null default 0,   -- all attempts that were ever made
@@ -119,6 +120,7 @@ create table delivery (
   owner text,
   lease_until timestamptz,
   ended_at timestamptz,
+  delivered_at timestamptz,             -- when its receiver first took it
   carried_by uuid                       -- the later notification that reports these matches
 );
 create unique index delivery_slot on delivery (automation_no, time_end) where not is_test;
