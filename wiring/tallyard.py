@@ -12,6 +12,7 @@ from flows.access.organizations import Organizations
 from flows.access.projects import Projects
 from flows.automations.automations import Automations
 from flows.automations.history import AutomationHistory
+from flows.automations.replays import Replays
 from flows.functions.functions import Functions
 from flows.functions.invocations import FunctionInvocations
 from flows.functions.lookup import FunctionLookup
@@ -43,6 +44,7 @@ class Tallyard:
     rules: Rules
     automations: Automations
     automation_history: AutomationHistory
+    automation_replays: Replays
     outcomes: Outcomes
 
     def close(self) -> None:
@@ -114,6 +116,9 @@ def make_tallyard(services: Services, *, ring: Callable[[str], None]) -> Tallyar
         rules=rules,
         automations=automations,
         automation_history=AutomationHistory(automations, services.evaluations),
+        automation_replays=Replays(
+            projects=projects, rows=services.dated_rows, clock=services.clock
+        ),
         outcomes=Outcomes(
             services.outcomes, explained=services.explain, projects=projects, rules=rules,
             ring=ring,

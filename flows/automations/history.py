@@ -7,8 +7,9 @@ Deliveries tell what was sent.
 
 from __future__ import annotations
 
+import heapq
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol, TypeAlias
@@ -27,8 +28,12 @@ from spans.json import JsonObject
 HISTORY_MAX = 1000
 """Entries of one page."""
 
-LOOKS_READ_MAX = 5000
-"""Looks that are read for one page. A page of which most looks matched nothing is shorter."""
+LOOKS_AT_ONCE, DELIVERIES_AT_ONCE = 1000, 100
+"""How many of each are read by one statement."""
+
+READ_MAX = 50_000
+"""What is read for one page. It ends there, even if nearly all of it were looks that matched
+nothing, which are told as one."""
 
 _CURSOR = re.compile(r"(\d{1,18})-([0-9a-f]{32})?")
 
@@ -206,53 +211,42 @@ def read_history(
 
     Raises BadInput for a `cursor` that no page has given.
     """
-    below = read_cursor(cursor) if cursor else HistoryPlace()
+    place = read_cursor(cursor) if cursor else HistoryPlace()
     present = store.present(automation_id)
     if present is None:
         return None
-    looks = store.looks(automation_id, below.look_no, LOOKS_READ_MAX)
-    deliveries = store.deliveries(automation_id, below.delivery_id, limit + 1)
-    entries, place = merged(
-        looks, deliveries, below, limit=limit, has_more_looks=len(looks) == LOOKS_READ_MAX
+    every = heapq.merge(
+        _all_looks(store, automation_id, place.look_no),
+        _all_deliveries(store, automation_id, place.delivery_id),
+        key=lambda entry: entry.at, reverse=True,
     )
-    return History(
-        present=present, entries=entries, cursor=None if place is None else _cursor(place)
-    )
-
-
-def merged(
-    looks: Sequence[LookEntry], deliveries: Sequence[DeliveryEntry], below: HistoryPlace, *,
-    limit: int, has_more_looks: bool,
-) -> tuple[tuple[Entry, ...], HistoryPlace | None]:
-    """The newest `limit` entries of both, and where the next page begins; None: nowhere.
-
-    With `has_more_looks`, there are further looks below those that are given, and no delivery
-    that is older than the last of these can be placed among them.
-    """
     entries: list[Entry] = []
-    looked = sent = 0    # how many of each the page has told
-    while looked < len(looks) or (sent < len(deliveries) and not has_more_looks):
-        is_look = looked < len(looks) and (
-            sent == len(deliveries) or looks[looked].at >= deliveries[sent].at
-        )
-        if is_look and entries and (joined := _joined(entries[-1], looks[looked])):
-            entries[-1] = joined
-            looked += 1
-        elif len(entries) == limit:
-            break
-        elif is_look:
-            entries.append(looks[looked])
-            looked += 1
+    for number, entry in enumerate(every):
+        joined = _joined(entries[-1], entry) if entries else None
+        if number == READ_MAX or (joined is None and len(entries) == limit):
+            return History(present=present, entries=tuple(entries), cursor=_cursor(place))
+        if joined is None:
+            entries.append(entry)
         else:
-            entries.append(deliveries[sent])
-            sent += 1
-    else:
-        if not has_more_looks:
-            return tuple(entries), None
-    return tuple(entries), HistoryPlace(
-        look_no=looks[looked - 1].no if looked else below.look_no,
-        delivery_id=deliveries[sent - 1].id if sent else below.delivery_id,
-    )
+            entries[-1] = joined
+        place = _below(place, entry)
+    return History(present=present, entries=tuple(entries), cursor=None)
+
+
+def _all_looks(
+    store: HistoryStore, automation_id: AutomationId, below: int | None
+) -> Iterator[Entry]:
+    while found := store.looks(automation_id, below, LOOKS_AT_ONCE):
+        yield from found
+        below = found[-1].no
+
+
+def _all_deliveries(
+    store: HistoryStore, automation_id: AutomationId, below: DeliveryId | None
+) -> Iterator[Entry]:
+    while found := store.deliveries(automation_id, below, DELIVERIES_AT_ONCE):
+        yield from found
+        below = found[-1].id
 
 
 def read_cursor(text: str) -> HistoryPlace:
@@ -308,14 +302,22 @@ def entry_json(entry: Entry) -> JsonObject:
     }
 
 
-def _joined(last: Entry, look: LookEntry) -> LookEntry | None:
-    """Both as one entry, if nothing matched in either; `look` is the older one."""
-    if not isinstance(last, LookEntry) or last.decision or look.decision:
+def _joined(last: Entry, entry: Entry) -> LookEntry | None:
+    """Both as one entry, if they are looks in which nothing matched; `entry` is the older."""
+    if not isinstance(last, LookEntry) or not isinstance(entry, LookEntry):
+        return None
+    if last.decision or entry.decision:
         return None
     return replace(
-        last, first_at=look.first_at, looks=last.looks + look.looks,
-        rows_read=last.rows_read + look.rows_read,
+        last, first_at=entry.first_at, looks=last.looks + entry.looks,
+        rows_read=last.rows_read + entry.rows_read,
     )
+
+
+def _below(place: HistoryPlace, entry: Entry) -> HistoryPlace:
+    if isinstance(entry, LookEntry):
+        return replace(place, look_no=entry.no)
+    return replace(place, delivery_id=entry.id)
 
 
 def _cursor(place: HistoryPlace) -> str:

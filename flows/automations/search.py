@@ -33,7 +33,8 @@ SCORED_PAGE = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundMatches:
-    """How many of the `examined` rows that were created since a time match.
+    """How many of the `examined` rows that were created since a time match, and when the first
+    of them was created.
 
     `is_complete`: no such row was left out. If none matches, `newest` are the newest rows of
     all, and `last_match_at` is when the last row that matches was created before that time, if
@@ -41,6 +42,7 @@ class FoundMatches:
     """
 
     matches: int
+    first_at: datetime | None
     examined: int
     is_complete: bool
     newest: tuple[CandidateRow, ...]
@@ -58,7 +60,7 @@ def find_matches(
     until = seconds() + SEARCH_MAX_S
     newest: list[CandidateRow] = []
     matches = examined = 0
-    last_match_at: datetime | None = None
+    first_at = last_match_at = None
     is_complete = False
     for row in _rows(reader, where, columns_read(expression)):
         is_older = row.created < since
@@ -76,11 +78,11 @@ def find_matches(
         if is_older:
             last_match_at = row.created
             break
-        matches += 1
+        matches, first_at = matches + 1, row.created
     else:
         is_complete = True
     return FoundMatches(
-        matches=matches, examined=examined, is_complete=is_complete,
+        matches=matches, first_at=first_at, examined=examined, is_complete=is_complete,
         newest=() if matches else tuple(newest), last_match_at=last_match_at,
     )
 

@@ -9,6 +9,7 @@ from flows.access.organizations import Organizations
 from flows.access.projects import Projects
 from flows.automations.automations import Automations
 from flows.automations.history import AutomationHistory
+from flows.automations.replays import Replays
 from flows.functions.functions import Functions
 from flows.functions.invocations import FunctionInvocations
 from flows.functions.uploads import BundleUploads
@@ -20,7 +21,7 @@ from wiring.tallyard import Tallyard
 
 CLASSES = {
     AutomationHistory, Automations, BundleUploads, FunctionInvocations, Functions, Health,
-    Keys, Logs, Organizations, Outcomes, Projects, Rules,
+    Keys, Logs, Organizations, Outcomes, Projects, Replays, Rules,
 }
 
 # Public methods that check no role, each with its reason.

@@ -45,6 +45,7 @@ from spans.row import ObjectRef, ObjectType
 from spans.work import Hold, PutOff
 from store.access.projects import StoredProjects
 from store.automations.automations import StoredAutomations
+from store.automations.dated_rows import DatedRows
 from store.automations.looks import Looks
 from store.automations.states import disable, end_notification, set_due
 from store.logs.change_feed import ChangeFeed
@@ -216,6 +217,9 @@ class Service:
             self.reader.rejected(self.org_id, project_id, BATCH)
         next(RecentRows(self.database, system_clock).recent(self.where, EVERYTHING))
         Traces(self.database).spans_of(TraceRef(where=self.where, root_span_id="trace9"))
+        dated = DatedRows(self.database)
+        newest = next(dated.newest(self.where, frozenset({"input", "scores"})))
+        dated.scored_at([row.seq for row in newest])
 
     def evaluate(self) -> None:
         """Begin to watch, count what is new, what changes and what goes, and be due later."""

@@ -13,17 +13,16 @@ from memory_tallyard import MemoryTallyard
 
 from automations.wire import read_automation
 from flows.access.principal import KeyRole
+from flows.automations import history
 from flows.automations.evaluate import Evaluated
 from flows.automations.history import (
     AutomationHistory,
     DeliveryEntry,
     Entry,
     History,
-    HistoryPlace,
     LookEntry,
     Present,
     history_json,
-    merged,
     read_history,
 )
 from spans.errors import BadInput, Forbidden, NotFound
@@ -110,21 +109,20 @@ def test_pages_together_tell_everything_once(limit: int) -> None:
     )
 
 
-def test_no_delivery_is_told_before_looks_that_are_newer() -> None:
-    looks = [look(9), look(8)]
-    entries, place = merged(
-        looks, [delivery(1)], HistoryPlace(), limit=9, has_more_looks=True
-    )
-    assert len(entries) == 1
-    assert place == HistoryPlace(look_no=looks[1].no)
+def test_a_page_reads_a_limited_number_of_looks_and_the_next_goes_on_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(history, "READ_MAX", 4)
+    looks, deliveries = [look(n) for n in range(2, 9)], [delivery(1)]
+    first = page(looks, deliveries)
+    second = page(looks, deliveries, cursor=first.cursor)
+    assert [entry.at for entry in (*first.entries, *second.entries)] == [at(8), at(4), at(1)]
+    assert second.cursor is None
 
 
-def test_a_page_ends_with_looks_without_a_match_that_would_be_joined() -> None:
-    entries, place = merged(
-        [look(2), look(1)], [], HistoryPlace(), limit=1, has_more_looks=False
-    )
-    assert len(entries) == 1
-    assert place is None
+def test_looks_that_would_be_joined_do_not_begin_another_page() -> None:
+    found = page([look(1), look(2)], [], limit=1)
+    assert (len(found.entries), found.cursor) == (1, None)
 
 
 def test_a_cursor_of_something_else_is_refused() -> None:
