@@ -18,15 +18,21 @@ an autoevals scorer first. Tallyard itself writes the long form:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol
 
 from rules.wire import ONLINE, ProjectScore, ProjectScoreBody, read_rule, stored_config
 from scorers import catalog
 from spans.errors import BadInput, NotFound
+from spans.file_plan import (
+    Change,
+    ChangeKind,
+    changed_lines,
+    read_items,
+    refuse_twice,
+    without_file,
+)
 from spans.json import Json, JsonObject
 
 RULE_FIELDS = ("name", "description")
@@ -64,53 +70,20 @@ class FunctionName:
     slug: str
 
 
-class ChangeKind(StrEnum):
-    """What applying the file does to one rule."""
-
-    CREATE = "create"
-    CHANGE = "change"
-    DELETE = "delete"
-    KEEP = "keep"     # stored, not in the file, and left alone
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """What changes in one rule. `lines` show it to people.
-
-    A line reads `field: old -> new`, or `field: value` for a new rule.
-    """
-
-    kind: ChangeKind
-    name: str
-    body: ProjectScoreBody | None
-    lines: tuple[str, ...] = ()
-
-
 def read_file(content: Json, functions: FunctionNames) -> RulesFile:
     """The file's rules, all of them checked. Raises BadInput, which names the rule."""
-    if content is None:
-        raise BadInput("the file is empty")
-    if not isinstance(content, dict) or not isinstance(content.get("project"), str):
-        raise BadInput("project: missing; name it as in `project: my-app`")
-    if unknown := content.keys() - {"project", "rules"}:
-        raise BadInput(f"unknown: {', '.join(sorted(unknown))}; use only project and rules")
-    items = content.get("rules")
-    if not isinstance(items, list):
-        raise BadInput("must be a list", path="rules")
-    project = str(content["project"])
+    project, items = read_items(content, "rules")
     rules = tuple(
         _read_rule(item, index, project, functions) for index, item in enumerate(items)
     )
-    names = [rule.name for rule in rules]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise BadInput(f"two rules have the name {', '.join(sorted(twice))}", path="rules")
+    refuse_twice([rule.name for rule in rules], "rules")
     return RulesFile(project=project, rules=rules)
 
 
 def differences(
     wanted: RulesFile, present: Sequence[ProjectScore], functions: FunctionNames, *,
     prune: bool,
-) -> tuple[Change, ...]:
+) -> tuple[Change[ProjectScoreBody], ...]:
     """The changes that turn the rules of `present` into those of the file.
 
     Rules that are not in the file are kept, or deleted if `prune` is set.
@@ -119,23 +92,16 @@ def differences(
         return rule_for_file(name, description, config, wanted.project, functions)
 
     there = {rule.name: rule for rule in present if rule.score_type == ONLINE}
-    changes: list[Change] = []
+    changes: list[Change[ProjectScoreBody]] = []
     for body in wanted.rules:
         rule = there.pop(body.name, None)
         after = shown(body.name, body.description, stored_config(body))
-        before = shown(rule.name, rule.description, rule.config) if rule else {}
-        lines = tuple(
-            f"{field}: {f'{_short(before.get(field))} -> ' if rule else ''}"
-            f"{_short(after.get(field))}"
-            for field in ("description", *ONLINE_FIELDS)
-            if before.get(field) != after.get(field)
-        )
+        before = shown(rule.name, rule.description, rule.config) if rule else None
+        lines = changed_lines(before, after, ("description", *ONLINE_FIELDS))
         if lines:
             kind = ChangeKind.CHANGE if rule else ChangeKind.CREATE
             changes.append(Change(kind=kind, name=body.name, body=body, lines=lines))
-    rest = ChangeKind.DELETE if prune else ChangeKind.KEEP
-    changes += [Change(kind=rest, name=name, body=None) for name in sorted(there)]
-    return tuple(changes)
+    return (*changes, *without_file(there, prune=prune))
 
 
 def rule_for_file(
@@ -223,18 +189,3 @@ def _written_scorer(scorer: Json, project: str, functions: FunctionNames) -> Jso
     if scorer.get("version") is not None:
         told["version"] = scorer["version"]
     return told
-
-
-def _short(value: Json) -> str:
-    """The value in one line, much as YAML writes it."""
-    match value:
-        case None:
-            return "-"
-        case str():
-            return value
-        case list():
-            return f"[{', '.join(map(_short, value))}]"
-        case dict():
-            return f"{{{', '.join(f'{key}: {_short(each)}' for key, each in value.items())}}}"
-        case _:
-            return json.dumps(value)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
 from scorers.sandbox.model import CodeEnd
 from spans import errors
+from spans.duration import read_duration
 from spans.errors import BadInput
 from spans.ids import ProjectId, RuleId
 from spans.outcome import BUG, POISONED
-
-DURATION = re.compile(r"(\d{1,6})\s*([smhd])")
-SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,17 +67,6 @@ def read_retry(
     return RetryRequest(
         error_class=error_class, since=read_duration(since) if since else None, rule_id=rule_id
     )
-
-
-def read_duration(text: str, *, path: str = "since") -> timedelta:
-    """The duration that a text such as "90s", "30m", "1h" or "2d" gives. Raises BadInput.
-
-    `path` is the name of the field that has it.
-    """
-    match = DURATION.fullmatch(text.strip().lower())
-    if match is None:
-        raise BadInput(f"{text!r} is not a duration; write 90s, 30m, 1h or 2d", path=path)
-    return timedelta(seconds=int(match[1]) * SECONDS[match[2]])
 
 
 def error_classes() -> tuple[str, ...]:

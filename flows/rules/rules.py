@@ -12,13 +12,14 @@ from flows.access.principal import KeyRole, Principal
 from flows.access.projects import ListPage, Project, Projects
 from flows.access.use_case import use_case
 from flows.functions.lookup import FunctionById, FunctionLookup
-from flows.rules.rules_file import FilePlan, ReachableNames
+from flows.rules.rules_file import ReachableNames
 from flows.rules.score_recent import RecentRowStore, Started, score_recent
-from rules.file import ChangeKind, differences, read_file, rule_for_file
+from rules.file import differences, read_file, rule_for_file
 from rules.wire import ONLINE, GlobalScorer, ProjectScore, ProjectScoreBody, patch_rule
 from scorers.functions.function import read_version
 from spans.clock import Clock
 from spans.errors import BadInput, NotFound
+from spans.file_plan import ChangeKind, FilePlan
 from spans.ids import FunctionId, OrgId, ProjectId, RuleId
 from spans.json import Json, JsonObject
 
@@ -153,7 +154,9 @@ class Rules:
         return done
 
     @use_case()
-    def plan_file(self, principal: Principal, content: Json, *, prune: bool) -> FilePlan:
+    def plan_file(
+        self, principal: Principal, content: Json, *, prune: bool
+    ) -> FilePlan[ProjectScoreBody]:
         """The changes that make a project's rules equal to those of a file (see `rules.file`).
 
         Rules that are not in the file stay, unless `prune`. Raises BadInput, which says where
@@ -175,7 +178,7 @@ class Rules:
         )
 
     @use_case()
-    def apply(self, principal: Principal, plan: FilePlan) -> Project:
+    def apply(self, principal: Principal, plan: FilePlan[ProjectScoreBody]) -> Project:
         """Makes the changes of a plan from `plan_file`. Creates the project if needed.
 
         The functions in the plan are checked again, and the rules to delete are looked up again

@@ -1,4 +1,4 @@
-"""Rule files: the plan of applying one, and the names of the functions in it."""
+"""The names that rule files give functions."""
 
 from __future__ import annotations
 
@@ -7,18 +7,9 @@ from dataclasses import dataclass
 from flows.access.principal import Principal
 from flows.access.projects import Projects
 from flows.functions.lookup import FunctionById, FunctionBySlug, FunctionLookup
-from rules.file import Change, FunctionName
+from rules.file import FunctionName
 from scorers.functions.function import function_id_of
 from spans.errors import NotFound
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FilePlan:
-    """The `changes` that applying a rule file makes to the rules of a project."""
-
-    project_name: str
-    is_new_project: bool
-    changes: tuple[Change, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from flows.outcomes.retry import read_duration
 from ops.commands.session import open_session
 from ops.commands.text import counted
 from spans.clock import system_clock
+from spans.duration import read_duration
 
 
 @click.command()

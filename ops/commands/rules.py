@@ -8,23 +8,11 @@ import click
 
 from flows.access.projects import ListPage
 from flows.rules.rules import RULES_MAX
-from flows.rules.rules_file import FilePlan
 from flows.rules.score_recent import RECENT_MAX
-from ops.commands.session import Session, open_session
-from rules.file import ChangeKind
+from ops.commands.plan import plan_of, show_plan
+from ops.commands.session import open_session
 from rules.wire import ONLINE
-from spans.errors import BadInput
-from wiring.yaml_files import read_yaml_file, write_yaml
-
-MARKS = {
-    ChangeKind.CREATE: "+", ChangeKind.CHANGE: "~", ChangeKind.DELETE: "-",
-    ChangeKind.KEEP: " ",
-}
-
-NOTES = {
-    ChangeKind.DELETE: "  (not in the file: deleted)",
-    ChangeKind.KEEP: "  (not in the file: kept; --prune deletes it)",
-}
+from wiring.yaml_files import write_yaml
 
 
 @click.group()
@@ -39,10 +27,11 @@ def rules() -> None:
 def apply(file: Path, *, dry_run: bool, prune: bool) -> None:
     """Show how FILE differs from the project's rules, then apply it."""
     with open_session() as session:
-        plan = _plan(file, session, prune=prune)
-        _show(plan)
+        rules, principal = session.tallyard.rules, session.principal
+        plan = plan_of(file, lambda content: rules.plan_file(principal, content, prune=prune))
+        show_plan(plan)
         if not dry_run:
-            session.tallyard.rules.apply(session.principal, plan)
+            rules.apply(principal, plan)
 
 
 @rules.command()
@@ -87,21 +76,3 @@ def recent(rule: str, *, last: int, project: str | None) -> None:
         f"{done.selected} rows selected among the latest {done.examined}; {done.started} "
         f"outcomes started, {done.outcomes - done.started} existed already."
     )
-
-
-def _plan(file: Path, session: Session, *, prune: bool) -> FilePlan:
-    content = read_yaml_file(file)
-    try:
-        return session.tallyard.rules.plan_file(session.principal, content, prune=prune)
-    except BadInput as error:
-        raise BadInput(f"{file}: {error}") from error
-
-
-def _show(plan: FilePlan) -> None:
-    click.echo(f"project {plan.project_name}{' (new)' if plan.is_new_project else ''}")
-    for change in plan.changes:
-        click.echo(f"{MARKS[change.kind]} {change.name}{NOTES.get(change.kind, '')}")
-        for line in change.lines:
-            click.echo(f"    {line}")
-    if all(change.kind is ChangeKind.KEEP for change in plan.changes):
-        click.echo("no changes")

@@ -23,10 +23,11 @@ from flows.outcomes.explain import (
     outcome_text,
     values_read,
 )
-from flows.outcomes.retry import RetryRequest, error_classes, read_duration, read_retry
+from flows.outcomes.retry import RetryRequest, error_classes, read_retry
 from rules.sampling import sampling_number
 from rules.wire import ProjectScore
 from scorers.functions.function import Definition, Function, FunctionWrite, IfExists
+from spans.duration import read_duration
 from spans.errors import BadInput, Forbidden, NotFound
 from spans.ids import FunctionId, ProjectId, RuleId
 from spans.json import JsonObject

@@ -14,11 +14,10 @@ from store_behaviours.rules import rule_body, slider
 from flows.access.principal import KeyRole, Principal
 from flows.access.projects import ListPage
 from flows.logs.ingest import IngestRequest
-from flows.rules.rules_file import FilePlan
-from rules.file import Change, ChangeKind
 from rules.wire import ProjectScore, ProjectScoreBody
 from scorers.functions.function import Definition, Function, FunctionWrite, IfExists
 from spans.errors import BadInput, Forbidden, NotFound
+from spans.file_plan import Change, ChangeKind, FilePlan
 from spans.ids import FunctionId, ProjectId, RuleId
 from spans.json import JsonObject
 from spans.queues import HEAVY
@@ -65,7 +64,9 @@ class World(MemoryTallyard):
             ),
         )])
 
-    def plan(self, *rules: Any, project: str = "app", prune: bool = False) -> FilePlan:
+    def plan(
+        self, *rules: Any, project: str = "app", prune: bool = False
+    ) -> FilePlan[ProjectScoreBody]:
         content = {"project": project, "rules": [*rules]}
         return self.rules.plan_file(self.admin, content, prune=prune)
 

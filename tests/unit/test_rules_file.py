@@ -7,8 +7,9 @@ import uuid
 import pytest
 from fakes.function_names import ListedNames
 
-from rules.file import ChangeKind, differences, read_file
+from rules.file import differences, read_file
 from spans.errors import BadInput
+from spans.file_plan import ChangeKind
 
 POLITE = str(uuid.UUID(int=3))
 
