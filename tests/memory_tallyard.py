@@ -116,7 +116,7 @@ class MemoryTallyard:
         )
         self.secrets = SecretBox(["the-key-of-the-tests-alone"])
         self.automations = Automations(
-            self.stored_automations, projects=self.projects, seal=self.secrets.seal,
+            self.stored_automations, projects=self.projects, box=self.secrets,
             check_url=Policy().target, new_secret=new_signing_secret,
         )
         self.outcomes = Outcomes(

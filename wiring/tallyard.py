@@ -80,7 +80,7 @@ def make_tallyard(services: Services, *, ring: Callable[[str], None]) -> Tallyar
         clock=services.clock,
     )
     automations = Automations(
-        services.automations, projects=projects, seal=services.secret_box.seal,
+        services.automations, projects=projects, box=services.secret_box,
         check_url=settings.outbound_policy.target, new_secret=new_signing_secret,
     )
     return Tallyard(

@@ -1,15 +1,17 @@
-"""The use cases of automations: make, list, change and delete them."""
+"""The use cases of automations: make, list, change and delete them, and apply a file."""
 
 from __future__ import annotations
 
 import builtins
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
-from automations.model import Action, Automation, WebhookAction
+from automations.file import ITEMS, StoredItem, automation_for_file, differences, read_file
+from automations.model import Automation, WebhookAction
+from automations.secrets import SecretBox
 from automations.wire import (
     HIDDEN,
     AutomationFields,
@@ -19,9 +21,13 @@ from automations.wire import (
 from flows.access.principal import KeyRole, Principal
 from flows.access.projects import ListPage, Project, Projects
 from flows.access.use_case import use_case
-from spans.errors import BadInput, NotFound
+from spans.errors import BadInput, NotFound, SetupError
+from spans.file_plan import ChangeKind, FilePlan
 from spans.ids import AutomationId, OrgId, ProjectId, parse_uuid
-from spans.json import JsonObject
+from spans.json import Json, JsonObject
+
+PAGE = 1000
+"""Automations that are read at once: a project may have many thousands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +83,10 @@ class AutomationStore(Protocol):
         self, org_id: OrgId, page: ListPage, project_id: ProjectId | None
     ) -> list[Automation]: ...
 
+    def authorizations(self, project_id: ProjectId) -> Mapping[AutomationId, bytes]:
+        """The sealed values of that header, of the project's automations that have one."""
+        ...
+
     def change_automation(
         self, automation: Automation, patch: Callable[[Automation], AutomationWrite]
     ) -> Automation:
@@ -100,19 +110,19 @@ class AutomationStore(Protocol):
 class Automations:
     """The automations of an organisation's projects. Thread-safe.
 
-    `seal` encrypts a secret; it raises SetupError if there is no key for that. `check_url`
+    `box` encrypts secrets; it raises SetupError if there is no key for that. `check_url`
     raises BadInput for a URL to which nothing may be sent. `new_secret` makes a text that
     signs.
     """
 
     def __init__(
-        self, store: AutomationStore, *, projects: Projects, seal: Callable[[str], bytes],
+        self, store: AutomationStore, *, projects: Projects, box: SecretBox,
         check_url: Callable[[str], object], new_secret: Callable[[], str],
         new_id: Callable[[], UUID] = uuid.uuid4,
     ) -> None:
         self._store = store
         self._projects = projects
-        self._seal = seal
+        self._box = box
         self._check_url = check_url
         self._new_secret = new_secret
         self._new_id = new_id
@@ -199,9 +209,108 @@ class Automations:
         hours. Raises NotFound, and BadInput for an automation that does not sign."""
         automation = self._reachable(principal, automation_id)
         secret = self._new_secret()
-        if not self._store.rotate_secret(automation.id, self._seal(secret)):
+        if not self._store.rotate_secret(automation.id, self._box.seal(secret)):
             raise BadInput("only webhooks have a secret: what is sent to Slack is not signed")
         return automation, secret
+
+    @use_case()
+    def plan_file(
+        self, principal: Principal, content: Json, environment: Mapping[str, str], *,
+        prune: bool,
+    ) -> FilePlan[AutomationFields]:
+        """The changes that make a project's automations equal to those of a file (see
+        `automations.file`).
+
+        Automations that are not in the file stay, unless `prune`. Secrets are read from
+        `environment`. Raises BadInput, which says where in the file the error is.
+        """
+        wanted = read_file(content, environment)
+        try:
+            project = self._projects.named(principal, wanted.project)
+            present = self._stored_items(principal, project)
+        except NotFound:
+            project, present = None, []
+        by_name = {each.automation.name: each.automation for each in present}
+        return FilePlan(
+            project_name=wanted.project, is_new_project=project is None,
+            changes=differences(
+                [
+                    self._checked_item(index, fields, by_name.get(fields.name))
+                    for index, fields in enumerate(wanted.automations)
+                ],
+                present, prune=prune,
+            ),
+        )
+
+    @use_case()
+    def apply(
+        self, principal: Principal, plan: FilePlan[AutomationFields]
+    ) -> builtins.list[WrittenAutomation]:
+        """Makes the changes of a plan from `plan_file`. Creates the project if needed.
+
+        Returns what was written, with new secrets, which are shown this once. All is checked
+        again, and what is to be deleted is looked up again by name in the project, since the
+        caller could have made the plan itself.
+        """
+        project, _ = self._projects.get_or_create(principal, plan.project_name)
+        unwanted = {each.name for each in plan.changes if each.kind is ChangeKind.DELETE}
+        if unwanted:
+            self._store.delete_automations(
+                project.id,
+                [each.id for each in self._all(principal, project) if each.name in unwanted],
+            )
+        # The last transaction, since new secrets are lost if one fails after it.
+        wanted = [change.body for change in plan.changes if change.body is not None]
+        return self._put(principal, project, wanted, replace=True)
+
+    @use_case(KeyRole.READ)
+    def export(self, principal: Principal, project_id: ProjectId) -> JsonObject:
+        """The project's automations as the content of a file for `plan_file`, without their
+        secrets."""
+        project = self._projects.get(principal, project_id)
+        found = reversed(self._all(principal, project))
+        return {
+            "project": project.name,
+            "automations": [automation_for_file(each) for each in found],
+        }
+
+    def _all(self, principal: Principal, project: Project) -> builtins.list[Automation]:
+        """All automations of the project, newest first."""
+        found: builtins.list[Automation] = []
+        page = ListPage(limit=PAGE)
+        while part := self._store.list_automations(principal.org_id, page, project.id):
+            found += part
+            page = ListPage(limit=PAGE, starting_after=str(part[-1].id))
+        return found
+
+    def _stored_items(
+        self, principal: Principal, project: Project
+    ) -> builtins.list[StoredItem]:
+        """The project's automations as a file is compared with them."""
+        sealed = self._store.authorizations(project.id)
+        return [
+            StoredItem(
+                automation=each,
+                authorization=self._opened(sealed[each.id]) if each.id in sealed else None,
+            )
+            for each in self._all(principal, project)
+        ]
+
+    def _opened(self, sealed: bytes) -> str:
+        try:
+            return self._box.open(sealed)
+        except SetupError:
+            return HIDDEN   # its key is gone: a file that gives the value replaces it
+
+    def _checked_item(
+        self, index: int, sent: AutomationFields, present: Automation | None
+    ) -> AutomationFields:
+        """The automation at this place of a file, with what is stored in place of masks."""
+        try:
+            return self._checked(sent, present)
+        except BadInput as error:
+            told = str(error).replace("config.", "")
+            raise BadInput(told, path=f"{ITEMS}[{index}]") from error
 
     def _put(
         self, principal: Principal, project: Project, wanted: Sequence[AutomationFields], *,
@@ -225,27 +334,31 @@ class Automations:
 
         Raises BadInput, and SetupError if secrets cannot be kept.
         """
-        fields = with_stored_secrets(sent, present)
+        fields = self._checked(sent, present)
         before = None if present is None else present.action
-        if before is None or fields.action.url != before.url:
-            self._check(fields.action)
         secret = None
         if isinstance(fields.action, WebhookAction) and not isinstance(before, WebhookAction):
             secrets[fields.name] = self._new_secret()
-            secret = self._seal(secrets[fields.name])
+            secret = self._box.seal(secrets[fields.name])
         given = fields.authorization
         keeps = given == HIDDEN
         return AutomationWrite(
             new_id=AutomationId(self._new_id()), fields=fields, secret=secret,
-            authorization=None if keeps or given is None else self._seal(given),
+            authorization=None if keeps or given is None else self._box.seal(given),
             keeps_authorization=keeps,
         )
 
-    def _check(self, action: Action) -> None:
-        try:
-            self._check_url(action.url)
-        except BadInput as error:
-            raise error.within("config.action.url") from error
+    def _checked(
+        self, sent: AutomationFields, present: Automation | None
+    ) -> AutomationFields:
+        """What is to be stored, with what is stored in place of masks. Raises BadInput."""
+        fields = with_stored_secrets(sent, present)
+        if present is None or fields.action.url != present.action.url:
+            try:
+                self._check_url(fields.action.url)
+            except BadInput as error:
+                raise error.within("config.action.url") from error
+        return fields
 
     def _reachable(self, principal: Principal, automation_id: AutomationId) -> Automation:
         automation = self._store.find_automation(principal.org_id, automation_id)

@@ -74,6 +74,10 @@ CHANGE_STATES = """
            as new(automation_no, is_active, resumes, restarts)
      where state.automation_no = new.automation_no
 """
+AUTHORIZATIONS = """
+    select id, authorization_header from automation
+     where project_id = %s and authorization_header is not null
+"""
 # Who ends a delivery locks it before its automation's state, and so do we.
 DELETE_DELIVERIES = "delete from delivery where automation_no = any(%s)"
 DELETE = "delete from automation where automation_no = any(%s)"
@@ -150,6 +154,11 @@ class StoredAutomations:
                 table="automation",
             )
         return [automation_of(row) for row in rows]
+
+    def authorizations(self, project_id: ProjectId) -> dict[AutomationId, bytes]:
+        with self._database.cursor() as cursor:
+            cursor.execute(AUTHORIZATIONS, (project_id,))
+            return {AutomationId(each): bytes(sealed) for each, sealed in cursor.fetchall()}
 
     def change_automation(
         self, automation: Automation, patch: Callable[[Automation], AutomationWrite]

@@ -185,6 +185,8 @@ class AutomationBehaviours:
         assert [has(keeps=True), has(), has(keeps=True), has(authorization=b"new")] == [
             True, False, False, True
         ]
+        stores.make(fields("without"))
+        assert stores.automations.authorizations(stores.app) == {made.id: b"new"}
 
     def test_an_automation_is_found_in_its_own_organisation_only(
         self, stores: AutomationStores

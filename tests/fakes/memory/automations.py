@@ -28,7 +28,7 @@ class MemoryAutomations:
         self._clock = clock
         self._automations: dict[AutomationId, Automation] = {}
         self.secrets: dict[AutomationId, list[bytes]] = {}
-        self.authorizations: dict[AutomationId, bytes | None] = {}
+        self.sealed_authorizations: dict[AutomationId, bytes | None] = {}
 
     def put_automations(
         self, project_id: ProjectId, wanted: Sequence[AutomationFields],
@@ -62,6 +62,13 @@ class MemoryAutomations:
         return page_of(
             found, page, marks=self._automations.values(), name_of=lambda each: each.name
         )
+
+    def authorizations(self, project_id: ProjectId) -> dict[AutomationId, bytes]:
+        return {
+            each.id: sealed for each in self._automations.values()
+            if each.project_id == project_id
+            and (sealed := self.sealed_authorizations[each.id]) is not None
+        }
 
     def change_automation(
         self, automation: Automation, patch: Callable[[Automation], AutomationWrite]
@@ -111,7 +118,7 @@ class MemoryAutomations:
         fields = write.fields
         resumes = fields.status is AutomationStatus.ACTIVE
         if not write.keeps_authorization:
-            self.authorizations[present.id] = write.authorization
+            self.sealed_authorizations[present.id] = write.authorization
         kept = self.secrets.get(present.id, [])
         signs = isinstance(fields.action, WebhookAction)
         self.secrets[present.id] = (
@@ -121,7 +128,7 @@ class MemoryAutomations:
             present, name=fields.name, description=fields.description,
             btql_filter=fields.btql_filter, interval_s=fields.interval_s,
             status=fields.status, action=fields.action,
-            has_authorization=self.authorizations[present.id] is not None,
+            has_authorization=self.sealed_authorizations[present.id] is not None,
             disabled_at=None if resumes else present.disabled_at,
             disabled_reason=None if resumes else present.disabled_reason,
         )
