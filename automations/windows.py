@@ -117,4 +117,5 @@ class MatchWindow:
             return min(start, self.open_from)
         if first_at >= start:
             return start
-        return self.reported_until or self.started_at
+        # What was collected before the automation was paused is older than `started_at`.
+        return min(first_at, self.reported_until or self.started_at)

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
+from benchmarks.alerts import Receiver, measure_alerts
 from benchmarks.coded import (
     CodeTurn,
     alone,
@@ -57,7 +58,7 @@ from benchmarks.stack import Stack, running_stack
 from benchmarks.waiting import deadline
 from scorers.sandbox.model import Isolation
 
-NAMES = ("http", "drain", "latency", "small", "judged", "coded", "memory")
+NAMES = ("http", "drain", "latency", "small", "judged", "coded", "alerts", "memory")
 BASELINED = frozenset({"http", "drain", "latency"})
 WARM_SPANS = 2_000
 NAIVE_SHARE = 5
@@ -90,6 +91,7 @@ class Bench:
     stack: Stack
     naive: Naive | None
     judge: FakeJudge | None
+    receiver: Receiver
     folder: Path
 
 
@@ -136,8 +138,12 @@ def _run(opened: ExitStack, folder: Path, options: Options, report: Report) -> N
     needs_judge = "judged" in options.only
     needs_naive = not BASELINED.isdisjoint(options.only)
     judge = opened.enter_context(running_judge(folder)) if needs_judge else None
-    # As on a machine of 4 GB, for which the bound on memory is.
-    settings = {"TALLYARD_MEMORY_MB": "4096"}
+    receiver = opened.enter_context(Receiver())
+    settings = {
+        # As on a machine of 4 GB, for which the bound on memory is.
+        "TALLYARD_MEMORY_MB": "4096",
+        "TALLYARD_OUTBOUND_ALLOW": receiver.address,
+    }
     if judge:
         settings |= {
             "TALLYARD_JUDGE_BASE_URL": judge.url, "TALLYARD_JUDGE_API_KEY": "none",
@@ -152,7 +158,7 @@ def _run(opened: ExitStack, folder: Path, options: Options, report: Report) -> N
     ) as naive:
         bench = Bench(
             options=options, report=report, stack=stack, naive=naive, judge=judge,
-            folder=folder,
+            receiver=receiver, folder=folder,
         )
         for name, run in BENCHMARKS.items():
             if name in options.only:
@@ -247,6 +253,15 @@ def _coded(bench: Bench) -> None:
     bench.report.coded(dict(turns), cold_start_ms(), idle_mb())
 
 
+def _alerts(bench: Bench) -> None:
+    full = tallyard_http(bench.stack, bench.options.spans, seed=0)
+    bench.report.alerts(
+        measure_alerts(
+            bench.stack, bench.receiver, rate=full.spans_per_s, repeat=bench.options.repeat
+        )
+    )
+
+
 def _after_load(stack: Stack) -> Memory:
     tallyard_http(stack, WARM_SPANS * 5, seed=0)
     threading.Event().wait(IDLE_S)
@@ -259,7 +274,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 BENCHMARKS: dict[str, Callable[[Bench], None]] = {
     "http": _http, "drain": _drain, "latency": _latency, "small": _small,
-    "judged": _judged, "coded": _coded,
+    "judged": _judged, "coded": _coded, "alerts": _alerts,
 }
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from statistics import median
 
 import orjson
 
+from benchmarks.alerts import MANY, Alerts
 from benchmarks.coded import CodeTurn
 from benchmarks.contestants import Turn
 from benchmarks.judged import JudgeTurn
@@ -48,6 +49,11 @@ CODE_PER_S_LEAST = {
     "python, pipeline": 4000.0, "typescript, pipeline": 1500.0,
     "python, alone, isolated": 200.0, "+ autoevals, alone, isolated": 100.0,
 }
+POSTED_MS_MOST = 2_000.0
+"""The p95 of a first match: a ring of beat each second, a look, and a request."""
+
+EVALUATION_MOST = 1.1
+DUE_S_MOST = 30.0
 COLD_START_MS_MOST = 600.0
 IDLE_SANDBOX_MB_MOST = 50.0
 
@@ -255,6 +261,30 @@ class Report:
             "Cold sandbox to first score, ms", median(cold_ms), most=COLD_START_MS_MOST
         )
         self.hold("An idle sandbox, MB", idle_mb, most=IDLE_SANDBOX_MB_MOST)
+
+    def alerts(self, alerts: Alerts) -> None:
+        """What evaluation costs beside ingest and scoring, and how soon matches are posted."""
+        self.measured["alerts"] = alerts
+        self.say(
+            f"\nAutomations, at {alerts.offered_per_s:,.0f} spans/s (half of what it takes)"
+        )
+        for name, turns in (("none", alerts.idle), ("100 active", alerts.watched)):
+            self.say(f"  {name:<11} {_median_parts([turn.cpu_us for turn in turns])}")
+        self.say(
+            f"  first matches posted: {_ms(alerts.posted_ms)}; {alerts.missing} missing;"
+            f" {MANY:,} due at once: formed in {alerts.due_s:.1f} s"
+        )
+        share = median(
+            with_ones.server_us / without.server_us
+            for with_ones, without in zip(alerts.watched, alerts.idle, strict=True)
+        )
+        self.hold("Automations: processor time, x without", share, most=EVALUATION_MOST)
+        self.hold(
+            "Automations: first match posted, p95 ms",
+            float("inf") if alerts.missing else alerts.posted_ms.get("p95", float("inf")),
+            most=POSTED_MS_MOST,
+        )
+        self.hold(f"Automations: {MANY} due at once, s", alerts.due_s, most=DUE_S_MOST)
 
     def finish(self, name: str = "") -> Path:
         """Say the figures, and write all of it to a file, whose name begins with `name`."""

@@ -20,6 +20,17 @@ WAITING_ROWS: LiteralString = """
 """
 """Rows of a project that are stored and not yet matched."""
 
+UNREAD_CHANGES: LiteralString = """
+    select count(*) from automation_project project
+      join span_head head on head.object_no = project.object_no
+       and (head.xact, head.seq) > (project.read_xact, project.read_seq)
+     where project_id = %s and active > 0
+"""
+"""Changed rows that the automations of a project have not looked at yet."""
+
+NOTIFICATIONS: LiteralString = """
+    select count(*) from delivery where project_id = %s and not is_test
+"""
 COMPLETED: LiteralString = """
     select count(*) from outcome join object using (object_no)
      where project_id = %s and state = 'completed'

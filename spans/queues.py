@@ -26,12 +26,22 @@ SANDBOX = "sandbox"
 HELD = "held:"
 """Begins the names of queues that no worker serves: see `held_queue`."""
 
+AUTOMATIONS = "automations"
+"""Evaluates automations over what has changed in the logs."""
+
+WEBHOOKS = "webhooks"
+"""Posts what automations send."""
+
 UPKEEP = "upkeep"
 """Removes what is past its retention time."""
 
 RING_S = 5.0
 """How often beat rings a queue of spans or outcomes, seconds: the longest that a lost ring
 can delay work."""
+
+AUTOMATIONS_RING_S = 1.0
+"""How often beat rings for automations, seconds: nothing else does, so that a first match is
+found this long after it was written. A ring that finds nothing takes 3 ms."""
 
 UPKEEP_RING_S = 60.0
 """How often beat rings for upkeep, seconds: nobody waits for it."""
@@ -50,7 +60,8 @@ class Worker:
     """A kind of worker process; it may serve several queues.
 
     `processes` names the setting that says how many processes its pool has. Without it the
-    worker has one thread, which feeds an event loop or sandboxes and waits for them.
+    worker has one thread for each queue, which feeds an event loop or sandboxes and waits for
+    them.
     """
 
     name: str
@@ -77,6 +88,7 @@ _MATCH = Worker(name="match", processes="match_processes")
 _HEAVY = Worker(name="heavy", processes="heavy_processes")
 _JUDGE = Worker(name="judge")
 _SANDBOX = Worker(name="sandbox")
+_AUTOMATIONS = Worker(name="automations")
 
 # What is slow has a worker of its own, so that it never delays what is live. Upkeep may wait
 # for a heavy scorer, hence it needs none. A scorer that runs in the heavy worker cannot be
@@ -87,6 +99,9 @@ QUEUES = (
           time_limit="heavy_timeout_s"),
     Queue(name=JUDGE, task="tallyard.judge", worker=_JUDGE, holds=Holds.OUTCOMES),
     Queue(name=SANDBOX, task="tallyard.sandbox", worker=_SANDBOX, holds=Holds.OUTCOMES),
+    Queue(name=AUTOMATIONS, task="tallyard.automations", worker=_AUTOMATIONS,
+          holds=Holds.NOTHING, ring_s=AUTOMATIONS_RING_S),
+    Queue(name=WEBHOOKS, task="tallyard.webhooks", worker=_AUTOMATIONS, holds=Holds.NOTHING),
     Queue(name=UPKEEP, task="tallyard.upkeep", worker=_HEAVY, holds=Holds.NOTHING,
           ring_s=UPKEEP_RING_S),
 )

@@ -151,7 +151,7 @@ def stack(
         judge_base_url=stack_judge.url, judge_api_key="sk-judge", judge_model="gpt-4o",
         backoff_max_s="1", judge_timeout_s="2", retry_hours=str(12 / 3600),
     ) as running:
-        running.start("api", "match", "heavy", "judge", "sandbox", "beat")
+        running.start("api", "match", "heavy", "judge", "sandbox", "automations", "beat")
         yield running
 
 

@@ -14,13 +14,22 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from flows.automations.deliver import Sender
+from flows.automations.evaluate import Evaluator
 from flows.scoring.drain import Drain
 from spans.errors import TransientError
-from spans.queues import HEAVY, JUDGE, MATCH, SANDBOX, UPKEEP
+from spans.queues import AUTOMATIONS, HEAVY, JUDGE, MATCH, SANDBOX, UPKEEP, WEBHOOKS
+from wiring.automations import make_evaluator
 from wiring.services import Services, open_services
 from wiring.settings import read_settings
 from wiring.workers import heavy_drain, judge_drain
-from workers.stint import drain_until_empty, match_until_empty, tidy_up
+from workers.stint import (
+    drain_until_empty,
+    evaluate_until_done,
+    match_until_empty,
+    send_until_done,
+    tidy_up,
+)
 
 if TYPE_CHECKING:
     from workers.sandboxes import WorkerSandboxes
@@ -28,21 +37,46 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class WorkerProcess:
-    """What this process has opened so far. Each part is made at its first use."""
+    """What this process has opened so far. Each part is made at its first use.
+
+    `busy` are the queues whose tasks run now, and `rung` those of them that were rung for
+    meanwhile.
+    """
 
     services: Services | None = None
     drains: dict[str, Drain] = field(default_factory=dict)
     sandboxes: WorkerSandboxes | None = None
+    evaluator: Evaluator | None = None
+    sender: Sender | None = None
     loop: asyncio.AbstractEventLoop | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
+    busy: set[str] = field(default_factory=set)
+    rung: set[str] = field(default_factory=set)
 
 
 PROCESS = WorkerProcess()
 
 
 def run(queue: str) -> str:
-    """Runs the queue's work, and returns the task's result, which Flower shows."""
-    return QUEUE_RUNS[queue]()
+    """Runs the queue's work, and returns the task's result, which Flower shows.
+
+    A process runs one task of a queue at a time: a worker has a thread for each of its queues,
+    and a second task of one would take the thread of another.
+    """
+    with PROCESS.lock:
+        if queue in PROCESS.busy:
+            PROCESS.rung.add(queue)
+            return "rung again while at it"
+        PROCESS.busy.add(queue)
+    try:
+        return QUEUE_RUNS[queue]()
+    finally:
+        with PROCESS.lock:
+            PROCESS.busy.discard(queue)
+            is_rung = queue in PROCESS.rung
+            PROCESS.rung.discard(queue)
+        if is_rung:
+            _services().bell.ring(queue)
 
 
 def prove_sandbox() -> WorkerSandboxes:
@@ -60,6 +94,7 @@ def prove_sandbox() -> WorkerSandboxes:
 def forget() -> None:
     """Drops what was inherited from the parent. Each process calls it as it begins."""
     PROCESS.services = PROCESS.loop = PROCESS.sandboxes = None
+    PROCESS.evaluator = PROCESS.sender = None
     PROCESS.drains.clear()
 
 
@@ -69,6 +104,8 @@ def stop_waiting() -> None:
         drain.stopping.set()
     if PROCESS.sandboxes is not None:
         PROCESS.sandboxes.stop()
+    if PROCESS.sender is not None:
+        PROCESS.sender.stopping.set()
 
 
 def close() -> None:
@@ -115,6 +152,23 @@ def _run_sandbox() -> str:
     )
 
 
+def _run_automations() -> str:
+    services = _services()
+    if PROCESS.evaluator is None:
+        PROCESS.evaluator = make_evaluator(services)
+    return evaluate_until_done(services, PROCESS.evaluator)
+
+
+def _run_webhooks() -> str:
+    services = _services()
+    if PROCESS.sender is None:
+        # Imported here for aiohttp, which takes 20 MB.
+        from wiring.webhooks import webhook_sender  # noqa: PLC0415
+
+        PROCESS.sender = webhook_sender(services, _loop())
+    return send_until_done(services, PROCESS.sender)
+
+
 def _run_upkeep() -> str:
     return tidy_up(_services())
 
@@ -126,6 +180,8 @@ QUEUE_RUNS: Mapping[str, Callable[[], str]] = {
     HEAVY: _run_heavy,
     JUDGE: _run_judge,
     SANDBOX: _run_sandbox,
+    AUTOMATIONS: _run_automations,
+    WEBHOOKS: _run_webhooks,
     UPKEEP: _run_upkeep,
 }
 
@@ -154,6 +210,6 @@ def _loop() -> asyncio.AbstractEventLoop:
         if PROCESS.loop is None:
             PROCESS.loop = asyncio.new_event_loop()
             threading.Thread(
-                target=PROCESS.loop.run_forever, name="judge loop", daemon=True
+                target=PROCESS.loop.run_forever, name="event loop", daemon=True
             ).start()
         return PROCESS.loop

@@ -7,12 +7,15 @@ gently, or replace a process, only between tasks, and Flower shows progress only
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
 
+from flows.automations.deliver import Sender
+from flows.automations.evaluate import Evaluator
 from spans.errors import StoreUnavailable, TransientError
-from spans.queues import MATCH, UPKEEP
+from spans.queues import AUTOMATIONS, MATCH, UPKEEP, WEBHOOKS
 from wiring.services import Services
 from workers.match_watch import MatchWatch
 
@@ -47,6 +50,24 @@ def drain_until_empty(services: Services, queue: str, run: Callable[[float], int
         if services.ledger.is_waiting(queue):
             services.bell.ring(queue)
     return stint.told("runs")
+
+
+def evaluate_until_done(services: Services, evaluator: Evaluator) -> str:
+    """Evaluates automations over what has changed, and forms the notifications that are due."""
+    with _Stint(services, AUTOMATIONS) as stint:
+        services.bell.answer(AUTOMATIONS)
+        stint.done = evaluator.evaluate_all(seconds=time.monotonic, stop_after_s=STINT_S)
+    return stint.told("rows and notifications")
+
+
+def send_until_done(services: Services, sender: Sender) -> str:
+    """Sends the deliveries that are due."""
+    with _Stint(services, WEBHOOKS) as stint:
+        _answer_bell(services, WEBHOOKS)
+        stint.done = sender.run(STINT_S)
+        if sender.is_waiting:
+            services.bell.ring(WEBHOOKS)
+    return stint.told("attempts")
 
 
 def tidy_up(services: Services) -> str:

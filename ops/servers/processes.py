@@ -68,13 +68,13 @@ def _worker(worker: Worker, queues: tuple[str, ...], settings: Settings) -> Proc
             *("-Q", ",".join(queues), "-n", f"{worker.name}@%h"),
             # Workers have nothing to tell each other, and mingling costs a second at start.
             *("--without-gossip", "--without-mingle"),
-            *_pool(worker, settings),
+            *_pool(worker, queues, settings),
         ),
         stop_order=1,
     )
 
 
-def _pool(worker: Worker, settings: Settings) -> tuple[str, ...]:
+def _pool(worker: Worker, queues: tuple[str, ...], settings: Settings) -> tuple[str, ...]:
     if worker.processes is None:
-        return "--pool", "threads", "--concurrency", "1"
+        return "--pool", "threads", "--concurrency", str(len(queues))
     return "--concurrency", str(getattr(settings, worker.processes))

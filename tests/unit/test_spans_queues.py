@@ -9,6 +9,7 @@ from api.metrics import queue_families
 from flows.health.measurements import QueueDepth
 from ops.servers.processes import processes
 from spans.queues import (
+    AUTOMATIONS,
     HEAVY,
     JUDGE,
     MATCH,
@@ -111,7 +112,7 @@ def test_each_queue_has_what_runs_it():
 
 
 def test_upkeep_has_no_worker_of_its_own():
-    assert worker_names() == (MATCH, HEAVY, JUDGE, SANDBOX)
+    assert worker_names() == (MATCH, HEAVY, JUDGE, SANDBOX, AUTOMATIONS)
     assert {queue.worker.name for queue in QUEUES if queue.name == UPKEEP} == {HEAVY}
 
 
