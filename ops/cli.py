@@ -20,7 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rejected": ("explain:rejected", "Show rows that were not stored, and why."),
     "tail": ("tail:tail", "Show scores as they arrive."),
     "rules": ("rules:rules", "Apply, export, list and try rules."),
-    "automations": ("automations:automations", "Apply, export and list automations."),
+    "automations": ("automations:automations", "Apply, export, try and explain automations."),
     "scorers": ("scorers:scorers", "Push, test and compare scorers of your own."),
     "outcomes": ("outcomes:outcomes", "List errored outcomes, and run them again."),
     "expire": ("expire:expire", "Delete old traces of a project."),

@@ -1,4 +1,4 @@
-"""`tallyard automations`: keeps automations in a file."""
+"""`tallyard automations`: keeps automations in a file, tries them, and says what they did."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 from automations.model import Automation, AutomationStatus
 from flows.access.projects import ListPage
 from flows.automations.automations import PAGE
+from ops.commands.automation_trials import explain, replay
 from ops.commands.plan import plan_of, show_plan
 from ops.commands.session import open_session
 from wiring.yaml_files import write_yaml
@@ -17,7 +18,11 @@ from wiring.yaml_files import write_yaml
 
 @click.group()
 def automations() -> None:
-    """Apply, export and list automations."""
+    """Apply, export and list automations, try one, and see what it did."""
+
+
+automations.add_command(explain)
+automations.add_command(replay)
 
 
 @automations.command()

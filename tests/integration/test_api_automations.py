@@ -219,3 +219,17 @@ def test_an_automation_needs_its_project(stack: Stack, project: str) -> None:
     del body["project_id"]
     assert "project_id: missing" in refusal(stack, body)
     assert stack.http("POST", ALL, alert(str(uuid.uuid4()))).status == 404
+
+
+def test_a_history_is_told_with_the_present_state(stack: Stack, project: str) -> None:
+    made = stack.ok("POST", ALL, alert(project))
+    told = stack.ok("GET", f"{ALL}/{made['id']}/history?limit=5")
+    assert told["present"]["is_active"] is True
+    assert told["present"]["collected"] == 0
+    assert told["present"]["text"].startswith("It has watched since ")
+    assert told["entries"] == []
+    assert told["cursor"] is None
+
+    for query in ("limit=0", "limit=1001", "cursor=p0001"):
+        answer = stack.http("GET", f"{ALL}/{made['id']}/history?{query}")
+        assert answer.status == 400, answer.body

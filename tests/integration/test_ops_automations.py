@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,39 @@ def test_a_variable_that_is_not_set_is_named(
     assert "automations[0]: action.authorization: the environment has no variable ALERTS" in (
         refused.stderr
     )
+
+
+def test_what_an_automation_does_is_explained(stack: Stack, file: Path) -> None:
+    stack.tallyard("automations", "apply", str(file))
+    told = stack.tallyard("automations", "explain", "errors", "--project", project_of(file))
+    assert told.returncode == 0, told.stderr
+    first, *rest = told.stdout.splitlines()
+    assert first.startswith("errors  (")
+    assert rest[0].startswith("It has watched since ")
+    assert "No notification has been delivered yet." in rest
+
+    paused = stack.tallyard(
+        "automations", "explain", "low scores", "--json", "--project", project_of(file)
+    )
+    assert json.loads(paused.stdout)["present"]["is_active"] is False
+
+
+def test_a_replay_shows_what_would_have_been_sent(stack: Stack, file: Path) -> None:
+    stack.tallyard("automations", "apply", str(file))
+    name = project_of(file)
+    project = stack.ok("GET", f"/v1/project?project_name={name}")["objects"][0]["id"]
+    stack.insert(project, {"id": "a", "error": "x"}, {"id": "b", "error": None})
+
+    one = stack.tallyard("automations", "replay", "errors", "--project", name)
+    assert one.returncode == 0, one.stderr
+    assert "errors: 1 log triggered automation in the last 1 hour" in one.stdout
+    assert "errors: 1 notification about 1 log of 2 since " in one.stdout
+
+    every = stack.tallyard("automations", "replay", "--file", str(file), "--since", "1h")
+    assert every.returncode == 0, every.stderr
+    assert "errors: 1 notification" in every.stdout
+    assert "low scores: 0 notifications about 0 logs of 2" in every.stdout
+
+    neither = stack.tallyard("automations", "replay")
+    assert (neither.returncode, neither.stdout) == (1, "")
+    assert "name an automation, or a file with --file" in neither.stderr
