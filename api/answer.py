@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from api.body import TooSlow, UnknownEncoding
 from flows.access.keys import Unauthorized
+from flows.automations.deliveries import TooManyTests
 from flows.logs.limits import TooLarge
 from spans.errors import (
     BadInput,
@@ -44,10 +45,10 @@ def error_response(error: TallyardError) -> Response:
     """The answer to an error: its status and class, and a message with the next step."""
     status = status_of(error)
     headers: dict[str, str] = {}
-    if status == 503:
+    if status in {429, 503}:
         wait = error.retry_after_s if isinstance(error, TransientError) else None
         headers["retry-after"] = str(round(wait or RETRY_AFTER_S))
-        logger.warning("answered 503: %s", error)
+        logger.warning("answered %d: %s", status, error)
     if status == 401:
         headers["www-authenticate"] = "Bearer"
     # The message of StoreUnavailable may name hosts, so clients do not get it.
@@ -66,7 +67,7 @@ def status_of(error: TallyardError) -> int:
     for kind, status in (
         (TooLarge, 413), (TooSlow, 408), (UnknownEncoding, 415), (Unauthorized, 401),
         (Forbidden, 403), (NotFound, 404), (BadInput, 400), (InvalidSource, 422),
-        (UserError, 400), (NotAnswered, 504), (TransientError, 503),
+        (UserError, 400), (TooManyTests, 429), (NotAnswered, 504), (TransientError, 503),
     ):
         if isinstance(error, kind):
             return status

@@ -15,7 +15,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import access, automations, functions, health, invocations, logs, outcomes, rules
+from api import (
+    access,
+    automations,
+    deliveries,
+    functions,
+    health,
+    invocations,
+    logs,
+    outcomes,
+    rules,
+)
 from api.request import Context
 from wiring.services import Services
 from wiring.tallyard import make_tallyard
@@ -27,7 +37,7 @@ THREADS = 12
 no thread waits for one."""
 
 ROUTES = [
-    *logs.ROUTES, *access.ROUTES, *rules.ROUTES, *automations.ROUTES,
+    *logs.ROUTES, *access.ROUTES, *rules.ROUTES, *automations.ROUTES, *deliveries.ROUTES,
     *functions.ROUTES, *invocations.ROUTES, *outcomes.ROUTES, *health.ROUTES,
 ]
 

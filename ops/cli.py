@@ -22,6 +22,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rules": ("rules:rules", "Apply, export, list and try rules."),
     "automations": ("automations:automations", "Apply, export, try and explain automations."),
     "scorers": ("scorers:scorers", "Push, test and compare scorers of your own."),
+    "deliveries": (
+        "deliveries:deliveries", "Show what was sent to webhooks, and send it again."
+    ),
     "outcomes": ("outcomes:outcomes", "List errored outcomes, and run them again."),
     "expire": ("expire:expire", "Delete old traces of a project."),
     "keys": ("keys:keys", "Create, list and revoke API keys."),

@@ -17,6 +17,7 @@ from store.access.keys import StoredKeys
 from store.access.projects import StoredProjects
 from store.automations.automations import StoredAutomations
 from store.automations.dated_rows import DatedRows
+from store.automations.deliveries import StoredDeliveries
 from store.automations.evaluations import Evaluations
 from store.functions.bundles import Bundles
 from store.functions.functions import StoredFunctions
@@ -60,6 +61,7 @@ class Services:
     keys: StoredKeys
     rules: StoredRules
     automations: StoredAutomations
+    deliveries: StoredDeliveries
     evaluations: Evaluations
     dated_rows: DatedRows
     functions: StoredFunctions
@@ -114,6 +116,7 @@ def open_services(settings: Settings, *, clock: Clock = system_clock) -> Service
         keys=StoredKeys(database),
         rules=StoredRules(database),
         automations=StoredAutomations(database),
+        deliveries=StoredDeliveries(database),
         evaluations=Evaluations(database),
         dated_rows=DatedRows(database),
         functions=StoredFunctions(database),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from flows.access.keys import Keys
 from flows.access.organizations import Organizations
 from flows.access.projects import Projects
 from flows.automations.automations import Automations
+from flows.automations.deliveries import Deliveries
 from flows.automations.history import AutomationHistory
 from flows.automations.replays import Replays
 from flows.functions.functions import Functions
@@ -23,6 +25,7 @@ from flows.logs.logs import Logs
 from flows.outcomes.outcomes import Outcomes
 from flows.rules.rules import Rules
 from spans.event import EventLimits
+from spans.queues import WEBHOOKS
 from store.postgres.counters import samples
 from store.scoring.queues import read_queue_depths, read_waiting
 from wiring.services import Services, open_services
@@ -43,6 +46,7 @@ class Tallyard:
     uploads: BundleUploads
     rules: Rules
     automations: Automations
+    deliveries: Deliveries
     automation_history: AutomationHistory
     automation_replays: Replays
     outcomes: Outcomes
@@ -115,6 +119,11 @@ def make_tallyard(services: Services, *, ring: Callable[[str], None]) -> Tallyar
         uploads=BundleUploads(services.bundles),
         rules=rules,
         automations=automations,
+        deliveries=Deliveries(
+            services.deliveries, automations=automations, projects=projects,
+            seal=services.secret_box.seal, ring=lambda: ring(WEBHOOKS), clock=services.clock,
+            pause=threading.Event().wait,
+        ),
         automation_history=AutomationHistory(automations, services.evaluations),
         automation_replays=Replays(
             projects=projects, rows=services.dated_rows, clock=services.clock

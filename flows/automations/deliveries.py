@@ -14,6 +14,7 @@ from uuid import UUID
 
 from automations.delivery import Delivery, DeliveryDetails, DeliveryState
 from automations.model import Action, WebhookAction
+from automations.payload import time_text
 from automations.secrets import new_signing_secret
 from automations.signature import message_id
 from automations.windows import Report
@@ -25,6 +26,7 @@ from flows.automations.trial import SentTest, TrialMessage
 from spans.clock import Clock
 from spans.errors import BadInput, NotFound, TransientError
 from spans.ids import AutomationId, DeliveryId, OrgId, ProjectId, uuid7
+from spans.json import JsonObject
 
 REDELIVERED_MAX = 1000
 """The most deliveries that one request sends again."""
@@ -116,8 +118,7 @@ class Deliveries:
     def __init__(
         self, store: DeliveryStore, *, automations: Automations, projects: Projects,
         seal: Callable[[str], bytes], ring: Callable[[], None], clock: Clock,
-        pause: Callable[[float], None] = time.sleep,
-        seconds: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], object], seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._automations = automations

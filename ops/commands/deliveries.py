@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 
 import click
 
@@ -19,6 +18,7 @@ from flows.automations.deliveries import (
 )
 from flows.outcomes.retry import read_duration
 from ops.commands.session import open_session
+from spans.clock import system_clock
 from spans.errors import BadInput, NotFound
 from spans.ids import DeliveryId
 
@@ -91,7 +91,7 @@ def redeliver(
             return
         if since is None:
             raise BadInput("say with --since how far to go back, such as --since 2d")
-        now = datetime.now(UTC)  # noqa: DTZ005 the command's own time
+        now = system_clock()
         owner = tallyard.automations.named(
             principal, session.project(project).id, automation or ""
         )
@@ -144,7 +144,7 @@ def _attempt_line(attempt: Attempt) -> str:
     result = f"answered {attempt.status}" if attempt.error_class is None else told
     line = f"{began}  {result} ({how})"
     # The text is the receiver's: on a terminal it must be text and nothing else.
-    return f"{line}  {ascii(attempt.response)}" if attempt.response else line
+    return f"{line}  {attempt.response!a}" if attempt.response else line
 
 
 def _delivery_id(text: str) -> DeliveryId:

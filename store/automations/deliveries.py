@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
+from uuid import UUID
 
 import orjson
 
@@ -81,14 +82,16 @@ class StoredDeliveries:
         self, org_id: OrgId, page: ListPage, *, project_id: ProjectId | None,
         automation_id: AutomationId | None,
     ) -> list[Delivery]:
-        condition, values = OF_ORG, [org_id]
+        condition = OF_ORG
+        values: list[UUID] = [org_id]
         if project_id is not None:
-            condition, values = f"{condition} and project_id = %s", [*values, project_id]
+            condition += " and project_id = %s"
+            values.append(project_id)
         if automation_id is not None:
             condition += (
                 " and automation_no = (select automation_no from automation where id = %s)"
             )
-            values = [*values, automation_id]
+            values.append(automation_id)
         with self._database.cursor() as cursor:
             rows = read_page(
                 cursor, "select id from delivery", condition, tuple(values), page,
@@ -103,7 +106,9 @@ class StoredDeliveries:
         self, org_id: OrgId, delivery_id: DeliveryId
     ) -> DeliveryDetails | None:
         with self._database.cursor() as cursor:
-            cursor.execute(f"{SELECT} where delivery.id = %s and {OF_ORG}", (delivery_id, org_id))
+            cursor.execute(
+                f"{SELECT} where delivery.id = %s and {OF_ORG}", (delivery_id, org_id)
+            )
             if (row := cursor.fetchone()) is None:
                 return None
             cursor.execute("select body from delivery where id = %s", (delivery_id,))

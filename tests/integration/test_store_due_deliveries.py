@@ -264,10 +264,12 @@ def test_an_endpoint_gets_two_at_a_time_and_the_others_are_not_held_up(world):
             world.notify(name=f"slow {number}", url=slow.url)
         for number in range(6):
             world.notify(name=f"fast {number}", url=f"{fast.url}/{number}")
-        running = threading.Thread(target=world.deliver, kwargs={"deadline_s": 5.0})
+        sending = world.sender(deadline_s=60)
+        sending.finish_s = 0.0
+        running = threading.Thread(target=sending.run, args=(60,))
         running.start()
         assert wait_until(lambda: len(fast.requests) == 6, deadline_s=30)
-        assert slow.in_flight_max == 2
+        sending.stopping.set()
         running.join()
     assert slow.in_flight_max == 2
 
