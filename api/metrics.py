@@ -20,6 +20,7 @@ from flows.health.measurements import (
     QueueDepth,
     Sample,
     SandboxWorker,
+    Sending,
     Waiting,
 )
 
@@ -69,6 +70,7 @@ class _Metrics:
             yield _histogram(name, text, counted)
         yield from queue_families(self._measured.queues)
         yield from waiting_families(self._measured.waiting)
+        yield from sending_families(self._measured.sending)
         yield _sandbox_workers(self._measured.sandbox_workers)
 
 
@@ -118,6 +120,19 @@ def waiting_families(waiting: Waiting) -> Iterator[Metric]:
         held.add_metric([down.endpoint, down.error_class], down.held)
         probe.add_metric([down.endpoint], down.probe_at.timestamp())
     yield from (retrying, next_try, held, probe)
+
+
+def sending_families(sending: Sending) -> Iterator[Metric]:
+    """The metrics of what is on its way to webhooks, and of automations that were paused."""
+    for name, text, value in (
+        ("pending_deliveries", "Deliveries on their way, of at most the first 10 000",
+         float(sending.pending)),
+        ("pending_delivery_age_seconds", "How long the oldest of them has waited",
+         sending.oldest_s),
+        ("disabled_automations", "Automations that Tallyard has paused since their receivers "
+         "took nothing", float(sending.disabled_count)),
+    ):
+        yield GaugeMetricFamily(f"tallyard_{name}", text, value=value)
 
 
 def _sandbox_workers(workers: Iterable[SandboxWorker]) -> GaugeMetricFamily:

@@ -41,6 +41,13 @@ replayed over a week."""
 OF_OBJECT = ("outbox", "row_at_end", "former_content", "watched_row", "evaluation")
 """The tables whose rows are those of an object, besides its rows and match records."""
 
+DELIVERY_DAYS = 30.0
+"""How long deliveries are kept with their attempts, days. Those that are still to be sent, such
+as those of paused automations, stay."""
+
+EVALUATION_DAYS = 7.0
+"""How long it is kept what looks at changed rows found for automations, days."""
+
 PIECE = 5000
 """The most rows that one transaction deletes."""
 
@@ -86,6 +93,11 @@ DROP_TOMBSTONES = f"""
          and deleted_at < now() - make_interval(secs => %(age)s)
       returning seq)
     delete from span using gone where span.seq = gone.seq
+"""
+DROP_DELIVERIES = f"""
+    delete from delivery where ctid = any(array(
+      select ctid from delivery
+       where created < now() - make_interval(secs => %s) and state <> 'pending' limit {PIECE}))
 """
 FORMER_CONTENT = f"""
     select created, seq, until_xact, ctid::text from former_content
@@ -149,6 +161,8 @@ class Upkeep:
         dropped += self._drop("scorer_tokens", "day", TOKEN_DAYS * 86400)
         dropped += self._drop("fetch_start", "started_at", START_HOURS * 3600)
         dropped += self._drop("judge_answer", "created", keep.judge_cache_days * 86400)
+        dropped += self._drop("evaluation", "until", EVALUATION_DAYS * 86400)
+        dropped += self._repeat(DROP_DELIVERIES, (DELIVERY_DAYS * 86400,))
         dropped += self._drop("version_time", "last_at", VERSION_TIME_DAYS * 86400)
         dropped += self._drop_deleted_projects()
         dropped += self._drop_unused_bundles()

@@ -26,6 +26,7 @@ from flows.outcomes.outcomes import Outcomes
 from flows.rules.rules import Rules
 from spans.event import EventLimits
 from spans.queues import WEBHOOKS
+from store.automations.sending import read_sending
 from store.postgres.counters import samples
 from store.scoring.queues import read_queue_depths, read_waiting
 from wiring.services import Services, open_services
@@ -106,7 +107,7 @@ def make_tallyard(services: Services, *, ring: Callable[[str], None]) -> Tallyar
             sandbox_workers=services.sandbox_workers.present,
             samples=lambda: samples(database),
             queue_depths=lambda: read_queue_depths(database),
-            waiting=lambda: read_waiting(database),
+            waiting=lambda: read_waiting(database), sending=lambda: read_sending(database),
         ),
         functions=Functions(
             services.functions, pairs_of=services.shadows.pairs, bundles=services.bundles,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from flows.health.measurements import QueueDepth, Sample, SandboxWorker, Waiting
+from flows.health.measurements import QueueDepth, Sample, SandboxWorker, Sending, Waiting
 from spans.errors import TallyardError
 
 
@@ -30,6 +30,7 @@ class Measurements:
     samples: tuple[Sample, ...]
     queues: tuple[QueueDepth, ...]
     waiting: Waiting
+    sending: Sending
     sandbox_workers: tuple[SandboxWorker, ...]
 
 
@@ -41,6 +42,7 @@ class Health:
         sandbox_workers: Callable[[], Sequence[SandboxWorker]],
         samples: Callable[[], Iterable[Sample]],
         queue_depths: Callable[[], Sequence[QueueDepth]], waiting: Callable[[], Waiting],
+        sending: Callable[[], Sending],
     ) -> None:
         self._check_database = check_database
         self._is_redis_reachable = is_redis_reachable
@@ -48,6 +50,7 @@ class Health:
         self._samples = samples
         self._queue_depths = queue_depths
         self._waiting = waiting
+        self._sending = sending
 
     def readiness(self) -> Readiness:
         """Whether PostgreSQL and Redis answer. Takes seconds if one of them does not."""
@@ -67,7 +70,8 @@ class Health:
         """The measurements of now. Raises StoreUnavailable."""
         return Measurements(
             samples=tuple(self._samples()), queues=tuple(self._queue_depths()),
-            waiting=self._waiting(), sandbox_workers=tuple(self._sandbox_workers()),
+            waiting=self._waiting(), sending=self._sending(),
+            sandbox_workers=tuple(self._sandbox_workers()),
         )
 
     def waiting(self) -> Waiting:
@@ -76,3 +80,10 @@ class Health:
         Raises StoreUnavailable.
         """
         return self._waiting()
+
+    def sending(self) -> Sending:
+        """What is on its way to webhooks, and what Tallyard has paused. For operators.
+
+        Raises StoreUnavailable.
+        """
+        return self._sending()

@@ -75,6 +75,31 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DisabledAutomation:
+    """An automation that Tallyard has paused, and why."""
+
+    project: str
+    name: str
+    at: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sending:
+    """What is on its way to webhooks: how many deliveries of active automations, at least, and
+    how long the oldest has waited (0 if none does), seconds.
+
+    `disabled` are automations that Tallyard has paused, the latest first, and `disabled_count`
+    is how many there are.
+    """
+
+    pending: int
+    oldest_s: float
+    disabled_count: int
+    disabled: tuple[DisabledAutomation, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxWorker:
     """The result of a worker's self-test of its sandbox. If it is not ok, it runs no code and
     `sentence` gives the operator's next step."""

@@ -10,7 +10,7 @@ from datetime import datetime
 
 import click
 
-from flows.health.measurements import Waiting
+from flows.health.measurements import Sending, Waiting
 from ops.commands.instance import running_settings
 from ops.data_dir import DataDir, RunState
 from ops.servers import readiness
@@ -26,7 +26,8 @@ class Status:
 
     `processes` says of each process whether it answers. `sandbox` says of each sandbox worker
     whether its sandbox works, and `waiting` what is tried again later, and why; `ready` depends
-    on neither. `waiting` is None if PostgreSQL does not answer.
+    on neither. `sending` says what is on its way to webhooks. Both are None if PostgreSQL does
+    not answer.
     """
 
     ready: bool
@@ -36,6 +37,7 @@ class Status:
     processes: dict[str, bool]
     sandbox: tuple[readiness.SandboxState, ...]
     waiting: Waiting | None = None
+    sending: Sending | None = None
 
 
 @click.command()
@@ -52,6 +54,7 @@ def current_status(data: DataDir) -> Status:
     """The current state of what runs on `data`. Asks each process; takes a second or two."""
     state = data.read_state() if data.holder() is not None else None
     answers = _answers(state) if state else {}
+    waiting, sending = _measured() if state else (None, None)
     return Status(
         ready=bool(answers) and all(answers.values()),
         api_url=state.api_url if state else None,
@@ -59,16 +62,17 @@ def current_status(data: DataDir) -> Status:
         api_key_file=str(data.api_key),
         processes=answers,
         sandbox=readiness.sandbox_workers(state.api_url) if state else (),
-        waiting=_waiting() if state else None,
+        waiting=waiting, sending=sending,
     )
 
 
-def _waiting() -> Waiting | None:
+def _measured() -> tuple[Waiting | None, Sending | None]:
+    """What waits, and what is on its way; None for both if the store does not answer."""
     try:
         with tallyard_for_command(running_settings()) as tallyard:
-            return tallyard.health.waiting()
+            return tallyard.health.waiting(), tallyard.health.sending()
     except TallyardError:
-        return None
+        return None, None
 
 
 def _answers(state: RunState) -> dict[str, bool]:
@@ -98,6 +102,7 @@ def _json(found: Status) -> str:
             "processes": found.processes,
             "sandbox": [asdict(worker) for worker in found.sandbox],
             "waiting": asdict(found.waiting) if found.waiting else None,
+            "sending": asdict(found.sending) if found.sending else None,
         },
         indent=2,
         default=_json_value,
@@ -127,6 +132,7 @@ def status_text(found: Status, data: DataDir) -> str:
         ),
         *(f"  {_sandbox_text(worker)}" for worker in found.sandbox),
         *(f"  {line}" for line in waiting_lines(found.waiting)),
+        *(f"  {line}" for line in sending_lines(found.sending)),
     ]
     return "\n".join(lines)
 
@@ -146,6 +152,24 @@ def waiting_lines(waiting: Waiting | None) -> Iterator[str]:
             f"waiting in the queue {one.queue} to be tried again: {_outcomes(one.count)}, the "
             f"next at {_at(one.next_at)} ({one.error_class}: {one.reason})"
         )
+
+
+def sending_lines(sending: Sending | None) -> Iterator[str]:
+    """What is on its way to webhooks, and which automations Tallyard has paused, and why."""
+    if sending is None:
+        return
+    if sending.pending:
+        yield (
+            f"on their way to webhooks: {sending.pending}, the oldest for "
+            f"{sending.oldest_s:.0f} s; `tallyard deliveries list` shows them"
+        )
+    for one in sending.disabled:
+        yield (
+            f"the automation {one.name!r} of the project {one.project!r} is paused since "
+            f"{_at(one.at)}: {one.reason}"
+        )
+    if (more := sending.disabled_count - len(sending.disabled)) > 0:
+        yield f"and {more} more automations are paused, since their receivers took nothing"
 
 
 def _outcomes(count: int) -> str:

@@ -46,6 +46,8 @@ create table automation_state (
 );
 create index automation_due on automation_state (project_id, due_at) where due_at is not null;
 create index automation_begun on automation_state (project_id) where not has_baseline and is_active;
+create index automation_disabled on automation_state (disabled_at)
+  where disabled_at is not null;
 create sequence watch_seq as integer;
 
 -- How far the changes of a project's logs have been read, for all of its automations.
@@ -130,6 +132,7 @@ create index delivery_held on delivery (owner) where state = 'pending' and owner
 create index delivery_of_automation on delivery (automation_no, created);
 create index delivery_of_project on delivery (project_id, created);
 create index delivery_age on delivery (created);
+create index delivery_pending on delivery (created) where state = 'pending';
 
 create table delivery_attempt (
   delivery_id uuid not null references delivery on delete cascade,
