@@ -26,7 +26,7 @@ from flows.outcomes.outcomes import Outcomes
 from flows.rules.rules import Rules
 from spans.event import EventLimits
 from spans.queues import WEBHOOKS
-from store.automations.sending import read_sending
+from store.automations.backlog import read_sending
 from store.postgres.counters import samples
 from store.scoring.queues import read_queue_depths, read_waiting
 from wiring.services import Services, open_services

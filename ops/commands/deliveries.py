@@ -16,9 +16,9 @@ from flows.automations.deliveries import (
     details_json,
     read_delivery_id,
 )
-from flows.outcomes.retry import read_duration
 from ops.commands.session import open_session
 from spans.clock import system_clock
+from spans.duration import read_duration
 from spans.errors import BadInput, NotFound
 from spans.ids import DeliveryId
 

@@ -20,6 +20,7 @@ SHARED_NAMES: dict[str, str] = {}
 # Folders that may have more files, each with its reason.
 LARGE_FOLDERS = {
     "ops/commands": "a module for each subcommand of `tallyard`",
+    "api": "a module for each capability, beside what all endpoints share",
     "btql": "one language, read in the order of its passes",
     "scorers/sandbox/inside": "one program, bound into jails as a whole",
     "spans": "the vocabulary that every room reads, with a module for each word",

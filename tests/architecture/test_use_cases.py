@@ -8,6 +8,7 @@ from flows.access.keys import Keys
 from flows.access.organizations import Organizations
 from flows.access.projects import Projects
 from flows.automations.automations import Automations
+from flows.automations.deliveries import Deliveries
 from flows.automations.history import AutomationHistory
 from flows.automations.replays import Replays
 from flows.functions.functions import Functions
@@ -20,8 +21,8 @@ from flows.rules.rules import Rules
 from wiring.tallyard import Tallyard
 
 CLASSES = {
-    AutomationHistory, Automations, BundleUploads, FunctionInvocations, Functions, Health,
-    Keys, Logs, Organizations, Outcomes, Projects, Replays, Rules,
+    AutomationHistory, Automations, BundleUploads, Deliveries, FunctionInvocations, Functions,
+    Health, Keys, Logs, Organizations, Outcomes, Projects, Replays, Rules,
 }
 
 # Public methods that check no role, each with its reason.
@@ -30,6 +31,7 @@ WITHOUT_A_ROLE = {
     "BundleUploads.fill": "the same secret, which it checks itself",
     "Health.measure": "needs no key: it contains no users' data",
     "Health.readiness": "needs no key: it contains no users' data",
+    "Health.sending": "no entry point but the commands on this machine calls it",
     "Health.waiting": "no entry point but the commands on this machine calls it",
     "Keys.authenticate": "finds out who the caller is",
     "Keys.trusted": "finds out who the caller is",
