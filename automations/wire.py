@@ -33,10 +33,15 @@ it is."""
 FILTER_CHARS_MAX = 8000
 """Characters of a filter. A notification has it in a link, and servers take links of 8 kB."""
 
+DESCRIPTION_CHARS_MAX = 2000
+"""Characters of a description. Each notification has it."""
+
 HEADERS_MAX = 10
 HEADER_CHARS_MAX = 1024
 HEADER_NAME = re.compile(r"X-[A-Za-z0-9-]{1,40}")
-PRINTABLE = re.compile(r"[\x20-\x7e]+")
+HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
+"""A value that a request carries unchanged: servers drop spaces at its ends."""
+
 
 WEBHOOK, SLACK = "webhook", "slack"
 
@@ -77,10 +82,10 @@ class WebhookBody(BaseModel):
                     f"{name!r} cannot be sent: a header's name must be X- and 1 to 40 letters, "
                     "digits or -; put the value of Authorization into `authorization`"
                 )
-            if len(value) > HEADER_CHARS_MAX or not PRINTABLE.fullmatch(value):
+            if len(value) > HEADER_CHARS_MAX or not HEADER_VALUE.fullmatch(value):
                 raise ValueError(
                     f"the value of {name} must have 1 to {HEADER_CHARS_MAX} printable ASCII "
-                    "characters"
+                    "characters, and no space at its ends"
                 )
         if len({name.lower() for name in headers or ()}) < len(headers or ()):
             raise ValueError("two headers have the same name; upper and lower case are equal")
@@ -89,8 +94,10 @@ class WebhookBody(BaseModel):
     @field_validator("authorization")
     @classmethod
     def _is_printable(cls, value: str | None) -> str | None:
-        if value is not None and not PRINTABLE.fullmatch(value):
-            raise ValueError("must have printable ASCII characters only")
+        if value is not None and not HEADER_VALUE.fullmatch(value):
+            raise ValueError(
+                "must have printable ASCII characters only, and no space at its ends"
+            )
         return value
 
 
@@ -142,7 +149,9 @@ class LogsConfig(BaseModel):
     @classmethod
     def _is_ours(cls, action: Json) -> Json:
         if not isinstance(action, dict):
-            return action
+            raise ValueError(  # noqa: TRY004 pydantic takes this one for a mistake
+                'must be an object as {"type": "webhook", "url": "https://..."}'
+            )
         kind = action.get("type")
         if kind == SLACK and "url" not in action and action.keys() & SLACK_APP_FIELDS:
             raise ValueError(
@@ -163,8 +172,17 @@ class AutomationBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     name: str = Field(min_length=1, max_length=256)
-    description: str | None = None
+    description: str | None = Field(None, max_length=DESCRIPTION_CHARS_MAX)
     config: LogsConfig
+
+    @field_validator("config", mode="before")
+    @classmethod
+    def _is_object(cls, config: Json) -> Json:
+        if not isinstance(config, dict):
+            raise ValueError(  # noqa: TRY004 pydantic takes this one for a mistake
+                "must be an object with event_type, btql_filter, interval_seconds and action"
+            )
+        return config
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

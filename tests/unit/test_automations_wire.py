@@ -95,6 +95,8 @@ def test_an_empty_filter_matches_every_row_and_none_is_refused():
         ({"X-A\n": "x"}, "must be X- and 1 to 40"),
         ({"X-A": "\u00e9"}, "printable ASCII"),
         ({"X-A": "a\nb"}, "printable ASCII"),
+        ({"X-A": "a "}, "no space at its ends"),
+        ({"X-A": ""}, "printable ASCII"),
         ({"X-A": "a" * 1025}, "printable ASCII"),
         ({"X-A": "1", "x-a": "2"}, "must be X- and"),
         ({"X-A": "1", "X-a": "2"}, "two headers have the same name"),
@@ -107,12 +109,27 @@ def test_only_headers_that_are_safe_to_send_are_taken(headers, why):
 
 
 def test_a_value_of_authorization_is_one_printable_line():
-    for wrong in ("", "a\r\nX-Evil: 1", "a" * 1025, 1):
+    for wrong in ("", " ", "a\r\nX-Evil: 1", "a\t", "a" * 1025, 1):
         assert refusal({"authorization": wrong}).startswith("config.action.authorization: ")
 
 
 def test_a_value_of_authorization_is_not_shown_when_it_is_logged():
     assert "of-nobody" not in repr(read({"authorization": "Bearer of-nobody"}))
+
+
+@pytest.mark.parametrize("wrong", [None, 1, "x", [], True])
+def test_what_is_no_object_is_told_what_it_should_hold(wrong):
+    sent = body()
+    sent["config"]["action"] = wrong
+    with pytest.raises(BadInput, match=r"^config\.action: must be an object as {"):
+        read_automation(sent)
+    with pytest.raises(BadInput, match=r"^config: must be an object with event_type, "):
+        read_automation({"name": "errors", "config": wrong})
+
+
+def test_a_description_is_bounded_since_each_notification_has_it():
+    with pytest.raises(BadInput, match=r"^description: .* at most 2000 characters"):
+        read_automation({**body(), "description": "a" * 2001})
 
 
 def test_unknown_fields_are_refused_where_they_stand():
