@@ -18,10 +18,13 @@ from api.request import (
     query_project,
 )
 from automations.model import Automation
+from automations.payload import time_text
+from automations.signature import message_id
 from automations.wire import config_json, read_automation
 from flows.access.principal import KeyRole, Principal
 from flows.automations.automations import Automations, WrittenAutomation
 from flows.automations.history import HISTORY_MAX, AutomationHistory, history_json
+from flows.automations.trial import Trials, Tried
 from spans.errors import BadInput, NotFound
 from spans.ids import AutomationId, ProjectId, parse_uuid
 from spans.json import Json, JsonObject
@@ -129,6 +132,23 @@ async def history(request: Request, context: Context, principal: Principal) -> R
     return Json200(history_json(found))
 
 
+async def test(request: Request, context: Context, principal: Principal) -> Response:
+    """Sends a test of a stored automation, and says what became of it."""
+    automation_id, trials = automation_id_of(request), context.tallyard.automation_trials
+    tried = await in_thread(lambda: trials.test(principal, automation_id))
+    return Json200(_tried_json(tried))
+
+
+async def test_draft(request: Request, context: Context, principal: Principal) -> Response:
+    """Sends a test of an automation as it would be created, and stores none."""
+    body = await json_body(request, context)
+    project_id = _project_id(body.pop("project_id", None))
+    fields = read_automation(body)
+    trials = context.tallyard.automation_trials
+    tried = await in_thread(lambda: trials.test_draft(principal, project_id, fields))
+    return Json200(_tried_json(tried))
+
+
 def automation_id_of(request: Request) -> AutomationId:
     """The automation in the URL's path. Raises NotFound if it is no id."""
     return AutomationId(path_uuid(request, "automation_id", "automation"))
@@ -138,6 +158,20 @@ def _written_json(written: WrittenAutomation, principal: Principal) -> JsonObjec
     told = automation_json(written.automation, principal)
     if written.secret is not None:
         told["secret"] = written.secret
+    return told
+
+
+def _tried_json(tried: Tried) -> JsonObject:
+    told: JsonObject = {
+        "delivery_id": message_id(tried.sent.delivery_id),
+        "delivered": tried.sent.delivered,
+        "error": tried.sent.error,
+        "count": tried.report.matches,
+        "time_start": time_text(tried.report.time_start),
+        "time_end": time_text(tried.report.time_end),
+    }
+    if tried.sent.secret is not None:
+        told["secret"] = tried.sent.secret
     return told
 
 
@@ -172,5 +206,7 @@ ROUTES = [
     Route(
         f"{ONE}/secret", endpoint(rotate_secret, Automations.rotate_secret), methods=["POST"]
     ),
+    Route(f"{ALL}/test", endpoint(test_draft, Trials.test_draft), methods=["POST"]),
+    Route(f"{ONE}/test", endpoint(test, Trials.test), methods=["POST"]),
     Route(f"{ONE}/history", endpoint(history, AutomationHistory.read), methods=["GET"]),
 ]

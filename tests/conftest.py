@@ -150,6 +150,7 @@ def stack(
         database_url=url, redis_url=redis_url, folder=server_dir / "stack",
         judge_base_url=stack_judge.url, judge_api_key="sk-judge", judge_model="gpt-4o",
         backoff_max_s="1", judge_timeout_s="2", retry_hours=str(12 / 3600),
+        outbound_allow="127.0.0.1",   # where the receivers of webhooks are
     ) as running:
         running.start("api", "match", "heavy", "judge", "sandbox", "automations", "beat")
         yield running

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from flows.automations.automations import Automations
 from flows.automations.deliveries import Deliveries
 from flows.automations.history import AutomationHistory
 from flows.automations.replays import Replays
+from flows.automations.trial import Trials
 from flows.functions.functions import Functions
 from flows.functions.invocations import FunctionInvocations
 from flows.functions.lookup import FunctionLookup
@@ -29,6 +31,7 @@ from spans.queues import WEBHOOKS
 from store.automations.backlog import read_sending
 from store.postgres.counters import samples
 from store.scoring.queues import read_queue_depths, read_waiting
+from wiring.automations import app_url
 from wiring.services import Services, open_services
 from wiring.settings import Settings
 
@@ -50,6 +53,7 @@ class Tallyard:
     deliveries: Deliveries
     automation_history: AutomationHistory
     automation_replays: Replays
+    automation_trials: Trials
     outcomes: Outcomes
 
     def close(self) -> None:
@@ -88,6 +92,11 @@ def make_tallyard(services: Services, *, ring: Callable[[str], None]) -> Tallyar
         services.automations, projects=projects, box=services.secret_box,
         check_url=settings.outbound_policy.target, new_secret=new_signing_secret,
     )
+    deliveries = Deliveries(
+        services.deliveries, automations=automations, projects=projects,
+        seal=services.secret_box.seal, ring=lambda: ring(WEBHOOKS), clock=services.clock,
+        pause=threading.Event().wait,
+    )
     return Tallyard(
         organizations=Organizations(services.projects),
         keys=Keys(services.keys, services.clock, projects=projects),
@@ -120,14 +129,15 @@ def make_tallyard(services: Services, *, ring: Callable[[str], None]) -> Tallyar
         uploads=BundleUploads(services.bundles),
         rules=rules,
         automations=automations,
-        deliveries=Deliveries(
-            services.deliveries, automations=automations, projects=projects,
-            seal=services.secret_box.seal, ring=lambda: ring(WEBHOOKS), clock=services.clock,
-            pause=threading.Event().wait,
-        ),
+        deliveries=deliveries,
         automation_history=AutomationHistory(automations, services.evaluations),
         automation_replays=Replays(
             projects=projects, rows=services.dated_rows, clock=services.clock
+        ),
+        automation_trials=Trials(
+            automations, projects=projects, rows=services.dated_rows,
+            check_url=settings.outbound_policy.target, send=deliveries.send_test,
+            app_url=app_url(settings), clock=services.clock, seconds=time.monotonic,
         ),
         outcomes=Outcomes(
             services.outcomes, explained=services.explain, projects=projects, rules=rules,

@@ -1,4 +1,4 @@
-"""`tallyard automations explain` and `replay`: what one did, and what it would have done."""
+"""`tallyard automations explain`, `test` and `replay`: what one did, and what it would do."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 from automations.file import read_file
 from automations.model import Automation
 from automations.payload import time_text
+from automations.signature import message_id
 from automations.wire import AutomationFields
 from flows.automations.history import HISTORY_MAX, History, history_json
 from flows.automations.replays import Replay
@@ -43,6 +44,26 @@ def explain(automation: str, *, project: str | None, last: int, wants_json: bool
         return
     click.echo(f"{found.name}  ({found.id})")
     click.echo("\n".join(history_lines(history)))
+
+
+@click.command()
+@click.argument("automation")
+@click.option("--project", help=PROJECT_HELP)
+def test(automation: str, *, project: str | None) -> None:
+    """Send a test of AUTOMATION (its name or id), about the logs that match it now."""
+    with open_session() as session:
+        tallyard, principal = session.tallyard, session.principal
+        found = tallyard.automations.named(
+            principal, session.project(project).id, automation
+        )
+        tried = tallyard.automation_trials.test(principal, found.id)
+    name = message_id(tried.sent.delivery_id)
+    count = tried.report.matches
+    matches = f"{counted(count, 'log')} match{'es' if count == 1 else ''}"
+    if not tried.sent.delivered:
+        click.echo(f"{matches}, but the test {name} failed: {tried.sent.error}", err=True)
+        raise click.exceptions.Exit(1)
+    click.echo(f"{matches}; delivered the test {name}")
 
 
 @click.command()

@@ -10,7 +10,7 @@ import click
 from automations.model import Automation, AutomationStatus
 from flows.access.projects import ListPage
 from flows.automations.automations import PAGE
-from ops.commands.automation_trials import explain, replay
+from ops.commands.automation_trials import explain, replay, test
 from ops.commands.plan import plan_of, show_plan
 from ops.commands.session import open_session
 from wiring.yaml_files import write_yaml
@@ -22,6 +22,7 @@ def automations() -> None:
 
 
 automations.add_command(explain)
+automations.add_command(test)
 automations.add_command(replay)
 
 

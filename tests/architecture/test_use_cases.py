@@ -11,6 +11,7 @@ from flows.automations.automations import Automations
 from flows.automations.deliveries import Deliveries
 from flows.automations.history import AutomationHistory
 from flows.automations.replays import Replays
+from flows.automations.trial import Trials
 from flows.functions.functions import Functions
 from flows.functions.invocations import FunctionInvocations
 from flows.functions.uploads import BundleUploads
@@ -22,7 +23,7 @@ from wiring.tallyard import Tallyard
 
 CLASSES = {
     AutomationHistory, Automations, BundleUploads, Deliveries, FunctionInvocations, Functions,
-    Health, Keys, Logs, Organizations, Outcomes, Projects, Replays, Rules,
+    Health, Keys, Logs, Organizations, Outcomes, Projects, Replays, Rules, Trials,
 }
 
 # Public methods that check no role, each with its reason.

@@ -64,6 +64,8 @@ ROLES: dict[tuple[str, str], set[str]] = {
     ("DELETE", AUTOMATION): set(),
     ("POST", f"{AUTOMATION}/secret"): set(),
     ("GET", f"{AUTOMATION}/history"): {READ},
+    ("POST", f"{AUTOMATION}/test"): set(),
+    ("POST", "/v1/project_automation/test"): set(),
     ("POST", "/v1/function"): set(),
     ("PUT", "/v1/function"): set(),
     ("GET", "/v1/function"): {READ},
