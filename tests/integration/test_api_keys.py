@@ -13,9 +13,13 @@ from stack import Stack
 from starlette.routing import BaseRoute, Route
 
 from api.asgi import make_app
+from ops.servers.children import wait_until
 from wiring.services import open_services
 
 INGEST, READ, ADMIN = "ingest", "read", "admin"
+FORMED_S = 60.0
+"""How long a busy machine may take to form a notification, seconds."""
+
 OPEN = {("GET", "/health/live"), ("GET", "/health/ready"), ("GET", "/metrics"),
         ("GET", "/v1")}
 """What a probe, a scraper or a client that looks for the API asks, without a key; none of it
@@ -24,7 +28,8 @@ tells of any span."""
 LOGS = "/v1/project_logs/{project_id}"
 RULE = "/v1/project_score/{rule_id}"
 AUTOMATION = "/v1/project_automation/{automation_id}"
-WITHOUT_BODY = {f"{AUTOMATION}/secret"}
+DELIVERY = "/v1/automation_delivery/{delivery_id}"
+WITHOUT_BODY = {f"{AUTOMATION}/secret", f"{AUTOMATION}/test", f"{DELIVERY}/redeliver"}
 FUNCTION, PROMPT = "/v1/function/{function_id}", "/v1/prompt/{function_id}"
 UPLOAD = ("PUT", "/function/code/{bundle_id}/{secret}")
 """What the secret in its URL opens, and no key."""
@@ -66,6 +71,10 @@ ROLES: dict[tuple[str, str], set[str]] = {
     ("GET", f"{AUTOMATION}/history"): {READ},
     ("POST", f"{AUTOMATION}/test"): set(),
     ("POST", "/v1/project_automation/test"): set(),
+    ("GET", f"{AUTOMATION}/deliveries"): {READ},
+    ("POST", f"{AUTOMATION}/redeliver"): set(),
+    ("GET", DELIVERY): {READ},
+    ("POST", f"{DELIVERY}/redeliver"): set(),
     ("POST", "/v1/function"): set(),
     ("PUT", "/v1/function"): set(),
     ("GET", "/v1/function"): {READ},
@@ -119,6 +128,7 @@ class World:
     project: str
     rule: str
     automation: str
+    delivery: str
     function: str
     older: str
     version: str
@@ -131,9 +141,9 @@ class World:
         what does not exist."""
         nothing = str(uuid.uuid4())
         function = self.prompt if path == PROMPT else self.function
-        project, rule, automation, function = (
+        project, rule, automation, delivery, function = (
             nothing if missing else each
-            for each in (self.project, self.rule, self.automation, function)
+            for each in (self.project, self.rule, self.automation, self.delivery, function)
         )
         event = {"id": "a", "input": 1}
         bodies: dict[str, Any] = {
@@ -152,7 +162,9 @@ class World:
             RULE: {"description": "changed"},
             f"{RULE}/score_recent": {"last": 1},
             "/v1/project_automation": alert(project, "made"),
+            "/v1/project_automation/test": alert(project, "tried"),
             AUTOMATION: {"description": "changed"},
+            f"{AUTOMATION}/redeliver": {"since": "2026-01-01T00:00:00Z"},
             "/v1/function": alias(project, "made"),
             FUNCTION: {"description": "changed"},
             f"{FUNCTION}/shadow": {"version": self.older, "rate": 0.5},
@@ -170,7 +182,8 @@ class World:
         }
         query = {f"{LOGS}/explain": "?id=a", "/api/project": f"?id={project}"}.get(path, "")
         given = path.format(
-            project_id=project, rule_id=rule, automation_id=automation, function_id=function
+            project_id=project, rule_id=rule, automation_id=automation, delivery_id=delivery,
+            function_id=function,
         )
         body = bodies.get(path) if method in {"POST", "PUT", "PATCH"} else None
         return {"method": method, "path": given + query, "body": body}
@@ -184,7 +197,7 @@ def alias(project: str, slug: str, **fields: str) -> dict[str, Any]:
 def alert(project: str, name: str) -> dict[str, Any]:
     return {"project_id": project, "name": name, "config": {
         "event_type": "logs", "btql_filter": "", "interval_seconds": 60,
-        "action": {"type": "webhook", "url": "https://example.com/hook"},
+        "action": {"type": "webhook", "url": "http://127.0.0.1:9/hook"},   # nobody is there
     }}
 
 
@@ -200,14 +213,29 @@ def make_world(stack: Stack) -> World:
     second = stack.ok("PATCH", f"/v1/function/{first['id']}", {"description": "second"})
     shadow = {"version": first["_xact_id"], "rate": 0.5}
     stack.ok("POST", f"/v1/function/{first['id']}/shadow", shadow)
+    automation = stack.ok("POST", "/v1/project_automation", alert(project, "mine"))["id"]
+    stack.insert(project, {"id": "b"})
     return World(
         stack=stack, project=project, rule=rule, function=first["id"],
-        automation=stack.ok("POST", "/v1/project_automation", alert(project, "mine"))["id"],
+        automation=automation, delivery=delivery_of(stack, automation),
         older=first["_xact_id"], version=second["_xact_id"],
         prompt=stack.ok("POST", "/v1/prompt", prompt(project, "words"))["id"],
         neighbour_key=stack.new_key(ADMIN, project=neighbour),
         stranger_key=stack.new_key(ADMIN, org="strangers"),
     )
+
+
+def delivery_of(stack: Stack, automation: str) -> str:
+    """The id of the automation's first notification, once it has been formed."""
+    found: list[str] = []
+
+    def is_formed() -> bool:
+        listed = stack.ok("GET", f"/v1/project_automation/{automation}/deliveries")
+        found.extend(each["id"] for each in listed["objects"])
+        return bool(found)
+
+    assert wait_until(is_formed, deadline_s=FORMED_S)
+    return found[0]
 
 
 @pytest.fixture(scope="module")
@@ -261,8 +289,9 @@ def test_open_routes_answer_without_a_key(world: World, method: str, path: str) 
     ("method", "path"), [each for each in ROLES if "{" in each[1]] + [
         ("POST", "/btql"), ("GET", "/api/project"), ("POST", "/v1/project_score"),
         ("PUT", "/v1/project_score"), ("POST", "/v1/project_automation"),
-        ("PUT", "/v1/project_automation"), ("POST", "/v1/function"), ("PUT", "/v1/function"),
-        ("POST", "/v1/prompt"), ("PUT", "/v1/prompt"), ("POST", "/insert-functions"),
+        ("PUT", "/v1/project_automation"), ("POST", "/v1/project_automation/test"),
+        ("POST", "/v1/function"), ("PUT", "/v1/function"), ("POST", "/v1/prompt"),
+        ("PUT", "/v1/prompt"), ("POST", "/insert-functions"),
         ("POST", "/function/invoke"), ("POST", "/v1/function/test"),
     ],
 )
