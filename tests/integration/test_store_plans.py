@@ -26,6 +26,7 @@ from btql.query import parse_query
 from btql.tree import TRUE
 from btql.wire import read_filter
 from flows.automations.evaluate import Evaluator
+from flows.automations.history import DeliveryEntry, read_history
 from flows.logs.fetch import FetchRequest, TracePlace
 from flows.logs.ingest import IngestRequest
 from flows.logs.rejections import RejectedRow
@@ -36,7 +37,7 @@ from scorers.run.trace import TraceRef
 from spans.clock import system_clock
 from spans.errors import JudgeUnavailable
 from spans.event import read_event
-from spans.ids import ObjectId, OrgId, ProjectId, RuleId, Xact
+from spans.ids import AutomationId, ObjectId, OrgId, ProjectId, RuleId, Xact
 from spans.json import JsonObject
 from spans.queues import HEAVY, JUDGE
 from spans.repair.values import BodyText
@@ -46,6 +47,7 @@ from spans.work import Hold, PutOff
 from store.access.projects import StoredProjects
 from store.automations.automations import StoredAutomations
 from store.automations.dated_rows import DatedRows
+from store.automations.evaluations import Evaluations
 from store.automations.looks import Looks
 from store.automations.states import disable, end_notification, set_due
 from store.logs.change_feed import ChangeFeed
@@ -224,7 +226,7 @@ class Service:
     def evaluate(self) -> None:
         """Begin to watch, count what is new, what changes and what goes, and be due later."""
         automations = StoredAutomations(self.database)
-        automations.put_automations(
+        (watching, _), _ = automations.put_automations(
             self.project_id,
             [fields(f"n{next(numbers)}", btql_filter=text) for text in ("", "tags = 'x'")],
             lambda each, _: written(each), created_by="key", replace=True,
@@ -259,6 +261,15 @@ class Service:
                 set_due(cursor, [number], at)
                 disable(cursor, number, "a reason")
         look()
+        self.tell_history(watching.id)
+
+    def tell_history(self, automation_id: AutomationId) -> None:
+        store = Evaluations(self.database)
+        told = read_history(store, automation_id, limit=BATCH, cursor=None)
+        assert told is not None
+        sent = [each.id for each in told.entries if isinstance(each, DeliveryEntry)]
+        store.looks(automation_id, 1_000_000, BATCH)
+        store.deliveries(automation_id, sent[0], BATCH)
 
     def tidy_up(self) -> None:
         """Delete a project with a row, and rows that are old, as upkeep does."""
