@@ -70,6 +70,12 @@ class FilterIndex:
         ]
         self._by_part = [(compile_filter(part), found) for part, found in by_part.items()]
 
+    @property
+    def tests(self) -> int:
+        """How many look-ups and tests a row takes that no filter of strings or of shared
+        conditions is true for."""
+        return len(self._by_path) + len(self._by_part) + len(self._others)
+
     def true_for(self, row: RowView) -> list[int]:
         """The numbers of the filters that are true for the row, in no order."""
         found: list[int] = []

@@ -27,8 +27,8 @@ from spans.ids import DeliveryId, ProjectId, RowSeq, Xact
 from spans.row import RowView
 
 TESTS_PER_LOOK = 50_000
-"""Filters times rows that one look tests at most: some 50 ms, after which other projects are
-looked at."""
+"""Tests of filters that one look makes at most, if no row matches: some 10 ms, after which
+other projects are looked at."""
 
 ROWS_PER_LOOK = 2000
 """The most rows that one look reads."""
@@ -159,7 +159,8 @@ class LookStore(Protocol):
         ...
 
     def look(self, project_id: ProjectId) -> AbstractContextManager[Look | None]:
-        """A look at the project; None if another process looks at it now."""
+        """A look at the project; None if another process looks at it now, or its filters take
+        so long to compile that others go first."""
         ...
 
 
@@ -213,7 +214,7 @@ def examine(look: Look, new_id: Callable[[datetime], UUID]) -> LookResult:
     found: dict[int, Found] = {}
     if look.watches:
         before = _baseline(look, result)
-        rows = look.changed(rows_per_look(look.watches.filters))
+        rows = look.changed(rows_per_look(look.watches.tests))
         result.rows_read = len(rows)
         found = _test_rows(rows, before, look.watches, result)
     windows = look.windows(found) if found else {}
@@ -234,9 +235,9 @@ def examine(look: Look, new_id: Callable[[datetime], UUID]) -> LookResult:
     return result
 
 
-def rows_per_look(filters: int) -> int:
-    """How many rows a look reads of a project whose automations have so many filters."""
-    return max(ROWS_PER_LOOK_MIN, min(ROWS_PER_LOOK, TESTS_PER_LOOK // max(1, filters)))
+def rows_per_look(tests: int) -> int:
+    """How many rows a look reads, where each takes so many tests."""
+    return max(ROWS_PER_LOOK_MIN, min(ROWS_PER_LOOK, TESTS_PER_LOOK // max(1, tests)))
 
 
 def notification_body(
@@ -271,21 +272,29 @@ def _test_rows(
 ) -> dict[int, Found]:
     """Test the rows. Returns what each automation found, by its number."""
     found: dict[int, Found] = {}
+    # Rows that began to match the same watches are counted together: in a project that has very
+    # many automations, each may match all of them.
+    alike: dict[tuple[tuple[int, ...], tuple[int, ...]], list[LookedRow]] = {}
     for row in rows:
         matched = before.get(row.seq, row.watches)
         matching = () if row.view is None else watches.matching(row.view)
-        if matching == matched:
-            continue
-        result.watched[row.seq] = matching
+        if matching != matched:
+            result.watched[row.seq] = matching
+            alike.setdefault((matching, matched), []).append(row)
+    for (matching, matched), group in alike.items():
+        first_xact = min(row.xact for row in group)
+        first_at = min(row.stored_at for row in group)
         for no in set(matching).difference(matched):
             watch = watches.watch(no)
-            if row.xact <= watch.start_xact:
-                continue   # stored before it began: it counts when it was false in between
-            present = found.get(watch.automation_no)
-            found[watch.automation_no] = (
-                Found(1, row.stored_at) if present is None
-                else Found(present.matches + 1, min(present.first_at, row.stored_at))
+            # What was stored before the watch began counts once it was false in between.
+            counted = len(group) if first_xact > watch.start_xact else sum(
+                row.xact > watch.start_xact for row in group
             )
+            if counted:
+                present = found.get(watch.automation_no, Found(0, first_at))
+                found[watch.automation_no] = Found(
+                    present.matches + counted, min(present.first_at, first_at)
+                )
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from automations.payload import Site
-from automations.watches import Watch, Watches
+from automations.watches import Watch, Watches, are_compiled
 from automations.windows import MatchWindow
 from flows.automations.evaluate import LookedRow, LookResult, Notification
 from spans.ids import OrgId, ProjectId, RowSeq, Xact
@@ -24,6 +24,9 @@ from store.postgres.versions import settled_version
 GAP = timedelta(seconds=10)
 """Two marks of the time are one second apart. If there is more than this between them, nobody
 looked, and a row between them counts as stored right after the first."""
+
+COMPILE_S = 0.3
+"""For how long a look compiles filters, seconds. If there are more, the next look goes on."""
 
 MERGE_LOOKS = "1 minute"
 """For how long looks that matched nothing are told by one row of `evaluation`."""
@@ -61,28 +64,22 @@ WATCHES = f"""
       from automation join automation_state state using (automation_no)
      where automation.project_id = %s and is_active
 """
-# In the order of their versions, and of their places among those of one version. Score spans
-# are read over.
-CHANGED = f"""
-    select asked.seq, asked.xact, row.has_base and row.deleted_at is null, row.scored_seq,
-           watched.watches, {{columns}}
-      from (select seq, object_no, xact from span_head
-             where object_no = %(object)s and xact > 0
-               and (xact, seq) > (%(xact)s, %(seq)s) and xact <= %(upto)s
-             order by xact, seq limit %(limit)s) asked
-     cross join lateral ({one_row("logged_span")}) row
-      left join lateral (
-        select watches from watched_row
-         where watched_row.object_no = asked.object_no and watched_row.seq = asked.seq
-         offset 0) watched on true
-     order by asked.xact, asked.seq
+# In the order of their versions, and of their places among those of one version. A score span
+# has computed scores that nobody computed for it: it is read over.
+CHANGED = """
+    select seq, xact, computed_scores is not null and computed_by is null from span_head
+     where object_no = %(object)s and xact > 0
+       and (xact, seq) > (%(xact)s, %(seq)s) and xact <= %(upto)s
+     order by xact, seq limit %(limit)s
 """
-BASELINE = f"""
-    select asked.seq, asked.xact, row.has_base and row.deleted_at is null, row.scored_seq,
-           watched.watches, {{columns}}
-      from (select seq, object_no, xact from span_head
-             where object_no = %(object)s and xact > 0 and xact <= %(upto)s
-             order by xact desc, seq desc limit %(limit)s) asked
+BASELINE = """
+    select seq, xact, computed_scores is not null and computed_by is null from span_head
+     where object_no = %(object)s and xact > 0 and xact <= %(upto)s
+     order by xact desc, seq desc limit %(limit)s
+"""
+ROWS = f"""
+    select row.seq, row.has_base and row.deleted_at is null, watched.watches, {{columns}}
+      from unnest(%s::integer[], %s::bigint[]) as asked(object_no, seq)
      cross join lateral ({one_row("logged_span")}) row
       left join lateral (
         select watches from watched_row
@@ -156,8 +153,8 @@ def time_now(cursor: Cursor) -> datetime:
 class Looks:
     """Implements flows.automations.evaluate.LookStore.
 
-    The automations of a project are kept until one of them changes. `app_url` is the address
-    of the pages that notifications link to.
+    The automations of a project are kept, compiled, until one of them changes. `app_url` is
+    the address of the pages that notifications link to.
     """
 
     def __init__(self, database: Database, *, app_url: str) -> None:
@@ -182,27 +179,35 @@ class Looks:
                 yield None
                 return
             object_no, revision, read_xact, read_seq, project, org_id, org = row
+            watches = self._watches(cursor, project_id, revision)
+            if watches is None:
+                yield None
+                return
             site = Site(
                 org_id=OrgId(org_id), org_name=org, project_name=project, app_url=self._app_url
             )
             yield StoredLook(
                 cursor, Progress(project_id, object_no, read_xact, read_seq), site,
-                self._watches(cursor, project_id, revision),
-                forget=lambda: self._kept.pop(project_id, None),
+                watches, forget=lambda: self._kept.pop(project_id, None),
             )
 
-    def _watches(self, cursor: Cursor, project_id: UUID, revision: int) -> Watches:
+    def _watches(self, cursor: Cursor, project_id: UUID, revision: int) -> Watches | None:
+        """The watches of the project; None while their filters are still to be compiled."""
         kept = self._kept.get(project_id)
         if kept is not None and kept[0] == revision:
             return kept[1]
         cursor.execute(WATCHES, (project_id,))
-        watches = Watches(
+        found = [
             Watch(
                 no=no, automation_no=automation_no, start_xact=start_xact,
                 has_baseline=has_baseline, automation=automation_of(values),
             )
             for no, automation_no, start_xact, has_baseline, *values in cursor
-        )
+        ]
+        filters = (watch.automation.btql_filter for watch in found)
+        if not are_compiled(filters, within_s=COMPILE_S):
+            return None
+        watches = Watches(found)
         self._kept[project_id] = revision, watches
         return watches
 
@@ -280,24 +285,26 @@ class StoredLook:
         self, statement: str, values: dict[str, object]
     ) -> tuple[list[LookedRow], tuple[Xact, RowSeq] | None]:
         """The rows that are no score spans, and the version and place of the last row."""
-        columns = ", ".join(EXPRESSIONS[name] for name in self._names)
         follow_indexes(self._cursor)
-        self._cursor.execute(
-            statement.format(columns=columns), {"object": self._start.object_no, **values}
-        )
-        found = self._cursor.fetchall()
-        if not found:
+        self._cursor.execute(statement, {"object": self._start.object_no, **values})
+        heads: list[tuple[RowSeq, Xact, bool]] = self._cursor.fetchall()
+        if not heads:
             return [], None
-        stored_at = self._times(found[0][1], found[-1][1])
+        stored_at = self._times(heads[0][1], heads[-1][1])
+        xacts = {seq: xact for seq, xact, is_score_span in heads if not is_score_span}
+        columns = ", ".join(EXPRESSIONS[name] for name in self._names)
+        self._cursor.execute(
+            ROWS.format(columns=columns), ([self._start.object_no] * len(xacts), list(xacts))
+        )
         rows = [
             LookedRow(
-                seq=seq, xact=xact, stored_at=stored_at(xact), watches=tuple(watches or ()),
+                seq=seq, xact=xacts[seq], stored_at=stored_at(xacts[seq]),
+                watches=tuple(watches or ()),
                 view=dict(zip(self._names, shown, strict=True)) if is_shown else None,
             )
-            for seq, xact, is_shown, scored_seq, watches, *shown in found
-            if scored_seq is None
+            for seq, is_shown, watches, *shown in self._cursor
         ]
-        return rows, (found[-1][1], found[-1][0])
+        return rows, (heads[-1][1], heads[-1][0])
 
     def _times(self, first: Xact, last: Xact) -> Callable[[Xact], datetime]:
         """A function that gives the time at which a version between these was stored."""
@@ -320,8 +327,11 @@ class StoredLook:
         kept = {seq: watches for seq, watches in watched.items() if watches}
         gone = sorted(watched.keys() - kept.keys())
         if kept:
-            texts = [f"{{{','.join(map(str, watches))}}}" for watches in kept.values()]
-            self._cursor.execute(SAVE_WATCHED, (object_no, list(kept), texts))
+            texts = {watches: str(list(watches))[1:-1] for watches in set(kept.values())}
+            self._cursor.execute(
+                SAVE_WATCHED,
+                (object_no, list(kept), [f"{{{texts[each]}}}" for each in kept.values()]),
+            )
         if gone:
             self._cursor.execute(DELETE_WATCHED, ([object_no] * len(gone), gone))
 

@@ -226,8 +226,8 @@ def test_the_body_of_a_notification_is_the_documented_one(world):
 
 
 @pytest.mark.parametrize(
-    ("filters", "rows"),
+    ("tests", "rows"),
     [(0, ROWS_PER_LOOK), (100, 500), (10_000, 5), (10**9, ROWS_PER_LOOK_MIN)],
 )
-def test_a_look_reads_fewer_rows_the_more_filters_there_are(filters, rows):
-    assert rows_per_look(filters) == rows
+def test_a_look_reads_fewer_rows_the_more_tests_each_takes(tests, rows):
+    assert rows_per_look(tests) == rows
