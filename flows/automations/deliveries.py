@@ -80,9 +80,12 @@ class Redelivered:
 class DeliveryStore(Protocol):
     """Where deliveries are stored."""
 
-    def list_deliveries(
-        self, org_id: OrgId, page: ListPage, *, project_id: ProjectId | None,
-        automation_id: AutomationId | None,
+    def list_of_project(
+        self, org_id: OrgId, page: ListPage, project_id: ProjectId
+    ) -> list[Delivery]: ...
+
+    def list_of_automation(
+        self, org_id: OrgId, page: ListPage, automation_id: AutomationId
     ) -> list[Delivery]: ...
 
     def find_delivery(
@@ -134,14 +137,17 @@ class Deliveries:
         self, principal: Principal, page: ListPage, *,
         automation_id: AutomationId | None = None, project_id: ProjectId | None = None,
     ) -> builtins.list[Delivery]:
-        """The deliveries of an automation, of a project, or of all that the key reaches,
-        newest first. Raises NotFound."""
+        """The deliveries of an automation, or else of a project, newest first.
+
+        Raises NotFound, and BadInput if neither is named.
+        """
         if automation_id is not None:
             self._automations.get(principal, automation_id)
+            return self._store.list_of_automation(principal.org_id, page, automation_id)
         scope = self._projects.scope(principal, project_id, None)
-        return self._store.list_deliveries(
-            principal.org_id, page, project_id=scope, automation_id=automation_id
-        )
+        if scope is None:
+            raise BadInput("name an automation or a project")
+        return self._store.list_of_project(principal.org_id, page, scope)
 
     @use_case(KeyRole.READ)
     def get(self, principal: Principal, delivery_id: DeliveryId) -> DeliveryDetails:

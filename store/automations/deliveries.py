@@ -32,6 +32,14 @@ SELECT = f"""
          where delivery_id = delivery.id order by delivery_attempt.attempt_no desc limit 1) last
         on true
 """
+OF_PROJECT = """
+    project_id = (select id from project where id = %s and org_id = %s and deleted_at is null)
+"""
+OF_AUTOMATION = """
+    automation_no = (select automation_no from automation
+                       join project on project.id = automation.project_id
+                      where automation.id = %s and org_id = %s and deleted_at is null)
+"""
 OF_ORG = """exists (select from project where project.id = delivery.project_id
                       and org_id = %s and deleted_at is null)"""
 ATTEMPTS = """
@@ -51,11 +59,14 @@ RESEND = """
            next_attempt_at = now(), ended_at = null
      where id = any(%s)
 """
-BETWEEN = """
+NUMBER = "(select automation_no from automation where id = %(id)s)"
+# By pairs, which one index alone has in their order.
+BETWEEN = f"""
     select id from delivery
-     where automation_no = (select automation_no from automation where id = %s)
-       and created >= %s and created < %s and state = any(%s) and not is_test
-     order by created limit %s
+     where (automation_no, created) >= ({NUMBER}, %(since)s)
+       and (automation_no, created) < ({NUMBER}, %(until)s)
+       and state = any(%(states)s) and not is_test
+     order by automation_no, created limit %(most)s
 """
 ONE_AT_A_TIME = "select pg_advisory_xact_lock(hashtext('tallyard.test'), hashtext(%s::text))"
 TESTS = """
@@ -78,23 +89,22 @@ class StoredDeliveries:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def list_deliveries(
-        self, org_id: OrgId, page: ListPage, *, project_id: ProjectId | None,
-        automation_id: AutomationId | None,
+    def list_of_project(
+        self, org_id: OrgId, page: ListPage, project_id: ProjectId
     ) -> list[Delivery]:
-        condition = OF_ORG
-        values: list[UUID] = [org_id]
-        if project_id is not None:
-            condition += " and project_id = %s"
-            values.append(project_id)
-        if automation_id is not None:
-            condition += (
-                " and automation_no = (select automation_no from automation where id = %s)"
-            )
-            values.append(automation_id)
+        return self._list(page, OF_PROJECT, project_id, org_id)
+
+    def list_of_automation(
+        self, org_id: OrgId, page: ListPage, automation_id: AutomationId
+    ) -> list[Delivery]:
+        return self._list(page, OF_AUTOMATION, automation_id, org_id)
+
+    def _list(
+        self, page: ListPage, condition: str, which: UUID, org_id: OrgId
+    ) -> list[Delivery]:
         with self._database.cursor() as cursor:
             rows = read_page(
-                cursor, "select id from delivery", condition, tuple(values), page,
+                cursor, "select id from delivery", condition, (which, org_id), page,
                 table="delivery",
             )
             ids = [row[0] for row in rows]
@@ -142,7 +152,13 @@ class StoredDeliveries:
     ) -> list[DeliveryId]:
         states = [each.value for each in wanted.states]
         with self._database.cursor() as cursor:
-            cursor.execute(BETWEEN, (automation_id, wanted.since, wanted.until, states, most))
+            cursor.execute(
+                BETWEEN,
+                {
+                    "id": automation_id, "since": wanted.since, "until": wanted.until,
+                    "states": states, "most": most,
+                },
+            )
             return [DeliveryId(found) for (found,) in cursor]
 
     def add_test(self, test: NewTest, *, per_minute: int) -> float | None:

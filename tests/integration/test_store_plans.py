@@ -19,12 +19,19 @@ from bulk_rows import add_others, add_project
 from explained import Look, Plans
 from sqlalchemy import make_url
 from store_behaviours.automations import fields, written
+from store_behaviours.deliveries import a_report
 from store_behaviours.scoring import CHEAP, LIMITS, NOTHING_IS_CHEAP, record, retry
 
+from automations.delivery import DeliveryState
+from automations.model import WebhookAction
+from automations.outbound.request_end import RequestEnd
+from automations.schedule import Delivered, GivenUp, TryAgainIn
 from automations.windows import Report
 from btql.query import parse_query
 from btql.tree import TRUE
 from btql.wire import read_filter
+from flows.access.projects import ListPage
+from flows.automations.deliveries import NewTest, RedeliveryRange, refusal_of
 from flows.automations.evaluate import Evaluator
 from flows.automations.history import DeliveryEntry, read_history
 from flows.logs.fetch import FetchRequest, TracePlace
@@ -37,7 +44,7 @@ from scorers.run.trace import TraceRef
 from spans.clock import system_clock
 from spans.errors import JudgeUnavailable
 from spans.event import read_event
-from spans.ids import AutomationId, ObjectId, OrgId, ProjectId, RuleId, Xact
+from spans.ids import AutomationId, DeliveryId, ObjectId, OrgId, ProjectId, RuleId, Xact
 from spans.json import JsonObject
 from spans.queues import HEAVY, JUDGE
 from spans.repair.values import BodyText
@@ -46,7 +53,10 @@ from spans.row import ObjectRef, ObjectType
 from spans.work import Hold, PutOff
 from store.access.projects import StoredProjects
 from store.automations.automations import StoredAutomations
+from store.automations.backlog import read_sending
 from store.automations.dated_rows import DatedRows
+from store.automations.deliveries import StoredDeliveries
+from store.automations.due_deliveries import DueDeliveries
 from store.automations.evaluations import Evaluations
 from store.automations.looks import Looks
 from store.automations.states import disable, end_notification, set_due
@@ -113,6 +123,7 @@ class Service:
         self.query()
         self.follow_and_explain()
         self.evaluate()
+        self.deliver()
         self.tidy_up()
 
     def score(self) -> None:
@@ -271,6 +282,48 @@ class Service:
         store.looks(automation_id, 1_000_000, BATCH)
         store.deliveries(automation_id, sent[0], BATCH)
 
+    def deliver(self) -> None:
+        """Send what is due, show it, send it again, and test."""
+        deliveries, queue = StoredDeliveries(self.database), DueDeliveries(
+            self.database, lease_s=LEASE_S
+        )
+        test = NewTest(
+            id=DeliveryId(uuid.uuid4()), project_id=self.project_id, automation_id=None,
+            action=WebhookAction(url=f"https://example.com/{next(numbers)}"), secret=None,
+            authorization=None, body=b"{}", report=a_report(),
+        )
+        deliveries.add_test(test, per_minute=1_000_000)
+        automations = StoredAutomations(self.database)
+        page = ListPage(limit=BATCH)
+        with self.database.cursor() as cursor:
+            cursor.execute(
+                """update automation_state set is_active = true where automation_no in (
+                     select automation_no from automation where project_id = %s)""",
+                (self.project_id,),
+            )
+        assert queue.is_waiting()
+        claims = queue.claim(BATCH).claims
+        queue.renew()
+        for number, claim in enumerate(claims):
+            failed = RequestEnd(status=500, error_class="http_status", error_message="no")
+            end, then = (
+                (RequestEnd(status=204), Delivered()), (failed, TryAgainIn(0.0)),
+                (failed, GivenUp()),
+            )[number % 3]
+            queue.record(claim, end, then)
+        queue.release()
+        for automation in automations.list_automations(self.org_id, page, self.project_id):
+            wanted = RedeliveryRange(
+                since=datetime.min.replace(tzinfo=UTC), until=datetime.max.replace(tzinfo=UTC),
+                states=frozenset(DeliveryState),
+            )
+            found = deliveries.notifications_between(automation.id, wanted, BATCH)
+            deliveries.redeliver(found, refusal_of)
+            deliveries.list_of_automation(self.org_id, page, automation.id)
+        listed = deliveries.list_of_project(self.org_id, page, self.project_id)
+        deliveries.find_delivery(self.org_id, listed[0].id)
+        read_sending(self.database)
+
     def tidy_up(self) -> None:
         """Delete a project with a row, and rows that are old, as upkeep does."""
         self.write(*(ended(f"old{next(numbers)}", created=LONG_AGO) for _ in range(BATCH)))
@@ -349,7 +402,7 @@ def admin(fresh_database_url: str) -> Iterator[psycopg.Connection[Any]]:
         for table in (
             "span", "span_head", "span_score", "outcome", "outbox", "match_record_rest",
             "scorer_use", "object", "watched_row", "version_time", "evaluation",
-            "automation_state", "automation_project", "delivery",
+            "automation_state", "automation_project", "delivery", "delivery_attempt",
         ):
             # Nothing but this test gathers statistics.
             connection.execute(
@@ -404,6 +457,25 @@ def test_no_statement_looks_at_more_of_a_large_project_than_it_needs(
            select object_no, now(), now(), 0, 0, 0, 0 from object, generate_series(1, 20000)
             where object_type = 'project_logs'"""
     )
+
+    admin.execute(
+        """insert into delivery (id, project_id, is_test, state, time_start, time_end, matches,
+                                 body, target, next_attempt_at, created)
+           select gen_random_uuid(), case when n %% 2 = 0 then %s else gen_random_uuid() end,
+                  true, case when n %% 100 = 1 then 'pending' else 'failed' end, now(), now(),
+                  1, '', '{"url": "https://example.com/"}', now() + interval '1 hour',
+                  now() - interval '1 hour'
+             from generate_series(1, 20000) as n""",
+        (project,),
+    )
+    admin.execute(
+        """insert into delivery_attempt (delivery_id, attempt_no, project_id, endpoint,
+                                         started_at)
+           select id, 100, project_id, sha256(id::text::bytea), now() - interval '1 hour'
+             from delivery"""
+    )
+    admin.execute("update delivery set next_attempt_at = now() where state = 'pending'"
+                  " and project_id not in (select id from project)")
 
     with_old_plans.use(project, org)
     new = Plans()

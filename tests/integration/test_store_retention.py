@@ -58,6 +58,10 @@ def run(world: StoredWorld, statement: str, *values: object) -> None:
     ("rejected_row (org_id, reason, excerpt, created) values (%(id)s, '', '', %(at)s)", 14),
     ("ingest_request (key_id, name, body_hash, tries, answer, created)"
      " values (%(id)s, '', '', 0, '{}', %(at)s)", 1 / 24),
+    ("evaluation (object_no, looked_at, until, from_xact, upto_xact, rows_read, automations)"
+     " values (1, now(), %(at)s, 0, 0, 0, 0)", 7),
+    ("delivery (id, project_id, is_test, state, time_start, time_end, matches, body, created)"
+     " values (gen_random_uuid(), %(id)s, true, 'failed', now(), now(), 1, '', %(at)s)", 30),
     ("scorer_tokens (scorer_id, day, tokens) values (%(id)s, %(at)s, 1)", 2),
     ("judge_answer (request_sha256, answer, created)"
      " values (sha256(%(id)s::text::bytea), '{}', %(at)s)", 7),
@@ -76,6 +80,28 @@ def test_what_is_past_its_time_goes_and_no_more(
             )
     upkeep(world).drop_expired()
     assert count(world, table) == 1
+
+
+def test_a_delivery_that_is_still_to_be_sent_stays_however_old(world: StoredWorld) -> None:
+    run(world, """insert into delivery (id, project_id, is_test, state, time_start, time_end,
+                                        matches, body, created)
+                  values (gen_random_uuid(), gen_random_uuid(), false, 'pending', now(), now(),
+                          1, '', now() - interval '90 days')""")
+    upkeep(world).drop_expired()
+    assert count(world, "delivery") == 1
+
+
+def test_the_attempts_of_a_delivery_go_with_it(world: StoredWorld) -> None:
+    run(world, """with old as (
+                    insert into delivery (id, project_id, is_test, state, time_start, time_end,
+                                          matches, body, created)
+                    values (gen_random_uuid(), gen_random_uuid(), false, 'delivered', now(),
+                            now(), 1, '', now() - interval '31 days') returning id, project_id)
+                  insert into delivery_attempt (delivery_id, attempt_no, project_id, endpoint)
+                  select id, 1, project_id, '' from old""")
+    upkeep(world).drop_expired()
+    assert count(world, "delivery_attempt") == 0
+
 
 
 def test_a_deleted_row_keeps_its_key_for_a_day(world: StoredWorld) -> None:

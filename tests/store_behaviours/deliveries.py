@@ -57,9 +57,8 @@ class DeliveryStores:
         return found.delivery
 
     def listed(self, page: ListPage = PAGE) -> list[DeliveryId]:
-        found = self.deliveries.list_deliveries(
-            self.org_id, page, project_id=self.project_id, automation_id=self.automation_id
-        )
+        found = self.deliveries.list_of_automation(self.org_id, page, self.automation_id)
+        assert found == self.deliveries.list_of_project(self.org_id, page, self.project_id)
         return [each.id for each in found]
 
 
@@ -79,9 +78,7 @@ class DeliveryBehaviours:
         stranger = OrgId(uuid.uuid4())
 
         assert stores.deliveries.find_delivery(stranger, made) is None
-        assert stores.deliveries.list_deliveries(
-            stranger, PAGE, project_id=None, automation_id=None
-        ) == []
+        assert stores.deliveries.list_of_project(stranger, PAGE, stores.project_id) == []
 
     def test_a_test_is_due_at_once_and_keeps_its_bytes(self, stores: DeliveryStores) -> None:
         test = a_test(stores.project_id)

@@ -7,9 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from flows.health.measurements import DownEndpoint, Retrying, Waiting
+from flows.health.measurements import (
+    DisabledAutomation,
+    DownEndpoint,
+    Retrying,
+    Sending,
+    Waiting,
+)
 from ops.commands.instance import running_settings
-from ops.commands.status import Status, current_status, status_text, waiting_lines
+from ops.commands.status import (
+    Status,
+    current_status,
+    sending_lines,
+    status_text,
+    waiting_lines,
+)
 from ops.data_dir import DataDir
 from ops.servers.readiness import SandboxState, sandbox_workers
 from spans.errors import SetupError
@@ -73,3 +85,19 @@ def test_what_waits_is_told_with_its_reason_and_the_next_try():
         "2026-01-02T03:04:05+00:00 (rate_limited: 429: slow down)",
     ]
     assert list(waiting_lines(None)) == []
+
+
+def test_what_is_on_its_way_to_webhooks_is_told_with_what_was_paused():
+    at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    paused = DisabledAutomation(project="app", name="errors", at=at, reason="it is gone")
+    sending = Sending(pending=3, oldest_s=61.4, disabled_count=2, disabled=(paused,))
+    assert list(sending_lines(sending)) == [
+        "on their way to webhooks: 3, the oldest for 61 s; `tallyard deliveries list` shows "
+        "them",
+        "the automation 'errors' of the project 'app' is paused since "
+        "2026-01-02T03:04:05+00:00: it is gone",
+        "and 1 more automations are paused, since their receivers took nothing",
+    ]
+    assert list(sending_lines(None)) == []
+    nothing = Sending(pending=0, oldest_s=0, disabled_count=0, disabled=())
+    assert list(sending_lines(nothing)) == []

@@ -129,8 +129,8 @@ create unique index delivery_slot on delivery (automation_no, time_end) where no
 create index delivery_due on delivery (project_id, next_attempt_at)
   where state = 'pending' and owner is null;
 create index delivery_held on delivery (owner) where state = 'pending' and owner is not null;
-create index delivery_of_automation on delivery (automation_no, created);
-create index delivery_of_project on delivery (project_id, created);
+create index delivery_of_automation on delivery (automation_no, created, id);
+create index delivery_of_project on delivery (project_id, created, id);
 create index delivery_age on delivery (created);
 create index delivery_pending on delivery (created) where state = 'pending';
 

@@ -31,18 +31,22 @@ class MemoryDeliveries:
     def add(self, delivery: Delivery, body: bytes = b"{}") -> None:
         self.stored[delivery.id] = DeliveryDetails(delivery=delivery, body=body, attempts=())
 
-    def list_deliveries(
-        self, org_id: OrgId, page: ListPage, *, project_id: ProjectId | None,
-        automation_id: AutomationId | None,
+    def list_of_project(
+        self, org_id: OrgId, page: ListPage, project_id: ProjectId
     ) -> list[Delivery]:
-        found = [
-            each.delivery for each in self.stored.values()
-            if self._is_of(org_id, each.delivery)
-            and project_id in {None, each.delivery.project_id}
-            and automation_id in {None, each.delivery.automation_id}
-        ]
-        marks = [each.delivery for each in self.stored.values()]
-        return page_of(found, page, marks=marks, name_of=lambda _: "")
+        return self._list(org_id, page, lambda each: each.project_id == project_id)
+
+    def list_of_automation(
+        self, org_id: OrgId, page: ListPage, automation_id: AutomationId
+    ) -> list[Delivery]:
+        return self._list(org_id, page, lambda each: each.automation_id == automation_id)
+
+    def _list(
+        self, org_id: OrgId, page: ListPage, is_asked: Callable[[Delivery], bool]
+    ) -> list[Delivery]:
+        every = [each.delivery for each in self.stored.values()]
+        found = [each for each in every if self._is_of(org_id, each) and is_asked(each)]
+        return page_of(found, page, marks=every, name_of=lambda _: "")
 
     def find_delivery(
         self, org_id: OrgId, delivery_id: DeliveryId
