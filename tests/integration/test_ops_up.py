@@ -152,6 +152,30 @@ def test_it_prints_where_everything_is_and_a_key_that_only_we_can_read(running):
         assert answer.status == 200
 
 
+def test_it_keeps_a_key_for_secrets_so_that_webhooks_can_be_made(running):
+    key_file = running.data_dir / "secret_key"
+    assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
+    api_url = re.search(r"API +(http://\S+)", running.said())[1]
+    authorization = f"Bearer {(running.data_dir / 'api_key').read_text().strip()}"
+
+    def post(path, body):
+        request = urllib.request.Request(
+            f"{api_url}{path}", data=json.dumps(body).encode(),
+            headers={"Authorization": authorization, "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request) as answer:
+            return json.load(answer)
+
+    project = post("/v1/project", {"name": "with a webhook"})
+    made = post("/v1/project_automation", {
+        "project_id": project["id"], "name": "errors", "config": {
+            "event_type": "logs", "btql_filter": "error is not null", "interval_seconds": 60,
+            "action": {"type": "webhook", "url": "https://example.com/hook"},
+        },
+    })
+    assert made["secret"].startswith("whsec_")
+
+
 def test_the_example_shows_every_score_as_it_arrives(running):
     running.wait_for("answers were scored")
     expected = sum(rule.selects(each) for rule in RULES for each in ANSWERS)

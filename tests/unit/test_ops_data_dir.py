@@ -57,6 +57,7 @@ def test_cleaning_takes_the_folder_with_it(tmp_path):
     data = DataDir(tmp_path / "data")
     with data.claim():
         data.secret(data.api_key)
+        data.secret(data.secret_key)
     data.remove()
     assert not data.path.exists()
 
