@@ -33,6 +33,7 @@ from flows.patience import patiently
 from spans.clock import Clock
 from spans.errors import SetupError, TransientError
 from spans.ids import DeliveryId, ProjectId
+from spans.outcome import BUG
 
 logger = logging.getLogger(__name__)
 
@@ -144,10 +145,10 @@ class Sender:
     spread: Callable[[], float]
     finish_s: float = FINISH_S
     stopping: threading.Event = field(default_factory=threading.Event)
-    _ended: queue.SimpleQueue[tuple[DeliveryClaim, RequestEnd]] = field(
+    _ended: queue.SimpleQueue[tuple[DeliveryClaim, Future[RequestEnd]]] = field(
         default_factory=queue.SimpleQueue
     )
-    _under_way: dict[tuple[DeliveryId, int], Future[None]] = field(default_factory=dict)
+    _under_way: dict[tuple[DeliveryId, int], Future[RequestEnd]] = field(default_factory=dict)
     _renewed_at: float = 0.0
 
     @property
@@ -188,12 +189,9 @@ class Sender:
         return made
 
     def _begin(self, claim: DeliveryClaim) -> None:
-        self._under_way[claim.id, claim.attempt_no] = asyncio.run_coroutine_threadsafe(
-            self._attempt(claim), self.loop
-        )
-
-    async def _attempt(self, claim: DeliveryClaim) -> None:
-        self._ended.put((claim, await self._end_of(claim)))
+        request = asyncio.run_coroutine_threadsafe(self._end_of(claim), self.loop)
+        self._under_way[claim.id, claim.attempt_no] = request
+        request.add_done_callback(lambda ended: self._ended.put((claim, ended)))
 
     async def _end_of(self, claim: DeliveryClaim) -> RequestEnd:
         """How the attempt ended; an attempt that cannot be made ends at once."""
@@ -227,19 +225,30 @@ class Sender:
     def _record_some(self, timeout_s: float) -> None:
         """Record what has ended, after a wait for the first of it, and renew the leases."""
         try:
-            claim, end = self._ended.get(timeout=timeout_s)
+            claim, request = self._ended.get(timeout=timeout_s)
         except queue.Empty:
             pass
         else:
-            self._record(claim, end)
+            self._record(claim, request)
             while not self._ended.empty():
                 self._record(*self._ended.get())
         if time.monotonic() - self._renewed_at > self.renew_s:
             self._renewed_at = time.monotonic()
             self._patiently(self.store.renew)
 
-    def _record(self, claim: DeliveryClaim, end: RequestEnd) -> None:
-        self._under_way.pop((claim.id, claim.attempt_no), None)
+    def _record(self, claim: DeliveryClaim, request: Future[RequestEnd]) -> None:
+        if self._under_way.pop((claim.id, claim.attempt_no), None) is None:
+            return   # it was given up
+        if (error := request.exception()) is None:
+            end = request.result()
+        else:
+            name = message_id(claim.id)
+            logger.error("delivery %s: an unforeseen error", name, exc_info=error)
+            end = RequestEnd(
+                error_class=BUG,
+                error_message=f"{type(error).__name__}; the log of the worker has its "
+                f"traceback under {name}",
+            )
         then = after_attempt(
             end, attempt=claim.attempt, is_test=claim.is_test, failing=claim.failing,
             spread=self.spread(),

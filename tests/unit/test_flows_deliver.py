@@ -150,6 +150,19 @@ def test_a_sender_whose_time_is_up_finishes_what_it_began_and_begins_nothing(sto
     assert len(store.due) == 1
 
 
+def test_an_unforeseen_error_ends_the_attempt_and_holds_up_no_other(store, loop, caplog):
+    class Broken(MemoryReceivers):
+        async def post(self, url, body, headers):
+            if url.endswith("bad"):
+                raise RuntimeError("nobody foresaw this")
+            return await super().post(url, body, headers)
+
+    store.due = [a_delivery(url="https://example.com/bad"), a_delivery()]
+    sender(store, loop, Broken()).run(stop_after_s=60)
+    assert {each.end.error_class for each in store.recorded} == {"bug", None}
+    assert "nobody foresaw this" in caplog.text
+
+
 def test_a_sender_that_stops_gives_back_what_gets_no_answer(store, loop):
     class Silent(MemoryReceivers):
         async def post(self, url, body, headers):
