@@ -23,6 +23,7 @@ from wiring.automations import make_evaluator
 from wiring.services import Services, open_services
 from wiring.settings import read_settings
 from wiring.workers import heavy_drain, judge_drain
+from workers.busy_queues import BusyQueues
 from workers.stint import (
     drain_until_empty,
     evaluate_until_done,
@@ -37,11 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class WorkerProcess:
-    """What this process has opened so far. Each part is made at its first use.
-
-    `busy` are the queues whose tasks run now, and `rung` those of them that were rung for
-    meanwhile.
-    """
+    """What this process has opened so far. Each part is made at its first use."""
 
     services: Services | None = None
     drains: dict[str, Drain] = field(default_factory=dict)
@@ -50,8 +47,7 @@ class WorkerProcess:
     sender: Sender | None = None
     loop: asyncio.AbstractEventLoop | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
-    busy: set[str] = field(default_factory=set)
-    rung: set[str] = field(default_factory=set)
+    busy: BusyQueues = field(default_factory=BusyQueues)
 
 
 PROCESS = WorkerProcess()
@@ -60,22 +56,15 @@ PROCESS = WorkerProcess()
 def run(queue: str) -> str:
     """Runs the queue's work, and returns the task's result, which Flower shows.
 
-    A process runs one task of a queue at a time: a worker has a thread for each of its queues,
-    and a second task of one would take the thread of another.
+    If another task of this process runs the queue's work already, it is left to that one.
     """
-    with PROCESS.lock:
-        if queue in PROCESS.busy:
-            PROCESS.rung.add(queue)
-            return "rung again while at it"
-        PROCESS.busy.add(queue)
+    if not PROCESS.busy.enter(queue):
+        _services().bell.answer(queue)   # otherwise nobody could ring until its flag ends
+        return "left to the task that runs already"
     try:
         return QUEUE_RUNS[queue]()
     finally:
-        with PROCESS.lock:
-            PROCESS.busy.discard(queue)
-            is_rung = queue in PROCESS.rung
-            PROCESS.rung.discard(queue)
-        if is_rung:
+        if PROCESS.busy.leave(queue):
             _services().bell.ring(queue)
 
 

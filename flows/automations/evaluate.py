@@ -150,7 +150,7 @@ class LookStore(Protocol):
     """Where automations read what has changed."""
 
     def mark_time(self) -> None:
-        """Keeps which versions have been stored by now."""
+        """Keeps which versions have been stored by now, if any automation is active."""
         ...
 
     def waiting(self) -> Sequence[ProjectId]:

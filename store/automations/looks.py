@@ -34,12 +34,15 @@ MERGE_LOOKS = "1 minute"
 NOW = "date_trunc('milliseconds', clock_timestamp())"
 
 MARK = f"""
-    insert into version_time (xact, first_at, last_at) values (%s, {NOW}, {NOW})
+    insert into version_time (xact, first_at, last_at)
+    select %s, {NOW}, {NOW} where exists (select from automation_project where active > 0)
         on conflict (xact) do update set last_at = greatest(version_time.last_at, {NOW})
 """
 WAITING = """
     select project_id from automation_project project
-     where active > 0 and (
+     where active > 0
+       and (select deleted_at is null from project gone where gone.id = project.project_id)
+       and (
        exists (select from span_head
                 where span_head.object_no = project.object_no and xact > 0
                   and (xact, seq) > (project.read_xact, project.read_seq))
