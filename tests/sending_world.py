@@ -18,6 +18,7 @@ from automations.outbound.client import OutboundClient
 from automations.outbound.policy import read_policy
 from automations.secrets import SecretBox, new_signing_secret
 from flows.automations.deliver import Sender
+from ops.servers.children import wait_until
 from spans.clock import system_clock
 from store.automations.due_deliveries import DueDeliveries
 from store.postgres.database import Database
@@ -70,7 +71,13 @@ class SendingWorld(WatchedWorld):
             )
             cursor.execute("update automation_project set revision = revision + 1")
         self.write({"id": f"row of {name} {os.urandom(4).hex()}"})
-        self.look()
+
+        def is_formed() -> bool:
+            # One look may find that the write has not settled, or that the project is locked.
+            self.look()
+            return bool(self.rows("select from delivery where automation_no = %s", number))
+
+        assert wait_until(is_formed, deadline_s=30)
         return number
 
     def sender(self, database: Database | None = None, *, deadline_s: float = 15.0) -> Sender:
