@@ -8,6 +8,7 @@ import pytest
 from memory_tallyard import MemoryTallyard
 from store_behaviours.automations import SLACK, WEBHOOK, automation_body, fields
 
+from api.automations import automation_json
 from automations.model import Automation, AutomationStatus
 from automations.outbound.policy import Policy
 from automations.secrets import SecretBox, new_signing_secret
@@ -182,6 +183,23 @@ def test_a_url_is_judged_when_it_is_given_and_not_again(world):
 
 def _refuse(_url: str) -> None:
     raise BadInput("nowhere")
+
+
+# --- paused by Tallyard
+
+
+def test_one_that_tallyard_paused_says_why_until_it_goes_on(world):
+    made = world.make().automation
+    world.stored_automations.disable(made.id, "the receiver is gone (410)")
+    paused = world.automations.get(world.admin, made.id)
+    shown = automation_json(paused, world.admin)
+    assert shown["config"]["status"] == "paused"
+    assert shown["disabled"] == {
+        "at": paused.disabled_at.isoformat(), "reason": "the receiver is gone (410)"
+    }
+    going = {"config": {"status": "active"}}
+    active = world.automations.change(world.admin, made.id, going).automation
+    assert "disabled" not in automation_json(active, world.admin)
 
 
 # --- files
