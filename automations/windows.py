@@ -88,8 +88,15 @@ class MatchWindow:
         return report, emptied
 
     def delivered(self, report: Report) -> MatchWindow:
-        """The window after the notification on its way has been delivered."""
-        return replace(self, reported_until=report.time_end, is_sending=False)
+        """The window after the notification on its way has been delivered.
+
+        What was stored before that one's end and found later is told from that end on, so that
+        no time is in two windows.
+        """
+        first_at = None if self.first_at is None else max(self.first_at, report.time_end)
+        return replace(
+            self, first_at=first_at, reported_until=report.time_end, is_sending=False
+        )
 
     def abandoned(self, report: Report) -> MatchWindow:
         """The window after the notification on its way has been given up.
