@@ -47,6 +47,13 @@ ATTEMPTS = """
            response
       from delivery_attempt where delivery_id = %s order by attempt_no
 """
+# A look locks its project, then windows, then the abandoned deliveries that a notification
+# carries. Who takes such a delivery first, and then its window, waits for the project before.
+LOCK_PROJECTS = """
+    select from automation_project
+     where project_id in (select project_id from delivery where id = any(%s))
+     order by project_id for update
+"""
 LOCK = f"""
     select {COLUMNS}, null, delivery.automation_no, owner is not null
       from delivery left join automation using (automation_no)
@@ -136,6 +143,7 @@ class StoredDeliveries:
         refused: dict[DeliveryId, str] = {}
         resent: list[DeliveryId] = []
         with self._database.cursor() as cursor:
+            cursor.execute(LOCK_PROJECTS, (list(delivery_ids),))
             cursor.execute(LOCK, (list(delivery_ids),))
             for *values, automation_no, is_held in cursor.fetchall():
                 delivery = _delivery(values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,9 @@ from automations.delivery import DeliveryState
 from automations.model import SlackAction, WebhookAction
 from automations.secrets import new_signing_secret
 from flows.automations.deliveries import refusal_of
-from spans.ids import AutomationId, DeliveryId, OrgId
+from flows.automations.evaluate import examine
+from ops.servers.children import wait_until
+from spans.ids import AutomationId, DeliveryId, OrgId, uuid7
 from store.automations.deliveries import StoredDeliveries
 
 pytestmark = pytest.mark.every_postgres
@@ -150,6 +153,30 @@ def test_an_abandoned_one_whose_matches_a_later_one_carries_is_refused(world, de
     assert f"msg_{second.id.hex}" in refused[DeliveryId(first.id)]
     world.deliver()
     assert world.counts() == [1, 2]
+
+
+def test_one_that_a_look_is_about_to_carry_waits_for_the_look_and_is_refused(
+    world, deliveries
+):
+    world.notify(interval_s=1)
+    give_up(world)
+    world.write({"id": "another"})
+    with ThreadPoolExecutor(1) as threads:
+        with world.looks.look(world.where.project_id) as look:
+            result = examine(look, lambda at: uuid7(at, os.urandom(10)))
+            resent = threads.submit(resend, world, deliveries)
+            assert wait_until(
+                lambda: world.rows(
+                    """select from pg_stat_activity
+                        where datname = current_database() and wait_event_type = 'Lock'"""
+                ),
+                deadline_s=30,
+            )
+            look.write(result)
+        refused = resent.result(timeout=30)
+    first, second = world.deliveries()
+    assert list(refused) == [first.id]
+    assert f"msg_{second.id.hex}" in refused[DeliveryId(first.id)]
 
 
 def test_one_that_waits_for_its_next_attempt_is_tried_now(world, deliveries):
