@@ -15,6 +15,8 @@ PENDING = f"""
     select count(*), coalesce(extract(epoch from now() - min(created)), 0)::float8
       from (select created from delivery left join automation_state using (automation_no)
              where state = 'pending' and (is_test or is_active)
+               and (select deleted_at is null from project
+                     where project.id = delivery.project_id)
              order by created limit {COUNTED_MAX}) waiting
 """
 DISABLED = f"""

@@ -60,7 +60,8 @@ IS_WAITING = f"""
     select exists (
       select from delivery left join automation_state using (automation_no)
        where {DELIVERIES.waiting} and {DELIVERIES.free} and next_attempt_at <= now()
-         and (is_test or is_active))
+         and (is_test or is_active)
+         and (select deleted_at is null from project where project.id = delivery.project_id))
 """
 USE = """
     select asked.key, used.*

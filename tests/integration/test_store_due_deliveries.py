@@ -16,6 +16,7 @@ from automations.limits import PROJECT_IN_FLIGHT, endpoint_of
 from automations.outbound.request_end import RequestEnd
 from automations.schedule import Delivered
 from ops.servers.children import wait_until
+from store.automations.backlog import read_sending
 from store.automations.due_deliveries import DueDeliveries
 from store.postgres.database import Database
 from store.postgres.leases import Leases
@@ -327,6 +328,8 @@ def test_a_deleted_project_sends_nothing(world):
     with world.database.cursor() as cursor:
         cursor.execute("update project set deleted_at = now()")
     assert world.deliver() == 0
+    assert not world.sender().is_waiting   # or its queue would be rung without an end
+    assert read_sending(world.database).pending == 0
 
 
 def test_a_store_that_is_restarted_while_an_answer_comes_costs_no_second_request(world):
