@@ -21,9 +21,9 @@ from store.postgres.row_deletion import DELETE_WATCHED
 from store.postgres.row_views import EXPRESSIONS, one_row
 from store.postgres.versions import settled_version
 
-GAP = timedelta(seconds=10)
-"""Two marks of the time are one second apart. If there is more than this between them, nobody
-looked, and a row between them counts as stored right after the first."""
+GAP = timedelta(seconds=2.5)
+"""Two marks of the time are a second apart, on a busy machine two. If there is more than this
+between them, nobody looked, and a row between them counts as stored right after the first."""
 
 COMPILE_S = 0.3
 """For how long a look compiles filters, seconds. If there are more, the next look goes on."""
