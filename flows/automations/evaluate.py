@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from typing import Protocol
 from uuid import UUID
 
@@ -146,6 +146,16 @@ class Look(Protocol):
         ...
 
 
+class NoLook(Enum):
+    """Why a project is not looked at now."""
+
+    TAKEN = auto()
+    """Another process looks at it, or it is gone."""
+
+    UNREADY = auto()
+    """Some of its filters were compiled. They are so many that other projects go first."""
+
+
 class LookStore(Protocol):
     """Where automations read what has changed."""
 
@@ -158,9 +168,8 @@ class LookStore(Protocol):
         a baseline. The one that was looked at longest ago comes first."""
         ...
 
-    def look(self, project_id: ProjectId) -> AbstractContextManager[Look | None]:
-        """A look at the project; None if another process looks at it now, or its filters take
-        so long to compile that others go first."""
+    def look(self, project_id: ProjectId) -> AbstractContextManager[Look | NoLook]:
+        """A look at the project, or why there is none now."""
         ...
 
 
@@ -197,10 +206,11 @@ class Evaluator:
         return done
 
     def look_at(self, project_id: ProjectId) -> int:
-        """One look at a project. Returns the rows read and notifications formed."""
+        """One look at a project. Returns the rows read and notifications formed, or 1 if it
+        needs another look to read any."""
         with self.store.look(project_id) as look:
-            if look is None:
-                return 0
+            if isinstance(look, NoLook):
+                return int(look is NoLook.UNREADY)
             result = examine(look, self.new_id)
             look.write(result)
         if result.notifications:

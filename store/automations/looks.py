@@ -12,7 +12,7 @@ from uuid import UUID
 from automations.payload import Site
 from automations.watches import Watch, Watches, are_compiled
 from automations.windows import MatchWindow
-from flows.automations.evaluate import LookedRow, LookResult, Notification
+from flows.automations.evaluate import LookedRow, LookResult, NoLook, Notification
 from spans.ids import OrgId, ProjectId, RowSeq, Xact
 from store.automations.definitions import COLUMNS, automation_of
 from store.automations.states import lock_due, lock_windows, save_windows
@@ -175,16 +175,16 @@ class Looks:
             return [project_id for (project_id,) in cursor]
 
     @contextmanager
-    def look(self, project_id: ProjectId) -> Iterator[StoredLook | None]:
+    def look(self, project_id: ProjectId) -> Iterator[StoredLook | NoLook]:
         with self._database.cursor() as cursor:
             cursor.execute(LOCK_PROJECT, (project_id,))
             if (row := cursor.fetchone()) is None:
-                yield None
+                yield NoLook.TAKEN
                 return
             object_no, revision, read_xact, read_seq, project, org_id, org = row
             watches = self._watches(cursor, project_id, revision)
             if watches is None:
-                yield None
+                yield NoLook.UNREADY
                 return
             site = Site(
                 org_id=OrgId(org_id), org_name=org, project_name=project, app_url=self._app_url

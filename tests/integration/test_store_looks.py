@@ -14,7 +14,7 @@ import pytest
 from store_behaviours.scoring import ended, record
 from watched_world import WatchedWorld, watched_world
 
-from flows.automations.evaluate import examine
+from flows.automations.evaluate import NoLook, examine
 from spans.errors import StoreUnavailable
 from store.automations.looks import Looks
 from store.postgres.database import Database
@@ -121,7 +121,7 @@ def test_a_look_whose_process_dies_leaves_nothing_and_is_done_again(
 def look_and_die(world: WatchedWorld, dying: Database) -> None:
     """A look that has written all it found when its process dies. No other looks meanwhile."""
     with Looks(dying, app_url="").look(world.where.project_id) as look:
-        assert look is not None
+        assert not isinstance(look, NoLook)
         look.write(examine(look, lambda _: uuid.uuid4()))
         assert world.look() == 0
         world.rows(
@@ -255,3 +255,15 @@ def test_another_project_is_served_after_one_slice_of_one_that_has_much(world):
     )
     assert left >= 1000
     other.close()
+
+
+def test_a_project_whose_filters_take_long_to_compile_is_looked_at_in_the_same_stint(
+    fresh_database_url, monkeypatch
+):
+    monkeypatch.setattr("store.automations.looks.COMPILE_S", 0.0)   # one filter in each look
+    with watched_world(fresh_database_url) as world:
+        for number in range(5):
+            world.watch(f"metadata.compiled_late = 'n{number}'", name=str(number))
+        world.write({"id": "a", "metadata": {"compiled_late": "n3"}})
+        world.look()
+        assert world.counts() == [1]

@@ -16,6 +16,7 @@ from flows.automations.evaluate import (
     Evaluation,
     LookedRow,
     LookResult,
+    NoLook,
     Notification,
 )
 from spans.ids import AutomationId, DeliveryId, OrgId, ProjectId, RowSeq, Xact
@@ -104,9 +105,9 @@ class MemoryLooks:
         return [self.project_id] if begun or (self.watching and (changed or due)) else []
 
     @contextmanager
-    def look(self, project_id: ProjectId) -> Iterator[MemoryLook | None]:
+    def look(self, project_id: ProjectId) -> Iterator[MemoryLook | NoLook]:
         assert project_id == self.project_id
-        yield None if self.is_looked_at else MemoryLook(self)
+        yield NoLook.TAKEN if self.is_looked_at else MemoryLook(self)
 
 
 class MemoryLook:
