@@ -26,7 +26,8 @@ class DeliveryState(StrEnum):
 class Delivery:
     """A stored delivery.
 
-    `automation_id` is None for the test of an automation that was not saved. `attempts` are all
+    `automation_id` and `automation_name` are None for the test of an automation that was not
+    saved. `attempts` are all
     that were ever made, and `last_error` what the last one met. `carried_by` is the later
     notification that reports the matches of an abandoned one.
     """
@@ -34,6 +35,7 @@ class Delivery:
     id: DeliveryId
     project_id: ProjectId
     automation_id: AutomationId | None
+    automation_name: str | None
     is_test: bool
     state: DeliveryState
     created: datetime

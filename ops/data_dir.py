@@ -7,7 +7,8 @@ import json
 import os
 import secrets
 import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -26,7 +27,10 @@ class ProcessState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunState:
-    """What a running supervisor writes for `tallyard status` and the other commands."""
+    """What a running supervisor writes for `tallyard status` and the other commands.
+
+    `settings` are those that the commands need as it has them.
+    """
 
     pid: int
     api_url: str
@@ -35,6 +39,7 @@ class RunState:
     database_url: str
     redis_url: str
     processes: tuple[ProcessState, ...]
+    settings: Mapping[str, str | int | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,8 @@ class Settings(BaseModel):
     )
     public_url: str | None = Field(
         None,
-        description="URL at which clients reach the API; unset: the Host of each request",
+        description="URL at which clients reach the API, and with which links in messages "
+        "begin; unset: the Host of each request, and in messages this machine",
     )
     data_dir: Path = Field(
         Path(".tallyard"),
@@ -260,7 +261,6 @@ class Settings(BaseModel):
     )
 
     _judge_endpoints: Endpoints = PrivateAttr()
-    _outbound_policy: Policy = PrivateAttr()
 
     @property
     def judge_endpoints(self) -> Endpoints:
@@ -270,10 +270,10 @@ class Settings(BaseModel):
     @property
     def outbound_policy(self) -> Policy:
         """Where requests to users' addresses may go."""
-        return self._outbound_policy
+        return read_policy(self.outbound_allow)
 
     def _with_parts(self, environment: Mapping[str, str]) -> Self:
-        """The settings with their endpoints and outbound policy.
+        """The settings with their endpoints.
 
         Raises SetupError for a mistake in the file of endpoints or in an entry of the policy.
         """
@@ -289,7 +289,7 @@ class Settings(BaseModel):
 
             others = read_endpoints(self.judges, default, environment)
         self._judge_endpoints = Endpoints(default, others)
-        self._outbound_policy = read_policy(self.outbound_allow)
+        read_policy(self.outbound_allow)
         return self
 
     @field_validator("database_url")

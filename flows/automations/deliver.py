@@ -253,6 +253,11 @@ class Sender:
             end, attempt=claim.attempt, is_test=claim.is_test, failing=claim.failing,
             spread=self.spread(),
         )
+        if end.error_class is not None:
+            logger.warning(
+                "delivery %s of project %s: attempt %s failed: %s", message_id(claim.id),
+                claim.project_id, claim.attempt_no, end.error_message or end.error_class,
+            )
         if isinstance(then, GivenUp) and then.pause_because and claim.automation_no is not None:
             # Before the delivery ends: its matches go back, and nothing is formed of them.
             self._pause(claim, claim.automation_no, then.pause_because)

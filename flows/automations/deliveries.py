@@ -275,6 +275,7 @@ def delivery_json(delivery: Delivery) -> JsonObject:
         "id": str(delivery.id), "webhook_id": message_id(delivery.id),
         "project_id": str(delivery.project_id),
         "automation_id": str(automation_id) if automation_id else None,
+        "automation_name": delivery.automation_name,
         "is_test": delivery.is_test, "state": delivery.state.value,
         "created": time_text(delivery.created),
         "time_start": time_text(delivery.report.time_start),

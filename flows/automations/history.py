@@ -95,12 +95,19 @@ class DeliveryEntry:
     carried_by: DeliveryId | None
 
     def __str__(self) -> str:
+        return self.text()
+
+    def text(self, *, is_active: bool = True) -> str:
+        """The entry as a sentence. One that is not `is_active`, since its automation is paused,
+        waits."""
         what = "test" if self.is_test else "notification"
         span = duration_text(self.time_end - self.time_start)
         text = f"{what} {message_id(self.id)} of {_counted(self.matches, 'match')} in {span}"
         attempts = _counted(self.attempts, "attempt")
         error = f": {self.last_error}" if self.last_error else ""
         if self.ended_at is None:
+            if not is_active:
+                return f"{text}: waits until the automation is active, {attempts} so far{error}"
             due = time_text(self.next_attempt_at)
             return f"{text}: on its way, {attempts} so far, the next from {due} on{error}"
         ended = f"{self.state} at {time_text(self.ended_at)} after {attempts}"
@@ -131,7 +138,7 @@ class Present:
         """The present state, for people."""
         told = [self._watching(), self._collected()]
         if self.sending is not None:
-            text = str(self.sending)
+            text = self.sending.text(is_active=self.is_active)
             told.append(f"{text[0].upper()}{text[1:]}.")
         told.append(
             "No notification has been delivered yet." if self.reported_until is None
@@ -140,7 +147,7 @@ class Present:
         )
         if self.is_active:
             told.append(
-                f"The project's changes were last looked at at {time_text(self.looked_at)}."
+                f"The last look at the project's changes was at {time_text(self.looked_at)}."
             )
         return told
 

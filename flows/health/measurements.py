@@ -85,16 +85,31 @@ class DisabledAutomation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FailingAutomation:
+    """An automation whose receiver does not take its notification: since when, in how many
+    attempts, when it is tried next, and what the last attempt met."""
+
+    project: str
+    name: str
+    since: datetime
+    attempts: int
+    next_at: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sending:
     """What is on its way to webhooks: how many deliveries of active automations, at least, and
     how long the oldest has waited (0 if none does), seconds.
 
+    `failing` are automations whose notifications fail, the oldest notifications first.
     `disabled` are automations that Tallyard has paused, the latest first, and `disabled_count`
     is how many there are.
     """
 
     pending: int
     oldest_s: float
+    failing: tuple[FailingAutomation, ...]
     disabled_count: int
     disabled: tuple[DisabledAutomation, ...]
 

@@ -102,7 +102,8 @@ def redeliver(
                 states=frozenset([DeliveryState(state)] if state else DeliveryState),
             ),
         )
-    click.echo(f"{done.sent} deliveries are sent again")
+    again = "1 delivery is" if done.sent == 1 else f"{done.sent} deliveries are"
+    click.echo(f"{again} sent again")
     for refused, reason in done.refused.items():
         click.echo(f"not {message_id(refused)}: {reason}")
 
@@ -113,7 +114,7 @@ def delivery_line(delivery: Delivery) -> str:
     attempts = "1 attempt" if delivery.attempts == 1 else f"{delivery.attempts} attempts"
     line = (
         f"{message_id(delivery.id)}  {time_text(delivery.created)}  {what:<12} "
-        f"{delivery.state.value:<9}  {attempts}"
+        f"{delivery.state.value:<9}  {delivery.automation_name or '(not saved)'}: {attempts}"
     )
     if delivery.state is DeliveryState.PENDING:
         line += f", the next from {time_text(delivery.next_attempt_at)} on"

@@ -8,10 +8,14 @@ from ops.data_dir import DataDir
 from spans.errors import SetupError
 from wiring.settings import Settings, read_settings
 
+SHARED = ("host", "api_port", "public_url", "outbound_allow")
+"""Settings that a command takes from the running `tallyard up` if its own environment has none:
+a test of an automation goes where notifications go, with the links that they have."""
+
 
 def running_settings() -> Settings:
     """The settings with the URLs of both stores: as set, or those of the running `tallyard up`,
-    with the key of its embedded database.
+    with its settings of SHARED and the key of its embedded database.
 
     Raises SetupError with the next step if a URL is neither set nor known.
     """
@@ -32,7 +36,9 @@ def running_settings() -> Settings:
             "runs in another folder, go there or set TALLYARD_DATA_DIR. For servers of your "
             "own, set TALLYARD_DATABASE_URL and TALLYARD_REDIS_URL."
         )
-    found = {
+    found: dict[str, SecretStr | str | int | None] = {
+        **{name: state.settings[name] for name in SHARED
+           if name in state.settings and name not in settings.model_fields_set},
         "database_url": settings.database_url or SecretStr(state.database_url),
         "redis_url": settings.redis_url or SecretStr(state.redis_url),
     }

@@ -12,6 +12,7 @@ import click
 
 from flows.health.measurements import Sending, Waiting
 from ops.commands.instance import running_settings
+from ops.commands.text import counted
 from ops.data_dir import DataDir, RunState
 from ops.servers import readiness
 from spans.errors import TallyardError
@@ -122,12 +123,13 @@ def status_text(found: Status, data: DataDir) -> str:
         )
     if found.api_url is None:
         return f"Nothing runs on {data.path}: `tallyard up` (or `make run`) starts it."
+    width = max(9, *map(len, found.processes)) if found.processes else 9
     lines = [
         "Ready." if found.ready else f"Not ready: the logs are in {data.logs}.",
-        f"  API       {found.api_url}  (key in {found.api_key_file})",
-        f"  Flower    {found.flower_url}",
+        f"  {'API':<{width}} {found.api_url}  (key in {found.api_key_file})",
+        f"  {'Flower':<{width}} {found.flower_url}",
         *(
-            f"  {name:<9} {'answers' if answers else 'does not answer'}"
+            f"  {name:<{width}} {'answers' if answers else 'does not answer'}"
             for name, answers in found.processes.items()
         ),
         *(f"  {_sandbox_text(worker)}" for worker in found.sandbox),
@@ -155,7 +157,8 @@ def waiting_lines(waiting: Waiting | None) -> Iterator[str]:
 
 
 def sending_lines(sending: Sending | None) -> Iterator[str]:
-    """What is on its way to webhooks, and which automations Tallyard has paused, and why."""
+    """What is on its way to webhooks, which receivers do not take it, and which automations
+    Tallyard has paused, and why."""
     if sending is None:
         return
     if sending.pending:
@@ -163,13 +166,20 @@ def sending_lines(sending: Sending | None) -> Iterator[str]:
             f"on their way to webhooks: {sending.pending}, the oldest for "
             f"{sending.oldest_s:.0f} s; `tallyard deliveries list` shows them"
         )
-    for one in sending.disabled:
+    for one in sending.failing:
         yield (
-            f"the automation {one.name!r} of the project {one.project!r} is paused since "
-            f"{_at(one.at)}: {one.reason}"
+            f"the receiver of {one.name!r} of the project {one.project!r} has taken nothing "
+            f"since {_at(one.since)}, in {counted(one.attempts, 'attempt')}: {one.reason}; "
+            f"the next at {_at(one.next_at)}"
+        )
+    for paused in sending.disabled:
+        yield (
+            f"the automation {paused.name!r} of the project {paused.project!r} is paused "
+            f"since {_at(paused.at)}: {paused.reason}; set its status to active when the "
+            "receiver works again"
         )
     if (more := sending.disabled_count - len(sending.disabled)) > 0:
-        yield f"and {more} more automations are paused, since their receivers took nothing"
+        yield f"Tallyard has paused {counted(more, 'more automation')} for such reasons"
 
 
 def _outcomes(count: int) -> str:

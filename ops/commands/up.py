@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 
+from ops.commands.instance import SHARED
 from ops.data_dir import DataDir, ProcessState, RunState
 from ops.servers import readiness
 from ops.servers.children import Child, wait_until
@@ -232,6 +233,7 @@ class MachineRun:
                 flower_user=self.settings.flower_user,
                 database_url=self.environment["TALLYARD_DATABASE_URL"],
                 redis_url=self.environment["TALLYARD_REDIS_URL"],
+                settings={name: getattr(self.settings, name) for name in SHARED},
                 processes=tuple(
                     ProcessState(
                         name=process.name,

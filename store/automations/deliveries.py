@@ -20,9 +20,9 @@ from store.postgres.paging import read_page
 
 MINUTE_S = 60.0
 
-COLUMNS = """delivery.id, delivery.project_id, automation.id, is_test, state, delivery.created,
-    time_start, time_end, matches, delivery.first_at, attempt_no, next_attempt_at, ended_at,
-    delivered_at, carried_by"""
+COLUMNS = """delivery.id, delivery.project_id, automation.id, automation.name, is_test, state,
+    delivery.created, time_start, time_end, matches, delivery.first_at, attempt_no,
+    next_attempt_at, ended_at, delivered_at, carried_by"""
 SELECT = f"""
     select {COLUMNS}, last.error
       from delivery
@@ -206,13 +206,13 @@ def _target(action: Action) -> str:
 
 
 def _delivery(row: Sequence[Any]) -> Delivery:
-    (delivery_id, project_id, automation_id, is_test, state, created, time_start, time_end,
-     matches, first_at, attempts, next_attempt_at, ended_at, delivered_at, carried_by,
+    (delivery_id, project_id, automation_id, name, is_test, state, created, time_start,
+     time_end, matches, first_at, attempts, next_attempt_at, ended_at, delivered_at, carried_by,
      last_error) = row
     return Delivery(
         id=DeliveryId(delivery_id), project_id=ProjectId(project_id),
-        automation_id=automation_id, is_test=is_test, state=DeliveryState(state),
-        created=created,
+        automation_id=automation_id, automation_name=name, is_test=is_test,
+        state=DeliveryState(state), created=created,
         report=Report(
             time_start=time_start, time_end=time_end, matches=matches,
             first_at=first_at or time_end,

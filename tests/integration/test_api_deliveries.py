@@ -141,7 +141,7 @@ def test_the_command_lists_shows_and_sends_again(stack, receiver):
     chosen = ("--project", "of the command")
     out = stack.tallyard("deliveries", "list", *chosen).stdout
     assert listed["webhook_id"] in out
-    assert "delivered" in out
+    assert "delivered  errors: 1 attempt" in out
     out = stack.tallyard(
         "deliveries", "list", "--json", "--automation", "errors", *chosen
     ).stdout
@@ -152,7 +152,7 @@ def test_the_command_lists_shows_and_sends_again(stack, receiver):
     out = stack.tallyard(
         "deliveries", "redeliver", "--automation", "errors", "--since", "1h", *chosen
     ).stdout
-    assert out.startswith("1 deliveries are sent again")
+    assert out.startswith("1 delivery is sent again")
     stack.wait_until(lambda: len(receiver.requests) == 2, deadline_s=60)
     stack.tallyard("deliveries", "redeliver", listed["webhook_id"])
     stack.wait_until(lambda: len(receiver.requests) == 3, deadline_s=60)

@@ -46,6 +46,21 @@ def test_a_notification_arrives_verifies_and_ends_its_window(world):
     assert not world.sender().is_waiting
 
 
+def test_operators_are_told_whose_receiver_fails_and_why(world):
+    number = world.notify(name="errors")
+    world.receiver.behave(status(500))
+    world.deliver()
+    (failing,) = read_sending(world.database).failing
+    assert (failing.name, failing.project, failing.attempts) == ("errors", "app", 1)
+    assert failing.reason == "the receiver answered 500"
+    assert failing.since < failing.next_at
+    with world.database.cursor() as cursor:
+        cursor.execute(
+            "update automation_state set is_active = false where automation_no = %s", (number,)
+        )
+    assert read_sending(world.database).failing == ()
+
+
 def test_a_former_secret_signs_too_until_its_time_is_over(world):
     world.notify()
     former, world.secret = world.secret, "whsec_" + "bmV3IHNlY3JldCBvZiAyNCBieXRlcyBvciBt"

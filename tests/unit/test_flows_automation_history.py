@@ -175,6 +175,8 @@ def test_an_entry_says_what_happened(entry: Entry, text: str) -> None:
          "It is paused: no row matches it, and it sends nothing. 2 matches are collected; they "
          "are reported once it is active again. The last notification that was delivered told "
          "of everything until 2026-05-01T12:00:00.000Z."),
+        (replace(PRESENT, is_active=False, sending=delivery(0, ended_at=None)),
+         "of 2 matches in 1 hour: waits until the automation is active, 1 attempt so far"),
         (replace(PRESENT, is_active=False, disabled_at=at(0), disabled_reason="410 Gone"),
          "Tallyard paused it at 2026-05-01T12:00:00.000Z: 410 Gone. Set its status to active"),
     ],

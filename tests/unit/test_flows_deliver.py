@@ -163,6 +163,14 @@ def test_an_unforeseen_error_ends_the_attempt_and_holds_up_no_other(store, loop,
     assert "nobody foresaw this" in caplog.text
 
 
+def test_an_attempt_that_fails_is_in_the_log_with_its_reason(store, loop, caplog):
+    store.due = [a_delivery()]
+    sender(store, loop, MemoryReceivers([BROKEN])).run(stop_after_s=60)
+    (line,) = caplog.messages
+    assert line.startswith("delivery msg_")
+    assert line.endswith("attempt 1 failed: answered 500")
+
+
 def test_a_sender_that_stops_gives_back_what_gets_no_answer(store, loop):
     class Silent(MemoryReceivers):
         async def post(self, url, body, headers):

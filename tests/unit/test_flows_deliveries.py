@@ -67,7 +67,8 @@ class Sending:
     ) -> DeliveryId:
         delivery = Delivery(
             id=DeliveryId(uuid.uuid4()), project_id=self.project_id,
-            automation_id=self.automation.id, is_test=is_test, state=state,
+            automation_id=self.automation.id,
+            automation_name=self.automation.name, is_test=is_test, state=state,
             created=START + timedelta(minutes=minutes), report=a_report(), attempts=1,
             next_attempt_at=START, carried_by=carried_by,
         )

@@ -31,8 +31,9 @@ class TestMemoryDeliveries(DeliveryBehaviours):
         ) -> DeliveryId:
             delivery = Delivery(
                 id=DeliveryId(uuid.uuid4()), project_id=project.id,
-                automation_id=automation_id, is_test=False, state=state, created=created,
-                report=a_report(), attempts=1, next_attempt_at=created, carried_by=carried_by,
+                automation_id=automation_id, automation_name="a", is_test=False, state=state,
+                created=created, report=a_report(), attempts=1, next_attempt_at=created,
+                carried_by=carried_by,
             )
             deliveries.add(delivery)
             return delivery.id

@@ -90,6 +90,7 @@ def test_the_state_is_read_as_it_was_written(tmp_path):
         database_url="postgresql://x",
         redis_url="unix:///y",
         processes=(ProcessState(name="api", pid=8, restarts=1),),
+        settings={"api_port": 1, "outbound_allow": "127.0.0.1:9", "public_url": None},
     )
     data = DataDir(tmp_path)
     data.write_state(state)

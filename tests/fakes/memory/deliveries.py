@@ -99,8 +99,8 @@ class MemoryDeliveries:
         self.add(
             Delivery(
                 id=test.id, project_id=test.project_id, automation_id=test.automation_id,
-                is_test=True, state=DeliveryState.PENDING, created=now, report=test.report,
-                attempts=0, next_attempt_at=now,
+                automation_name=None, is_test=True, state=DeliveryState.PENDING, created=now,
+                report=test.report, attempts=0, next_attempt_at=now,
             ),
             test.body,
         )
