@@ -87,6 +87,11 @@ class Settings(BaseModel):
         "addresses over https, each with an optional :port, separated by commas "
         "(docs/webhooks.md); unset: none",
     )
+    outbound_proxy: SecretStr | None = Field(
+        None,
+        description="HTTP proxy through which webhooks are sent, such as `http://proxy:4750`: "
+        "it then judges the addresses; unset: they are sent directly",
+    )
 
     judge_base_url: str = Field(
         "https://api.openai.com/v1",
@@ -291,6 +296,13 @@ class Settings(BaseModel):
         self._judge_endpoints = Endpoints(default, others)
         read_policy(self.outbound_allow)
         return self
+
+    @field_validator("outbound_proxy")
+    @classmethod
+    def _is_proxy(cls, given: SecretStr | None) -> SecretStr | None:
+        if given is not None and not given.get_secret_value().startswith(("http://", "https://")):
+            raise ValueError("must be a URL like http://host:port")
+        return given
 
     @field_validator("database_url")
     @classmethod

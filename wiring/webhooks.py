@@ -18,9 +18,13 @@ def webhook_sender(services: Services, loop: asyncio.AbstractEventLoop) -> Sende
     """What sends the deliveries that are due. Requests are made on `loop`, which must be
     running."""
     settings = services.settings
+    proxy = settings.outbound_proxy
     return Sender(
         store=DueDeliveries(services.database, lease_s=settings.lease_s),
-        client=OutboundClient(settings.outbound_policy, clock=services.clock),
+        client=OutboundClient(
+            settings.outbound_policy, clock=services.clock,
+            proxy=proxy.get_secret_value() if proxy else None,
+        ),
         box=services.secret_box, loop=loop, clock=services.clock,
         renew_s=settings.lease_s / LEASE_RENEWALS, spread=random.random,
     )

@@ -8,6 +8,8 @@ The policy judges each address when a socket for it is made, so no second lookup
 the judgement and the connection. All addresses of a name are judged before the first is
 connected to, and one that is refused refuses the name: its owner could otherwise try out which
 of several addresses answers.
+
+With a proxy, the proxy looks the name up and judges its addresses; the policy judges the URL.
 """
 
 from __future__ import annotations
@@ -66,13 +68,18 @@ Lookup = Callable[[str, int], Awaitable[list[str]]]
 
 
 class OutboundClient:
-    """Makes requests under one policy. Use it on one event loop; close it at the end."""
+    """Makes requests under one policy. Use it on one event loop; close it at the end.
+
+    `proxy` is the URL of an HTTP proxy through which all requests go, with its user and
+    password if it wants them.
+    """
 
     def __init__(
         self, policy: Policy, *, clock: Clock, lookup: Lookup | None = None,
-        deadline_s: float = DEADLINE_S,
+        deadline_s: float = DEADLINE_S, proxy: str | None = None,
     ) -> None:
         self._policy = policy
+        self._proxy = proxy
         self._clock = clock
         self._deadline_s = deadline_s
         self._threads = ThreadPoolExecutor(LOOKUPS, thread_name_prefix="lookup")
@@ -101,7 +108,9 @@ class OutboundClient:
             )
         except (ssl.SSLError, aiohttp.ClientSSLError) as error:
             end = RequestEnd(error_class=TLS, error_message=_excerpt(error))
-        except (aiohttp.ClientConnectorError, aiohttp.InvalidURL) as error:
+        except (
+            aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, aiohttp.InvalidURL
+        ) as error:
             end = RequestEnd(error_class=UNREACHABLE, error_message=NOT_CONNECTED)
             self._tell_operator(url, guard, error)
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -121,7 +130,8 @@ class OutboundClient:
         # A connection for each request: it is judged for one target, and a receiver is asked
         # too seldom for a kept one to be still open.
         connector = aiohttp.TCPConnector(
-            socket_factory=guard.make_socket, resolver=guard, use_dns_cache=False,
+            socket_factory=None if self._proxy else guard.make_socket,
+            resolver=None if self._proxy else guard, use_dns_cache=False,
             ssl=self._tls, force_close=True, limit=1,
         )
         tracing = aiohttp.TraceConfig()
@@ -133,7 +143,7 @@ class OutboundClient:
             timeout=aiohttp.ClientTimeout(total=self._deadline_s, connect=CONNECT_S),
             read_bufsize=READ_BYTES,
         ) as session, session.post(
-            url, data=body, allow_redirects=False,
+            url, data=body, allow_redirects=False, proxy=self._proxy,
             headers={
                 "Content-Type": "application/json", "User-Agent": USER_AGENT, **headers,
             },

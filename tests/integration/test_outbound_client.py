@@ -46,10 +46,12 @@ MEMORY_MB = 64
 def post(
     url: str, *, allow: str = LOOPBACK, headers: dict[str, str] | None = None,
     deadline_s: float = 30.0, lookup: Callable[[str, int], Awaitable[list[str]]] | None = None,
+    proxy: str | None = None,
 ) -> RequestEnd:
     async def attempt() -> RequestEnd:
         client = OutboundClient(
-            read_policy(allow), clock=system_clock, lookup=lookup, deadline_s=deadline_s
+            read_policy(allow), clock=system_clock, lookup=lookup, deadline_s=deadline_s,
+            proxy=proxy,
         )
         try:
             return await client.post(url, BODY, headers or {})
@@ -263,3 +265,24 @@ def _own_certificate(folder) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(file)
     return context
+
+
+def test_with_a_proxy_the_name_is_left_to_the_proxy_and_the_url_is_still_judged():
+    with WebhookReceiver() as proxy:
+        end = post(
+            "http://hook.test/x", allow="hook.test", proxy=f"http://127.0.0.1:{proxy.port}"
+        )
+        refused = post("http://other.test/x", proxy=f"http://127.0.0.1:{proxy.port}")
+    (request,) = proxy.requests
+    assert end.is_ok
+    assert request.line == "POST http://hook.test/x HTTP/1.1"
+    assert refused.error_message == NOT_CONNECTED
+
+
+def test_a_proxy_that_refuses_to_connect_looks_like_an_address_that_is_refused():
+    with WebhookReceiver() as proxy:
+        proxy.behave(status(403))
+        end = post("https://hook.test/x", proxy=f"http://127.0.0.1:{proxy.port}")
+    (request,) = proxy.requests
+    assert request.line == "CONNECT hook.test:443 HTTP/1.1"
+    assert (end.status, end.error_message) == (None, NOT_CONNECTED)
