@@ -14,7 +14,8 @@ HTTP_STATUS = "http_status"
 # whoever may choose a URL does not learn what there is in the network around Tallyard.
 NOT_CONNECTED = (
     "no connection could be made: the name has no address, nothing listens there, or Tallyard "
-    "is not allowed to connect to it (its operator finds the reason in the log of the worker)"
+    "is not allowed to connect to it (its operator finds the reason in the log of the worker "
+    "automations)"
 )
 
 

@@ -207,7 +207,7 @@ class Sender:
             return RequestEnd(
                 error_class=NO_KEY,
                 error_message="the secrets of the automation cannot be read: its operator "
-                "finds the reason in the log of the worker",
+                "finds the reason in the log of the worker automations",
             )
         return await self.client.post(claim.url, claim.body, headers)
 
@@ -256,7 +256,8 @@ class Sender:
         if end.error_class is not None:
             logger.warning(
                 "delivery %s of project %s: attempt %s failed: %s", message_id(claim.id),
-                claim.project_id, claim.attempt_no, end.error_message or end.error_class,
+                claim.project_id, claim.attempt_no, end.error_class if end.status is None
+                else f"{end.error_class} {end.status}",
             )
         if isinstance(then, GivenUp) and then.pause_because and claim.automation_no is not None:
             # Before the delivery ends: its matches go back, and nothing is formed of them.

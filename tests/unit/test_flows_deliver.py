@@ -168,7 +168,7 @@ def test_an_attempt_that_fails_is_in_the_log_with_its_reason(store, loop, caplog
     sender(store, loop, MemoryReceivers([BROKEN])).run(stop_after_s=60)
     (line,) = caplog.messages
     assert line.startswith("delivery msg_")
-    assert line.endswith("attempt 1 failed: answered 500")
+    assert line.endswith("attempt 1 failed: http_status 500")
 
 
 def test_a_sender_that_stops_gives_back_what_gets_no_answer(store, loop):
