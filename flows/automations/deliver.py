@@ -150,11 +150,16 @@ class Sender:
     )
     _under_way: dict[tuple[DeliveryId, int], Future[RequestEnd]] = field(default_factory=dict)
     _renewed_at: float = 0.0
+    _has_found_none: bool = False
 
     @property
     def is_waiting(self) -> bool:
-        """Whether more is due than this sender has claimed."""
-        return self.store.is_waiting()
+        """Whether more is due that this sender had no time for.
+
+        What it was not given although it asked, such as that of a project which a dead worker
+        was sending for, waits for the next ring: asked at once, it would be refused again.
+        """
+        return not self._has_found_none and self.store.is_waiting()
 
     def run(self, stop_after_s: float) -> int:
         """Sends what is due until nothing is, or begins nothing more after that many seconds.
@@ -163,6 +168,7 @@ class Sender:
         """
         until = time.monotonic() + stop_after_s
         self._renewed_at = time.monotonic()
+        self._has_found_none = False
         self.store.release()   # what an error interrupted
         made = 0
         due_by = 0.0   # what was put off for a moment is due again
@@ -170,7 +176,8 @@ class Sender:
             while not self.stopping.is_set():
                 claimed = Claimed()
                 room = IN_FLIGHT - len(self._under_way)
-                if room and time.monotonic() < until:
+                asks = room > 0 and time.monotonic() < until
+                if asks:
                     claimed = self.store.claim(room)
                 for claim in claimed.claims:
                     self._begin(claim)
@@ -182,6 +189,7 @@ class Sender:
                 elif time.monotonic() < min(due_by, until):
                     self.stopping.wait(POLL_S)
                 else:
+                    self._has_found_none = asks
                     break
             self._finish()
         finally:

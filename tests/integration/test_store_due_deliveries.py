@@ -338,6 +338,20 @@ def test_one_projects_thousand_deliveries_leave_the_first_places_to_others(world
     other.close()
 
 
+def test_a_project_that_a_dead_worker_was_sending_for_is_not_rung_for_without_an_end(world):
+    world.notify()
+    with world.database.cursor() as cursor:
+        cursor.execute(
+            """insert into delivery_attempt (delivery_id, attempt_no, project_id, endpoint)
+               select id, -n, project_id, '\\x00' from delivery, generate_series(1, %s) n""",
+            (PROJECT_IN_FLIGHT,),
+        )
+    sender = world.sender()
+    assert sender.run(stop_after_s=60) == 0
+    assert not sender.is_waiting
+    assert world.sender().is_waiting   # it is due for who is rung for later
+
+
 def test_a_deleted_project_sends_nothing(world):
     world.notify()
     with world.database.cursor() as cursor:
