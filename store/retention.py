@@ -34,9 +34,9 @@ TOKEN_DAYS = 2.0
 """How long the tokens that scorers spent are kept, days. A budget is for one day (UTC), so the
 day before is not needed any more; the second day is a margin."""
 
-VERSION_TIME_DAYS = 8.0
-"""How long it is kept when versions were stored, days: one more than automations need to be
-replayed over a week."""
+VERSION_TIME_DAYS = 2.0
+"""How long it is kept when versions were stored, days. Looks at changes ask for it, mostly
+within seconds. There is one mark a second, and two days are a margin for looks that lag."""
 
 OF_OBJECT = ("outbox", "row_at_end", "former_content", "watched_row", "evaluation")
 """The tables whose rows are those of an object, besides its rows and match records."""

@@ -9,6 +9,7 @@ from uuid import UUID
 import orjson
 
 from automations.delivery import Attempt, Delivery, DeliveryDetails, DeliveryState
+from automations.limits import MINUTE_S
 from automations.model import Action, WebhookAction
 from automations.windows import Report
 from flows.access.projects import ListPage
@@ -18,19 +19,22 @@ from store.automations.states import reopen_notification
 from store.postgres.database import Cursor, Database
 from store.postgres.paging import read_page
 
-MINUTE_S = 60.0
-
 COLUMNS = """delivery.id, delivery.project_id, automation.id, automation.name, is_test, state,
     delivery.created, time_start, time_end, matches, delivery.first_at, attempt_no,
     next_attempt_at, ended_at, delivered_at, carried_by"""
-SELECT = f"""
-    select {COLUMNS}, last.error
-      from delivery
-      left join automation using (automation_no)
+LAST_ERROR = """
       left join lateral (
         select coalesce(error_message, error_class) as error from delivery_attempt
          where delivery_id = delivery.id order by delivery_attempt.attempt_no desc limit 1) last
         on true
+"""
+"""Joins `last.error`, what the last attempt of a delivery met."""
+
+SELECT = f"""
+    select {COLUMNS}, last.error
+      from delivery
+      left join automation using (automation_no)
+      {LAST_ERROR}
 """
 OF_PROJECT = """
     project_id = (select id from project where id = %s and org_id = %s and deleted_at is null)

@@ -12,7 +12,7 @@ from automations.schedule import AfterAttempt, Delivered, Failing, TryAgainIn
 from automations.windows import Report
 from flows.automations.deliver import Claimed, DeliveryClaim
 from spans.ids import DeliveryId, ProjectId
-from store.automations.looks import time_now
+from store.automations.clock import time_now
 from store.automations.states import disable, end_notification
 from store.postgres.counters import Counts
 from store.postgres.database import Cursor, Database

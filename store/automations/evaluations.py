@@ -9,6 +9,7 @@ from typing import Any
 from flows.automations.evaluate import Evaluated
 from flows.automations.history import DeliveryEntry, LookEntry, Present
 from spans.ids import AutomationId, DeliveryId
+from store.automations.deliveries import LAST_ERROR
 from store.postgres.database import Database, follow_indexes
 
 LAST_NO = 2**63 - 1
@@ -16,12 +17,6 @@ LAST_NO = 2**63 - 1
 
 DELIVERY = """delivery.id, delivery.created, is_test, state, time_start, time_end, matches,
     attempt_no, last.error, next_attempt_at, ended_at, carried_by"""
-LAST_ERROR = """
-    left join lateral (
-      select coalesce(error_message, error_class) as error from delivery_attempt
-       where delivery_id = delivery.id order by delivery_attempt.attempt_no desc limit 1) last
-      on true
-"""
 PRESENT = f"""
     select is_active, started_at, collected, state.first_at, reported_until, due_at,
            disabled_at, disabled_reason, looked_at, {DELIVERY}

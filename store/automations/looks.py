@@ -14,6 +14,7 @@ from automations.watches import Watch, Watches, are_compiled
 from automations.windows import MatchWindow
 from flows.automations.evaluate import LookedRow, LookResult, NoLook, Notification
 from spans.ids import OrgId, ProjectId, RowSeq, Xact
+from store.automations.clock import NOW, time_now
 from store.automations.definitions import COLUMNS, automation_of
 from store.automations.states import lock_due, lock_windows, save_windows
 from store.postgres.database import Cursor, Database, follow_indexes
@@ -30,8 +31,6 @@ COMPILE_S = 0.3
 
 MERGE_LOOKS = "1 minute"
 """For how long looks that matched nothing are told by one row of `evaluation`."""
-
-NOW = "date_trunc('milliseconds', clock_timestamp())"
 
 MARK = f"""
     insert into version_time (xact, first_at, last_at)
@@ -136,21 +135,14 @@ ADD_EVALUATION = """
             %(nos)s::integer[], %(matches)s::integer[], %(decisions)s::text[],
             %(due_ats)s::timestamptz[])
 """
+# With the mark before the first of these versions, and the one that has the last of them.
 MARKS = """
-    select xact, last_at from version_time
-     where xact >= coalesce((select max(xact) from version_time where xact <= %(from)s), 0)
-       and xact <= %(upto)s
+    select xact, first_at, last_at from version_time
+     where xact >= coalesce((select max(xact) from version_time where xact < %(from)s), 0)
+       and xact <= coalesce((select min(xact) from version_time where xact >= %(upto)s),
+                            %(upto)s)
      order by xact
 """
-
-
-def time_now(cursor: Cursor) -> datetime:
-    """PostgreSQL's time now, in milliseconds, as notifications tell it."""
-    cursor.execute(f"select {NOW}")
-    row = cursor.fetchone()
-    assert row is not None  # noqa: S101 a select of a value has one row
-    now: datetime = row[0]
-    return now
 
 
 class Looks:
@@ -312,15 +304,15 @@ class StoredLook:
     def _times(self, first: Xact, last: Xact) -> Callable[[Xact], datetime]:
         """A function that gives the time at which a version between these was stored."""
         self._cursor.execute(MARKS, {"from": min(first, last), "upto": max(first, last)})
-        marks: list[tuple[Xact, datetime]] = self._cursor.fetchall()
-        versions = [xact for xact, _ in marks]
+        marks: list[tuple[Xact, datetime, datetime]] = self._cursor.fetchall()
+        versions = [xact for xact, _, _ in marks]
 
         def stored_at(xact: Xact) -> datetime:
             place = bisect_left(versions, xact)
             later = marks[place][1] if place < len(marks) else self.at
             if place == 0:
                 return later
-            earlier = marks[place - 1][1]
+            earlier = marks[place - 1][2]
             return earlier if later - earlier > GAP else later
 
         return stored_at

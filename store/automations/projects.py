@@ -12,6 +12,7 @@ from datetime import datetime
 from spans.errors import NotFound
 from spans.ids import ProjectId, Xact
 from spans.row import project_logs
+from store.automations.clock import NOW
 from store.postgres.database import Cursor
 from store.postgres.numbers import Numbers
 from store.postgres.versions import settled_version
@@ -24,10 +25,7 @@ ADD = """
     select id, %s, 0, 0, now() from project where id = %s and deleted_at is null
         on conflict do nothing
 """
-LOCK = """
-    select date_trunc('milliseconds', clock_timestamp()) from automation_project
-     where project_id = %s for update
-"""
+LOCK = f"select {NOW} from automation_project where project_id = %s for update"
 # While none was active, nobody read. Reading begins with what is stored from now on.
 COUNT = """
     update automation_project

@@ -15,6 +15,7 @@ from store_behaviours.scoring import ended, record
 from watched_world import WatchedWorld, watched_world
 
 from flows.automations.evaluate import NoLook, examine
+from ops.servers.children import wait_until
 from spans.errors import StoreUnavailable
 from store.automations.looks import Looks
 from store.postgres.database import Database
@@ -177,6 +178,25 @@ def test_a_row_that_came_just_now_after_a_quiet_time_is_reported_over_one_interv
     world.look()
     _, second = world.notifications()
     assert second.time_end - second.time_start == timedelta(seconds=60)
+
+
+def test_a_row_that_is_read_late_counts_from_the_time_at_which_it_was_stored(world):
+    world.watch("", 3600)
+    world.look()
+    world.write({"id": "a"})
+
+    def is_marked() -> bool:
+        world.looks.mark_time()
+        return bool(world.rows(
+            """select where (select max(xact) from version_time)
+                         >= (select max(xact) from span_head)"""
+        ))
+
+    assert wait_until(is_marked, deadline_s=30)
+    world.age(8)   # others were looked at meanwhile
+    world.look()
+    ((age_s,),) = world.rows("select extract(epoch from now() - first_at) from delivery")
+    assert 7.5 < age_s < 60
 
 
 def test_times_are_the_same_in_a_database_of_another_time_zone(world, fresh_database_url):
