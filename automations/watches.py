@@ -120,11 +120,13 @@ def are_compiled(
     call this again later, until it is true.
     """
     until = seconds() + within_s
+    is_time_up = False
     for each in filters:
+        if is_time_up:
+            return False
         compiled_before = _compiled.cache_info().misses
         _compiled(each.strip())
-        if _compiled.cache_info().misses > compiled_before and seconds() > until:
-            return False
+        is_time_up = _compiled.cache_info().misses > compiled_before and seconds() > until
     return True
 
 
