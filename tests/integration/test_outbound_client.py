@@ -269,10 +269,9 @@ def _own_certificate(folder) -> ssl.SSLContext:
 
 def test_with_a_proxy_the_name_is_left_to_the_proxy_and_the_url_is_still_judged():
     with WebhookReceiver() as proxy:
-        end = post(
-            "http://hook.test/x", allow="hook.test", proxy=f"http://127.0.0.1:{proxy.port}"
-        )
-        refused = post("http://other.test/x", proxy=f"http://127.0.0.1:{proxy.port}")
+        by = f"http://127.0.0.1:{proxy.port}"
+        end = post("http://hook.test/x", allow="hook.test", proxy=by)
+        refused = post("http://other.test/x", allow="hook.test", proxy=by)
     (request,) = proxy.requests
     assert end.is_ok
     assert request.line == "POST http://hook.test/x HTTP/1.1"
