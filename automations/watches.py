@@ -117,8 +117,8 @@ def are_compiled(
     """Compiles filters for `within_s` seconds, one at least. Whether all are compiled now.
 
     A filter takes 0.1 ms. So a project with ten thousand new ones does not hold up the others:
-    call this again later, until it is true. More than FILTERS_KEPT would push each other out
-    for ever, so they count as compiled, and are compiled where they are used.
+    call this again later, until it is true. More than FILTERS_KEPT push each other out again
+    and again, so they count as compiled, and are compiled where they are used.
     """
     until = seconds() + within_s
     is_time_up = False
