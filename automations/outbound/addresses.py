@@ -20,6 +20,7 @@ NOT_PUBLIC = tuple(
         "0.0.0.0/8",          # this host
         "100.64.0.0/10",      # carriers' NAT
         "192.0.0.0/24",       # protocol assignments
+        "168.63.129.16/32",   # the services of a machine in Azure
         "192.88.99.0/24",     # 6to4 relays
         "198.18.0.0/15",      # benchmarks
         "224.0.0.0/4",        # multicast
@@ -39,8 +40,16 @@ NOT_PUBLIC = tuple(
         "ff00::/8",           # multicast
     ))
 )
-LINK_LOCAL = (IPv4Network("169.254.0.0/16"), IPv6Network("fe80::/10"))
-"""Where clouds keep the credentials of a machine: 169.254.169.254."""
+NAMED_ONLY = (
+    IPv4Network("169.254.0.0/16"),        # link-local: 169.254.169.254 in most clouds
+    IPv6Network("fe80::/10"),             # link-local
+    IPv4Network("168.63.129.16/32"),      # Azure
+    IPv4Network("100.100.100.200/32"),    # Alibaba Cloud
+    IPv4Network("192.0.0.192/32"),        # Oracle Cloud
+    IPv6Network("fd00:ec2::254/128"),     # AWS
+    IPv6Network("fd20:ce::254/128"),      # Google Cloud
+)
+"""Neighbours of this machine, and where clouds keep a machine's credentials."""
 
 _NAT64 = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
 _COMPATIBLE = IPv6Network("::/96")
@@ -66,10 +75,9 @@ def is_public(address: Address) -> bool:
     )
 
 
-def is_link_local(address: Address) -> bool:
-    """Whether the address leads to a neighbour of this machine, in whatever form it is
-    written."""
-    return any(within(one, each) for one in _forms(address) for each in LINK_LOCAL)
+def is_named_only(address: Address) -> bool:
+    """Whether the address leads to one of NAMED_ONLY, in whatever form it is written."""
+    return any(within(one, each) for one in _forms(address) for each in NAMED_ONLY)
 
 
 def within(address: Address, network: Network) -> bool:

@@ -249,7 +249,9 @@ async def _beginning(response: aiohttp.ClientResponse) -> str:
 
 
 def _excerpt(error: Exception) -> str:
-    text = " ".join(f"{type(error).__name__}: {error}".replace("\0", "").split())
+    # The text of this error has the whole URL, and the path of one of Slack is a secret.
+    told = error.message if isinstance(error, aiohttp.ClientResponseError) else error
+    text = " ".join(f"{type(error).__name__}: {told}".replace("\0", "").split())
     return text.encode(errors="replace").decode()[:300]
 
 

@@ -11,8 +11,9 @@ Without an entry of the operator, a request goes to a public address, over https
     [fd00::5]:8080         one address and port
     alerts.internal        whatever that name stands for, any port
 
-A link-local address is reached only by an entry that itself lies within link-local: there
-clouds keep a machine's credentials, and nobody opens that door with a wide network or a name.
+A link-local address is reached only by an entry that itself lies within link-local, and any
+other address at which clouds keep a machine's credentials by an entry for it alone: nobody
+opens that door with a wide network or a name.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from ipaddress import ip_network
 from urllib.parse import urlsplit
 
 from automations.outbound.addresses import (
-    LINK_LOCAL,
+    NAMED_ONLY,
     Address,
     Network,
-    is_link_local,
+    is_named_only,
     is_public,
     read_address,
     within,
@@ -92,14 +93,14 @@ class Exemption:
         """Whether it lifts the rules for that address and port."""
         if self.network is None or not self.is_for(port) or not within(address, self.network):
             return False
-        return not is_link_local(address) or self._is_link_local()
+        return not is_named_only(address) or self._names_it()
 
-    def _is_link_local(self) -> bool:
+    def _names_it(self) -> bool:
         first = None if self.network is None else self.network.network_address
         return any(
             first is not None and self.network is not None and within(first, each)
             and self.network.prefixlen >= each.prefixlen
-            for each in LINK_LOCAL
+            for each in NAMED_ONLY
         )
 
 
@@ -137,8 +138,8 @@ class Policy:
         """Why the target may not be reached at the address; None: it may."""
         if self._opened(address, port):
             return None
-        if is_link_local(address):
-            return f"{address} is link-local"
+        if is_named_only(address):
+            return f"{address} is link-local, or has the credentials of a cloud's machine"
         if target.is_lifted and port == target.port:
             return None
         if not is_public(address):
@@ -153,7 +154,7 @@ class Policy:
 
     def line_for(self, target: Target, address: Address) -> str:
         """The setting that allows the target at this address."""
-        if target.is_address or not is_link_local(address):
+        if target.is_address or not is_named_only(address):
             return self.line(target.entry)
         literal = f"[{address}]" if address.version == 6 else str(address)
         return self.line(f"{literal}:{target.port}")

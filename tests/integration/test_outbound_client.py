@@ -33,7 +33,7 @@ from fakes.webhook_receiver import (
 
 from automations.outbound.client import OutboundClient
 from automations.outbound.policy import read_policy
-from automations.outbound.request_end import NOT_CONNECTED, RequestEnd
+from automations.outbound.request_end import BROKEN_ANSWER, NOT_CONNECTED, RequestEnd
 from spans.clock import system_clock
 
 BODY = b'{"a":1}'
@@ -285,3 +285,12 @@ def test_a_proxy_that_refuses_to_connect_looks_like_an_address_that_is_refused()
     (request,) = proxy.requests
     assert request.line == "CONNECT hook.test:443 HTTP/1.1"
     assert (end.status, end.error_message) == (None, NOT_CONNECTED)
+
+
+def test_a_malformed_answer_tells_nobody_the_path_of_the_url():
+    with WebhookReceiver() as receiver:
+        receiver.behave(no_http)
+        end = post(f"{receiver.url}/T0/B0/very-secret?token=also-secret")
+    assert end.error_class == BROKEN_ANSWER
+    assert "secret" not in end.error_message
+    assert "hook" not in end.error_message

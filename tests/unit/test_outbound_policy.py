@@ -11,6 +11,7 @@ from spans.errors import BadInput, SetupError
 
 HOSTILE_URLS = (
     "http://127.0.0.1/", "https://127.0.0.1/", "https://2130706433/", "https://0x7f000001/",
+    "https://168.63.129.16/",
     "https://0x7f.1/", "https://127.1/", "https://0177.0.0.1/", "https://017700000001/",
     "https://[::1]/", "https://[::ffff:127.0.0.1]/", "https://[::ffff:7f00:1]/",
     "https://[64:ff9b::7f00:1]/", "https://[2002:7f00:1::]/", "https://[fe80::1%25eth0]/",
@@ -37,7 +38,7 @@ HOSTILE_ADDRESSES = (
     "64:ff9b::a00:1", "fd00::1", "169.254.169.254", "fe80::1", "2002:a00:1::", "0.0.0.0", "::",
     "224.0.0.1", "ff02::1", "::127.0.0.1", "fec0::1", "5f00::1", "192.88.99.1", "198.18.0.1",
     "100.64.0.1", "255.255.255.255", "240.0.0.1", "2001:db8::1", "2001::1", "3fff::1",
-    "192.0.0.8", "100::1", "64:ff9b:1::1",
+    "192.0.0.8", "100::1", "64:ff9b:1::1", "168.63.129.16", "::ffff:168.63.129.16",
 )
 
 
@@ -115,18 +116,19 @@ def test_a_url_that_only_a_network_could_lift_is_refused_where_it_leads_elsewher
 )
 @pytest.mark.parametrize(
     "address", ["169.254.169.254", "fe80::1", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::",
-                "::a9fe:a9fe"],
+                "::a9fe:a9fe", "168.63.129.16", "100.100.100.200", "192.0.0.192",
+                "fd00:ec2::254", "fd20:ce::254", "64:ff9b::a83f:8110"],
 )
-def test_a_wide_entry_or_a_name_opens_no_link_local_address(entry, address):
+def test_a_wide_entry_or_a_name_opens_no_address_of_credentials(entry, address):
     assert refusal(read_policy(entry), "https://example.com/", address) is not None
 
 
 @pytest.mark.parametrize(
     ("entry", "address"),
     [("169.254.169.254", "169.254.169.254"), ("169.254.0.0/16", "169.254.1.1"),
-     ("fe80::/10", "fe80::1")],
+     ("fe80::/10", "fe80::1"), ("168.63.129.16", "168.63.129.16")],
 )
-def test_an_entry_within_link_local_opens_it(entry, address):
+def test_an_entry_within_link_local_or_for_the_address_alone_opens_it(entry, address):
     assert refusal(read_policy(entry), "https://example.com/", address) is None
 
 
