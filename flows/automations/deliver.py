@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
@@ -29,6 +29,7 @@ from automations.schedule import (
 )
 from automations.secrets import SecretBox
 from automations.signature import message_id, signed_headers
+from automations.wire import HIDDEN
 from flows.patience import patiently
 from spans.clock import Clock
 from spans.errors import SetupError, TransientError
@@ -56,6 +57,10 @@ result a delivery is sent again."""
 
 WORKER_DIED = "worker_died"
 NO_KEY = "no_key"
+
+SECRET_MIN = 6
+"""The shortest text that is looked for in answers as a secret, characters: a shorter one stands
+in many texts by chance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +222,8 @@ class Sender:
                 error_message="the secrets of the automation cannot be read: its operator "
                 "finds the reason in the log of the worker automations",
             )
-        return await self.client.post(claim.url, claim.body, headers)
+        end = await self.client.post(claim.url, claim.body, headers)
+        return _without(headers.get("Authorization"), end)
 
     def _headers(self, claim: DeliveryClaim) -> dict[str, str]:
         headers = dict(claim.headers)
@@ -297,3 +303,19 @@ class Sender:
 
     def _patiently(self, work: Callable[[], bool | None]) -> bool | None:
         return patiently(work, patience_s=PATIENCE_S, stopping=self.stopping)
+
+
+def _without(secret: str | None, end: RequestEnd) -> RequestEnd:
+    """The end without the secret, which some receivers repeat in their answers: whoever may
+    read the log of attempts would see it."""
+    if secret is None:
+        return end
+    # The credentials are also hidden where they stand without their scheme, such as "Bearer".
+    hidden = [each for each in (secret, secret.rpartition(" ")[2]) if len(each) >= SECRET_MIN]
+
+    def masked(text: str | None) -> str | None:
+        for each in hidden:
+            text = text and text.replace(each, HIDDEN)
+        return text
+
+    return replace(end, answer=masked(end.answer), error_message=masked(end.error_message))

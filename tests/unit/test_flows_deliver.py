@@ -183,3 +183,13 @@ def test_a_sender_that_stops_gives_back_what_gets_no_answer(store, loop):
     sending.run(stop_after_s=60)
     assert store.recorded == []
     assert store.is_waiting()
+
+
+def test_what_a_receiver_answers_back_of_its_authorization_is_not_kept(store, loop):
+    secret = new_signing_secret()
+    store.due = [
+        a_delivery(secrets=[BOX.seal(secret)], authorization=BOX.seal("Bearer abc-def"))
+    ]
+    echo = RequestEnd(status=200, answer='{"authorization": "Bearer abc-def", "x": "abc-def"}')
+    sender(store, loop, MemoryReceivers(answers=[echo])).run(stop_after_s=60)
+    assert "abc-def" not in store.recorded[0].end.answer
