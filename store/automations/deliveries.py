@@ -14,6 +14,7 @@ from automations.model import Action, WebhookAction
 from automations.windows import Report
 from flows.access.projects import ListPage
 from flows.automations.deliveries import NewTest, Redelivered, RedeliveryRange
+from spans.errors import NotFound
 from spans.ids import AutomationId, DeliveryId, OrgId, ProjectId
 from store.automations.states import reopen_notification
 from store.postgres.database import Cursor, Database
@@ -83,14 +84,16 @@ ONE_AT_A_TIME = "select pg_advisory_xact_lock(hashtext('tallyard.test'), hashtex
 TESTS = """
     select count(*), extract(epoch from now() - min(created))::float8
       from (select created from delivery
-             where project_id = %s and is_test
-               and created > now() - make_interval(secs => %s)) test
+             where project_id = %(project)s and is_test
+               and created > now() - make_interval(secs => %(minute)s)
+               and created < now() + make_interval(secs => %(minute)s)) test
 """
+# Not deleted before the test is stored: without its automation a test would go nowhere.
+AUTOMATION = "select automation_no from automation where id = %s for key share"
 ADD_TEST = """
     insert into delivery (id, project_id, automation_no, is_test, state, time_start, time_end,
                           matches, first_at, body, target, secret, authorization_header)
-    values (%s, %s, (select automation_no from automation where id = %s), true, 'pending',
-            %s, %s, %s, %s, %s, %s::jsonb, %s, %s)
+    values (%s, %s, %s, true, 'pending', %s, %s, %s, %s, %s, %s::jsonb, %s, %s)
 """
 
 
@@ -177,7 +180,7 @@ class StoredDeliveries:
         with self._database.cursor() as cursor:
             # Two tests at once would both be the last one that is allowed.
             cursor.execute(ONE_AT_A_TIME, (test.project_id,))
-            cursor.execute(TESTS, (test.project_id, MINUTE_S))
+            cursor.execute(TESTS, {"project": test.project_id, "minute": MINUTE_S})
             ((count, oldest_s),) = cursor.fetchall()
             if count >= per_minute:
                 return MINUTE_S - float(oldest_s)
@@ -185,7 +188,7 @@ class StoredDeliveries:
             cursor.execute(
                 ADD_TEST,
                 (
-                    test.id, test.project_id, test.automation_id, report.time_start,
+                    test.id, test.project_id, _automation_no(cursor, test), report.time_start,
                     report.time_end, report.matches, report.first_at, test.body,
                     None if test.action is None else _target(test.action), test.secret,
                     test.authorization,
@@ -198,6 +201,17 @@ def _reopen(cursor: Cursor, delivery: Delivery, automation_no: int) -> None:
     """Take an abandoned notification, which is sent again, out of the window."""
     if delivery.state is DeliveryState.ABANDONED:
         reopen_notification(cursor, delivery.id, automation_no, delivery.report)
+
+
+def _automation_no(cursor: Cursor, test: NewTest) -> int | None:
+    """The number of the stored automation that is tested. Raises NotFound if it is gone."""
+    if test.automation_id is None:
+        return None
+    cursor.execute(AUTOMATION, (test.automation_id,))
+    if (row := cursor.fetchone()) is None:
+        raise NotFound("no such automation")
+    number: int = row[0]
+    return number
 
 
 def _target(action: Action) -> str:

@@ -22,6 +22,7 @@ from automations.secrets import new_signing_secret
 from flows.automations.deliveries import refusal_of
 from flows.automations.evaluate import examine
 from ops.servers.children import wait_until
+from spans.errors import NotFound
 from spans.ids import AutomationId, DeliveryId, OrgId, uuid7
 from store.automations.deliveries import StoredDeliveries
 
@@ -268,3 +269,21 @@ def test_the_minute_of_tests_passes(world, deliveries):
 def with_action(world, action, secret, authorization):
     test = a_test(world.where.project_id)
     return replace(test, action=action, secret=secret, authorization=authorization)
+
+
+def test_a_test_of_an_automation_that_was_deleted_meanwhile_is_not_stored(world, deliveries):
+    gone = replace(
+        a_test(world.where.project_id), automation_id=AutomationId(uuid.uuid4()), action=None,
+        secret=None,
+    )
+    with pytest.raises(NotFound):
+        deliveries.add_test(gone, per_minute=5)
+    assert world.deliveries() == []
+    assert world.deliver() == 0
+
+
+def test_tests_of_a_clock_that_has_been_set_back_do_not_count(world, deliveries):
+    deliveries.add_test(a_test(world.where.project_id), per_minute=1)
+    with world.database.cursor() as cursor:
+        cursor.execute("update delivery set created = created + interval '1 day'")
+    assert deliveries.add_test(a_test(world.where.project_id), per_minute=1) is None
