@@ -63,17 +63,19 @@ IS_WAITING = f"""
          and (is_test or is_active)
          and (select deleted_at is null from project where project.id = delivery.project_id))
 """
+# A clock that was set back leaves attempts in the future, which say nothing about this minute.
 USE = """
     select asked.key, used.*
-      from unnest(%s::{kind}[]) as asked(key)
+      from unnest(%(keys)s::{kind}[]) as asked(key)
      cross join lateral (
        select count(*),
               count(*) filter (where run_ms is null
-                                 and started_at > now() - make_interval(secs => %s)),
+                                 and started_at > now() - make_interval(secs => %(under_way)s)),
               coalesce(extract(epoch from now() - min(started_at)), 0)::float8
          from delivery_attempt
         where {column} = asked.key
-          and started_at > now() - make_interval(secs => %s)) used
+          and started_at > now() - make_interval(secs => %(minute)s)
+          and started_at < now() + make_interval(secs => %(minute)s)) used
 """
 PUT_OFF = f"""
     update delivery set next_attempt_at = now() + make_interval(secs => later.wait_s)
@@ -285,7 +287,8 @@ def _report(time_start: Any, time_end: Any, matches: int, first_at: Any) -> Repo
 def _use(cursor: Cursor, column: str, kind: str, keys: set[Any]) -> dict[Any, Use]:
     """The attempts of the last minute, by what stands in `column`."""
     cursor.execute(
-        USE.format(column=column, kind=kind).encode(), (list(keys), UNDER_WAY_S, MINUTE_S)
+        USE.format(column=column, kind=kind).encode(),
+        {"keys": list(keys), "under_way": UNDER_WAY_S, "minute": MINUTE_S},
     )
     return {
         key: Use(in_minute=in_minute, in_flight=in_flight, oldest_s=oldest_s)

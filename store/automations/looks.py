@@ -16,6 +16,7 @@ from flows.automations.evaluate import LookedRow, LookResult, NoLook, Notificati
 from spans.ids import OrgId, ProjectId, RowSeq, Xact
 from store.automations.clock import NOW, time_now
 from store.automations.definitions import COLUMNS, automation_of
+from store.automations.set_back import follow_clock
 from store.automations.states import lock_due, lock_windows, save_windows
 from store.postgres.database import Cursor, Database, follow_indexes
 from store.postgres.row_deletion import DELETE_WATCHED
@@ -159,6 +160,7 @@ class Looks:
 
     def mark_time(self) -> None:
         with self._database.cursor() as cursor:
+            follow_clock(cursor)
             cursor.execute(MARK, (settled_version(cursor),))
 
     def waiting(self) -> Sequence[ProjectId]:

@@ -361,6 +361,27 @@ def test_a_deleted_project_sends_nothing(world):
     assert read_sending(world.database).pending == 0
 
 
+def test_a_clock_that_is_set_back_delays_no_delivery_and_blocks_no_endpoint(world):
+    world.receiver.behave(status(500), status(204))
+    world.notify()
+    world.deliver()
+    with world.database.cursor() as cursor:
+        # As it is after a day back: it was tried tomorrow, often, and by workers that died.
+        cursor.execute("update delivery set next_attempt_at = now() + interval '23 hours'")
+        cursor.execute(
+            """insert into delivery_attempt (delivery_id, attempt_no, project_id, endpoint,
+                                             started_at)
+               select delivery_id, attempt_no + number, project_id, endpoint,
+                      now() + interval '1 day'
+                 from delivery_attempt, generate_series(1, 700) number"""
+        )
+        cursor.execute("update delivery set attempt_no = 701")
+        cursor.execute("update version_time set last_at = last_at + interval '1 day'")
+    world.looks.mark_time()
+    assert world.deliver() == 1
+    assert world.deliveries()[0].state == "delivered"
+
+
 def test_a_store_that_is_restarted_while_an_answer_comes_costs_no_second_request(world):
     world.notify()
 

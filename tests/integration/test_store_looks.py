@@ -287,3 +287,17 @@ def test_a_project_whose_filters_take_long_to_compile_is_looked_at_in_the_same_s
         world.write({"id": "a", "metadata": {"compiled_late": "n3"}})
         world.look()
         assert world.counts() == [1]
+
+
+def test_a_clock_that_is_set_back_keeps_no_match_longer_than_one_interval(world):
+    world.watch("", 60)
+    world.write({"id": "a"})
+    world.look()
+    world.end(delivered=True)
+    world.write({"id": "b"})
+    world.look()
+    world.age(-86_400)   # all that is kept lies a day ahead now
+    world.look()
+    world.age(61)
+    world.look()
+    assert world.counts() == [1, 1]
