@@ -96,6 +96,13 @@ class OutboundClient:
         except BadInput as error:
             logger.warning("%s: %s", _shown(url), error)
             return RequestEnd(error_class=UNREACHABLE, error_message=NOT_CONNECTED)
+        if self._proxy and target.depends_on_address:
+            logger.warning(
+                "%s is refused: %s, and through a proxy no entry for a network lifts that. To "
+                "allow it, set %s",
+                _shown(url), target.broken, self._policy.line(target.entry),
+            )
+            return RequestEnd(error_class=UNREACHABLE, error_message=NOT_CONNECTED)
         guard = _Guard(policy=self._policy, target=target, lookup=self._lookup)
         try:
             async with asyncio.timeout(self._deadline_s):

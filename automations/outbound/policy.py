@@ -72,6 +72,12 @@ class Target:
     is_lifted: bool
 
     @property
+    def depends_on_address(self) -> bool:
+        """Whether a rule is broken that only an entry for a network could lift, when it is
+        known which address the name stands for."""
+        return self.broken is not None and not self.is_lifted and not self.is_address
+
+    @property
     def entry(self) -> str:
         """The entry that would allow it."""
         return f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"

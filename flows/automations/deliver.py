@@ -108,8 +108,9 @@ class DeliveryQueue(Protocol):
         has the delivery by now, or it is gone; then only the attempt is written."""
         ...
 
-    def pause(self, automation_no: int, reason: str) -> bool:
-        """Pauses the automation. False: it was not active."""
+    def pause(self, automation_no: int, reason: str, *, url: str) -> bool:
+        """Pauses the automation for what the receiver at `url` did. False: it was not active,
+        or has another receiver by now."""
         ...
 
     def renew(self) -> None:
@@ -279,7 +280,7 @@ class Sender:
         self._patiently(partial(self.store.record, claim, end, then))
 
     def _pause(self, claim: DeliveryClaim, automation_no: int, reason: str) -> None:
-        if self._patiently(partial(self.store.pause, automation_no, reason)):
+        if self._patiently(partial(self.store.pause, automation_no, reason, url=claim.url)):
             logger.warning(
                 "an automation of project %s is paused, since %s (delivery %s)",
                 claim.project_id, reason, message_id(claim.id),

@@ -206,9 +206,9 @@ class DueDeliveries:
             counts.write(cursor)
         return found is not None
 
-    def pause(self, automation_no: int, reason: str) -> bool:
+    def pause(self, automation_no: int, reason: str, *, url: str) -> bool:
         with self._database.cursor() as cursor:
-            return disable(cursor, automation_no, reason)
+            return disable(cursor, automation_no, reason, url=url)
 
     def renew(self) -> None:
         with self._database.cursor() as cursor:

@@ -137,8 +137,9 @@ def set_due(cursor: Cursor, automation_nos: Sequence[int], now: datetime) -> Non
     save_windows(cursor, changed, {})
 
 
-def disable(cursor: Cursor, automation_no: int, reason: str) -> bool:
-    """Pause an active automation because of `reason`. Returns False if it was not active.
+def disable(cursor: Cursor, automation_no: int, reason: str, *, url: str) -> bool:
+    """Pause an active automation because of `reason`, which is about `url`. Returns False if it
+    was not active, or goes to another URL by now.
 
     It locks the automation's project before its state, as looks do, so call it in a
     transaction that holds neither.
@@ -152,8 +153,11 @@ def disable(cursor: Cursor, automation_no: int, reason: str) -> bool:
     cursor.execute(
         """update automation_state
               set is_active = false, due_at = null, disabled_at = now(), disabled_reason = %s
-            where automation_no = %s and is_active returning project_id""",
-        (reason, automation_no),
+            where automation_no = %s and is_active
+              and (select config -> 'action' ->> 'url' from automation
+                    where automation.automation_no = automation_state.automation_no) = %s
+            returning project_id""",
+        (reason, automation_no, url),
     )
     if (row := cursor.fetchone()) is None:
         return False

@@ -162,7 +162,10 @@ def test_one_that_was_disabled_goes_on_without_its_past(world):
         cursor.execute(
             "update automation_state set failing_since = now(), failed_attempts = 12"
         )
-        assert disable(cursor, world.rows("select automation_no from automation")[0][0], "410")
+        ((number, url),) = world.rows(
+            "select automation_no, config -> 'action' ->> 'url' from automation"
+        )
+        assert disable(cursor, number, "410", url=url)
     org = world.org_id
     found = world.automations.find_automation(org, made.id)
     assert (found.status, found.disabled_reason) == ("paused", "410")

@@ -144,6 +144,23 @@ def test_a_receiver_that_is_gone_pauses_its_automation_and_says_why(world):
     assert world.deliveries()[0].state == "abandoned"
 
 
+def test_an_automation_that_has_another_url_by_now_is_not_paused_for_the_former_one(world):
+    number = world.notify()
+
+    def change_then_answer(to) -> None:
+        with world.database.cursor() as cursor:
+            cursor.execute(
+                "update automation set config = jsonb_set(config, '{action,url}', %s::jsonb)",
+                ('"https://example.com/"',),
+            )
+        status(410)(to)
+
+    world.receiver.behave(change_then_answer)
+    world.deliver()
+    state = world.state_of(number)
+    assert (state["is_active"], state["disabled_reason"], state["collected"]) == (True, None, 1)
+
+
 def test_five_days_of_failures_pause_an_automation(world):
     number = world.notify()
     world.receiver.behave(status(503))

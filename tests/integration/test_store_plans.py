@@ -270,7 +270,7 @@ class Service:
                     cursor, delivery_id, number, report, delivered=False, now=at
                 )
                 set_due(cursor, [number], at)
-                disable(cursor, number, "a reason")
+                disable(cursor, number, "a reason", url="https://example.com/")
         look()
         self.tell_history(watching.id)
 

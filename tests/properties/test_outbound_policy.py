@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_network
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automations.outbound.addresses import is_link_local, is_public, read_address
+from automations.outbound.addresses import is_named_only, is_public, read_address
 from automations.outbound.policy import Policy, read_policy
 from spans.errors import BadInput
 
@@ -70,7 +70,7 @@ def test_an_entry_opens_what_it_contains_and_changes_nothing_else(
     )
     if not is_in:
         assert after == before
-    elif not is_link_local(real):
+    elif not is_named_only(real):
         assert after is None
 
 
@@ -81,4 +81,4 @@ def test_link_local_is_reached_only_by_an_entry_within_it(network, address):
     opened = policy.refusal(target, read_address(address), target.port) is None
     ends = (network.network_address, network.broadcast_address)
     if opened:
-        assert all(is_link_local(read_address(str(end))) for end in ends)
+        assert all(is_named_only(read_address(str(end))) for end in ends)

@@ -70,7 +70,9 @@ class MemoryDeliveryQueue:
             self.later.append(claim)
         return True
 
-    def pause(self, automation_no: int, reason: str) -> bool:
+    def pause(
+        self, automation_no: int, reason: str, *, url: str,
+    ) -> bool:
         return self.paused.setdefault(automation_no, reason) is reason
 
     def renew(self) -> None:
