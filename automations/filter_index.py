@@ -6,6 +6,7 @@ of its parts is known to be true:
 
     metadata.env = 'prod' AND scores.x < 0.5   looked up by the row's metadata.env
     error IS NOT NULL AND metrics.tokens > 9   tested if `error IS NOT NULL` holds, once for all
+    metrics.estimated_cost > 1                 tested if the row's estimated_cost is a number
 
 The result is the same as that of testing every filter.
 """
@@ -22,8 +23,10 @@ from btql.closure import compile_filter, compile_value
 from btql.kinds import Kind
 from btql.predicates import Read, Test
 from btql.tree import And, Compare, Comparison, Expr, Literal, LiteralKind, Path
+from btql.values import EXACT
 from spans.row import RowView
 
+NUMBERS = frozenset({int, float})
 SHARED_MIN = 2
 """How many filters must share a condition, for it to be tested before them."""
 
@@ -52,6 +55,7 @@ class FilterIndex:
         shared = Counter(part for each in given for part in set(_parts(each.expression)))
         by_path: dict[Path, dict[str, Entries]] = {}
         by_part: dict[Expr, Entries] = {}
+        by_number: dict[Path, Entries] = {}
         self._others: Entries = []
         for each in given:
             entry = each.test, each.nos
@@ -63,10 +67,15 @@ class FilterIndex:
             part = max(parts, key=lambda one: shared[one])
             if shared[part] >= SHARED_MIN:
                 by_part.setdefault(part, []).append(entry)
+            elif number := next(filter(None, map(_compared_to_number, parts)), None):
+                by_number.setdefault(number, []).append(entry)
             else:
                 self._others.append(entry)
         self._by_path: list[tuple[Read, dict[str, Entries]]] = [
             (compile_value(path), values) for path, values in by_path.items()
+        ]
+        self._by_number = [
+            (compile_value(path), entries) for path, entries in by_number.items()
         ]
         self._by_part = [(compile_filter(part), found) for part, found in by_part.items()]
 
@@ -74,7 +83,9 @@ class FilterIndex:
     def tests(self) -> int:
         """How many look-ups and tests a row takes that no filter of strings or of shared
         conditions is true for."""
-        return len(self._by_path) + len(self._by_part) + len(self._others)
+        return (
+            len(self._by_path) + len(self._by_part) + len(self._by_number) + len(self._others)
+        )
 
     def true_for(self, row: RowView) -> list[int]:
         """The numbers of the filters that are true for the row, in no order."""
@@ -86,6 +97,9 @@ class FilterIndex:
         for part, entries in self._by_part:
             if part(row) is True:
                 _add_true(found, entries, row)
+        for read, entries in self._by_number:
+            if type(read(row)) in NUMBERS:
+                _add_true(found, entries, row)
         _add_true(found, self._others, row)
         return found
 
@@ -94,6 +108,21 @@ def _add_true(found: list[int], entries: Entries, row: RowView) -> None:
     for test, nos in entries:
         if test(row) is True:
             found += nos
+
+
+def _compared_to_number(part: Expr) -> Path | None:
+    """The path, where the condition compares it with a number, and is true of numbers alone.
+    Numbers beyond 2**53 compare in other ways."""
+    match part:
+        case Compare(
+            op=Comparison.LT | Comparison.LE | Comparison.GT | Comparison.GE,
+            left=Path() as path, right=Literal(kind=LiteralKind.NUMBER, value=value),
+        ) if isinstance(value, int | float) and abs(value) < EXACT and (
+            kind_of(path) is not Kind.TIME and path.column != "_xact_id"
+        ):
+            return path
+        case _:
+            return None
 
 
 def _parts(expression: Expr) -> tuple[Expr, ...]:

@@ -14,7 +14,8 @@ from btql.tree import Expr
 
 ALIKE = [
     "metadata.env = 'prod'", "metadata.env = 'dev'", "metadata.env = 5", "error is not null",
-    "scores.x < 0.5", "created > '2026-01-01'", "_xact_id = '5'", "tags = 'a'", "id = 'r'",
+    "scores.x < 0.5", "scores.x >= 0.1", "metadata.env > 4", "metadata.env < 9007199254740993",
+    "created > '2026-01-01'", "_xact_id = '5'", "tags = 'a'", "id = 'r'",
 ]
 """Conditions that filters share, among them those that only look like equal strings."""
 
