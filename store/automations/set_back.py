@@ -17,9 +17,10 @@ SET_BACK = timedelta(seconds=5)
 by more than that."""
 
 # The rows stay locked, so that of two processes one alone follows.
+# now() keeps its value in a statement, so that the index is searched for it, not read whole.
 AHEAD = """
-    select last_at - clock_timestamp() from version_time
-     where last_at > clock_timestamp() + %s order by last_at desc for update
+    select last_at - now() from version_time
+     where last_at > now() + %s order by last_at desc for update
 """
 TIMES = """
     update version_time set first_at = least(first_at, %(now)s), last_at = %(now)s
