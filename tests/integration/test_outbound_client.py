@@ -294,3 +294,10 @@ def test_a_malformed_answer_tells_nobody_the_path_of_the_url():
     assert end.error_class == BROKEN_ANSWER
     assert "secret" not in end.error_message
     assert "hook" not in end.error_message
+
+
+def test_with_a_proxy_an_entry_for_a_network_lifts_no_rule_for_a_name():
+    with WebhookReceiver() as proxy:
+        end = post("http://other.test/x", proxy=f"http://127.0.0.1:{proxy.port}")
+    assert proxy.requests == []
+    assert end.error_message == NOT_CONNECTED
