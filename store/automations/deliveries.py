@@ -56,7 +56,8 @@ ATTEMPTS = """
 # carries. Who takes such a delivery first, and then its window, waits for the project before.
 LOCK_PROJECTS = """
     select from automation_project
-     where project_id in (select project_id from delivery where id = any(%s))
+     where project_id = any(array(
+       select project_id from delivery where id = any(%s)))
      order by project_id for update
 """
 LOCK = f"""
