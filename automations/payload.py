@@ -15,6 +15,9 @@ from automations.model import LOGS, Automation
 from automations.windows import Report
 from spans.ids import OrgId
 
+SLACK_TEXT_MAX = 3000
+"""The most characters of one block of a message to Slack, by Slack's documents."""
+
 UNITS = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
 """The units in which a span of time is told, with their seconds, longest first."""
 
@@ -66,14 +69,17 @@ def slack_body(
         lines.append(_escaped(automation.description))
     if automation.btql_filter.strip():
         lines.append(f"Filter: `{_escaped(automation.btql_filter.replace('`', ''))}`")
-    lines.append(
-        f"<{related_logs_url(automation, site, report)}|Show the logs>"
-        f" | <{automation_url(automation, site)}|Show the automation>"
-    )
+    links = [
+        f"<{related_logs_url(automation, site, report)}|Show the logs>",
+        f"<{automation_url(automation, site)}|Show the automation>",
+    ]
+    if len(" | ".join(links)) > SLACK_TEXT_MAX:
+        del links[0]   # it has a long filter, and a part of a link leads nowhere
+    lines.append(" | ".join(links))
     return orjson.dumps({
         "text": _escaped(heading),
         "blocks": [
-            {"type": "section", "text": {"type": "mrkdwn", "text": line[:3000]}}
+            {"type": "section", "text": {"type": "mrkdwn", "text": line[:SLACK_TEXT_MAX]}}
             for line in lines
         ],
     })
