@@ -8,6 +8,9 @@ from datetime import timedelta
 from spans.errors import BadInput
 
 DURATION = re.compile(r"(\d{1,7})\s*([smhd])")
+LONGEST = timedelta(days=36_500)
+"""More than anything is kept for: a hundred years. A time that long ago still has a date."""
+
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -19,7 +22,10 @@ def read_duration(text: str, *, path: str = "since") -> timedelta:
     match = DURATION.fullmatch(text.strip().lower())
     if match is None:
         raise BadInput(f"{text!r} is not a duration; write 90s, 30m, 1h or 2d", path=path)
-    return timedelta(seconds=int(match[1]) * SECONDS[match[2]])
+    duration = timedelta(seconds=int(match[1]) * SECONDS[match[2]])
+    if duration > LONGEST:
+        raise BadInput(f"{text!r} is more than {LONGEST.days} days", path=path)
+    return duration
 
 
 def write_duration(seconds: int) -> str:

@@ -9,10 +9,11 @@ from datetime import timedelta
 from store.automations.clock import time_now
 from store.automations.states import set_due
 from store.postgres.database import Cursor
+from store.postgres.leases import SET_BACK
 
 logger = logging.getLogger(__name__)
 
-SET_BACK = timedelta(seconds=5)
+SET_BACK_MIN = timedelta(seconds=5)
 """By how much a clock has to be set back before anything is done about it: less delays nothing
 by more than that."""
 
@@ -27,10 +28,10 @@ TIMES = """
      where last_at > %(now)s
 """
 # One that somebody holds is being sent now.
-ATTEMPTS = """
+ATTEMPTS = f"""
     update delivery
        set next_attempt_at = delivery.next_attempt_at - %(by)s,
-           lease_until = delivery.lease_until - %(by)s
+           {SET_BACK}
       from (select id from delivery
              where state = 'pending' and greatest(next_attempt_at, lease_until) > %(now)s
              order by id for update skip locked) late
@@ -45,7 +46,7 @@ LATE = """
 def follow_clock(cursor: Cursor) -> None:
     """If the clock has been set back since versions were last marked, set back with it what
     waits for a time: due notifications, and the next attempts of deliveries."""
-    cursor.execute(AHEAD, (SET_BACK,))
+    cursor.execute(AHEAD, (SET_BACK_MIN,))
     if (row := cursor.fetchone()) is None:
         return
     by: timedelta = row[0]

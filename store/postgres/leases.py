@@ -32,6 +32,9 @@ held the row before is refused from then on."""
 RELEASED = "owner = null, lease_until = null"
 """Nobody works on the row. The fence stays: the next claim raises it."""
 
+SET_BACK = "lease_until = lease_until - %(by)s"
+"""The clock was set back by so much: without this the lease would last that much longer."""
+
 ALIVE = f"""
     select split_part(application_name, ' ', 2) from pg_stat_activity
      where application_name like '{APPLICATION} %%'

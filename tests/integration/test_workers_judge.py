@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def judge() -> Iterator[FakeJudge]:
 @pytest.fixture(scope="module")
 def judging(postgres_servers: PostgresServers, judge: FakeJudge) -> Iterator[Stack]:
     """A stack whose judge worker gives up soon."""
-    url = postgres_servers[MAJOR_VERSION].create("judging")
+    url = postgres_servers[MAJOR_VERSION].create(f"judging_{uuid.uuid4().hex[:8]}")
     with tempfile.TemporaryDirectory(prefix="tallyard-test-") as folder:
         path = Path(folder)
         valkey, redis_url = start_valkey(path / "valkey", log=path / "valkey.log")
