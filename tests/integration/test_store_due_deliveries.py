@@ -408,7 +408,8 @@ def test_a_store_that_is_restarted_while_an_answer_comes_costs_no_second_request
         ) as other:
             other.execute(
                 """select pg_terminate_backend(pid) from pg_stat_activity
-                    where application_name like 'tallyard %'"""
+                    where application_name like 'tallyard %'
+                      and datname = current_database()"""
             )
         status(204)(to)
 
