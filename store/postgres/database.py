@@ -22,7 +22,7 @@ from store.postgres.numbers import Numbers
 Cursor: TypeAlias = psycopg.Cursor[tuple[Any, ...]]
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
-SCHEMA = "0007"
+SCHEMA = "0008"
 """The revision of the schema that this code reads and writes: the newest migration."""
 
 APPLICATION = "tallyard"

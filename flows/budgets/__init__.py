@@ -1,0 +1,3 @@
+"""The use cases of budgets."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""What a re-score job is: its selection, its states, its plan and its report. Pure."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Budgets and what was spent of them."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Re-score jobs, their steps, and what they replaced."""
+
+from __future__ import annotations
