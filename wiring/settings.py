@@ -25,6 +25,7 @@ from pydantic import (
 from automations.outbound.policy import Policy, read_policy
 from automations.secrets import KEY_CHARACTERS_MIN
 from scorers.judge.endpoints import Endpoint, Endpoints
+from scorers.judge.prices import LIST_PRICES
 from spans.errors import SetupError
 
 PREFIX = "TALLYARD_"
@@ -114,6 +115,16 @@ class Settings(BaseModel):
         None,
         description="YAML file of further endpoints of judges, with their models and prices; "
         "unset: there is only the default one",
+    )
+    prices: Path | None = Field(
+        None,
+        description="YAML file of what models cost, which replaces the table that comes with "
+        "Tallyard (docs/budgets.md); unset: OpenAI's list prices",
+    )
+    judge_output_tokens_max: int = Field(
+        4096, ge=16,
+        description="Most tokens of one answer of a judge while a budget of money caps its "
+        "calls",
     )
     judge_timeout_s: float = Field(60.0, gt=0, description="Timeout of a judge call, seconds")
     judge_in_flight: int = Field(
@@ -280,7 +291,8 @@ class Settings(BaseModel):
     def _with_parts(self, environment: Mapping[str, str]) -> Self:
         """The settings with their endpoints.
 
-        Raises SetupError for a mistake in the file of endpoints or in an entry of the policy.
+        Raises SetupError for a mistake in the file of endpoints, in that of prices, or in an
+        entry of the policy.
         """
         key = self.judge_api_key
         default = Endpoint(
@@ -290,10 +302,15 @@ class Settings(BaseModel):
         others: tuple[Endpoint, ...] = ()
         if self.judges is not None:
             # Imported here: few installations need the reader of YAML in every process.
-            from wiring.judges import read_endpoints  # noqa: PLC0415
+            from wiring.judges.endpoints import read_endpoints  # noqa: PLC0415
 
             others = read_endpoints(self.judges, default, environment)
-        self._judge_endpoints = Endpoints(default, others)
+        table = LIST_PRICES
+        if self.prices is not None:
+            from wiring.judges.prices import read_prices  # noqa: PLC0415 as above
+
+            table = read_prices(self.prices)
+        self._judge_endpoints = Endpoints(default, others, table)
         read_policy(self.outbound_allow)
         return self
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from scorers.judge.endpoints import Prices
+from scorers.judge.prices import Prices
 from spans.json import JsonObject
 from spans.scoring import Usage
 

@@ -239,7 +239,7 @@ class Judge:
         endpoint = self._endpoint(model)
         answer = await self._at[endpoint.name].answer(path, body)
         if not isinstance(answer, Problem):
-            execution.count(answer, model, endpoint.prices)
+            execution.count(answer, model, self.endpoints.prices_of(model))
         return answer
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
 
+from scorers.judge.prices import ANY, FREE, Prices, PriceTable
+
 DEFAULT_ENDPOINT = "default"
-ANY = "*"
-"""At the end of a model's name: any rest."""
 
 Api: TypeAlias = Literal["auto", "chat", "responses"]
 """Which API models speak; "auto" asks over one and then, if there is no such API, the other."""
@@ -24,29 +24,12 @@ _SETTINGS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prices:
-    """What a million tokens cost: of a prompt, of its cached part, and of an answer.
-
-    The currency is whatever the operator counts in.
-    """
-
-    prompt: float
-    completion: float
-    cached: float
-
-    def cost(self, prompt: int, cached: int, completion: int) -> float:
-        """The cost of a call; `cached` of its `prompt` tokens were cached."""
-        fresh = (prompt - cached) * self.prompt
-        return (fresh + cached * self.cached + completion * self.completion) / 1e6
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """One OpenAI-compatible endpoint, as it is set up.
 
     `models` are the names of the models that are asked here; one that ends with `*` stands for
     all that begin so. `timeout_s` is the deadline of one HTTP call. At most `in_flight` calls
-    of one process are under way at once. Without `prices`, no cost is estimated.
+    of one process are under way at once. Its `prices` come before those of the table.
     """
 
     base_url: str
@@ -68,10 +51,14 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """The default endpoint, and others by the models that are asked there."""
+    """The default endpoint, and others by the models that are asked there.
+
+    `table` has the prices of models whose endpoint has none.
+    """
 
     default: Endpoint
     others: Sequence[Endpoint] = ()
+    table: PriceTable = field(default_factory=PriceTable)
 
     def __iter__(self) -> Iterator[Endpoint]:
         yield self.default
@@ -88,6 +75,12 @@ class Endpoints:
                 if start != pattern and model.startswith(start) and len(start) > length:
                     best, length = endpoint, len(start)
         return best
+
+    def prices_of(self, model: str | None) -> Prices | None:
+        """What the model costs; None if nobody knows. No model stands for moderation."""
+        if model is None:
+            return FREE
+        return self.of(model).prices or self.table.of(model)
 
 
 def url_problem(base_url: str) -> str | None:

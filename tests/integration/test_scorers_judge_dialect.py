@@ -15,7 +15,8 @@ from scorers.catalog import resolve
 from scorers.judge.ask import score_classified
 from scorers.judge.classifier import Classifier
 from scorers.judge.client import score_judged
-from scorers.judge.endpoints import Endpoint, Prices
+from scorers.judge.endpoints import Endpoint
+from scorers.judge.prices import Prices
 from spans.errors import (
     BadResult,
     ContentRefused,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scorers.judge.call_costs import TOKENS_MAX, CallCosts
-from scorers.judge.endpoints import Prices
+from scorers.judge.prices import Prices
 
 PRICES = Prices(prompt=1.0, cached=0.1, completion=4.0)
 

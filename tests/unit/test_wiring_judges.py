@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from judges import endpoint_at
 
-from scorers.judge.endpoints import Endpoint, Endpoints, Prices
+from scorers.judge.endpoints import Endpoint, Endpoints
+from scorers.judge.prices import Prices
 from spans.errors import SetupError
-from wiring.judges import read_endpoints
+from wiring.judges.endpoints import read_endpoints
 from wiring.settings import read_settings
 
 SECRET = "sk-very-secret"

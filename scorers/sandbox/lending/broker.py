@@ -200,7 +200,8 @@ class _Lending:
             before = self._spent()
             self.execution.calls += 1
             answer = await self._at(endpoint).post(call.path, call.body, by_author=True)
-            self.execution.count(answer, call.model, endpoint.prices)
+            prices = self.broker.endpoints.prices_of(call.model)
+            self.execution.count(answer, call.model, prices)
             # If the endpoint reports no tokens, count all reserved ones as spent.
             spent = self._spent() - before or reserved
         except _REFUSED:

@@ -17,36 +17,25 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
 
 from scorers.judge.endpoints import (
-    ANY,
     DEFAULT_ENDPOINT,
     Api,
     Endpoint,
-    Prices,
     key_problem,
     url_problem,
 )
+from scorers.judge.prices import ANY, PRICE_MAX
 from spans.errors import BadInput, SetupError
 from spans.json import Json, JsonObject
+from wiring.judges.prices import PRICE, PricesEntry
 from wiring.yaml_files import read_yaml_file
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 _Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 _Model = Annotated[str, StringConstraints(min_length=1, max_length=200)]
-_Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class _Prices(BaseModel):
-    """Prices of a million tokens. `cached` is by default the price of the prompt."""
-
-    model_config = _STRICT
-
-    prompt: _Price
-    completion: _Price
-    cached: _Price | None = None
-
-    def with_cached(self) -> Prices:
-        cached = self.prompt if self.cached is None else self.cached
-        return Prices(prompt=self.prompt, completion=self.completion, cached=cached)
+class _JudgePrices(PricesEntry):
+    completion: float = Field(ge=0, le=PRICE_MAX, allow_inf_nan=False)
 
 
 class _Judge(BaseModel):
@@ -60,7 +49,7 @@ class _Judge(BaseModel):
     key: SecretStr | None = None
     key_env: str | None = None
     api: Api = "auto"
-    prices: _Prices | None = None
+    prices: _JudgePrices | None = None
     in_flight: int | None = Field(None, ge=1, le=4096)
     timeout_s: float | None = Field(None, gt=0, allow_inf_nan=False)
 
@@ -71,7 +60,6 @@ class _File(BaseModel):
     judges: list[_Judge]
 
 
-_PRICE = "must be a number, 0 or more"
 _MUST = {
     "": "must be an object with the list `judges`",
     "judges": "must be a list of judges",
@@ -84,7 +72,7 @@ _MUST = {
     "key_env": "must be the name of an environment variable",
     "api": "must be auto, chat or responses",
     "prices": "must be an object: {prompt, completion, cached}",
-    "prompt": _PRICE, "completion": _PRICE, "cached": _PRICE,
+    "prompt": PRICE, "completion": PRICE, "cached": PRICE,
     "in_flight": "must be a whole number from 1 to 4096",
     "timeout_s": "must be a number of seconds above 0",
 }
