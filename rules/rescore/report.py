@@ -54,7 +54,8 @@ class JobRecord:
 
     `row_id` is None if the row was deleted. `scorer` is the scorer's place among the job's.
     `outcome` is None if there is none: not yet, or not any more. `before` are the scores by
-    name that this run replaced. `logged` are the names of scores that a client or a person sent.
+    name that this run replaced. `logged` are the names of scores that a client or a person
+    sent.
     """
 
     row_id: str | None
