@@ -25,6 +25,9 @@ POISONED = "poisoned"
 BUG = "bug"
 """The error class of a bug in Tallyard. The worker's log has its traceback."""
 
+CANCELLED = "cancelled"
+"""The error class of a superseded outcome whose re-score job was cancelled before its turn."""
+
 
 class OriginKind(StrEnum):
     """Who asked for an outcome."""

@@ -1,0 +1,78 @@
+"""Re-score jobs in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from uuid import UUID
+
+from flows.rescore.jobs import JobProgress, NewJob
+from rules.rescore.model import Action, JobState, PausedBy, RescoreJob, after
+from spans.clock import Clock
+from spans.errors import BadInput, NotFound
+from spans.ids import OrgId, ProjectId
+
+
+@dataclass(slots=True)
+class MemoryJobs:
+    """Implements flows.rescore.jobs.JobStore. `orgs` are the projects' organisations."""
+
+    orgs: dict[ProjectId, OrgId]
+    clock: Clock
+    jobs: dict[UUID, RescoreJob] = field(default_factory=dict)
+    keys: dict[tuple[ProjectId, str], tuple[UUID, bytes]] = field(default_factory=dict)
+
+    def make(self, new: NewJob) -> tuple[RescoreJob, bool]:
+        key = (new.project_id, new.idempotency_key or "")
+        if new.idempotency_key is not None and key in self.keys:
+            job_id, request_hash = self.keys[key]
+            if request_hash != new.request_hash:
+                raise BadInput("the Idempotency-Key was sent with another request before")
+            return self.jobs[job_id], False
+        job = RescoreJob(
+            no=len(self.jobs) + 1, id=new.id, project_id=new.project_id,
+            state=JobState.PLANNED, request=new.request, selection=new.selection,
+            scorers=new.scorers, created=self.clock(), created_by=new.created_by,
+            probe=new.probe, max_per_second=new.max_per_second,
+        )
+        self.jobs[job.id] = job
+        if new.idempotency_key is not None:
+            self.keys[key] = job.id, new.request_hash
+        return job, True
+
+    def find(self, org_id: OrgId, job_id: UUID) -> RescoreJob | None:
+        job = self.jobs.get(job_id)
+        return job if job and self.orgs.get(job.project_id) == org_id else None
+
+    def list(
+        self, project_id: ProjectId, *, limit: int, before: UUID | None = None
+    ) -> Sequence[RescoreJob]:
+        newest = sorted(
+            (job for job in self.jobs.values() if job.project_id == project_id),
+            key=lambda job: -job.no,
+        )
+        if before is not None:
+            newest = [job for job in newest if job.no < self.jobs[before].no]
+        return newest[:limit]
+
+    def act(self, job_id: UUID, action: Action) -> RescoreJob:
+        job = self._job(job_id)
+        state = after(action, job)
+        job = replace(
+            job, state=state, paused_by=PausedBy.HAND if state is JobState.PAUSED else None,
+            rollback_at=self.clock() if action is Action.ROLLBACK else job.rollback_at,
+        )
+        self.jobs[job_id] = job
+        return job
+
+    def set_rate(self, job_id: UUID, max_per_second: float | None) -> RescoreJob:
+        self.jobs[job_id] = replace(self._job(job_id), max_per_second=max_per_second)
+        return self.jobs[job_id]
+
+    def progress(self, job: RescoreJob) -> JobProgress:
+        return JobProgress(records=0, outcomes=0)
+
+    def _job(self, job_id: UUID) -> RescoreJob:
+        if job_id not in self.jobs:
+            raise NotFound("no such re-score job")
+        return self.jobs[job_id]
