@@ -24,6 +24,7 @@ from api import (
     invocations,
     logs,
     outcomes,
+    rescore,
     rules,
 )
 from api.request import Context
@@ -38,7 +39,8 @@ no thread waits for one."""
 
 ROUTES = [
     *logs.ROUTES, *access.ROUTES, *rules.ROUTES, *automations.ROUTES, *deliveries.ROUTES,
-    *functions.ROUTES, *invocations.ROUTES, *outcomes.ROUTES, *health.ROUTES,
+    *functions.ROUTES, *invocations.ROUTES, *outcomes.ROUTES,
+    *rescore.ROUTES, *health.ROUTES,
 ]
 
 

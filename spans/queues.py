@@ -32,6 +32,9 @@ AUTOMATIONS = "automations"
 WEBHOOKS = "webhooks"
 """Posts what automations send."""
 
+RESCORE = "rescore"
+"""Selects the rows of re-score jobs, and has them scored."""
+
 UPKEEP = "upkeep"
 """Removes what is past its retention time."""
 

@@ -10,6 +10,7 @@ from fakes.memory.functions import MemoryBundles, MemoryFunctions
 from fakes.memory.invocations import MemoryInvocations
 from fakes.memory.logs import MemoryRows
 from fakes.memory.outcomes import MemoryOutcomes
+from fakes.memory.rescore import MemoryJobs
 from fakes.memory.rules import MemoryRules
 from fakes.memory.scoring import MemoryScoring
 from fakes.memory.ticks import Ticks
@@ -33,6 +34,7 @@ from flows.invocations.server import InvocationServer
 from flows.logs.limits import LogLimits
 from flows.logs.logs import Logs
 from flows.outcomes.outcomes import Outcomes
+from flows.rescore.rescores import Rescores
 from flows.rules.rules import Rules
 from spans.event import EventLimits
 from spans.ids import ProjectId
@@ -122,6 +124,11 @@ class MemoryTallyard:
         self.outcomes = Outcomes(
             self.stored_outcomes, explained=self.stored_outcomes, projects=self.projects,
             rules=self.rules, ring=self.ring,
+        )
+        self.stored_jobs = MemoryJobs(self.stored_projects, self.clock)
+        self.rescores = Rescores(
+            self.stored_jobs, projects=self.projects, rules=self.rules, lookup=self.lookup,
+            ring=self.ring,
         )
         self.admin = self.organizations.administrator("acme")
 

@@ -25,6 +25,7 @@ from flows.health.health import Health
 from flows.logs.limits import LogLimits
 from flows.logs.logs import Logs
 from flows.outcomes.outcomes import Outcomes
+from flows.rescore.rescores import Rescores
 from flows.rules.rules import Rules
 from spans.event import EventLimits
 from spans.queues import WEBHOOKS
@@ -55,6 +56,7 @@ class Tallyard:
     automation_replays: Replays
     automation_trials: Trials
     outcomes: Outcomes
+    rescores: Rescores
 
     def close(self) -> None:
         """Finish what was begun: the services under it may be closed then."""
@@ -142,5 +144,8 @@ def make_tallyard(services: Services, *, ring: Callable[[str], None]) -> Tallyar
         outcomes=Outcomes(
             services.outcomes, explained=services.explain, projects=projects, rules=rules,
             ring=ring,
+        ),
+        rescores=Rescores(
+            services.jobs, projects=projects, rules=rules, lookup=lookup, ring=ring
         ),
     )

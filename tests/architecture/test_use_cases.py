@@ -18,12 +18,14 @@ from flows.functions.uploads import BundleUploads
 from flows.health.health import Health
 from flows.logs.logs import Logs
 from flows.outcomes.outcomes import Outcomes
+from flows.rescore.rescores import Rescores
 from flows.rules.rules import Rules
 from wiring.tallyard import Tallyard
 
 CLASSES = {
     AutomationHistory, Automations, BundleUploads, Deliveries, FunctionInvocations, Functions,
-    Health, Keys, Logs, Organizations, Outcomes, Projects, Replays, Rules, Trials,
+    Health, Keys, Logs, Organizations, Outcomes, Projects, Replays, Rescores, Rules,
+    Trials,
 }
 
 # Public methods that check no role, each with its reason.

@@ -28,6 +28,7 @@ tells of any span."""
 LOGS = "/v1/project_logs/{project_id}"
 RULE = "/v1/project_score/{rule_id}"
 AUTOMATION = "/v1/project_automation/{automation_id}"
+JOB = "/v1/rescore/{job_id}"
 DELIVERY = "/v1/automation_delivery/{delivery_id}"
 WITHOUT_BODY = {f"{AUTOMATION}/secret", f"{AUTOMATION}/test", f"{DELIVERY}/redeliver"}
 FUNCTION, PROMPT = "/v1/function/{function_id}", "/v1/prompt/{function_id}"
@@ -75,6 +76,14 @@ ROLES: dict[tuple[str, str], set[str]] = {
     ("POST", f"{AUTOMATION}/redeliver"): set(),
     ("GET", DELIVERY): {READ},
     ("POST", f"{DELIVERY}/redeliver"): set(),
+    ("POST", "/v1/rescore"): set(),
+    ("GET", "/v1/rescore"): {READ},
+    ("GET", JOB): {READ},
+    ("PATCH", JOB): set(),
+    ("POST", f"{JOB}/pause"): set(),
+    ("POST", f"{JOB}/resume"): set(),
+    ("POST", f"{JOB}/cancel"): set(),
+    ("POST", f"{JOB}/rollback"): set(),
     ("POST", "/v1/function"): set(),
     ("PUT", "/v1/function"): set(),
     ("GET", "/v1/function"): {READ},
@@ -145,6 +154,7 @@ class World:
             nothing if missing else each
             for each in (self.project, self.rule, self.automation, self.delivery, function)
         )
+        job = self.job(path) if path.startswith(JOB) and not missing else nothing
         event = {"id": "a", "input": 1}
         bodies: dict[str, Any] = {
             "/logs3": {"rows": [{**event, "project_id": project}]},
@@ -165,6 +175,8 @@ class World:
             "/v1/project_automation/test": alert(project, "tried"),
             AUTOMATION: {"description": "changed"},
             f"{AUTOMATION}/redeliver": {"since": "2026-01-01T00:00:00Z"},
+            "/v1/rescore": {"project_id": project, "filter": "", "scorers": ["ValidJSON"]},
+            JOB: {"max_per_second": 5},
             "/v1/function": alias(project, "made"),
             FUNCTION: {"description": "changed"},
             f"{FUNCTION}/shadow": {"version": self.older, "rate": 0.5},
@@ -183,10 +195,25 @@ class World:
         query = {f"{LOGS}/explain": "?id=a", "/api/project": f"?id={project}"}.get(path, "")
         given = path.format(
             project_id=project, rule_id=rule, automation_id=automation, delivery_id=delivery,
-            function_id=function,
+            function_id=function, job_id=job,
         )
         body = bodies.get(path) if method in {"POST", "PUT", "PATCH"} else None
         return {"method": method, "path": given + query, "body": body}
+
+
+    def job(self, path: str) -> str:
+        """A job that is not over, or one that is cancelled for a path that needs its end."""
+        job = self.stack.ok("POST", "/v1/rescore", {
+            "project_id": self.project, "filter": "", "scorers": ["ValidJSON"],
+            "max_per_second": 0.001,
+        })["id"]
+        if path.endswith("rollback"):
+            self.stack.ok("POST", f"/v1/rescore/{job}/cancel", {})
+            assert wait_until(
+                lambda: self.stack.ok("GET", f"/v1/rescore/{job}")["state"] == "cancelled",
+                deadline_s=FORMED_S,
+            )
+        return job
 
 
 def alias(project: str, slug: str, **fields: str) -> dict[str, Any]:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
+from fakes.memory.access import MemoryProjects
+
 from flows.rescore.jobs import JobProgress, NewJob
-from rules.rescore.model import Action, JobState, PausedBy, RescoreJob, after
+from rules.rescore.model import ENDED, Action, JobState, PausedBy, RescoreJob, after
 from spans.clock import Clock
 from spans.errors import BadInput, NotFound
 from spans.ids import OrgId, ProjectId
@@ -15,9 +17,9 @@ from spans.ids import OrgId, ProjectId
 
 @dataclass(slots=True)
 class MemoryJobs:
-    """Implements flows.rescore.jobs.JobStore. `orgs` are the projects' organisations."""
+    """Implements flows.rescore.jobs.JobStore."""
 
-    orgs: dict[ProjectId, OrgId]
+    projects: MemoryProjects
     clock: Clock
     jobs: dict[UUID, RescoreJob] = field(default_factory=dict)
     keys: dict[tuple[ProjectId, str], tuple[UUID, bytes]] = field(default_factory=dict)
@@ -42,7 +44,9 @@ class MemoryJobs:
 
     def find(self, org_id: OrgId, job_id: UUID) -> RescoreJob | None:
         job = self.jobs.get(job_id)
-        return job if job and self.orgs.get(job.project_id) == org_id else None
+        if job is None or self.projects.find_project(org_id, job.project_id) is None:
+            return None
+        return job
 
     def list(
         self, project_id: ProjectId, *, limit: int, before: UUID | None = None
@@ -58,15 +62,23 @@ class MemoryJobs:
     def act(self, job_id: UUID, action: Action) -> RescoreJob:
         job = self._job(job_id)
         state = after(action, job)
+        is_paused = state is JobState.PAUSED
+        goes_on = job.state is JobState.PAUSED and not is_paused
+        rolls_back = action is Action.ROLLBACK and job.rollback_at is None
         job = replace(
-            job, state=state, paused_by=PausedBy.HAND if state is JobState.PAUSED else None,
-            rollback_at=self.clock() if action is Action.ROLLBACK else job.rollback_at,
+            job, state=state,
+            paused_by=(job.paused_by or PausedBy.HAND) if is_paused else None,
+            probe=None if goes_on else job.probe,
+            rollback_at=self.clock() if rolls_back else job.rollback_at,
         )
         self.jobs[job_id] = job
         return job
 
     def set_rate(self, job_id: UUID, max_per_second: float | None) -> RescoreJob:
-        self.jobs[job_id] = replace(self._job(job_id), max_per_second=max_per_second)
+        job = self._job(job_id)
+        if job.state in {*ENDED, JobState.CANCELLING}:
+            raise BadInput(f"the job is {job.state}: it has no rate any more")
+        self.jobs[job_id] = replace(job, max_per_second=max_per_second)
         return self.jobs[job_id]
 
     def progress(self, job: RescoreJob) -> JobProgress:
