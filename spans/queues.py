@@ -26,6 +26,12 @@ SANDBOX = "sandbox"
 HELD = "held:"
 """Begins the names of queues that no worker serves: see `held_queue`."""
 
+HELD_BY_JOB = f"{HELD}job:"
+"""Begins the names of queues in which outcomes of paused re-score jobs wait."""
+
+HELD_BY_BUDGET = f"{HELD}budget:"
+"""Begins the names of queues in which outcomes wait for a budget."""
+
 AUTOMATIONS = "automations"
 """Evaluates automations over what has changed in the logs."""
 
@@ -125,6 +131,16 @@ def held_queue(endpoint: str) -> str:
     back to the queue of judges.
     """
     return HELD + endpoint
+
+
+def held_by_job(job_no: int) -> str:
+    """The queue in which the outcomes of a re-score job wait while it is paused."""
+    return f"{HELD_BY_JOB}{job_no}"
+
+
+def held_by_budget(budget_no: int) -> str:
+    """The queue in which outcomes wait until the budget has room for their calls."""
+    return f"{HELD_BY_BUDGET}{budget_no}"
 
 
 def queues_of_outcomes(queues: tuple[Queue, ...] = QUEUES) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from rules.model import NamedFunction, Rule, ShadowVersion
 from rules.rule_set import rule_from_json
 from spans.ids import FunctionId, ObjectId, OrgId, ProjectId, RuleId, Xact
 from spans.json import JsonObject
-from spans.queues import HEAVY
+from spans.queues import HEAVY, held_by_job
 from spans.row import ObjectRef, ObjectType, RowKey
 
 
@@ -105,3 +105,14 @@ class MemoryWorld(ScoringWorld):
             )
             for outcome in self.scoring.outcomes.values()
         ]
+
+    def replaced(self) -> list[tuple[str, int, str, float]]:
+        return [
+            (row.id, job_no, name, one.value)
+            for (row, job_no, name), one in self.scoring.replaced.items()
+        ]
+
+    def hold_back(self, row_id: str) -> None:
+        for outcome in self.scoring.outcomes_of(RowKey(self.where, row_id)):
+            if outcome.is_waiting:
+                outcome.queue = held_by_job(1)

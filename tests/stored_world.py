@@ -17,6 +17,7 @@ from scorers.functions.function import Definition, FunctionWrite, IfExists
 from spans.clock import system_clock
 from spans.ids import FunctionId, ObjectId, OrgId, ProjectId, RuleId, Xact
 from spans.json import JsonObject
+from spans.queues import held_by_job
 from spans.row import ObjectRef, ObjectType
 from store.access.projects import StoredProjects
 from store.functions.functions import StoredFunctions
@@ -149,6 +150,20 @@ class StoredWorld(ScoringWorld):
                           deaths, error_class from shown_outcome"""
             )
         ]
+
+    def replaced(self) -> list[tuple[str, int, str, float]]:
+        return self.rows(
+            """select span.id, job_no, name, score::float8
+                 from replaced_score join span on span.seq = subject_seq"""
+        )
+
+    def hold_back(self, row_id: str) -> None:
+        with self.database.cursor() as cursor:
+            cursor.execute(
+                """update outcome set queue = %s from span
+                    where span.id = %s and subject_seq = span.seq and state = 'pending'""",
+                (held_by_job(1), row_id),
+            )
 
     def rows(self, query: str, *values: object) -> list[tuple]:
         with self.database.cursor() as cursor:

@@ -8,7 +8,7 @@ from typing import Any
 from flows.scoring.circuit import Circuit
 from scorers.results import storable
 from spans.errors import TransientError
-from spans.queues import HELD, JUDGE, held_queue
+from spans.queues import HELD, HELD_BY_BUDGET, HELD_BY_JOB, JUDGE, held_queue
 from store.postgres.database import Cursor, Database
 
 BROUGHT_BACK = 2000
@@ -44,6 +44,8 @@ HELD_QUEUES = f"""
       from waiting
       left join circuit on circuit.endpoint = substr(waiting.queue, {len(HELD) + 1})
      where starts_with(waiting.queue, '{HELD}')
+       and not starts_with(waiting.queue, '{HELD_BY_JOB}')
+       and not starts_with(waiting.queue, '{HELD_BY_BUDGET}')
 """
 _BRING_BACK = """
     update outcome set queue = %(queue)s, next_attempt_at = now() {wait}

@@ -8,13 +8,13 @@ written: a late result for old content never replaces a newer one.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import NamedTuple
 
 from spans.ids import RowSeq, Xact
 from spans.json import Json
-from spans.outcome import ScorerUse, Verdict, verdict_scores
+from spans.outcome import Errored, OriginKind, ScorerUse, Verdict, verdict_scores
 from spans.work import Execution, Subject
 from store.postgres.database import Cursor
 from store.postgres.numbers import Numbers
@@ -33,14 +33,26 @@ OutcomeNo = tuple[RowSeq, Xact, int]
 """An outcome's key in the table: (subject_seq, subject_version, use_no)."""
 
 
+class Replaced(NamedTuple):
+    """A score of a row's present content that the re-score job `job_no` took the place of.
+
+    `by` says which outcome computed it, as in `LockedRow.by`.
+    """
+
+    job_no: int
+    name: str
+    score: Json
+    by: dict[str, int]
+
+
 @dataclass(slots=True)
 class LockedRow:
     """The versions and computed scores of a row while this transaction holds its lock.
 
     `scores` has the values by score name. `by` says for each of them which outcome computed
     it: the number of its use, the content that it scored, and its generation. `stored` has the
-    scores before the changes: those that have entries. `store.scoring.score_spans` writes the
-    changes.
+    scores before the changes: those that have entries. `replaced` are the scores whose place
+    re-score jobs took. `store.scoring.score_spans` writes the changes.
     """
 
     object_no: int
@@ -51,6 +63,7 @@ class LockedRow:
     by: dict[str, dict[str, int]]
     stored: Mapping[str, Json]
     is_changed: bool = False
+    replaced: list[Replaced] = field(default_factory=list)
 
     @property
     def loses_scores(self) -> bool:
@@ -78,25 +91,61 @@ class LockedRow:
     def show(
         self, use: ScorerUse, use_no: int, verdict: Verdict, numbers: Numbers
     ) -> None:
-        """Replace the earlier scores of the origin and scorer by those of the verdict.
+        """Replace earlier scores by those of the verdict.
 
-        A score of the same name that another origin computed is replaced too, unless that
-        origin's generation is newer.
+        A rule or a person replaces the scores of its own that the scorer gave before, and those
+        of the same names. A re-score job replaces the scorer's scores of every origin, and
+        those of the same names; an error of it replaces nothing.
+
+        What a newer generation gave on the row's present content stays: a score of that name,
+        and if it is of the same scorer, every score. A score of former content stays nowhere.
         """
-        if self.by:
-            self.clear([
-                who["use"] for who in self.by.values() if _is_same_slot(numbers, who, use)
-            ])
         generation = use.origin.generation
+        if self.by:
+            if use.origin.kind is OriginKind.RESCORE and isinstance(verdict, Errored):
+                return
+            alike = {
+                name: other for name, who in self.by.items()
+                for other in [numbers.use_of(who["use"])]
+                if _is_same_scorer(other, use)
+            }
+            if any(self._stays(name, generation) for name in alike):
+                return
+            for name, other in alike.items():
+                if use.origin.kind is OriginKind.RESCORE or other.origin.id == use.origin.id:
+                    self._make_place(name, use, numbers)
         for score in verdict_scores(verdict):
-            present = self.by.get(score.name)
-            if score.value is None or (present and present["generation"] > generation):
+            if score.value is None or self._stays(score.name, generation):
                 continue
+            if score.name in self.by:
+                self._make_place(score.name, use, numbers)
             self.scores[score.name] = score.value
             self.by[score.name] = {
                 "use": use_no, "version": self.content_xact, "generation": generation,
             }
             self.is_changed = True
+
+    def _stays(self, name: str, generation: int) -> bool:
+        """Whether the row has a score of this name which such a generation cannot replace."""
+        who = self.by.get(name)
+        return (
+            who is not None and who["generation"] > generation
+            and who["version"] == self.content_xact
+        )
+
+    def _make_place(self, name: str, use: ScorerUse, numbers: Numbers) -> None:
+        """Remove a score for those of `use`, and keep it in `replaced` if a job takes it.
+
+        What the same job gave is not kept, and neither is a score of former content, which
+        would be gone once the row is matched again.
+        """
+        value, who = self.scores.pop(name, None), self.by.pop(name)
+        self.is_changed = True
+        if (
+            use.origin.kind is OriginKind.RESCORE and who["version"] == self.content_xact
+            and numbers.use_of(who["use"]).origin.id != use.origin.id
+        ):
+            self.replaced.append(Replaced(use.origin.generation, name, value, who))
 
 
 Locked = dict[RowSeq, LockedRow]
@@ -126,9 +175,8 @@ class Run(NamedTuple):
         return self._replace(execution=reduced)
 
 
-def _is_same_slot(numbers: Numbers, who: dict[str, int], use: ScorerUse) -> bool:
-    other = numbers.use_of(who["use"])
-    return (other.origin.id, other.scorer.name) == (use.origin.id, use.scorer.name)
+def _is_same_scorer(one: ScorerUse, other: ScorerUse) -> bool:
+    return (one.scorer.name, one.scorer.kind) == (other.scorer.name, other.scorer.kind)
 
 
 def lock_rows(cursor: Cursor, numbers: Numbers, subjects: Iterable[Subject]) -> Locked:

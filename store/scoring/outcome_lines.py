@@ -17,7 +17,7 @@ from store.scoring.locked_rows import Locked, Run
 # differ, and its result.
 SHARED_COLUMNS = (
     "object_no", "use_no", "rules_revision", "skip_logging", "role", "queue", "priority",
-    "label",
+    "label", "job_no",
 )
 OWN_COLUMNS = ("subject_seq", "subject_version", "is_lead")
 RESULT_COLUMNS = (
@@ -31,6 +31,9 @@ STAGE_OUTCOMES = f"copy outcome_staged ({OUTCOME_LIST}) from stdin"
 
 _PENDING = b"\t".join(
     [OutcomeState.PENDING.encode(), *[NULL] * 4, b"0", *[NULL] * 10, FALSE]
+) + b"\n"
+_SUPERSEDED = b"\t".join(
+    [OutcomeState.SUPERSEDED.encode(), *[NULL] * 4, b"0", NULL, b"%b", *[NULL] * 8, FALSE]
 ) + b"\n"
 _NO_USAGE = b"\t".join([NULL] * 6 + [FALSE]) + b"\n"
 
@@ -55,6 +58,7 @@ class SharedCells:
         made = self._made.get(key)
         if made is not None:
             return made[0]
+        job_no = asked.use.origin.generation
         cells = b"".join(
             cell + b"\t" for cell in (
                 b"%d" % object_no,
@@ -65,6 +69,7 @@ class SharedCells:
                 queue.encode(),
                 b"%d" % priority,
                 escaped(label) if label else NULL,
+                b"%d" % job_no if job_no else NULL,
             )
         )
         self._made[key] = cells, asked
@@ -121,9 +126,10 @@ def _usage_cells(usage: Usage) -> bytes:
 
 
 def pending_lines(
-    later: Deferred, locked: Locked, shared: SharedCells, *, leads: bool
+    later: Deferred, locked: Locked, shared: SharedCells, at: bytes, *, leads: bool
 ) -> list[bytes]:
-    """The COPY lines of pending outcomes.
+    """The COPY lines of pending outcomes. They are superseded, at the time `at`, if the row has
+    other content by now.
 
     If `leads` is true, the first outcome of the assignment is the lead. Otherwise the caller
     must call `ensure_leads` afterwards, which chooses the lead.
@@ -133,11 +139,14 @@ def pending_lines(
     row = locked.get(subject.seq)
     if row is None:
         return []
+    is_current = row.content_xact == subject.content_xact
+    leads = leads and is_current
+    result = _PENDING if is_current else _SUPERSEDED.replace(b"%b", at)
     return [
         b"%b%d\t%d\t%b\t%b" % (
             shared.of(row.object_no, asked, later.queue, later.priority, assignment.label),
             subject.seq, subject.content_xact,
-            TRUE if leads and index == 0 else FALSE, _PENDING,
+            TRUE if leads and index == 0 else FALSE, result,
         )
         for index, asked in enumerate(assignment.asked)
     ]

@@ -12,6 +12,7 @@ from datetime import datetime
 
 from spans.ids import RowSeq
 from spans.outcome import Errored
+from spans.queues import HELD_BY_BUDGET, HELD_BY_JOB
 from spans.score_span import argument_names
 from spans.work import Assignment, Deferred, Execution
 from store.postgres.copy import copy_lines
@@ -37,6 +38,11 @@ from store.scoring.supersede import supersede_other_versions
 # becomes pending again if it is asked for again, such as when a rule returns to the version of
 # its scorer, as if nobody had tried it. Outcomes that are neither inserted nor updated are not
 # returned, and the caller then writes no score for them.
+IS_HELD_BACK = " or ".join(
+    f"starts_with(outcome.queue, '{prefix}')" for prefix in (HELD_BY_JOB, HELD_BY_BUDGET)
+)
+"""Whether an outcome waits for a paused job or a spent budget, and not for an endpoint."""
+
 UPSERT_OUTCOMES = f"""
     insert into outcome ({OUTCOME_LIST}) select {OUTCOME_LIST} from outcome_staged
         order by subject_seq, subject_version, use_no
@@ -55,26 +61,29 @@ UPSERT_OUTCOMES = f"""
     returning subject_seq, subject_version, use_no
 """
 
-# Makes one outcome the lead where pending outcomes share a scorer and content and have none.
-# That happens if the former lead got its result before they were added, or if its rule was
-# deleted.
+# Of the pending outcomes that share a scorer and content, one is the lead. What a worker runs
+# stays the lead. Otherwise it is one that no job or budget holds back, and a live one rather
+# than one of bulk work, so that a live outcome never waits for what may wait. A lead that a
+# worker has claimed since this looked stays one beside the new lead: both run then.
 LEAD = f"""
-    update outcome set is_lead = true from (
-      select subject_seq, subject_version, use_no from (
-        select outcome.subject_seq, outcome.subject_version, outcome.use_no,
-               row_number() over (alike order by outcome.use_no) as place,
-               bool_or(outcome.is_lead) over alike as is_led
+    update outcome set is_lead = chosen.leads from (
+      select subject_seq, subject_version, use_no, place = 1 as leads from (
+        select outcome.subject_seq, outcome.subject_version, outcome.use_no, outcome.is_lead,
+               row_number() over (
+                 partition by outcome.subject_seq, outcome.subject_version,
+                              scorer_kind, scorer, scorer_version
+                 order by outcome.owner is null, {IS_HELD_BACK}, outcome.priority,
+                          not outcome.is_lead, outcome.use_no) as place
           from unnest(%s::bigint[]) as subject(seq)
           join outcome on outcome.subject_seq = subject.seq
            and {by_key("outcome.state = 'pending'")}
          cross join lateral (
            select scorer_kind, scorer, scorer_version from scorer_use
-            where scorer_use.use_no = outcome.use_no offset 0) scorer_use
-        window alike as (partition by outcome.subject_seq, outcome.subject_version,
-                                      scorer_kind, scorer, scorer_version)) waiting
-       where place = 1 and not is_led) chosen
+            where scorer_use.use_no = outcome.use_no offset 0) scorer_use) waiting
+       where is_lead <> (place = 1)) chosen
      where outcome.subject_seq = chosen.subject_seq
        and outcome.subject_version = chosen.subject_version and outcome.use_no = chosen.use_no
+       and (chosen.leads or outcome.owner is null)
 """
 ANY_PENDING = f"""
     select exists (select from unnest(%s::bigint[]) as subject(seq)
@@ -115,7 +124,7 @@ def record(
     lines = [line for run in runs for line in outcome_lines(run, shared, at)]
     lines += [
         line for later in deferred
-        for line in pending_lines(later, locked, shared, leads=not must_choose)
+        for line in pending_lines(later, locked, shared, at, leads=not must_choose)
     ]
     fresh = _insert_outcomes(cursor, lines, is_new=is_new)
     if must_choose:
@@ -143,9 +152,11 @@ def is_any_pending(cursor: Cursor, seqs: Collection[RowSeq]) -> bool:
 
 
 def ensure_leads(cursor: Cursor, seqs: Collection[RowSeq]) -> None:
-    """Make one outcome the lead wherever pending outcomes of these rows have no lead.
+    """Make one outcome the lead wherever pending outcomes of these rows have no lead, or have
+    one that waits longer than another would.
 
-    Only leads are claimed, so outcomes without one would wait for ever.
+    Only leads are claimed, so outcomes without one would wait for ever. The caller holds the
+    rows' locks, since who adds an outcome holds them too.
     """
     if seqs:
         cursor.execute(LEAD, (list(seqs),))

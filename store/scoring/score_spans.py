@@ -18,7 +18,7 @@ from store.postgres.numbers import Numbers
 from store.postgres.row_locks import lock_heads
 from store.postgres.score_index import COPY_SCORES, changing_scores, entry_lines
 from store.postgres.versions import draw_versions
-from store.scoring.locked_rows import Locked, Run
+from store.scoring.locked_rows import Locked, LockedRow, Run
 
 SCORE_SPAN_COLUMNS = (
     "object_no", "has_base", "is_root", "scored_use", "seq", "id", "span_id", "root_span_id",
@@ -76,6 +76,14 @@ WRITE_COMPUTED = """
       from unnest(%s::integer[], %s::bigint[], %s::text[], %s::text[])
            as fresh(object_no, seq, scores, by)
      where span_head.object_no = fresh.object_no and span_head.seq = fresh.seq
+"""
+# A job that is run again on a row keeps what it replaced first.
+KEEP_REPLACED = """
+    insert into replaced_score (subject_seq, job_no, name, score, by)
+    select seq, job_no, name, score::jsonb, by::jsonb
+      from unnest(%s::bigint[], %s::integer[], %s::text[], %s::text[], %s::text[])
+           as replaced(seq, job_no, name, score, by)
+    on conflict (subject_seq, job_no, name) do nothing
 """
 
 
@@ -137,6 +145,17 @@ def _write_computed(cursor: Cursor, locked: Locked, xact: Xact) -> None:
                 [_json_text(row.by) for _, row in fresh],
             ),
         )
+    _keep_replaced(cursor, fresh)
+
+
+def _keep_replaced(cursor: Cursor, rows: Iterable[tuple[RowSeq, LockedRow]]) -> None:
+    """Keep the scores that re-score jobs replaced, for their reports and for undoing them."""
+    kept = [
+        (seq, one.job_no, one.name, orjson.dumps(one.score).decode(), _json_text(one.by))
+        for seq, row in rows for one in row.replaced
+    ]
+    if kept:
+        cursor.execute(KEEP_REPLACED, tuple(map(list, zip(*kept, strict=True))))
 
 
 def _json_text(values: Mapping[str, object]) -> str:

@@ -22,7 +22,7 @@ from spans.json import JsonObject
 from spans.outcome import Errored, Origin, RescoreOrigin, Verdict, verdict_of
 from spans.queues import HEAVY
 from spans.score_span import score_span_id, score_span_span_id
-from spans.scoring import Score, ScoringResult, Usage
+from spans.scoring import Score, ScorerRef, ScoringResult, Usage
 from spans.work import Execution, OutcomeRequest, RunnableClaim
 
 SCORED: JsonObject = {
@@ -344,16 +344,92 @@ class GenerationBehaviours:
             origin.id for origin in origins
         }
 
+    def test_a_job_replaces_the_scorers_scores_of_every_origin_and_keeps_what_it_replaced(
+        self, world: ScoringWorld
+    ) -> None:
+        world.rule("one")
+        world.rule("two", "ExactMatch")
+        world.defer("a")
+        job = RescoreOrigin(uuid.uuid4(), 7)
+        by_rule, by_job = world.claim()
+
+        end_for(world, by_rule, by_rule.lead.origin, value=0.25, name="old name")
+        end_for(world, by_job, job, value=0.75, name="new name", scorer=by_rule.lead.scorer)
+
+        assert world.scores() == {"new name": 0.75}
+        assert world.replaced() == [("a", 7, "old name", 0.25)]
+
+    def test_a_job_that_fails_on_a_row_leaves_its_earlier_scores_alone(
+        self, world: ScoringWorld
+    ) -> None:
+        world.rule("one")
+        world.rule("two", "ExactMatch")
+        world.defer("a")
+        first, second = world.claim()
+
+        end_for(world, first, first.lead.origin, value=0.25)
+        end_for(world, second, RescoreOrigin(uuid.uuid4(), 1), value=None,
+                scorer=first.lead.scorer)
+
+        assert world.scores() == {"score": 0.25}
+        assert world.replaced() == []
+        assert "errored" in world.states()
+
+    def test_a_rule_shows_nothing_of_a_scorer_that_a_job_has_run_on_the_same_content(
+        self, world: ScoringWorld
+    ) -> None:
+        world.rule("one")
+        world.rule("two", "ExactMatch")
+        world.defer("a")
+        first, second = world.claim()
+
+        end_for(world, first, RescoreOrigin(uuid.uuid4(), 1), value=0.75, name="new name")
+        end_for(world, second, second.lead.origin, value=0.25, name="old name",
+                scorer=first.lead.scorer)
+
+        assert world.scores() == {"new name": 0.75}
+
+    def test_a_score_that_a_job_gave_former_content_stands_in_no_ones_way(
+        self, world: ScoringWorld
+    ) -> None:
+        world.rule()
+        world.defer("a")
+        (claim,) = world.claim()
+        end_for(world, claim, RescoreOrigin(uuid.uuid4(), 7), value=0.75)
+
+        world.write(ended("a", "kitten"))
+        world.match(NOTHING_IS_CHEAP)
+        (later,) = world.claim()
+        end_for(world, later, later.lead.origin, value=0.25)
+
+        assert world.scores() == {"score": 0.25}
+        assert world.replaced() == []
+
+    def test_a_job_keeps_no_score_of_its_own_as_replaced(self, world: ScoringWorld) -> None:
+        world.rule("one")
+        world.rule("two", "ExactMatch")
+        world.defer("a")
+        job = RescoreOrigin(uuid.uuid4(), 3)
+
+        for claim, value in zip(world.claim(), (0.25, 0.75), strict=True):
+            end_for(world, claim, job, value=value)
+
+        assert world.scores() == {"score": 0.75}
+        assert world.replaced() == []
+
 
 def end_for(
-    world: ScoringWorld, claim: RunnableClaim, origin: Origin, *, value: float,
-    name: str = "score",
+    world: ScoringWorld, claim: RunnableClaim, origin: Origin, *, value: float | None,
+    name: str = "score", scorer: ScorerRef | None = None,
 ) -> None:
-    """Records a score for this origin, in place of the one that the claim was made for."""
-    use = replace(claim.lead.use, origin=origin)
+    """Records a score for this origin, in place of the one that the claim was made for: of this
+    scorer, if it is given. Without a value the run failed."""
+    use = replace(claim.lead.use, origin=origin, scorer=scorer or claim.lead.scorer)
     asked = OutcomeRequest(use=use, rules_revision=None, skip_logging=False)
-    assignment = replace(claim.assignment, asked=(asked,))
-    score = Score(name=name, value=value)
+    assignment = replace(claim.assignment, asked=(asked,), scorer=use.scorer)
+    verdict = Errored(failure=LATE, started_at=1.5, run_ms=1.0) if value is None else gave(
+        claim, Score(name=name, value=value)
+    )
     world.worker.ledger.record([(claim, Execution(
-        assignment=assignment, verdict=gave(claim, score), queue=HEAVY, attempts=1
+        assignment=assignment, verdict=verdict, queue=HEAVY, attempts=1
     ))])

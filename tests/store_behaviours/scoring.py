@@ -134,6 +134,14 @@ class ScoringWorld(ABC):
     @abstractmethod
     def outcomes(self) -> list[Seen]: ...
 
+    @abstractmethod
+    def replaced(self) -> list[tuple[str, int, str, float]]:
+        """The scores that jobs replaced: of which row, by which job, and their names."""
+
+    @abstractmethod
+    def hold_back(self, row_id: str) -> None:
+        """Has the row's pending outcomes wait as if they were of a job that is paused."""
+
     # --- what is the same for all
 
     def rule(
@@ -1053,6 +1061,40 @@ class ClaimBehaviours:
 
         assert world.states() == ["completed", "completed"]
         assert world.claim() == []
+
+    def test_a_live_outcome_that_joins_bulk_work_does_not_wait_for_it(
+        self, world: ScoringWorld
+    ) -> None:
+        world.rule("one")
+        world.defer_bulk("a", "b")
+        world.rule("two")
+        for row_id in "ab":
+            world.write({"id": row_id, **RESELECT})
+            if row_id == "b":
+                world.hold_back("a")
+                world.match(NOTHING_IS_CHEAP)
+
+        live = world.claim(2)
+
+        assert rows_of(live) == {"a", "b"}
+        record(world.worker, *live)
+        assert Counter(one.state for one in world.outcomes()) == {"completed": 4}
+        assert world.claim() == []
+
+    def test_a_live_outcome_that_joins_a_run_of_bulk_work_under_way_gets_its_result(
+        self, world: ScoringWorld
+    ) -> None:
+        world.rule("one")
+        world.defer_bulk("a")
+        under_way = world.claim()
+        world.rule("two")
+        world.write({"id": "a", **RESELECT})
+        world.match(NOTHING_IS_CHEAP)
+
+        assert world.claim() == []
+        record(world.worker, *under_way)
+
+        assert world.states() == ["completed", "completed"]
 
     def test_what_waits_for_a_scorer_that_was_answered_already_is_claimed_by_itself(
         self, world: ScoringWorld

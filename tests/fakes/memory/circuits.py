@@ -10,7 +10,7 @@ from fakes.memory.scoring import MemoryScoring, Outcome
 
 from flows.scoring.circuit import Circuit
 from spans.errors import TransientError
-from spans.queues import HELD, JUDGE, held_queue
+from spans.queues import HELD, HELD_BY_BUDGET, HELD_BY_JOB, JUDGE, held_queue
 
 PROBE_CHOICE = 100
 FORGOTTEN = timedelta(seconds=180)
@@ -93,6 +93,7 @@ class MemoryCircuits:
         return {
             one.queue for one in self._shared.outcomes.values()
             if one.is_waiting and one.queue.startswith(HELD)
+            and not one.queue.startswith((HELD_BY_JOB, HELD_BY_BUDGET))
         }
 
     def _bring_back_all(self, queue: str) -> None:

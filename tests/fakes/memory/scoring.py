@@ -44,7 +44,7 @@ from spans.outcome import (
     Verdict,
     verdict_scores,
 )
-from spans.queues import Holds, held_queue, queue_named
+from spans.queues import HELD_BY_BUDGET, HELD_BY_JOB, Holds, held_queue, queue_named
 from spans.row import ObjectRef, RowKey, RowView, is_made_by_scorer
 from spans.scoring import OutcomeState, Role, ScorerRef
 from spans.work import (
@@ -132,10 +132,11 @@ class Outcome(Lease):
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """A score that a row shows, and which use of a scorer computed it."""
+    """A score that a row shows, which use of a scorer computed it, and of which content."""
 
     use: ScorerUse
     value: float
+    version: Xact
 
     @property
     def slot(self) -> Slot:
@@ -169,6 +170,7 @@ class MemoryScoring:
         self.score_spans: dict[RowKey, Outcome] = {}
         self.at_end: dict[tuple[RowKey, Xact], RowView] = {}
         self._shown: dict[RowKey, dict[str, Computed]] = {}
+        self.replaced: dict[tuple[RowKey, int, str], Computed] = {}
         self._rule_sets: dict[ProjectId, list[RuleSet]] = {}
         self._failures: dict[str, list[Exception]] = {}
         self._lock = RLock()
@@ -250,6 +252,8 @@ class MemoryScoring:
                 if draft.was_deleted:
                     for outcome in self.outcomes_of(key):
                         del self.outcomes[outcome.key.id]
+                    for one in [one for one in self.replaced if one[0] == key]:
+                        del self.replaced[one]
 
     def _keep_at_end(self, key: RowKey, xact: Xact) -> None:
         kept = self.rows.find(key)
@@ -363,9 +367,16 @@ class MemoryScoring:
     def _defer(self, later: Deferred) -> None:
         if self.rows.find(later.assignment.subject.key) is None:
             return
+        is_current = self.is_current(later.assignment.subject)
         for asked in later.assignment.asked:
             outcome = self._outcome(later.assignment, asked)
-            if outcome is None:
+            if not is_current:
+                outcome = outcome or self._new(
+                    later.assignment, asked, later.queue, later.priority
+                )
+                if outcome.is_waiting:
+                    outcome.supersede()
+            elif outcome is None:
                 self._new(later.assignment, asked, later.queue, later.priority)
             elif outcome.state is OutcomeState.SUPERSEDED:
                 outcome.state, outcome.is_lead = OutcomeState.PENDING, False
@@ -406,31 +417,66 @@ class MemoryScoring:
                 outcome.supersede()
 
     def ensure_leads(self, keys: Iterable[RowKey]) -> None:
-        """Makes one outcome the lead of each run that waits without one."""
+        """Makes one outcome the lead of each run that waits: what a worker runs, else what
+        nobody holds back and is live, else the present lead."""
         for key in keys:
-            waiting = [outcome for outcome in self.outcomes_of(key) if outcome.is_waiting]
-            led = {outcome.run for outcome in waiting if outcome.is_lead}
-            for outcome in sorted(waiting, key=lambda each: each.key.id):
-                if outcome.run not in led:
-                    outcome.is_lead = True
-                    led.add(outcome.run)
+            runs: defaultdict[tuple[RowKey, Xact, ScorerRef], list[Outcome]] = defaultdict(list)
+            for outcome in self.outcomes_of(key):
+                if outcome.is_waiting:
+                    runs[outcome.run].append(outcome)
+            for alike in runs.values():
+                lead = min(alike, key=lambda one: (
+                    one.owner is None, one.queue.startswith((HELD_BY_JOB, HELD_BY_BUDGET)),
+                    one.priority, not one.is_lead, one.key.id,
+                ))
+                for outcome in alike:
+                    outcome.is_lead = outcome is lead
 
     def _show(self, execution: Execution, asked: OutcomeRequest) -> bool:
-        """Replaces the scores of an origin and scorer on a row; whether that changed them.
+        """Replaces earlier scores on a row by those of the verdict; whether that changed them.
 
-        A score of the same name that a newer generation computed stays.
+        Those of a newer generation on the row's present content stay.
         """
-        row, use = execution.assignment.subject.key, asked.use
-        is_change = _slot(use) in self.slots(row)
-        self.clear(row, _slot(use))
-        present = self._shown[row]
-        for score in verdict_scores(execution.verdict):
-            before = present.get(score.name)
-            is_newer = before and before.use.origin.generation > use.origin.generation
-            if score.value is not None and not is_newer:
-                present[score.name] = Computed(use, score.value)
-                is_change = True
-        return is_change
+        subject, use, verdict = execution.assignment.subject, asked.use, execution.verdict
+        present = self._shown.setdefault(subject.key, {})
+        before = dict(present)
+        is_job = use.origin.kind is OriginKind.RESCORE
+        if is_job and present and isinstance(verdict, Errored):
+            return False
+
+        def stays(name: str) -> bool:
+            one = before.get(name)
+            return (
+                one is not None and one.use.origin.generation > use.origin.generation
+                and one.version == subject.content_xact
+            )
+
+        alike = [
+            name for name, one in before.items()
+            if (one.use.scorer.kind, one.use.scorer.name) == (use.scorer.kind, use.scorer.name)
+        ]
+        if any(map(stays, alike)):
+            return False
+        for name in alike:
+            if is_job or before[name].use.origin.id == use.origin.id:
+                del present[name]
+        for score in verdict_scores(verdict):
+            if score.value is not None and not stays(score.name):
+                present[score.name] = Computed(use, score.value, subject.content_xact)
+        if is_job:
+            self._keep_replaced(subject, use, before)
+        return present != before
+
+    def _keep_replaced(
+        self, subject: Subject, use: ScorerUse, before: Mapping[str, Computed]
+    ) -> None:
+        present, job_no = self._shown[subject.key], use.origin.generation
+        for name, one in before.items():
+            if (
+                present.get(name) != one and one.version == subject.content_xact
+                and one.use.origin.id != use.origin.id
+            ):
+                self.replaced.setdefault((subject.key, job_no, name), one)
 
     def clear(self, row: RowKey, slot: Slot) -> None:
         """Forgets the scores of an origin and scorer on a row."""
