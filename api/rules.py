@@ -11,8 +11,8 @@ from api.answer import Json200
 from api.endpoint import endpoint
 from api.request import Context, in_thread, json_body, list_page, path_uuid, query_project
 from flows.access.principal import Principal
+from flows.rescore.rescores import RECENT_MAX, Rescores, status_json
 from flows.rules.rules import Rules
-from flows.rules.score_recent import RECENT_MAX
 from rules.wire import ProjectScore, read_rule
 from spans.errors import BadInput, NotFound
 from spans.ids import ProjectId, RuleId, parse_uuid
@@ -109,15 +109,13 @@ async def delete(request: Request, context: Context, principal: Principal) -> Re
 
 
 async def score_recent(request: Request, context: Context, principal: Principal) -> Response:
-    """Runs a rule on the latest rows that it selects."""
-    rules = context.tallyard.rules
+    """Makes a re-score job of the latest rows that a rule selects."""
+    rescores = context.tallyard.rescores
     rule_id = await _reachable_rule(request, context, principal)
     body = read_model(ScoreRecentBody, await json_body(request, context))
-    done = await in_thread(lambda: rules.score_recent(principal, rule_id, body.last))
-    return Json200({
-        "rule_id": str(rule_id), "examined": done.examined, "selected": done.selected,
-        "started": done.started,
-    })
+    job, _ = await in_thread(lambda: rescores.score_recent(principal, rule_id, body.last))
+    status = await in_thread(lambda: rescores.get(principal, job.id))
+    return Json200(status_json(status))
 
 
 def _rule_id(request: Request) -> RuleId:
@@ -154,5 +152,7 @@ ROUTES = [
     Route(ONE, endpoint(get, Rules.get), methods=["GET"]),
     Route(ONE, endpoint(change, Rules.change), methods=["PATCH"]),
     Route(ONE, endpoint(delete, Rules.delete), methods=["DELETE"]),
-    Route(f"{ONE}/score_recent", endpoint(score_recent, Rules.score_recent), methods=["POST"]),
+    Route(
+        f"{ONE}/score_recent", endpoint(score_recent, Rescores.score_recent), methods=["POST"]
+    ),
 ]

@@ -154,7 +154,6 @@ def _measure(
 ) -> list[Size]:
     prepare(stack.connect)
     project_id = stack.project("growth", rates=TWO_RULES)
-    rule_id = stack.rule_ids(project_id)["Levenshtein"]
     empty = _database_bytes(connection)
     first = round(options.sizes[0] / ROWS_A_SPAN / ROWS_EACH) * ROWS_EACH
     log_and_score(stack, project_id, first, seed=0)
@@ -169,7 +168,7 @@ def _measure(
         there = row_count(connection, project_id)
         each = (_database_bytes(connection) - empty) / logged
         report.say(f"\n{there:,} rows, {each:,.0f} bytes a logged span: reading ...")
-        reads = measure_reads(stack, connection, project_id, rule_id)
+        reads = measure_reads(stack, connection, project_id)
         report.say(f"{there:,} rows: {options.bursts} bursts of {options.spans:,} spans ...")
         loops: list[Turn] = []
         bursts: list[Turn] = []

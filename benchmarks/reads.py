@@ -80,7 +80,7 @@ class ReadTime:
 
 
 def measure_reads(
-    stack: Stack, connection: psycopg.Connection, project_id: str, rule_id: str
+    stack: Stack, connection: psycopg.Connection, project_id: str
 ) -> dict[str, ReadTime]:
     """Every read of the project, by its name."""
     client = http.client.HTTPConnection(*stack.host_and_port, timeout=ANSWER_S)
@@ -91,22 +91,16 @@ def measure_reads(
             read.name: _measure(
                 client, headers, connection, read, lambda: _answering_ms(stack, but=own)
             )
-            for read in reads(connection, project_id, rule_id)
+            for read in reads(connection, project_id)
         }
     finally:
         client.close()
 
 
-def reads(
-    connection: psycopg.Connection, project_id: str, rule_id: str
-) -> Iterator[Read]:
+def reads(connection: psycopg.Connection, project_id: str) -> Iterator[Read]:
     """What is read of the project as it is now."""
     yield Read(name=NOTHING, method="GET", path="/v1", body=None, bare=None)
     yield from _fetches(connection, project_id)
-    yield Read(
-        name=f"score-recent, last {SMALL}", method="POST",
-        path=f"/v1/project_score/{rule_id}/score_recent", body={"last": SMALL}, bare=None,
-    )
     yield from _windows(connection, project_id)
     yield from _queries(connection, project_id)
     for where, share in (("newest", 1.0), ("middle", 0.5)):

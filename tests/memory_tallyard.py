@@ -113,8 +113,8 @@ class MemoryTallyard:
         )
         self.uploads = BundleUploads(self.bundles)
         self.rules = Rules(
-            self.stored_rules, recent=self.stored_outcomes, projects=self.projects,
-            lookup=self.lookup, ring=self.ring, clock=self.clock,
+            self.stored_rules, projects=self.projects,
+            lookup=self.lookup,
         )
         self.secrets = SecretBox(["the-key-of-the-tests-alone"])
         self.automations = Automations(

@@ -35,7 +35,6 @@ from store.postgres.database import Database
 from store.postgres.leases import Leases
 from store.rescore.jobs import StoredJobs
 from store.retention import Retention, Upkeep
-from store.rules.recent_rows import RecentRows
 from store.rules.rules import StoredRules
 from store.scoring.circuits import Circuits
 from store.scoring.ledger import Ledger
@@ -74,7 +73,6 @@ class Services:
     circuits: Circuits
     leases: Leases
     outcomes: StoredOutcomes
-    recent: RecentRows
     jobs: StoredJobs
     explain: ExplainRecords
     change_feed: ChangeFeed
@@ -128,7 +126,6 @@ def open_services(settings: Settings, *, clock: Clock = system_clock) -> Service
         matcher=Matcher(store=match_records, cost_limit=settings.cost_limit),
         leases=Leases(database, lease_s=settings.lease_s),
         outcomes=StoredOutcomes(database),
-        recent=RecentRows(database, clock),
         jobs=StoredJobs(database),
         ledger=Ledger(
             database, clock, lease_s=settings.lease_s, time_limits_s=time_limits_s(settings)

@@ -87,8 +87,7 @@ def make_tallyard(services: Services, *, ring: Callable[[str], None]) -> Tallyar
         store=services.functions, projects=projects, client=services.invocation_client
     )
     rules = Rules(
-        services.rules, recent=services.recent, projects=projects, lookup=lookup, ring=ring,
-        clock=services.clock,
+        services.rules, projects=projects, lookup=lookup
     )
     automations = Automations(
         services.automations, projects=projects, box=services.secret_box,

@@ -1,3 +1,3 @@
-"""Rules: make, change, apply from a file, and run on stored rows."""
+"""Rules: make, change, and apply from a file."""
 
 from __future__ import annotations

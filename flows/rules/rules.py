@@ -1,4 +1,4 @@
-"""The use cases of rules: make, list, change, delete, apply a file, and run on stored rows."""
+"""The use cases of rules: make, list, change, delete, and apply a file."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from flows.access.projects import ListPage, Project, Projects
 from flows.access.use_case import use_case
 from flows.functions.lookup import FunctionById, FunctionLookup
 from flows.rules.rules_file import ReachableNames
-from flows.rules.score_recent import RecentRowStore, Started, score_recent
 from rules.file import differences, read_file, rule_for_file
 from rules.wire import ONLINE, GlobalScorer, ProjectScore, ProjectScoreBody, patch_rule
 from scorers.functions.function import read_version
-from spans.clock import Clock
 from spans.errors import BadInput, NotFound
 from spans.file_plan import ChangeKind, FilePlan
 from spans.ids import FunctionId, OrgId, ProjectId, RuleId
@@ -67,16 +65,12 @@ class Rules:
     """The rules of an organisation's projects. Thread-safe."""
 
     def __init__(
-        self, store: RuleStore, *, recent: RecentRowStore, projects: Projects,
-        lookup: FunctionLookup, ring: Callable[[str], None], clock: Clock,
+        self, store: RuleStore, *, projects: Projects, lookup: FunctionLookup,
         new_id: Callable[[], UUID] = uuid.uuid4,
     ) -> None:
         self._store = store
-        self._recent = recent
         self._projects = projects
         self._lookup = lookup
-        self._ring = ring
-        self._clock = clock
         self._new_id = new_id
 
     @use_case()
@@ -139,19 +133,6 @@ class Rules:
         rule = self._reachable(principal, rule_id)
         self._store.delete_rule(rule)
         return rule
-
-    @use_case()
-    def score_recent(self, principal: Principal, rule_id: RuleId, last: int) -> Started:
-        """Has the rule score the latest `last` rows that it selects, at any sampling rate.
-
-        Raises NotFound, and BadInput for a project score that is not a rule or cannot run.
-        """
-        rule = self._reachable(principal, rule_id)
-        where = self._projects.logs_of(principal, rule.project_id)
-        done = score_recent(self._recent, rule, where=where, last=last, clock=self._clock)
-        for queue in done.queues:
-            self._ring(queue)
-        return done
 
     @use_case()
     def plan_file(

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from flows.access.projects import ListPage
+from flows.rescore.rescores import RECENT_MAX
 from flows.rules.rules import RULES_MAX
-from flows.rules.score_recent import RECENT_MAX
 from ops.commands.plan import plan_of, show_plan
 from ops.commands.session import open_session
 from rules.wire import ONLINE
@@ -64,15 +64,13 @@ def list_rules(*, project: str | None) -> None:
 )
 @click.option("--project", help="Project name (not needed if there is only one).")
 def recent(rule: str, *, last: int, project: str | None) -> None:
-    """Run RULE (its name or id) on the latest rows that it selects.
+    """Make a re-score job of the latest rows that RULE (its name or id) selects.
 
-    The rule's target and filter count; its sampling rate does not.
+    The rule's target and filter count; its sampling rate does not. Rows that its scorers have
+    scored already are left out. `tallyard rescore --rule RULE` takes any number of rows.
     """
     with open_session() as session:
-        rules, principal = session.tallyard.rules, session.principal
-        found = rules.named(principal, session.project(project).id, rule)
-        done = rules.score_recent(principal, found.id, last)
-    click.echo(
-        f"{done.selected} rows selected among the latest {done.examined}; {done.started} "
-        f"outcomes started, {done.outcomes - done.started} existed already."
-    )
+        tallyard, principal = session.tallyard, session.principal
+        found = tallyard.rules.named(principal, session.project(project).id, rule)
+        job, _ = tallyard.rescores.score_recent(principal, found.id, last)
+    click.echo(f"started the job {job.id}: `tallyard rescore show {job.id} --watch`")

@@ -678,21 +678,35 @@ def test_outcomes_are_listed_and_run_again_on_the_command_line(
 # --- rows that are there already
 
 
+def ended(stack: Stack, job: str) -> dict[str, Any]:
+    """The re-score job, once all of its outcomes are there."""
+    def completed() -> dict[str, Any] | None:
+        told = stack.ok("GET", f"/v1/rescore/{job}")
+        return told if told["state"] == "completed" else None
+
+    told = stack.wait_until(completed, deadline_s=30)
+    assert told is not None
+    return told
+
+
 def test_score_recent_runs_a_new_rule_on_the_latest_rows(stack: Stack, project: str) -> None:
     stack.insert(project, *(span(f"a{n}", metadata={"n": n}) for n in range(10)))
     stack.insert(project, {"id": "unfinished", "output": "o", "expected": "o"})
     rule = stack.rule(project, SCORE, btql_filter="metadata.n < 8", sampling_rate=0)
-
     path = f"/v1/project_score/{rule}/score_recent"
-    told = stack.ok("POST", path, {"last": 3})
 
-    assert (told["selected"], told["started"]) == (3, 3)
+    first = ended(stack, stack.ok("POST", path, {"last": 3})["id"])
+    again = ended(stack, stack.ok("POST", path, {"last": 3})["id"])
+
+    assert (first["progress"]["records"], first["progress"]["completed"]) == (3, 3)
     for row_id in ("a7", "a6", "a5"):
         assert stack.scored(project, row_id)["scores"] == {SCORE: 1}
-    row = stack.row(project, "a4")
+    # Those have their score: the next ones are taken.
+    assert again["progress"]["completed"] == 3
+    assert stack.scored(project, "a2")["scores"] == {SCORE: 1}
+    row = stack.row(project, "a1")
     assert row is not None
     assert row["scores"] is None
-    assert stack.ok("POST", path, {"last": 3})["started"] == 0   # they have their score
 
 
 def test_score_recent_runs_a_paused_rule_but_no_slider(stack: Stack, project: str) -> None:
@@ -701,7 +715,8 @@ def test_score_recent_runs_a_paused_rule_but_no_slider(stack: Stack, project: st
     slider = {"project_id": project, "name": "by hand", "score_type": "slider"}
     hand = stack.ok("POST", "/v1/project_score", slider)["id"]
 
-    assert stack.ok("POST", f"/v1/project_score/{rule}/score_recent", {})["started"] == 1
+    job = stack.ok("POST", f"/v1/project_score/{rule}/score_recent", {})
+    assert ended(stack, job["id"])["progress"]["completed"] == 1
     assert stack.http("POST", f"/v1/project_score/{hand}/score_recent", {}).status == 400
 
 
@@ -716,10 +731,11 @@ def test_score_recent_takes_judges_and_the_command_line(stack: Stack) -> None:
         "rules", "score-recent", "judged lately", "--last", "1", "--project", "scored lately"
     )
 
-    assert "1 rows selected" in done.stdout, done.stderr
-    assert stack.scored(project, "b")["scores"] == {
-        SCORE: 1, "Factuality": pytest.approx(0.4)
-    }
+    assert "started the job" in done.stdout, done.stderr
+    both = {SCORE: 1, "Factuality": pytest.approx(0.4)}
+    stack.wait_until(
+        lambda: (stack.row(project, "b") or {})["scores"] == both, deadline_s=30
+    )
     row = stack.row(project, "a")
     assert row is not None
     assert row["scores"] == {SCORE: 1}

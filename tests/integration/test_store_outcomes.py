@@ -25,7 +25,6 @@ from store.logs.ingest import SpanWriter
 from store.outcomes.explain import ExplainRecords
 from store.outcomes.outcomes import StoredOutcomes
 from store.postgres.database import Database
-from store.rules.recent_rows import RecentRows
 from store.rules.rules import StoredRules
 from store.scoring.ledger import Ledger
 from store.scoring.match_records import MatchRecords
@@ -64,7 +63,7 @@ class TestStoredOutcomes(OutcomeBehaviours):
                 functions=StoredFunctions(database), bundles=Bundles(database),
                 projects=projects,
             ),
-            rules=StoredRules(database), recent=RecentRows(database, system_clock),
+            rules=StoredRules(database),
             outcomes=StoredOutcomes(database), explained=ExplainRecords(database, records),
             match=match, settle=settle,
         )

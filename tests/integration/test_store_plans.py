@@ -64,11 +64,10 @@ from store.logs.change_feed import ChangeFeed
 from store.logs.fetch import SpanReader
 from store.logs.ingest import SpanWriter
 from store.logs.traces import Traces
-from store.outcomes.explain import EVERYTHING, ExplainRecords
+from store.outcomes.explain import ExplainRecords
 from store.postgres.database import Database
 from store.postgres.leases import Leases
 from store.retention import Retention, Upkeep
-from store.rules.recent_rows import RecentRows
 from store.rules.rules import StoredRules
 from store.scoring.circuits import Circuits
 from store.scoring.ledger import Ledger
@@ -228,7 +227,6 @@ class Service:
         for project_id in (self.project_id, None):
             explained.rejected_parts(self.org_id, project_id, ["lost", "row6"])
             self.reader.rejected(self.org_id, project_id, BATCH)
-        next(RecentRows(self.database, system_clock).recent(self.where, EVERYTHING))
         Traces(self.database).spans_of(TraceRef(where=self.where, root_span_id="trace9"))
         dated = DatedRows(self.database)
         newest = next(dated.newest(self.where, frozenset({"input", "scores"})))

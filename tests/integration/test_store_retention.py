@@ -13,7 +13,6 @@ import pytest
 from store_behaviours.scoring import CHEAP, NOTHING_IS_CHEAP, RESELECT, ended, record
 from stored_world import StoredWorld, opened_world
 
-from flows.rules.score_recent import score_recent
 from spans.clock import system_clock
 from spans.errors import StoreUnavailable
 from spans.json import JsonObject
@@ -21,7 +20,6 @@ from spans.row import RowKey, RowWrite
 from store.logs.expiry import LogExpiry
 from store.postgres.database import Cursor, Database
 from store.retention import DAYS_AHEAD, SLOW_EVERY_S, Retention, Upkeep
-from store.rules.recent_rows import RecentRows
 
 pytestmark = pytest.mark.every_postgres
 
@@ -165,20 +163,6 @@ def test_former_content_that_a_running_scorer_may_have_read_stays(world: StoredW
     world.feedback("a", {"expected": "another"})
     upkeep(world).drop_expired()
     assert count(world, "former_content") == 1
-
-
-def test_what_a_scorer_reads_of_a_row_that_somebody_has_scored_by_hand_is_kept(
-    world: StoredWorld
-) -> None:
-    world.write(ended("a", _skip_async_scoring=True))
-    rule = world.rules.find_rule(world.org_id, world.rule())
-    assert rule is not None
-    score_recent(
-        RecentRows(world.database, system_clock), rule, where=world.where, last=1,
-        clock=system_clock,
-    )
-    world.feedback("a", {"expected": "another"})
-    assert world.rows("select expected::text from former_content") == [('"kitten"',)]
 
 
 def test_nothing_is_kept_of_the_content_of_a_deleted_row(world: StoredWorld) -> None:

@@ -12,14 +12,12 @@ import pytest
 from flows.logs.ingest import IngestRequest
 from flows.outcomes.explain import explain
 from flows.outcomes.retry import RetryRequest
-from flows.rules.score_recent import Started, score_recent
 from flows.scoring.claims import execution_of
 from flows.scoring.match import Matcher
 from rules.wire import ProjectScore, read_rule
 from scorers.functions.body import read_function
 from scorers.functions.function import Definition, Function, FunctionWrite, IfExists
 from spans.clock import system_clock
-from spans.errors import Contended
 from spans.event import EventLimits, read_event
 from spans.ids import FunctionId, ObjectId, OrgId, ProjectId, RuleId
 from spans.json import JsonObject
@@ -36,7 +34,6 @@ from store.outcomes.explain import ExplainRecords
 from store.outcomes.outcomes import StoredOutcomes
 from store.postgres.counters import samples
 from store.postgres.database import Database
-from store.rules.recent_rows import RecentRows
 from store.rules.rules import StoredRules
 from store.scoring.ledger import Ledger
 from store.scoring.match_records import MatchRecords
@@ -57,7 +54,6 @@ class World:
         self.projects = StoredProjects(self.database)
         self.functions = StoredFunctions(self.database)
         self.rules = StoredRules(self.database)
-        self.recent = RecentRows(self.database, system_clock)
         self.records = MatchRecords(self.database, system_clock, lease_s=60)
         self.ledger = Ledger(self.database, system_clock, lease_s=60, time_limits_s={})
         self.outcomes = StoredOutcomes(self.database)
@@ -110,11 +106,6 @@ class World:
         while matcher.match_some().rows:
             pass
 
-    def score_recent(self) -> Started:
-        return score_recent(
-            self.recent, self.rule, where=self.where, last=1, clock=system_clock
-        )
-
     def claim(self) -> RunnableClaim:
         (claim,) = self.ledger.claim(HEAVY, 16)
         return claim
@@ -165,7 +156,7 @@ def test_a_version_that_runs_while_a_newer_one_scores_is_not_shown_over_it(
 ) -> None:
     older = world.claim()
     newest = world.push("mine")
-    assert world.score_recent().started == 1
+    world.write(RESELECT)
     world.record(world.claim(), 1.0)
 
     world.record(older, 0.0)
@@ -184,17 +175,17 @@ def test_a_version_that_waits_for_its_next_attempt_gives_way_to_a_newer_one(
         [Retry(claim=world.claim(), error_class="timeout", message="late", wait_s=0)]
     )
     newest = world.push("mine")
-    world.score_recent()
+    world.write(RESELECT)
 
     assert world.claim().lead.scorer.version == str(newest.version)
 
 
 def test_a_version_that_is_back_in_force_is_asked_for_anew(world: World) -> None:
     newer = world.push("mine")
-    world.score_recent()
+    world.write(RESELECT)
     world.functions.promote(newer, world.function.version)
 
-    assert world.score_recent().started == 1
+    world.write(RESELECT)
 
     assert world.states() == {
         str(world.function.version): "pending", str(newer.version): "superseded"
@@ -211,7 +202,7 @@ def test_other_rules_and_shadows_keep_what_waits_for_them(world: World) -> None:
     assert beside.shadow is not None
     world.push("mine")
 
-    world.score_recent()
+    world.write(RESELECT)
 
     with world.database.cursor() as cursor:
         cursor.execute(
@@ -228,21 +219,12 @@ def test_errors_of_a_version_that_another_has_followed_are_not_run_again(world: 
     assert world.outcomes.retry(world.home, RetryRequest()) == 1
     world.record(world.claim(), None)
     world.push("mine")
-    world.score_recent()
+    world.write(RESELECT)
     world.record(world.claim(), 1.0)
 
     assert world.outcomes.retry(world.home, RetryRequest()) == 0
 
     assert world.shown() == {"mine": 1.0}
-
-
-def test_rows_chosen_under_older_rules_are_not_put_up_for_scoring(world: World) -> None:
-    functions, revision = world.recent.functions(world.rule)
-    assert functions.queue is not None
-    world.push("mine")
-
-    with pytest.raises(Contended):
-        world.recent.defer(world.home, revision, [])
 
 
 def test_nothing_waits_for_a_deleted_function_any_more(world: World) -> None:
@@ -292,7 +274,7 @@ def test_a_promoted_shadow_shares_its_run_when_both_are_tried_again(world: World
     world.record(world.claim(), None)
     assert beside.shadow is not None
     world.functions.promote(beside, beside.shadow.version)
-    world.score_recent()
+    world.write(RESELECT)
     world.record(world.claim(), None)
 
     assert world.outcomes.retry(world.home, RetryRequest()) == 2

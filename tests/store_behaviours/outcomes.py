@@ -17,16 +17,11 @@ from flows.logs.rejections import RejectedRow
 from flows.outcomes.explain import ExplainStore, OutcomeView
 from flows.outcomes.retry import OutcomeStore, RetryRequest
 from flows.rules.rules import RuleStore
-from flows.rules.score_recent import RecentRowStore, Started, score_recent
-from rules.model import ScorerChoice
 from rules.wire import ProjectScore
 from scorers.functions.function import Function
-from scorers.functions.version import FUNCTION
-from spans.clock import system_clock
-from spans.errors import Contended, NotFound
+from spans.errors import NotFound
 from spans.ids import OrgId, RuleId
 from spans.outcome import Errored, Failure, Verdict, verdict_of
-from spans.queues import HEAVY
 from spans.scoring import REASON_BYTES, OutcomeState, Reason, Role, Score, ScoringResult, Usage
 from spans.work import Subject
 
@@ -60,7 +55,6 @@ class OutcomeStores:
     logs: LogStores
     functions: FunctionStores
     rules: RuleStore
-    recent: RecentRowStore
     outcomes: OutcomeStore
     explained: ExplainStore
     match: Callable[[], None]
@@ -81,10 +75,10 @@ class OutcomeStores:
         fields = {"input": said, **ENDED}
         self.logs.send(*(self.logs.row(row_id, fields=fields) for row_id in row_ids))
 
-    def score_recent(self, rule: ProjectScore, last: int = 100) -> Started:
-        return score_recent(
-            self.recent, rule, where=self.where, last=last, clock=system_clock
-        )
+    def reselect(self, row_id: str) -> None:
+        """Has the rules select the row anew."""
+        self.logs.send(self.logs.row(row_id, fields={}, is_merge=True, reselect=True))
+        self.match()
 
     def subject(self, row_id: str = "a") -> Subject:
         (candidate,) = self.explained.candidates(self.logs.org, self.app, row_id)
@@ -101,82 +95,24 @@ class OutcomeStores:
 class OutcomeBehaviours:
     """A subclass has a fixture `stores` that gives OutcomeStores."""
 
-    # --- recent rows
-
-    def test_the_rules_functions_come_with_the_revision_that_names_them(
-        self, stores: OutcomeStores
-    ) -> None:
-        function = stores.functions.write(stores.functions.project(), "mine")
-        rule = stores.rule("rule", function)
-        choice = ScorerChoice(kind=FUNCTION, name=str(function.id))
-        first, before = stores.recent.functions(rule)
-        newer = stores.functions.write(function.project_id, "mine")
-        second, after = stores.recent.functions(rule)
-        stores.rule("another")
-        _, later = stores.recent.functions(rule)
-
-        assert later > after > before
-        versions = [named.chosen(choice).version for named in (first, second)]
-        assert versions == [function.version, newer.version]
-        stores.functions.functions.delete(newer)
-        third, latest = stores.recent.functions(rule)
-        assert latest > later
-        assert third.chosen(choice).is_deleted
-
-    def test_recent_rows_come_newest_first_without_deleted_ones(
-        self, stores: OutcomeStores
-    ) -> None:
-        stores.log("a")
-        stores.log("b", "c")
-        stores.logs.send(stores.logs.row("b", fields={}, is_delete=True))
-        stores.log("a", said="later")      # keeps its place
-
-        pages = list(stores.recent.recent(stores.where, frozenset({"input"})))
-
-        found = [(each.key.id, each.view["input"]) for page in pages for each in page]
-        assert found == [("c", "text"), ("a", "later")]
-
-    def test_rows_are_put_up_for_scoring_once(self, stores: OutcomeStores) -> None:
-        rule = stores.rule()
-        stores.log("a", "b")
-
-        first, again = stores.score_recent(rule), stores.score_recent(rule)
-
-        assert (first.selected, first.outcomes, first.started) == (2, 2, 2)
-        assert first.queues == {HEAVY}
-        assert (again.outcomes, again.started) == (2, 0)
-        assert [one.state for one in stores.shown()] == [OutcomeState.PENDING]
-
-    def test_what_was_chosen_under_older_rules_is_not_put_up(
-        self, stores: OutcomeStores
-    ) -> None:
-        _, revision = stores.recent.functions(stores.rule())
-        stores.rule("another")
-
-        with pytest.raises(Contended):
-            stores.recent.defer(stores.app, revision, [])
-        _, revision = stores.recent.functions(stores.rule())
-        stores.recent.defer(stores.app, revision, [])
-        stores.logs.projects.delete_project(stores.app)
-        with pytest.raises(Contended):
-            stores.recent.defer(stores.app, revision, [])
+    # --- versions of scorers
 
     def test_a_newer_version_of_a_scorer_supersedes_what_waits_for_the_older(
         self, stores: OutcomeStores
     ) -> None:
         function = stores.functions.write(stores.functions.project(), "mine")
-        rule = stores.rule("rule", function)
+        stores.rule("rule", function)
         stores.log("a")
-        stores.score_recent(rule)
+        stores.match()
         newer = stores.functions.write(function.project_id, "mine")
-        stores.score_recent(rule)
+        stores.reselect("a")
 
         assert stores.states() == [
             (str(function.version), OutcomeState.SUPERSEDED),
             (str(newer.version), OutcomeState.PENDING),
         ]
         stores.functions.functions.promote(newer, function.version)
-        assert stores.score_recent(rule).started == 1      # asked for again
+        stores.reselect("a")                               # asks for it again
         assert stores.states() == [
             (str(function.version), OutcomeState.PENDING),
             (str(newer.version), OutcomeState.SUPERSEDED),
@@ -391,17 +327,17 @@ class OutcomeBehaviours:
         stores.match()
         stores.settle(failed("timeout"))                  # of content that changes
         stores.logs.send(stores.logs.row("b", fields={"input": "new"}, skip_scoring=True))
-        rule = stores.rule("changes", deleted)
+        stores.rule("changes", deleted)
         stores.log("c")
         stores.match()
         stores.settle(failed("timeout"))                  # of a function that goes
         stores.functions.functions.delete(deleted)
-        rule = stores.rule("changes", followed)
+        stores.rule("changes", followed)
         stores.log("d")
         stores.match()
         stores.settle(failed("timeout"))                  # of a version that is followed
         stores.functions.write(home, "f")
-        stores.score_recent(rule)
+        stores.reselect("d")
         stores.settle(gave(1))
 
         assert stores.outcomes.retry(stores.app, RetryRequest()) == 0

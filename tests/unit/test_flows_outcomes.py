@@ -31,7 +31,14 @@ from spans.duration import read_duration
 from spans.errors import BadInput, Forbidden, NotFound
 from spans.ids import FunctionId, ProjectId, RuleId
 from spans.json import JsonObject
-from spans.outcome import POISONED, ManualOrigin, Origin, RescoreOrigin, ScorerUse
+from spans.outcome import (
+    POISONED,
+    ManualOrigin,
+    Origin,
+    RescoreOrigin,
+    RuleOrigin,
+    ScorerUse,
+)
 from spans.queues import HEAVY, queues_of_outcomes
 from spans.row import RowKey, RowWrite
 from spans.scoring import OutcomeState, Role, ScorerRef
@@ -78,9 +85,7 @@ class World(MemoryTallyard):
         use = ScorerUse(origin=origin, role=Role.LIVE, scorer=scorer)
         asked = OutcomeRequest(use=use, rules_revision=None, skip_logging=False)
         assignment = Assignment(subject=subject, scorer=scorer, asked=(asked,))
-        revision = self.stored_outcomes.current_rules(self.app).revision
-        later = Deferred(assignment=assignment, queue=HEAVY)
-        assert self.stored_outcomes.defer(self.app, revision, [later]) == 1
+        self.scoring.record((), [Deferred(assignment=assignment, queue=HEAVY)])
 
     def explained(self, text: str = "a") -> Explanation:
         found = self.outcomes.explain(self.admin, self.app, text)
@@ -231,15 +236,6 @@ def test_a_row_without_a_base_waits_for_it_and_is_matched_when_it_comes(world: W
     world.stored_outcomes.match()
     assert world.told()["rule"][0] == "pending"
     assert world.explained().notes == ()
-
-
-def test_a_row_without_a_base_is_not_among_the_recent_rows_that_a_rule_scores(
-    world: World,
-) -> None:
-    rule = world.rule()
-    world.log("whole")
-    world.log("part", **merge(input=1, **ENDED))
-    assert world.rules.score_recent(world.admin, rule.id, 9).selected == 1
 
 
 def test_a_span_that_is_unfinished_again_says_so_before_and_after_its_match(
@@ -394,9 +390,8 @@ def test_what_a_sandbox_waits_for_is_told_to_who_can_act(world: World) -> None:
 def test_outcomes_that_no_rule_of_now_asked_for_are_told_by_what_asked(world: World) -> None:
     gone = world.rule("gone")
     world.log()
-    world.rules.score_recent(world.admin, gone.id, 1)
     job, request = uuid.UUID(int=1), uuid.UUID(int=2)
-    for origin in (RescoreOrigin(job, 1), ManualOrigin(request)):
+    for origin in (RuleOrigin(gone.id), RescoreOrigin(job, 1), ManualOrigin(request)):
         world.ask(origin)
     world.stored_outcomes.settle(gave(0.5))
     world.rules.delete(world.admin, gone.id)

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from memory_tallyard import MemoryTallyard
 from store_behaviours.functions import body_of
-from store_behaviours.outcomes import gave
 from store_behaviours.rules import rule_body, slider
 
 from flows.access.principal import KeyRole, Principal
@@ -20,8 +19,7 @@ from spans.errors import BadInput, Forbidden, NotFound
 from spans.file_plan import Change, ChangeKind, FilePlan
 from spans.ids import FunctionId, ProjectId, RuleId
 from spans.json import JsonObject
-from spans.queues import HEAVY
-from spans.row import RowKey, RowWrite, is_made_by_scorer
+from spans.row import RowKey, RowWrite
 
 PAGE = ListPage(limit=100)
 ENDED: JsonObject = {"metrics": {"end": 1}}
@@ -98,7 +96,6 @@ def test_a_rule_beyond_a_keys_reach_is_not_found(world: World) -> None:
             lambda c=caller, r=rule_id: world.rules.get(c, r),
             lambda c=caller, r=rule_id: world.rules.change(c, r, {"name": "taken"}),
             lambda c=caller, r=rule_id: world.rules.delete(c, r),
-            lambda c=caller, r=rule_id: world.rules.score_recent(c, r, 9),
         ):
             with pytest.raises(NotFound):
                 attempt()
@@ -118,7 +115,6 @@ def test_only_administrators_change_rules(world: World) -> None:
         lambda: world.make(caller=reader),
         lambda: world.rules.change(reader, mine.id, {"name": "x"}),
         lambda: world.rules.delete(reader, mine.id),
-        lambda: world.rules.score_recent(reader, mine.id, 9),
         lambda: world.rules.plan_file(reader, {}, prune=False),
         lambda: world.rules.apply(reader, FilePlan(
             project_name="app", is_new_project=False, changes=()
@@ -197,46 +193,6 @@ def test_a_change_is_checked_as_a_whole(world: World) -> None:
     assert (changed.description, changed.config) == ("new", rule.config)
     assert world.rules.delete(world.admin, rule.id) == changed
     assert world.rules.list(world.admin, PAGE) == []
-
-
-# --- recent rows
-
-
-def test_a_rule_scores_the_latest_rows_that_it_selects_at_any_rate(world: World) -> None:
-    rule = world.make(rule_body(
-        "rule", btql_filter="input = 1", sampling_rate=0, status="paused"
-    ))
-    world.log(a={"input": 1}, b={"input": 2}, c={"input": 1, "metrics": {}})
-    world.log(d={"input": 1}, e={"input": 1}, f={
-        "input": 1, "span_attributes": {"type": "score"},
-    })
-
-    two = world.rules.score_recent(world.admin, rule.id, 2)
-    again = world.rules.score_recent(world.admin, rule.id, 9)
-
-    assert (two.examined, two.selected, two.started) == (6, 2, 2)
-    assert (again.selected, again.outcomes, again.started) == (3, 3, 1)
-    assert world.rung == [HEAVY, HEAVY]
-    world.stored_outcomes.settle(gave(0.5))
-    where = world.projects.logs_of(world.admin, world.app)
-    scored = [
-        kept.key.id for kept in world.rows.of_object(where)
-        if kept.computed and not is_made_by_scorer(kept.view)
-    ]
-    assert scored == ["e", "d", "a"]
-
-
-def test_what_is_no_rule_or_cannot_run_scores_nothing(world: World) -> None:
-    world.log(a={})
-    gone = world.function("gone")
-    named = world.make(rule_body("named", naming(gone)))
-    world.stored_functions.delete(gone)
-    for rule, said in (
-        (world.make(slider("by hand")), "not a rule"), (named, "has been deleted"),
-    ):
-        with pytest.raises(BadInput, match=said):
-            world.rules.score_recent(world.admin, rule.id, 9)
-    assert world.rung == []
 
 
 # --- rules as a file

@@ -21,6 +21,6 @@ class TestMemoryOutcomes(OutcomeBehaviours):
             functions=FunctionStores(
                 functions=here.stored_functions, bundles=here.bundles, projects=projects
             ),
-            rules=here.stored_rules, recent=outcomes, outcomes=outcomes, explained=outcomes,
+            rules=here.stored_rules, outcomes=outcomes, explained=outcomes,
             match=outcomes.match, settle=outcomes.settle,
         )

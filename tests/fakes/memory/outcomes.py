@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 
 from fakes.memory.functions import MemoryFunctions
@@ -20,19 +20,17 @@ from flows.outcomes.explain import (
 from flows.outcomes.retry import ErrorSummary, RetryRequest
 from flows.scoring.claims import execution_of
 from flows.scoring.match import Matcher
-from rules.named_functions import NamedFunctions
 from rules.rule_set import RuleSet
 from rules.wire import ProjectScore
 from scorers.functions.function import Function
 from scorers.functions.queue import queue_of_global
 from scorers.functions.version import FUNCTION
-from spans.errors import Contended, NotFound
+from spans.errors import NotFound
 from spans.ids import OrgId, ProjectId, RowSeq, RuleId, Xact, parse_uuid
 from spans.outcome import Errored, OriginKind, Verdict
 from spans.queues import SANDBOX, queues_of_outcomes
-from spans.row import ObjectRef
 from spans.scoring import OutcomeState
-from spans.work import Deferred, Priority, RunnableClaim, Subject
+from spans.work import Priority, RunnableClaim, Subject
 
 CLAIMS = 100
 """Outcomes that `settle` ends at once."""
@@ -57,28 +55,6 @@ class MemoryOutcomes:
     @property
     def _rows(self) -> MemoryRows:
         return self._scoring.rows
-
-    # --- flows.rules.score_recent.RecentRowStore
-
-    def functions(self, score: ProjectScore) -> tuple[NamedFunctions, int]:
-        rule_set = self.current_rules(score.project_id)
-        return rule_set.functions, rule_set.revision
-
-    def recent(self, where: ObjectRef, columns: frozenset[str]) -> Iterator[list[Subject]]:
-        return self._rows.recent(where)
-
-    def defer(
-        self, project_id: ProjectId, revision: int, deferred: list[Deferred]
-    ) -> int:
-        is_present = self._scoring.projects.is_present(project_id)
-        if not is_present or revision != self.current_rules(project_id).revision:
-            raise Contended("the project's rules have changed: send this again")
-        before = self._pending()
-        self._scoring.record((), deferred)
-        return len(self._pending() - before)
-
-    def _pending(self) -> set[object]:
-        return {key for key, one in self._scoring.outcomes.items() if one.is_waiting}
 
     def _rule_deleted(self, rule: ProjectScore) -> None:
         self._supersede([
