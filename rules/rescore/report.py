@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from rules.rescore.model import JobScorer
 from rules.rescore.statistics import SAME, Distribution, Paired, passes
 from spans.json import JsonObject
+from spans.outcome import CANCELLED
 from spans.scoring import OutcomeState
 
 PASS_THRESHOLD = 0.5
@@ -23,9 +24,6 @@ FLIPS_MAX = 1000
 
 NAMES_MAX = 100
 """Scores of one scorer that are told apart by name. Code of a user may name each score anew."""
-
-CANCELLED = "cancelled"
-"""The error class of a superseded outcome that was closed because its job was cancelled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from rules.rescore.report import CANCELLED, Counted, JobReport, ScoreReport, ScorerReport
+from rules.rescore.report import Counted, JobReport, ScoreReport, ScorerReport
 from rules.rescore.statistics import Distribution, Method
+from spans.outcome import CANCELLED
 from spans.scoring import OutcomeState
 
 BLOCKS = " ▁▂▃▄▅▆▇█"

@@ -7,7 +7,7 @@ written: a late result for old content never replaces a newer one.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import NamedTuple
@@ -190,9 +190,17 @@ def lock_rows(cursor: Cursor, numbers: Numbers, subjects: Iterable[Subject]) -> 
         for object_no in [numbers.object_no(where)]
         for subject in group
     })
-    if not wanted:
+    return lock_in_order(cursor, wanted)
+
+
+def lock_in_order(cursor: Cursor, rows: Sequence[tuple[int, RowSeq]]) -> Locked:
+    """Lock the heads of rows, which come sorted by the number of their object and their place.
+
+    Deleted rows are missing from the result.
+    """
+    if not rows:
         return {}
-    cursor.execute(LOCK, tuple(map(list, zip(*wanted, strict=True))))
+    cursor.execute(LOCK, tuple(map(list, zip(*rows, strict=True))))
     return {
         seq: LockedRow(
             object_no, xact, content_xact, trigger_xact, dict(scores or {}), by or {},

@@ -74,6 +74,7 @@ create table replaced_score (
   name text not null,
   score jsonb not null,                 -- as it stood in span_head.computed_scores,
   by jsonb not null,                    -- and in computed_by
+  is_undone boolean not null default false,   -- its job was rolled back: only reports read it
   primary key (subject_seq, job_no, name)
 );
 
