@@ -37,8 +37,11 @@ from flows.automations.history import DeliveryEntry, read_history
 from flows.logs.fetch import FetchRequest, TracePlace
 from flows.logs.ingest import IngestRequest
 from flows.logs.rejections import RejectedRow
+from flows.rescore.jobs import NewJob
 from flows.scoring.claims import RunnableClaim
 from flows.scoring.match import Matcher
+from rules.rescore.model import JobScorer
+from rules.rescore.wire import read_rescore, request_json, selection_of
 from rules.wire import read_rule
 from scorers.run.trace import TraceRef
 from spans.clock import system_clock
@@ -50,6 +53,7 @@ from spans.queues import HEAVY, JUDGE
 from spans.repair.values import BodyText
 from spans.resends import IngestAnswer, Resend, ResendName
 from spans.row import ObjectRef, ObjectType
+from spans.scoring import ScorerRef
 from spans.work import Hold, PutOff
 from store.access.projects import StoredProjects
 from store.automations.automations import StoredAutomations
@@ -67,6 +71,8 @@ from store.logs.traces import Traces
 from store.outcomes.explain import ExplainRecords
 from store.postgres.database import Database
 from store.postgres.leases import Leases
+from store.rescore.jobs import StoredJobs
+from store.rescore.selection import JobSelection
 from store.retention import Retention, Upkeep
 from store.rules.rules import StoredRules
 from store.scoring.circuits import Circuits
@@ -123,6 +129,7 @@ class Service:
         self.follow_and_explain()
         self.evaluate()
         self.deliver()
+        self.select_for_jobs()
         self.tidy_up()
 
     def score(self) -> None:
@@ -321,6 +328,43 @@ class Service:
         listed = deliveries.list_of_project(self.org_id, page, self.project_id)
         deliveries.find_delivery(self.org_id, listed[0].id)
         read_sending(self.database)
+
+    def select_for_jobs(self) -> None:
+        """Plan jobs, and select the rows of their first pages."""
+        jobs, selection = StoredJobs(self.database), JobSelection(
+            self.database, looked_max=4 * BATCH
+        )
+        version = int(str(self.page().rows[0]["_xact_id"]))
+        for asked in (
+            {"filter": ""},
+            {"filter": "metadata.tier = 'gold' and scores.Levenshtein < 2"},
+            {"filter": "metadata.user = 'u13'", "sampling_rate": 0.5},
+            {"filter": "created > '2026-06-01' and created <= '2026-06-01T00:10:00Z'"},
+            {"filter": f"_xact_id > '{version - 10}'"},
+            {"filter": "root_span_id = 'trace4' or root_span_id = 'trace5'"},
+            {"filter": "root_span_id in ('trace4', 'trace5')"}, {"filter": "span_id = 'span4'"},
+            {"ids": ["row6", "row7", "nobody"]},
+            {"filter": "", "only": "missing"}, {"filter": "", "only": "errored"},
+            {"filter": "is_root", "only": "stale"},
+        ):
+            body = read_rescore({"scorers": ["Levenshtein"], "max_records": BATCH, **asked})
+            request = request_json(body)
+            chosen = selection_of(request, [self.where])
+            scorer = JobScorer(
+                scorer=ScorerRef(kind="autoevals", name="Levenshtein", version="2"), queue=HEAVY
+            )
+            job, _ = jobs.make(NewJob(
+                id=uuid.uuid4(), project_id=self.project_id, request=request, request_hash=b"",
+                selection=chosen, scorers=(scorer,), created_by="key",
+            ))
+            for _ in range(2):
+                selection.select_some(job, rule=None, now=system_clock())
+            # One that selects nothing would look at all rows of the project.
+            if asked.get("only") not in {"missing", "errored"}:
+                selection.count(
+                    chosen, [scorer], names=[frozenset({"Levenshtein"})], rule=None,
+                    now=system_clock(), timeout_s=60,
+                )
 
     def tidy_up(self) -> None:
         """Delete a project with a row, and rows that are old, as upkeep does."""

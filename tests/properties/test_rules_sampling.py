@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rules.sampling import is_sampled, sampling_number
+from rules.sampling import is_sampled, sampling_bound, sampling_number
 
 CHOOSERS = [uuid.UUID(int=1), uuid.UUID(int=2), uuid.UUID(int=0x0B9E << 112)]
 TRACES_MAX = 5000
@@ -122,3 +122,20 @@ def test_what_one_rule_takes_says_nothing_of_what_another_takes(
 )
 def test_the_bounds_tell_a_wrong_share(count: int, rate: float) -> None:
     assert not is_plausible(count, of=TRACES_MAX, rate=rate)
+
+
+@given(
+    st.integers(0, 2**64 - 1) | st.sampled_from([0, 1, 2**63, 2**64 - 1, 2**64 - 1025]),
+    st.floats(0, 1) | st.sampled_from([0.0, 5e-324, 0.1, 0.5, 1 - 2**-53, 1.0]),
+    st.integers(-3, 3),
+)
+def test_hashes_below_the_bound_are_those_that_are_sampled(
+    number: int, rate: float, near: int
+) -> None:
+    bound = sampling_bound(rate)
+    if bound is None:
+        assert rate >= 1.0
+        return
+    close = int.from_bytes(bound, "big") + near
+    for one in (number, min(max(close, 0), 2**64 - 1)):
+        assert (one.to_bytes(8, "big") < bound) is (one / 2**64 < rate)
