@@ -14,6 +14,7 @@ from api.request import Context, in_thread, json_body, path_uuid, query_int, que
 from flows.access.principal import Principal
 from flows.rescore.rescores import Rescores, status_json
 from rules.rescore.model import Action
+from rules.rescore.report import report_json
 from rules.rescore.wire import ChangeBody, read_rescore
 from spans.errors import BadInput, NotFound
 from spans.ids import ProjectId, parse_uuid
@@ -68,6 +69,12 @@ async def change(request: Request, context: Context, principal: Principal) -> Re
     return Json200(status_json(changed))
 
 
+async def report(request: Request, context: Context, principal: Principal) -> Response:
+    """Says what a re-score job has changed."""
+    job_id, rescores = _job_id(request), context.tallyard.rescores
+    return Json200(report_json(await in_thread(lambda: rescores.report(principal, job_id))))
+
+
 def _action(action: Action) -> Handler:
     async def act(request: Request, context: Context, principal: Principal) -> Response:
         job_id, rescores = _job_id(request), context.tallyard.rescores
@@ -106,6 +113,7 @@ ROUTES = [
     Route(ALL, endpoint(list_jobs, Rescores.list), methods=["GET"]),
     Route(ONE, endpoint(get, Rescores.get), methods=["GET"]),
     Route(ONE, endpoint(change, Rescores.set_rate), methods=["PATCH"]),
+    Route(f"{ONE}/report", endpoint(report, Rescores.report), methods=["GET"]),
     *(
         Route(f"{ONE}/{action}", endpoint(_action(action), Rescores.act), methods=["POST"])
         for action in Action

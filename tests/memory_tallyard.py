@@ -8,6 +8,7 @@ from fakes.memory.access import MemoryKeys, MemoryProjects
 from fakes.memory.automations import MemoryAutomations
 from fakes.memory.functions import MemoryBundles, MemoryFunctions
 from fakes.memory.invocations import MemoryInvocations
+from fakes.memory.job_records import MemoryJobRecords
 from fakes.memory.logs import MemoryRows
 from fakes.memory.outcomes import MemoryOutcomes
 from fakes.memory.rescore import MemoryJobs
@@ -126,9 +127,10 @@ class MemoryTallyard:
             rules=self.rules, ring=self.ring,
         )
         self.stored_jobs = MemoryJobs(self.stored_projects, self.clock)
+        self.job_records = MemoryJobRecords()
         self.rescores = Rescores(
-            self.stored_jobs, projects=self.projects, rules=self.rules, lookup=self.lookup,
-            ring=self.ring,
+            self.stored_jobs, records=self.job_records, projects=self.projects,
+            rules=self.rules, lookup=self.lookup, ring=self.ring,
         )
         self.admin = self.organizations.administrator("acme")
 

@@ -34,6 +34,7 @@ from store.outcomes.outcomes import StoredOutcomes
 from store.postgres.database import Database
 from store.postgres.leases import Leases
 from store.rescore.jobs import StoredJobs
+from store.rescore.reports import JobRecords
 from store.retention import Retention, Upkeep
 from store.rules.rules import StoredRules
 from store.scoring.circuits import Circuits
@@ -74,6 +75,7 @@ class Services:
     leases: Leases
     outcomes: StoredOutcomes
     jobs: StoredJobs
+    job_records: JobRecords
     explain: ExplainRecords
     change_feed: ChangeFeed
     traces: Traces
@@ -127,6 +129,7 @@ def open_services(settings: Settings, *, clock: Clock = system_clock) -> Service
         leases=Leases(database, lease_s=settings.lease_s),
         outcomes=StoredOutcomes(database),
         jobs=StoredJobs(database),
+        job_records=JobRecords(database),
         ledger=Ledger(
             database, clock, lease_s=settings.lease_s, time_limits_s=time_limits_s(settings)
         ),

@@ -145,6 +145,7 @@ def make_tallyard(services: Services, *, ring: Callable[[str], None]) -> Tallyar
             ring=ring,
         ),
         rescores=Rescores(
-            services.jobs, projects=projects, rules=rules, lookup=lookup, ring=ring
+            services.jobs, records=services.job_records, projects=projects, rules=rules,
+            lookup=lookup, ring=ring,
         ),
     )

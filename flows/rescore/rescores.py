@@ -14,9 +14,11 @@ from flows.access.projects import Projects
 from flows.access.use_case import use_case
 from flows.functions.lookup import FunctionById, FunctionBySlug, FunctionLookup
 from flows.rescore.jobs import JobProgress, JobStore, NewJob
+from flows.rescore.report import JobRecordStore, report_on
 from flows.rules.rules import Rules
 from rules.model import Rule, ScorerChoice
 from rules.rescore.model import Action, JobScorer, RescoreJob
+from rules.rescore.report import JobReport
 from rules.rescore.wire import (
     RescoreBody,
     read_rescore,
@@ -53,10 +55,12 @@ class Rescores:
     """The re-score jobs of an organisation's projects. Thread-safe."""
 
     def __init__(
-        self, store: JobStore, *, projects: Projects, rules: Rules, lookup: FunctionLookup,
-        ring: Callable[[str], None], new_id: Callable[[], UUID] = uuid.uuid4,
+        self, store: JobStore, *, records: JobRecordStore, projects: Projects, rules: Rules,
+        lookup: FunctionLookup, ring: Callable[[str], None],
+        new_id: Callable[[], UUID] = uuid.uuid4,
     ) -> None:
         self._store = store
+        self._records = records
         self._projects = projects
         self._rules = rules
         self._lookup = lookup
@@ -136,6 +140,11 @@ class Rescores:
         job = self._store.set_rate(job_id, max_per_second)
         self._ring(RESCORE)
         return JobStatus(job=job, progress=self._store.progress(job))
+
+    @use_case(KeyRole.READ)
+    def report(self, principal: Principal, job_id: UUID) -> JobReport:
+        """What the job has changed so far. Reads all of its outcomes: some 10 s a million."""
+        return report_on(self._records, self._reachable(principal, job_id))
 
     def _prepared(
         self, principal: Principal, project_id: ProjectId, body: RescoreBody,

@@ -80,6 +80,7 @@ ROLES: dict[tuple[str, str], set[str]] = {
     ("GET", "/v1/rescore"): {READ},
     ("GET", JOB): {READ},
     ("PATCH", JOB): set(),
+    ("GET", f"{JOB}/report"): {READ},
     ("POST", f"{JOB}/pause"): set(),
     ("POST", f"{JOB}/resume"): set(),
     ("POST", f"{JOB}/cancel"): set(),

@@ -114,6 +114,7 @@ def test_only_who_reaches_a_job_sees_and_moves_it(world: World) -> None:
     for caller in (world.stranger(), world.caller(project_id=world.other)):
         for call in (
             lambda c=caller: world.rescores.get(c, job.id),
+            lambda c=caller: world.rescores.report(c, job.id),
             lambda c=caller: world.rescores.act(c, job.id, Action.CANCEL),
             lambda c=caller: world.rescores.set_rate(c, job.id, 1),
             lambda c=caller: world.rescores.list(c, world.app, limit=9),
@@ -123,6 +124,7 @@ def test_only_who_reaches_a_job_sees_and_moves_it(world: World) -> None:
                 call()
     reader = world.caller(KeyRole.READ)
     assert world.rescores.get(reader, job.id).job == job
+    assert world.rescores.report(reader, job.id).total.outcomes == 0
     assert [each.job for each in world.rescores.list(reader, world.app, limit=9)] == [job]
     for call in (
         lambda: world.rescore(reader),
