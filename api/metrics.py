@@ -40,7 +40,7 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "judge_prompt_tokens": ("Tokens sent to judges", ("model",)),
     "judge_completion_tokens": ("Tokens received from judges", ("model",)),
     "judge_cached_tokens": ("Of the tokens sent to judges, those they had cached", ("model",)),
-    "judge_cost": ("Estimated cost of judge calls, by the prices given", ("model",)),
+    "judge_cost": ("Estimated cost of judge calls", ("scorer", "model")),
 }
 HISTOGRAMS = {
     "score_wait_seconds": "From the end of a span to the start of its scorer",

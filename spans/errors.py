@@ -9,6 +9,7 @@
     │   ├── InfraError          a sandbox could not be built
     │   ├── NoWorker            no worker took an invocation in time
     │   ├── NotAnswered         a worker took an invocation, but was not done in time
+    │   ├── BudgetSpent         a budget has too little left for a call of a judge
     │   ├── StoreUnavailable    PostgreSQL or Redis could not be reached
     │   └── Contended           two transactions met, and PostgreSQL undid this one
     │       └── StaleFence      another worker has taken over what this one held
@@ -16,6 +17,7 @@
     │   ├── CallFailed          an invocation killed its workers, or met a bug
     │   ├── JudgeRefused        a judge refuses the key, or there is none at the URL
     │   ├── JudgeUnpaid         a judge's account has no credit or quota left
+    │   ├── NoPrice             a budget caps money, and a model has no price
     │   ├── SandboxUnavailable  nothing on this machine can contain users' code
     │   └── SetupError          Tallyard cannot start as it is set up
     └── UserError               the caller, or the author of the rule or scorer, must act
@@ -93,6 +95,14 @@ class NotAnswered(TransientError):
     """A worker took an invocation, and was not done while its client waited."""
 
 
+class BudgetSpent(TransientError):
+    """A budget has too little left for a call. `budget_no` is its number in the store."""
+
+    def __init__(self, message: str, *, budget_no: int) -> None:
+        super().__init__(message)
+        self.budget_no = budget_no
+
+
 class StoreUnavailable(TransientError):
     """PostgreSQL or Redis could not be reached."""
 
@@ -119,6 +129,10 @@ class JudgeRefused(PermanentError):
 
 class JudgeUnpaid(PermanentError):
     """The account at a judge's endpoint has no credit or quota left."""
+
+
+class NoPrice(PermanentError):
+    """A budget caps money, and nobody knows what a model costs (`TALLYARD_PRICES`)."""
 
 
 class SandboxUnavailable(PermanentError):

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from spans.ids import OutcomeId, RuleId, Xact, derived_id
 from spans.row import ObjectRef
-from spans.scoring import OutcomeState, Role, Score, ScorerRef, ScoringResult
+from spans.scoring import NO_USAGE, OutcomeState, Role, Score, ScorerRef, ScoringResult, Usage
 
 SPAN = "span"
 """The kind of subject that is scored; traces and groups will stand beside it."""
@@ -189,12 +189,13 @@ class Declined:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Errored:
-    """The scorer gave no result, for the reason in `failure`."""
+    """The scorer gave no result, for the reason in `failure`. Its calls cost `usage`."""
 
     failure: Failure
     started_at: float
     run_ms: float
     log: str | None = None
+    usage: Usage = NO_USAGE
     state: Literal[OutcomeState.ERRORED] = OutcomeState.ERRORED
 
 
@@ -210,6 +211,11 @@ def verdict_of(
         if score.value is not None:
             return Scored(result=result, started_at=started_at, run_ms=run_ms, log=log)
     return Declined(result=result, started_at=started_at, run_ms=run_ms, log=log)
+
+
+def verdict_usage(verdict: Verdict) -> Usage:
+    """What the calls of the run cost."""
+    return verdict.usage if isinstance(verdict, Errored) else verdict.result.usage
 
 
 def verdict_scores(verdict: Verdict) -> tuple[Score, ...]:

@@ -30,7 +30,7 @@ HELD_BY_JOB = f"{HELD}job:"
 """Begins the names of queues in which outcomes of paused re-score jobs wait."""
 
 HELD_BY_BUDGET = f"{HELD}budget:"
-"""Begins the names of queues in which outcomes wait for a budget."""
+"""Begins the names of queues in which outcomes wait for room in a budget: see `budget_queue`."""
 
 AUTOMATIONS = "automations"
 """Evaluates automations over what has changed in the logs."""
@@ -138,9 +138,20 @@ def held_by_job(job_no: int) -> str:
     return f"{HELD_BY_JOB}{job_no}"
 
 
-def held_by_budget(budget_no: int) -> str:
-    """The queue in which outcomes wait until the budget has room for their calls."""
-    return f"{HELD_BY_BUDGET}{budget_no}"
+def budget_queues(budget_no: int) -> str:
+    """How the names of the queues begin in which outcomes wait for room in a budget.
+
+    The whole names are those of `budget_queue`.
+    """
+    return f"{HELD_BY_BUDGET}{budget_no}:"
+
+
+def budget_queue(budget_no: int, *, is_live: bool, queue: str) -> str:
+    """The queue in which outcomes of `queue` wait for room in a budget: of live ones, or bulk.
+
+    No worker serves it. Its name ends with where they go from there.
+    """
+    return f"{budget_queues(budget_no)}{'live' if is_live else 'bulk'}:{queue}"
 
 
 def queues_of_outcomes(queues: tuple[Queue, ...] = QUEUES) -> tuple[str, ...]:

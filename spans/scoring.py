@@ -72,6 +72,10 @@ class Usage:
     is_cached: bool = False
 
 
+NO_USAGE = Usage()
+"""That of a run which made no call."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoringResult:
     """What one run of a scorer gave.

@@ -169,6 +169,19 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetHold:
+    """A claim whose next call a budget does not allow, for this `reason`.
+
+    It waits in the held queues of the budget until there is room. Calls that it made before
+    stay spent; its run begins anew.
+    """
+
+    claim: RunnableClaim
+    budget_no: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PutOff:
     """A claim that was not run, since its endpoint had no place for it.
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from flows.scoring.retry import RetryIn, RetryPolicy
 from scorers.functions.version import FunctionVersion
+from scorers.judge.purse import Purse, paying_from
 from scorers.run.heuristic import failed_verdict, fields_of, run_global
 from scorers.run.judge import JudgedScorers
-from spans.errors import TallyardError, TransientError
+from spans.errors import BudgetSpent, TallyardError, TransientError
+from spans.ids import ProjectId
 from spans.json import JsonObject
 from spans.outcome import Verdict, verdict_of
 
@@ -30,12 +32,14 @@ class Judged:
     """Runs scorers that ask a judge, on `loop`; `run` is called from another thread.
 
     All records run at once, as far as the judge's own limit allows. Because a client waits, a
-    transient error is retried at once, by `policy`, and does not go back to the queue.
+    transient error is retried at once, by `policy`, and does not go back to the queue. The
+    calls count against the budgets of the function's project.
     """
 
     scorers: JudgedScorers
     loop: asyncio.AbstractEventLoop
     policy: RetryPolicy
+    purse_of: Callable[[ProjectId], Purse | None] = lambda _: None
 
     def run(
         self, function: FunctionVersion, records: Sequence[JsonObject]
@@ -58,7 +62,10 @@ class Judged:
             attempt += 1
             started_at, begin = time.time(), time.perf_counter()
             try:
-                result = await self.scorers.run(function, record)
+                with paying_from(self.purse_of(function.project_id)):
+                    result = await self.scorers.run(function, record)
+            except BudgetSpent as error:
+                return error   # there is no budget in a moment either
             except TransientError as error:
                 now = time.perf_counter()
                 failing_since = failing_since or now

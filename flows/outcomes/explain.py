@@ -378,7 +378,8 @@ def outcome_text(one: OutcomeView) -> str:
                 "function was deleted, or another version took its place"
             )
         case OutcomeState.ERRORED:
-            return f"{name} errored at {at}: {one.error_class}: {one.error_message}"
+            asked = _call_text(one)
+            return f"{name} errored at {at}: {one.error_class}: {one.error_message}{asked}"
         case OutcomeState.PENDING:
             return f"{name} pending, {_pending_text(one)}"
 

@@ -13,6 +13,7 @@ from typing import Protocol
 from spans.outcome import Verdict
 from spans.work import (
     DEATHS_MAX,
+    BudgetHold,
     Claim,
     ColumnsOf,
     Execution,
@@ -47,6 +48,11 @@ class ClaimStore(Protocol):
 
     def hold(self, holds: Sequence[Hold]) -> None:
         """Moves claims to the held queue of their endpoint. They count no attempt."""
+        ...
+
+    def hold_for_budget(self, holds: Sequence[BudgetHold]) -> None:
+        """Moves claims to the held queues of a budget, with its reason. They count no attempt,
+        and the time for which they are tried begins anew."""
         ...
 
     def put_off(self, later: Sequence[PutOff]) -> None:

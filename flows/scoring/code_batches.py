@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import groupby
@@ -13,6 +13,7 @@ import orjson
 from flows.scoring.drain import RunEnd
 from scorers.functions.source import KeptFunctions
 from scorers.functions.version import FunctionVersion
+from scorers.judge.purse import Purse
 from scorers.run.code import CodeScorers, arguments_taken
 from scorers.run.heuristic import arguments_of, failed_verdict
 from scorers.run.trace import TRACE, SpansOf, trace_argument
@@ -36,6 +37,7 @@ class CodeBatches:
     functions: KeptFunctions
     spans_of: SpansOf
     scorers: CodeScorers
+    purse_of: Callable[[RunnableClaim], Purse | None] = lambda _: None
 
     def columns(self, scorer: ScorerRef) -> frozenset[str]:
         """The columns of a row that the scorer's handler takes."""
@@ -76,16 +78,23 @@ class CodeBatches:
                 readable.append(claim)
             except TallyardError as error:
                 done.append(RunEnd(claim, _as_end(error, begin)))
-        ends = self.scorers.run(function, records) if records else []
+        ends: Sequence[Verdict | TransientError] = ()
+        if records:
+            ends = self.scorers.run(function, records, purse=self.purse_of(claims[0]))
         done += [RunEnd(claim, end) for claim, end in zip(readable, ends, strict=True)]
         return done
 
 
 def batches(claims: Iterable[RunnableClaim]) -> Iterator[list[RunnableClaim]]:
-    """The claims in batches of one project and one scorer, with at most BATCH in each."""
-    def owner(claim: RunnableClaim) -> tuple[str, str, str]:
+    """The claims in batches of one project, scorer and origin, with at most BATCH in each.
+
+    The origin matters since it may have a budget, from which the calls of a batch are paid.
+    """
+    def owner(claim: RunnableClaim) -> tuple[str, str, str, str]:
         lead = claim.lead
-        return str(lead.object.project_id), lead.scorer.name, lead.scorer.version
+        scorer = lead.scorer
+        project, origin = str(lead.object.project_id), str(lead.origin.id)
+        return project, scorer.name, scorer.version, origin
 
     for _, group in groupby(sorted(claims, key=owner), key=owner):
         of_one = list(group)

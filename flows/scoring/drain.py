@@ -28,9 +28,18 @@ from flows.patience import POLL_S, patiently
 from flows.scoring.circuit import Full, Held
 from flows.scoring.claims import ClaimStore, execution_of, is_last_try
 from flows.scoring.retry import RetryIn, RetryPolicy
-from spans.errors import TransientError
+from spans.errors import BudgetSpent, TransientError
 from spans.outcome import BUG, Errored, Failure, Verdict
-from spans.work import ColumnsOf, Execution, Hold, PutOff, Retry, RunnableClaim, StaleClaim
+from spans.work import (
+    BudgetHold,
+    ColumnsOf,
+    Execution,
+    Hold,
+    PutOff,
+    Retry,
+    RunnableClaim,
+    StaleClaim,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +51,8 @@ PATIENCE_S = 30.0
 
 
 class RunEnd(NamedTuple):
-    """How the run of one claim ended: with a verdict, or with an error that time may heal, or
-    not begun since its endpoint is down or has no place for it.
+    """How the run of one claim ended: with a verdict, or with an error that time may heal (such
+    as a budget that is spent), or not begun since its endpoint is down or has no place for it.
 
     `started_at` (unix seconds) and `run_ms` count for an error; a verdict has its own.
     """
@@ -285,32 +294,32 @@ class Drain:
 
     def _record(self, ended: list[RunEnd]) -> None:
         executions: list[tuple[RunnableClaim, Execution]] = []
-        retries: list[Retry] = []
-        holds: list[Hold] = []
-        later: list[PutOff] = []
+        others: list[Retry | Hold | BudgetHold | PutOff] = []
         for run_end in ended:
             match self._what_to_record(run_end):
-                case Retry() as retry:
-                    retries.append(retry)
-                case Hold() as hold:
-                    holds.append(hold)
-                case PutOff() as put_off:
-                    later.append(put_off)
                 case Execution() as execution:
                     executions.append((run_end.claim, execution))
+                case other:
+                    others.append(other)
         if executions:
             self._patiently(partial(self.store.record, executions))
-        if retries:
+        if retries := [one for one in others if isinstance(one, Retry)]:
             self._patiently(partial(self.store.postpone, retries))
-        if holds:
+        if holds := [one for one in others if isinstance(one, Hold)]:
             self._patiently(partial(self.store.hold, holds))
-        if later:
+        if unpaid := [one for one in others if isinstance(one, BudgetHold)]:
+            self._patiently(partial(self.store.hold_for_budget, unpaid))
+        if later := [one for one in others if isinstance(one, PutOff)]:
             self._patiently(partial(self.store.put_off, later))
 
-    def _what_to_record(self, ended: RunEnd) -> Execution | Retry | Hold | PutOff:
+    def _what_to_record(
+        self, ended: RunEnd
+    ) -> Execution | Retry | Hold | BudgetHold | PutOff:
         """The execution, or what becomes of a claim that is tried again later."""
         claim, end = ended.claim, ended.end
         match end:
+            case BudgetSpent(budget_no=budget_no):
+                return BudgetHold(claim=claim, budget_no=budget_no, reason=str(end))
             case TransientError():
                 decision = self.policy.decide(
                     end, attempt=claim.attempts, failing_s=claim.failing_s

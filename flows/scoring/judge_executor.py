@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import queue
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from flows.scoring.circuit import Full, Gates, Held
 from flows.scoring.drain import RunEnd, bug_end
-from scorers.judge.call_costs import counting_calls
+from scorers.judge.call_costs import counting_calls, current
+from scorers.judge.purse import Purse, paying_from
 from scorers.run.heuristic import failed_verdict
 from spans.errors import TallyardError, TransientError
 from spans.outcome import verdict_of
 from spans.queues import JUDGE
 from spans.scoring import ScoringResult
 from spans.work import Assignment, ColumnsOf, RunnableClaim
+
+PurseOf = Callable[[RunnableClaim], Purse | None]
+"""The budgets that cap the calls of a claim's run; None: there are none."""
 
 BATCH = 32
 """Claims taken at once. Many such batches are in flight together."""
@@ -42,17 +47,19 @@ class JudgeExecutor:
 
     The loop runs on a thread of its own. The drain's thread passes claims to it and waits for
     their ends. As many claims are under way as the gates to the endpoints have places; how many
-    of them are calls, each gate decides.
+    of them are calls, each gate decides. `purse_of` has the budgets that cap them.
     """
 
     columns: ColumnsOf | None = None
 
     def __init__(
-        self, scorers: Scorers, gates: Gates, *, loop: asyncio.AbstractEventLoop
+        self, scorers: Scorers, gates: Gates, *, loop: asyncio.AbstractEventLoop,
+        purse_of: PurseOf = lambda _: None,
     ) -> None:
         self._scorers = scorers
         self._gates = gates
         self._loop = loop
+        self._purse_of = purse_of
         self._under_way = 0
         self._ended: queue.SimpleQueue[RunEnd] = queue.SimpleQueue()
         # Used by the loop's thread alone.
@@ -127,7 +134,7 @@ class JudgeExecutor:
             return RunEnd(claim, failed_verdict(error, started_at=time.time(), begin=begin))
         if isinstance(entry, Held | Full):
             return RunEnd(claim, entry)
-        with counting_calls() as execution:
+        with counting_calls() as execution, paying_from(self._purse_of(claim)):
             try:
                 ended = await self._ask(claim)
             except BaseException:
@@ -148,6 +155,7 @@ class JudgeExecutor:
             run_ms = (time.perf_counter() - begin) * 1000
             return RunEnd(claim, error, started_at=started_at, run_ms=run_ms)
         except TallyardError as error:
-            return RunEnd(claim, failed_verdict(error, started_at=started_at, begin=begin))
+            failed = failed_verdict(error, started_at=started_at, begin=begin)
+            return RunEnd(claim, replace(failed, usage=current.get().usage()))
         run_ms = (time.perf_counter() - begin) * 1000
         return RunEnd(claim, verdict_of(result, started_at=started_at, run_ms=run_ms))

@@ -33,11 +33,14 @@ class CallCosts:
     answer: JsonObject | None = None
     embeddings: dict[str, JsonObject] = field(default_factory=dict)
 
-    def count(self, answer: JsonObject, model: str | None, prices: Prices | None) -> None:
+    def count(
+        self, answer: JsonObject, model: str | None, prices: Prices | None
+    ) -> int | None:
         """Add the tokens of one answer, and with `prices` their cost.
 
-        /responses reports input and output tokens; the other endpoints report prompt and
-        completion tokens.
+        Returns the cost in billionths; None if there are no prices, or the answer does not tell
+        all of its tokens. /responses reports input and output tokens; the other endpoints
+        report prompt and completion tokens.
         """
         self.answer = answer
         self.model = self.model or model
@@ -51,6 +54,9 @@ class CallCosts:
         self.cached_tokens += cached
         if prices is not None:
             self.cost = (self.cost or 0.0) + prices.cost(prompt, cached, completion)
+            if prompt and (completion or "data" in answer):   # only embeddings have no answer
+                return prices.billionths(prompt, cached, completion)
+        return None
 
     def usage(self) -> Usage:
         """The sums, in the form in which a result holds them."""

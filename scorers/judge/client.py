@@ -22,6 +22,7 @@ from scorers.judge.endpoints import Endpoint, Endpoints
 from scorers.judge.parameters import Dialect
 from scorers.judge.problems import HIDDEN, Cause, Problem, excerpt
 from scorers.judge.prompt import PROMPT_CHARACTERS_MAX, prompt_too_long
+from scorers.judge.purse import LIMITS, paying, receipt_of_lost_calls, reserved
 from scorers.judge.verdicts import Filtered, NoVerdict, chat_completion, with_verdict
 from scorers.results import AutoevalsScore, failure, result
 from scorers.unfit import unread
@@ -235,11 +236,22 @@ class Judge:
             raise prompt_too_long({})
         if execution.calls == CALLS_MAX:
             raise BadResult(f"the scorer needs more than {CALLS_MAX} calls for one span")
+        at = self._at[self._endpoint(model).name]
+        prices = self.endpoints.prices_of(model)
+        sent, receipt = await reserved(paying.get(), path, body, prices)
         execution.calls += 1
-        endpoint = self._endpoint(model)
-        answer = await self._at[endpoint.name].answer(path, body)
+        with receipt_of_lost_calls(receipt):
+            answer = await at.answer(
+                path, sent, keeps=() if sent is body else LIMITS.get(path, ())
+            )
+        cost = None
         if not isinstance(answer, Problem):
-            execution.count(answer, model, self.endpoints.prices_of(model))
+            cost = execution.count(answer, model, prices)
+        if receipt is not None:
+            if isinstance(answer, Problem) and answer.is_refusal:
+                receipt.give_back()
+            else:
+                receipt.settle(cost)
         return answer
 
 

@@ -9,6 +9,7 @@ when to call again.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import replace
 
 import aiohttp
@@ -107,20 +108,24 @@ class JudgeEndpoint:
             raise self.error(path, answer, by_author=by_author)
         return answer
 
-    async def answer(self, path: str, body: JsonObject) -> JsonObject | Problem:
+    async def answer(
+        self, path: str, body: JsonObject, *, keeps: Collection[str] = ()
+    ) -> JsonObject | Problem:
         """The answer to one POST, or what is wrong with it.
 
         `path` is relative to the base URL, such as "/embeddings". A call that is refused
         because of parameters that can be left out is made again without them, at once, and so
-        is every later call (`Dialect`). Raises Timeout, JudgeUnavailable, or JudgeRefused for a
-        connection that fails.
+        is every later call (`Dialect`); those of `keeps` cannot. Raises Timeout,
+        JudgeUnavailable, or JudgeRefused for a connection that fails.
         """
         for _ in range(TRIES_MAX):
-            sent = self.dialect.adapted(path, body)
+            sent = self.dialect.adapted(path, body, keeps=keeps)
             answer = await self._ask(path, sent)
-            if not isinstance(answer, Problem) or not self.dialect.learns(path, sent, answer):
+            if not isinstance(answer, Problem):
                 return answer
-        return await self._ask(path, self.dialect.adapted(path, body))
+            if not self.dialect.learns(path, sent, answer, keeps=keeps):
+                return answer
+        return await self._ask(path, self.dialect.adapted(path, body, keeps=keeps))
 
     def error(self, path: str, problem: Problem, *, by_author: bool = False) -> TallyardError:
         """The error to raise for what is wrong with an answer.

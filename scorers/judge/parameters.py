@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import OrderedDict
+from collections.abc import Collection
 from typing import TypeVar
 
 from scorers.judge.problems import WORDS_MAX, Cause, Problem
@@ -54,8 +55,13 @@ class Dialect:
         logger.warning("judge: %s answers for model %s at %s", self._endpoint, model, path)
         _remember(self._apis, model, path)
 
-    def adapted(self, path: str, body: JsonObject) -> JsonObject:
-        """The request, without what its model has refused before."""
+    def adapted(
+        self, path: str, body: JsonObject, *, keeps: Collection[str] = ()
+    ) -> JsonObject:
+        """The request, without what its model has refused before.
+
+        Parameters that `keeps` names may be renamed, but are never left out.
+        """
         refused = self._of(path, body)
         if not refused:
             return body
@@ -66,13 +72,15 @@ class Dialect:
                 made[name] = value
             elif (other := _OTHER_NAME.get(name)) and other not in refused:
                 made.setdefault(other, value)
-            elif not self._may_drop:
+            elif not self._may_drop or name in keeps:
                 made[name] = value
             elif form != name and name not in refused:
                 made[name] = _ANY_TOOL
         return made
 
-    def learns(self, path: str, body: JsonObject, problem: Problem) -> bool:
+    def learns(
+        self, path: str, body: JsonObject, problem: Problem, *, keeps: Collection[str] = ()
+    ) -> bool:
         """Whether the refusal of `body` gives a reason to try again, differently.
 
         `body` is the request as it was sent.
@@ -89,7 +97,7 @@ class Dialect:
                 "another form", self._endpoint, ", ".join(sorted(fresh)), path_and_model[1],
             )
         # Nothing fresh: a call that was made at the same time has been refused before this one.
-        return self.adapted(path, body) != body
+        return self.adapted(path, body, keeps=keeps) != body
 
     def _of(self, path: str, body: JsonObject) -> frozenset[str]:
         return self._refused.get(_key(path, body), frozenset())

@@ -50,10 +50,12 @@ class Problem:
     """What is wrong with an answer. `message` is what the server said, or what it sent.
 
     `parameter` is the one that the server names, `wait_s` the pause that its body asks for.
+    `is_refusal` says that the server did not begin to answer, so that the call cost nothing.
     """
 
     cause: Cause
     message: str
+    is_refusal: bool = False
     parameter: str | None = None
     wait_s: float | None = None
 
@@ -155,6 +157,9 @@ _RULES = (
 _DESPITE_5XX = frozenset({Cause.LENGTH, Cause.CREDIT, Cause.CONTENT, Cause.SERVER, Cause.RATE})
 _DESPITE_429 = frozenset({Cause.LENGTH, Cause.CREDIT})
 _DESPITE_401 = frozenset({Cause.CREDIT, Cause.RATE})
+
+_MAYBE_BEGUN = frozenset({Cause.AWAY, Cause.UNREADABLE})
+"""Causes of answers that the server may have begun, and charged for."""
 
 _STATUSES = {
     HTTPStatus.UNAUTHORIZED: Cause.KEY, HTTPStatus.FORBIDDEN: Cause.KEY,
@@ -337,8 +342,10 @@ def _problem(
     """The problem of a status and a message; with a `cause`, that one."""
     parameter = error.get("param") if isinstance(error, dict) else None
     pause = _PAUSE.search(message[:WORDS_MAX])
+    found = cause or _cause(status, codes, message[:WORDS_MAX])
     return Problem(
-        cause=cause or _cause(status, codes, message[:WORDS_MAX]),
+        cause=found,
+        is_refusal=status >= 400 and found not in _MAYBE_BEGUN,
         message=shown if shown is not None else message,
         parameter=parameter if isinstance(parameter, str) else None,
         wait_s=float(pause[1]) * _UNITS_S[pause[2].lower()] if pause else None,

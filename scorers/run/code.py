@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from socket import socket
@@ -16,6 +16,7 @@ from scorers.functions.body import BundledCode, InlineCode
 from scorers.functions.bundle import BundleStore
 from scorers.functions.version import FunctionVersion
 from scorers.judge.prompt import FIELDS
+from scorers.judge.purse import Purse
 from scorers.run.heuristic import failed_verdict
 from scorers.run.trace import TRACE
 from scorers.sandbox import build, bundles
@@ -35,11 +36,13 @@ from spans import outcome
 from spans.errors import (
     BadInput,
     BadResult,
+    BudgetSpent,
     InfraError,
     SandboxLost,
     TallyardError,
     TransientError,
 )
+from spans.ids import ProjectId
 from spans.json import JsonObject
 from spans.outcome import Errored, Failure, Verdict
 from spans.scoring import ScoringResult
@@ -120,12 +123,13 @@ class CodeScorers:
 
     def __init__(
         self, sandboxes: Sandboxes, builder: CodeBuilder, *, most: Limits,
-        lending: Broker,
+        lending: Broker, purse_of: Callable[[ProjectId], Purse] | None = None,
     ) -> None:
         self._sandboxes = sandboxes
         self._builder = builder
         self._most = most
         self._lending = lending
+        self._purse_of = purse_of
         self._known: LRUCache[BundledCode, _Known] = LRUCache(BUNDLES_KEPT)
         self._lock = Lock()
 
@@ -166,9 +170,12 @@ class CodeScorers:
             return known.checked
 
     def run(
-        self, function: FunctionVersion, records: Sequence[JsonObject]
+        self, function: FunctionVersion, records: Sequence[JsonObject], *,
+        purse: Purse | None = None,
     ) -> list[Verdict | TransientError]:
         """Run the function on each record; the verdicts are in the records' order.
+
+        Its calls of models are paid from `purse`, by default that of the function's project.
 
         The sandbox gets only those fields of a record that the handler takes. An error that a
         repetition may heal is returned in place of a verdict; nothing is raised.
@@ -188,7 +195,9 @@ class CodeScorers:
         )
         started_at = time.time()
         if program.models:
-            ends = self._run_lent(owner, program, given)
+            if purse is None and self._purse_of is not None:
+                purse = self._purse_of(function.project_id)
+            ends = self._run_lent(owner, program, given, purse)
         else:
             ends = [(ran, Lent()) for ran in self._sandboxes.run(owner, program, given)]
         return [
@@ -197,14 +206,15 @@ class CodeScorers:
         ]
 
     def _run_lent(
-        self, owner: Owner, program: Program, records: Sequence[JsonObject]
+        self, owner: Owner, program: Program, records: Sequence[JsonObject],
+        purse: Purse | None,
     ) -> list[tuple[RunResult, Lent]]:
         def run_one(record: JsonObject) -> tuple[RunResult, Lent]:
             served: list[Lent] = []
 
             def lend(end: socket) -> None:
                 served.append(self._lending.serve(
-                    end, scorer_id=owner.scorer_id, models=program.models
+                    end, scorer_id=owner.scorer_id, models=program.models, purse=purse
                 ))
 
             (ran,) = self._sandboxes.run(owner, program, [record], lend)
@@ -230,7 +240,8 @@ def verdict_of(
     """The verdict that follows from one run, or the error that time may heal.
 
     That is our own fault, or a failed call to a model without which the code gave no result.
-    If the code gave one all the same, the result counts.
+    If the code gave one all the same, the result counts, but not where a budget was spent: then
+    the run waits until there is budget.
 
     `record` are the arguments of the run. The verdict keeps them without the trace, because
     the score span shows them as an offline evaluation does. `name` is the name of a score that
@@ -239,6 +250,8 @@ def verdict_of(
     if ran.ended in OURS:
         kind = SandboxLost if ran.ended is CodeEnd.SANDBOX_LOST else InfraError
         return kind(ran.detail or "the sandbox ended while the scorer ran in it")
+    if isinstance(lent.failure, BudgetSpent):
+        return lent.failure   # also of code that gives some score all the same
     if ran.ended is CodeEnd.OK:
         given = {key: value for key, value in record.items() if key != TRACE}
         try:
@@ -259,7 +272,10 @@ def verdict_of(
         )
     else:
         failure = Failure(error_class=ran.ended.value, message=ran.detail or ran.ended.value)
-    return Errored(failure=failure, log=_log(ran), started_at=started_at, run_ms=ran.run_ms)
+    return Errored(
+        failure=failure, log=_log(ran), started_at=started_at, run_ms=ran.run_ms,
+        usage=lent.usage,
+    )
 
 
 def _log(ran: RunResult, changes: Sequence[str] = ()) -> str | None:

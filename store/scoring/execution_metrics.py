@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from flows.health.measurements import BUCKET_LABELS, BUCKETS_S
-from spans.outcome import Errored
+from spans.outcome import Errored, verdict_usage
 from spans.scoring import OutcomeState, Role
 from spans.work import Execution
 from store.postgres.counters import Counts
@@ -76,13 +76,15 @@ def count_executions(
         ):
             wait.observe(verdict.started_at - ended_at)
             run.observe(now_s - verdict.started_at)
-        if not isinstance(verdict, Errored) and (usage := verdict.result.usage).calls:
+        if (usage := verdict_usage(verdict)).calls:
             judged = {"model": usage.model or ""}
             counts.add("judge_calls", judged, usage.calls)
             counts.add("judge_prompt_tokens", judged, usage.prompt_tokens)
             counts.add("judge_completion_tokens", judged, usage.completion_tokens)
             counts.add("judge_cached_tokens", judged, usage.cached_tokens)
-            counts.add("judge_cost", judged, usage.cost or 0.0)
+            counts.add(
+                "judge_cost", {**judged, "scorer": assignment.shown_as}, usage.cost or 0.0
+            )
     for (scorer, role, state, error_class), number in outcomes.items():
         labels = {
             "scorer": scorer, "role": str(role), "state": str(state),

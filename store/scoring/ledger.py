@@ -19,19 +19,22 @@ from psycopg import DataError, IntegrityError
 from scorers.results import storable
 from spans.clock import Clock
 from spans.columns import SCORER_ARGUMENTS
+from spans.errors import BudgetSpent
 from spans.ids import RowSeq, Xact
 from spans.outcome import BUG, POISONED, Errored, Failure, OutcomeKey
-from spans.queues import held_queue
+from spans.queues import budget_queues, held_queue
 from spans.row import is_made_by_scorer
 from spans.scoring import ScorerRef
 from spans.work import (
     DEATHS_MAX,
     Assignment,
+    BudgetHold,
     Claim,
     ColumnsOf,
     Execution,
     Hold,
     OutcomeRequest,
+    Priority,
     PutOff,
     Retry,
     RunnableClaim,
@@ -74,6 +77,16 @@ HOLD = f"""
                        failing_since = coalesce(failing_since, now()),
                        next_attempt_at = now() + make_interval(secs => held.wait), {RELEASED}
       from {OUTCOMES.claims("wait float8", "to_queue text")}
+     where {OUTCOMES.held("held")}
+"""
+# What is held for a budget has not failed: the time for which it is tried begins anew.
+HOLD_FOR_BUDGET = f"""
+    update outcome set queue = held.queues || case priority when {Priority.LIVE} then 'live'
+                               else 'bulk' end || ':' || queue,
+                       attempts = attempts - 1, failing_since = null, next_attempt_at = now(),
+                       error_class = '{BudgetSpent.error_class()}',
+                       error_message = held.reason, {RELEASED}
+      from {OUTCOMES.claims("queues text", "reason text")}
      where {OUTCOMES.held("held")}
 """
 PUT_OFF = f"""
@@ -311,6 +324,20 @@ class Ledger:
                     [hold.claim.fence for hold in holds],
                     [hold.wait_s for hold in holds],
                     [held_queue(hold.endpoint) for hold in holds],
+                ),
+            )
+
+    def hold_for_budget(self, holds: Sequence[BudgetHold]) -> None:
+        if not holds:
+            return
+        with self._database.cursor() as cursor:
+            cursor.execute(
+                HOLD_FOR_BUDGET,
+                (
+                    *OUTCOMES.arrays(self._key(hold.claim) for hold in holds),
+                    [hold.claim.fence for hold in holds],
+                    [budget_queues(hold.budget_no) for hold in holds],
+                    [storable(hold.reason) for hold in holds],
                 ),
             )
 

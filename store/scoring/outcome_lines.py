@@ -92,7 +92,7 @@ def outcome_lines(run: Run, shared: SharedCells, at: bytes) -> list[bytes]:
             state, escaped(failure.error_class),
             escaped(storable(failure.message)),
         )
-        usage = _NO_USAGE
+        usage = _usage_cells(verdict.usage) if verdict.usage.calls else _NO_USAGE
     else:
         scores: list[Json] = [
             {"name": score.name, "score": score.value, "metadata": score.metadata}

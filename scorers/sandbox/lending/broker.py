@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from scorers.judge.call_costs import CallCosts
 from scorers.judge.endpoints import Endpoint, Endpoints
 from scorers.judge.parameters import Dialect
+from scorers.judge.purse import REFUSED, Purse, receipt_of_lost_calls
 from scorers.sandbox.lending.conversation import (
     HEAD_BYTES_MAX,
     Conversation,
@@ -38,11 +39,13 @@ from scorers.sandbox.lending.llm_calls import (
 from spans.clock import Clock, system_clock
 from spans.errors import (
     BadResult,
+    BudgetSpent,
     ContentRefused,
     JudgeRefused,
     JudgeUnavailable,
     JudgeUnfit,
     JudgeUnpaid,
+    NoPrice,
     PermanentError,
     PromptTooLong,
     RateLimited,
@@ -62,13 +65,8 @@ PATHS = {f"/v1{path}": path for path in (CHAT, EMBEDDINGS, RESPONSES)}
 _STATUS_OF: dict[type[TallyardError], int] = {
     RateLimited: 429, Timeout: 504, JudgeUnavailable: 502, JudgeRefused: 502, JudgeUnpaid: 502,
     BadResult: 502, StoreUnavailable: 503, JudgeUnfit: 400, PromptTooLong: 400,
-    ContentRefused: 400,
+    ContentRefused: 400, BudgetSpent: 429, NoPrice: 400,
 }
-
-_REFUSED = (
-    RateLimited, JudgeRefused, JudgeUnpaid, JudgeUnfit, PromptTooLong, ContentRefused
-)
-"""Errors of calls that the endpoint did not begin to answer, and that cost nothing."""
 
 
 class TokenBudget(Protocol):
@@ -116,18 +114,22 @@ class Broker:
         dialects = {each.name: Dialect(each.name, may_drop=False) for each in self.endpoints}
         object.__setattr__(self, "dialects", dialects)
 
-    def serve(self, end: socket.socket, *, scorer_id: str, models: Collection[str]) -> Lent:
+    def serve(
+        self, end: socket.socket, *, scorer_id: str, models: Collection[str],
+        purse: Purse | None = None,
+    ) -> Lent:
         """Answer requests until the other end closes or `end` is shut down.
 
-        `models` are the models that the scorer asks for. Closes `end`. Blocks, so call it in a
-        thread of its own. Nothing that the other end does makes it raise.
+        `models` are the models that the scorer asks for. Budgets cap the calls by
+        `purse`. Closes `end`. Blocks, so call it in a thread of its own. Nothing that the other
+        end does makes it raise.
         """
-        return asyncio.run(self._serve(end, scorer_id, frozenset(models)))
+        return asyncio.run(self._serve(end, scorer_id, frozenset(models), purse))
 
     async def _serve(
-        self, end: socket.socket, scorer_id: str, models: frozenset[str]
+        self, end: socket.socket, scorer_id: str, models: frozenset[str], purse: Purse | None
     ) -> Lent:
-        lending = _Lending(broker=self, scorer_id=scorer_id, models=models)
+        lending = _Lending(broker=self, scorer_id=scorer_id, models=models, purse=purse)
         reader, writer = await asyncio.open_connection(sock=end, limit=HEAD_BYTES_MAX)
         writer.transport.set_write_buffer_limits(0)   # drain() then waits for the reader
         try:
@@ -147,6 +149,7 @@ class _Lending:
     broker: Broker
     scorer_id: str
     models: frozenset[str]
+    purse: Purse | None
     execution: CallCosts = field(default_factory=CallCosts)
     opened: dict[str, JudgeEndpoint] = field(default_factory=dict)
     failure: TransientError | PermanentError | None = None
@@ -179,6 +182,11 @@ class _Lending:
             return _STATUS_OF.get(type(error), 502), error_body(error.error_class(), told)
 
     def _remember(self, error: TallyardError, endpoint: Endpoint) -> None:
+        if isinstance(self.failure, BudgetSpent):
+            return   # the run is held back, whatever else it met
+        if isinstance(error, BudgetSpent):
+            self.failure = error
+            return
         message = f"a call to the endpoint {endpoint.name} failed: {error}"
         if isinstance(error, TransientError):
             self.failure = type(error)(message, retry_after_s=error.retry_after_s)
@@ -198,19 +206,36 @@ class _Lending:
         spent = reserved   # until the cost is known: an endpoint may charge and not answer
         try:
             before = self._spent()
-            self.execution.calls += 1
-            answer = await self._at(endpoint).post(call.path, call.body, by_author=True)
-            prices = self.broker.endpoints.prices_of(call.model)
-            self.execution.count(answer, call.model, prices)
+            answer = await self._paid(call, endpoint)
             # If the endpoint reports no tokens, count all reserved ones as spent.
             spent = self._spent() - before or reserved
-        except _REFUSED:
+        except (*REFUSED, BudgetSpent, NoPrice):
             spent = 0
             raise
         finally:
             if spent < reserved:
                 with suppress(TransientError):   # the tokens then stay reserved
                     self.broker.budget.give_back(self.scorer_id, reserved - spent)
+        return answer
+
+    async def _paid(self, call: ModelCall, endpoint: Endpoint) -> JsonObject:
+        """The model's answer, paid from the purse.
+
+        Raises BudgetSpent and NoPrice without a call.
+        """
+        prices = self.broker.endpoints.prices_of(call.model)
+        receipt = None
+        if self.purse is not None:
+            size = len(json.dumps(call.body))
+            receipt = await self.purse.reserve(
+                None if prices is None else prices.dearest(size, call.completion_tokens_max)
+            )
+        self.execution.calls += 1
+        with receipt_of_lost_calls(receipt):
+            answer = await self._at(endpoint).post(call.path, call.body, by_author=True)
+        cost = self.execution.count(answer, call.model, prices)
+        if receipt is not None:
+            receipt.settle(cost)
         return answer
 
     def _at(self, endpoint: Endpoint) -> JudgeEndpoint:
@@ -227,7 +252,7 @@ class _Lending:
 
 def _told(error: TallyardError, asked: Endpoint, endpoints: Endpoints) -> str:
     """The error's text for the scorer: with the endpoint's name, and without any address."""
-    if not isinstance(error, (*_REFUSED, BadResult)):
+    if not isinstance(error, (*REFUSED, BadResult, BudgetSpent, NoPrice)):
         return (
             "the model is away, failing, or too slow: try again later "
             f"(endpoint {asked.name})"

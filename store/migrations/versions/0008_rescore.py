@@ -107,6 +107,8 @@ create table budget_use (
   calls_spent bigint not null default 0,
   money_reserved bigint not null default 0,   -- a call that was never settled stays here
   calls_reserved bigint not null default 0,
+  wanted bigint,                        -- the least money that a call asked for in vain since
+                                        -- outcomes were last released
   primary key (budget_no, day)
 );
 """
