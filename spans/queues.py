@@ -30,7 +30,7 @@ HELD_BY_JOB = f"{HELD}job:"
 """Begins the names of queues in which outcomes of paused re-score jobs wait."""
 
 HELD_BY_BUDGET = f"{HELD}budget:"
-"""Begins the names of queues in which outcomes wait for room in a budget: see `budget_queue`."""
+"""Begins the names of queues in which outcomes wait for a budget: see `budget_queue`."""
 
 AUTOMATIONS = "automations"
 """Evaluates automations over what has changed in the logs."""

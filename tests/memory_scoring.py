@@ -6,6 +6,7 @@ import uuid
 from dataclasses import replace
 
 from fakes.memory.access import MemoryProjects
+from fakes.memory.budgets import MemoryBudgets
 from fakes.memory.circuits import MemoryCircuits
 from fakes.memory.logs import MemoryRows
 from fakes.memory.scoring import MemoryScoring, MemoryWorker
@@ -35,6 +36,9 @@ class MemoryWorld(ScoringWorld):
         self.scoring = MemoryScoring(self.rows, self.projects, self.clock, lease_s=LEASE_S)
         self.circuits = MemoryCircuits(
             self.scoring, budget_s=BUDGET_S, wait_max_s=WAIT_MAX_S
+        )
+        self.budgets = self.purses = self.held = MemoryBudgets(
+            self.projects, self.clock, self.scoring
         )
         self.rules: dict[str, Rule] = {}
         self.functions: dict[str, list[NamedFunction]] = {}

@@ -20,6 +20,9 @@ from spans.json import JsonObject
 from spans.queues import held_by_job
 from spans.row import ObjectRef, ObjectType
 from store.access.projects import StoredProjects
+from store.budgets.budgets import StoredBudgets
+from store.budgets.held import HeldOutcomes
+from store.budgets.purses import StoredPurses
 from store.functions.functions import StoredFunctions
 from store.logs.fetch import SpanReader
 from store.logs.ingest import SpanWriter
@@ -58,6 +61,9 @@ class StoredWorld(ScoringWorld):
         self.circuits = Circuits(
             self.database, budget_s=BUDGET_S, wait_max_s=WAIT_MAX_S
         )
+        self.budgets = StoredBudgets(self.database)
+        self.purses = StoredPurses(self.database)
+        self.held = HeldOutcomes(self.database)
         self.writer = SpanWriter(self.database, system_clock, resend_minutes=60)
         self.reader = SpanReader(self.database, system_clock, query_timeout_s=30)
         self.org_id = self.projects.ensure_organization(OrgId(uuid.uuid4()), "acme")

@@ -8,6 +8,7 @@ from celery import Celery
 from pydantic import SecretStr
 
 from automations.secrets import SecretBox
+from flows.budgets.purse import Purses
 from flows.invocations.client import InvocationClient
 from flows.scoring.match import Matcher
 from spans.clock import Clock, system_clock
@@ -19,6 +20,9 @@ from store.automations.automations import StoredAutomations
 from store.automations.dated_rows import DatedRows
 from store.automations.deliveries import StoredDeliveries
 from store.automations.evaluations import Evaluations
+from store.budgets.budgets import StoredBudgets
+from store.budgets.held import HeldOutcomes
+from store.budgets.purses import StoredPurses
 from store.functions.bundles import Bundles
 from store.functions.functions import StoredFunctions
 from store.functions.shadows import Shadows
@@ -72,6 +76,9 @@ class Services:
     matcher: Matcher
     ledger: Ledger
     circuits: Circuits
+    budgets: StoredBudgets
+    purses: Purses
+    held: HeldOutcomes
     leases: Leases
     outcomes: StoredOutcomes
     jobs: StoredJobs
@@ -88,6 +95,7 @@ class Services:
 
     def close(self) -> None:
         """Close all connections."""
+        self.purses.close()
         self.answers.close()
         self.database.close()
 
@@ -136,6 +144,11 @@ def open_services(settings: Settings, *, clock: Clock = system_clock) -> Service
         circuits=Circuits(
             database, budget_s=settings.retry_budget_s, wait_max_s=settings.backoff_max_s
         ),
+        budgets=StoredBudgets(database),
+        purses=Purses(
+            StoredPurses(database), answer_tokens_max=settings.judge_output_tokens_max
+        ),
+        held=HeldOutcomes(database),
         explain=ExplainRecords(database, match_records),
         change_feed=ChangeFeed(database),
         traces=traces,

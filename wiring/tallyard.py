@@ -6,7 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from uuid import UUID
 
 from automations.secrets import new_signing_secret
 from flows.access.keys import Keys
@@ -17,6 +18,7 @@ from flows.automations.deliveries import Deliveries
 from flows.automations.history import AutomationHistory
 from flows.automations.replays import Replays
 from flows.automations.trial import Trials
+from flows.budgets.budgets import Budgets
 from flows.functions.functions import Functions
 from flows.functions.invocations import FunctionInvocations
 from flows.functions.lookup import FunctionLookup
@@ -28,8 +30,10 @@ from flows.outcomes.outcomes import Outcomes
 from flows.rescore.rescores import Rescores
 from flows.rules.rules import Rules
 from spans.event import EventLimits
+from spans.ids import OrgId, ProjectId
 from spans.queues import WEBHOOKS
 from store.automations.backlog import read_sending
+from store.budgets.budgets import read_budget_measures
 from store.postgres.counters import samples
 from store.scoring.queues import read_queue_depths, read_waiting
 from wiring.automations import app_url
@@ -50,6 +54,7 @@ class Tallyard:
     invocations: FunctionInvocations
     uploads: BundleUploads
     rules: Rules
+    budgets: Budgets
     automations: Automations
     deliveries: Deliveries
     automation_history: AutomationHistory
@@ -89,6 +94,11 @@ def make_tallyard(services: Services, *, ring: Callable[[str], None]) -> Tallyar
     rules = Rules(
         services.rules, projects=projects, lookup=lookup
     )
+
+    def project_of_job(org_id: OrgId, job_id: UUID) -> ProjectId | None:
+        job = services.jobs.find(org_id, job_id)
+        return None if job is None else job.project_id
+
     automations = Automations(
         services.automations, projects=projects, box=services.secret_box,
         check_url=settings.outbound_policy.target, new_secret=new_signing_secret,
@@ -117,7 +127,10 @@ def make_tallyard(services: Services, *, ring: Callable[[str], None]) -> Tallyar
             sandbox_workers=services.sandbox_workers.present,
             samples=lambda: samples(database),
             queue_depths=lambda: read_queue_depths(database),
-            waiting=lambda: read_waiting(database), sending=lambda: read_sending(database),
+            waiting=lambda: replace(
+                read_waiting(database), budgets=read_budget_measures(database)
+            ),
+            sending=lambda: read_sending(database),
         ),
         functions=Functions(
             services.functions, pairs_of=services.shadows.pairs, bundles=services.bundles,
@@ -129,6 +142,10 @@ def make_tallyard(services: Services, *, ring: Callable[[str], None]) -> Tallyar
         ),
         uploads=BundleUploads(services.bundles),
         rules=rules,
+        budgets=Budgets(
+            services.budgets, projects=projects, rules=rules, ring=ring,
+            project_of_job=project_of_job,
+        ),
         automations=automations,
         deliveries=deliveries,
         automation_history=AutomationHistory(automations, services.evaluations),

@@ -94,7 +94,10 @@ def judge_drain(services: Services, loop: asyncio.AbstractEventLoop) -> Drain:
         spread=random.random,
     )
     server = _server(
-        services, JUDGE, Judged(scorers=scorers, loop=loop, policy=patience),
+        services, JUDGE,
+        Judged(
+            scorers=scorers, loop=loop, policy=patience, purse_of=services.purses.of_project
+        ),
         at_once=JUDGE_INVOCATIONS,
     )
     gates = Gates(
@@ -108,7 +111,7 @@ def judge_drain(services: Services, loop: asyncio.AbstractEventLoop) -> Drain:
 
     return Drain(
         store=services.ledger, queue=JUDGE, policy=_retry_policy(settings),
-        executor=JudgeExecutor(scorers, gates, loop=loop),
+        executor=JudgeExecutor(scorers, gates, loop=loop, purse_of=services.purses.of_claim),
         pace=Pace(gather=NO_LIMIT, gather_s=JUDGE_GATHER_S, renew_s=_renew_s(settings)),
         meanwhile=meanwhile,
         stopping=server.stopping,
@@ -122,7 +125,7 @@ def sandbox_drain(
     settings = services.settings
     builder = CodeBuilder(sandboxes=sandboxes, bundles=services.bundles)
     scorers = CodeScorers(
-        sandboxes, builder, lending=_lending(services),
+        sandboxes, builder, lending=_lending(services), purse_of=services.purses.of_project,
         most=Limits(
             time_s=settings.sandbox_time_max_s, memory_mb=settings.sandbox_memory_max_mb,
             result_bytes=settings.sandbox_result_bytes_max,
@@ -134,7 +137,7 @@ def sandbox_drain(
     )
     batches = CodeBatches(
         functions=KeptFunctions(services.functions.version),
-        spans_of=services.traces.spans_of, scorers=scorers,
+        spans_of=services.traces.spans_of, scorers=scorers, purse_of=services.purses.of_claim,
     )
     drain = Drain(
         store=services.ledger, queue=SANDBOX, policy=_retry_policy(settings),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from flows.automations.deliver import Sender
 from flows.automations.evaluate import Evaluator
+from flows.budgets.held import release_held
 from flows.scoring.drain import Drain
 from spans.errors import TransientError
 from spans.queues import AUTOMATIONS, HEAVY, JUDGE, MATCH, SANDBOX, UPKEEP, WEBHOOKS
@@ -143,6 +144,7 @@ def _run_sandbox() -> str:
 
 def _run_automations() -> str:
     services = _services()
+    release_held(services.held, services.bell.ring)   # since this is rung each second
     if PROCESS.evaluator is None:
         PROCESS.evaluator = make_evaluator(services)
     return evaluate_until_done(services, PROCESS.evaluator)

@@ -201,7 +201,7 @@ class Purses:
 
 @dataclass(frozen=True, slots=True)
 class RunPurse:
-    """The budgets of one run, or of a client's request. Implements scorers.judge.purse.Purse."""
+    """The budgets of one run, or of a client's request: a scorers.judge.purse.Purse."""
 
     purses: Purses
     subjects: frozenset[UUID]

@@ -67,11 +67,31 @@ class DownEndpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetMeasure:
+    """A budget's caps, what is spent of them in the present period, and how many outcomes it
+    holds back, at least. Money is in the unit of the prices; no cap is None."""
+
+    budget: str
+    subject: str
+    subject_id: str
+    period: str
+    money: float | None
+    calls: int | None
+    money_spent: float
+    money_reserved: float
+    calls_spent: int
+    calls_reserved: int
+    held: int
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """What waits because something failed that time may heal."""
+    """What waits because something failed that time may heal, or for budgets."""
 
     retrying: tuple[Retrying, ...]
     down: tuple[DownEndpoint, ...]
+    budgets: tuple[BudgetMeasure, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from rules.model import Rule
 from rules.planning import PlannedRule
 from rules.rule_set import RuleSet
 from rules.sampling import sampling_number
-from spans.errors import NotFound
+from spans.errors import BudgetSpent, NotFound
 from spans.ids import OrgId, ProjectId, RuleId
 from spans.json import Json, JsonObject
 from spans.outcome import ORIGIN_ID_NAMES, Origin, OriginKind, RuleOrigin
@@ -393,7 +393,7 @@ def _pending_text(one: OutcomeView) -> str:
         f"next at {when.isoformat(timespec='seconds')}" if when else "next at once"
     )
     last = ""
-    if one.error_class:
+    if one.error_class and one.error_class != BudgetSpent.error_class():
         last = f"; the last said {one.error_class}"
         if one.error_message and one.error_message not in due:
             last += f": {one.error_message}"

@@ -47,6 +47,14 @@ COUNT = """
           where outcome.queue = queue.name and state = 'pending' and is_lead
           limit %s) counted) waiting
 """
+REASONS = """
+    select queue.name, first.error_message
+      from unnest(%s::text[]) as queue(name)
+     cross join lateral (
+       select error_message from outcome
+        where outcome.queue = queue.name and state = 'pending' and is_lead
+        order by created limit 1) first
+"""
 COUNTED_MAX = 10_000
 """The most outcomes that are counted in a held queue, so that it takes milliseconds."""
 
@@ -90,10 +98,9 @@ def held_queues(cursor: Cursor) -> list[HeldQueue]:
     ]
 
 
-def count_held(cursor: Cursor) -> Mapping[int, int]:
-    """How many outcomes each budget holds back, by its number; of a queue at most COUNTED_MAX.
-    """
-    queues = held_queues(cursor)
+def count_held(cursor: Cursor, queues: Sequence[HeldQueue]) -> Mapping[int, int]:
+    """How many outcomes wait in the queues, by the budget's number; in each at most
+    COUNTED_MAX."""
     if not queues:
         return {}
     cursor.execute(COUNT, ([one.name for one in queues], COUNTED_MAX))
@@ -102,6 +109,15 @@ def count_held(cursor: Cursor) -> Mapping[int, int]:
     for one in queues:
         held[one.budget_no] += number.get(one.name, 0)
     return held
+
+
+def held_reasons(cursor: Cursor, queues: Sequence[HeldQueue]) -> Mapping[int, str]:
+    """Why the oldest outcome of each budget is held back, by the budget's number."""
+    if not queues:
+        return {}
+    cursor.execute(REASONS, ([one.name for one in queues],))
+    reasons: dict[str, str] = dict(cursor.fetchall())
+    return {one.budget_no: reasons[one.name] for one in queues if one.name in reasons}
 
 
 def _release(

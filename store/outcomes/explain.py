@@ -20,7 +20,7 @@ from rules.rule_set import RuleSet
 from spans.errors import NotFound
 from spans.ids import OrgId, ProjectId
 from spans.outcome import OutcomeKey, ScorerUse
-from spans.queues import HELD, SANDBOX, held_queue
+from spans.queues import HELD, HELD_BY_BUDGET, SANDBOX, held_queue
 from spans.row import project_logs
 from spans.scoring import OutcomeState, ScorerRef
 from spans.work import Subject
@@ -190,6 +190,9 @@ class ExplainRecords:
                         replace, hindrance=circuit.sentence,
                         next_attempt_at=circuit.probe_at,
                     )
+        for queue in queues:
+            if queue.startswith(HELD_BY_BUDGET):
+                shown[queue] = _held_by_budget
         return shown
 
     def current_rules(self, project_id: ProjectId) -> RuleSet:
@@ -212,6 +215,11 @@ class ExplainRecords:
                 RejectedPart(project_id=of, reason=reason, excerpt=excerpt, created=created)
                 for of, reason, excerpt, created in cursor
             ]
+
+
+def _held_by_budget(one: OutcomeView) -> OutcomeView:
+    """The outcome with the budget's reason, which stands where an error would."""
+    return replace(one, hindrance=one.error_message, next_attempt_at=None)
 
 
 def _as_it_is(one: OutcomeView) -> OutcomeView:

@@ -12,6 +12,7 @@ from flows.automations.deliveries import Deliveries
 from flows.automations.history import AutomationHistory
 from flows.automations.replays import Replays
 from flows.automations.trial import Trials
+from flows.budgets.budgets import Budgets
 from flows.functions.functions import Functions
 from flows.functions.invocations import FunctionInvocations
 from flows.functions.uploads import BundleUploads
@@ -23,8 +24,8 @@ from flows.rules.rules import Rules
 from wiring.tallyard import Tallyard
 
 CLASSES = {
-    AutomationHistory, Automations, BundleUploads, Deliveries, FunctionInvocations, Functions,
-    Health, Keys, Logs, Organizations, Outcomes, Projects, Replays, Rescores, Rules,
+    AutomationHistory, Automations, Budgets, BundleUploads, Deliveries, FunctionInvocations,
+    Functions, Health, Keys, Logs, Organizations, Outcomes, Projects, Replays, Rescores, Rules,
     Trials,
 }
 

@@ -244,4 +244,4 @@ def test_a_models_own_endpoint_is_asked_and_its_prices_tell_the_cost(
     assert shown["metrics"]["estimated_cost"] == pytest.approx(cost / 1e6)
     metrics = judging.http("GET", "/metrics").body.decode()
     assert 'tallyard_judge_cached_tokens_total{model="priced-1"} 40.0' in metrics
-    assert 'tallyard_judge_cost_total{model="priced-1"}' in metrics
+    assert 'tallyard_judge_cost_total{model="priced-1",scorer="' in metrics

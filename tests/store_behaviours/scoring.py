@@ -12,6 +12,9 @@ from typing import NamedTuple, Protocol
 import pytest
 
 from btql.tree import TRUE
+from flows.budgets.budgets import BudgetStore
+from flows.budgets.held import HeldStore
+from flows.budgets.purse import PurseStore
 from flows.logs.fetch import FetchRequest, RowReader
 from flows.logs.ingest import IngestRequest, IngestStore
 from flows.scoring.circuit import CircuitStore
@@ -98,6 +101,9 @@ class ScoringWorld(ABC):
     writer: IngestStore
     reader: RowReader
     circuits: CircuitStore
+    budgets: BudgetStore
+    purses: PurseStore
+    held: HeldStore
 
     def __init__(self) -> None:
         self.worker = self.process()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from memory_scoring import MemoryWorld
+from store_behaviours.budgets import BudgetBehaviours
 from store_behaviours.circuits import CircuitBehaviours
 from store_behaviours.score_spans import GenerationBehaviours, ScoreSpanBehaviours
 from store_behaviours.scoring import ClaimBehaviours, MatchingBehaviours, VersionBehaviours
@@ -24,6 +25,10 @@ class TestMemoryClaims(InMemory, ClaimBehaviours):
 
 
 class TestMemoryCircuits(InMemory, CircuitBehaviours):
+    pass
+
+
+class TestMemoryBudgets(InMemory, BudgetBehaviours):
     pass
 
 

@@ -31,7 +31,7 @@ from rules.rule_set import RuleSet
 from spans.clock import Clock
 from spans.columns import API_COLUMNS, SCORER_ARGUMENTS
 from spans.drafts import Draft
-from spans.errors import Contended, StaleFence
+from spans.errors import BudgetSpent, Contended, StaleFence
 from spans.ids import OutcomeId, ProjectId, RowSeq, Xact
 from spans.json import JsonObject
 from spans.outcome import (
@@ -44,12 +44,20 @@ from spans.outcome import (
     Verdict,
     verdict_scores,
 )
-from spans.queues import HELD_BY_BUDGET, HELD_BY_JOB, Holds, held_queue, queue_named
+from spans.queues import (
+    HELD_BY_BUDGET,
+    HELD_BY_JOB,
+    Holds,
+    budget_queue,
+    held_queue,
+    queue_named,
+)
 from spans.row import ObjectRef, RowKey, RowView, is_made_by_scorer
 from spans.scoring import OutcomeState, Role, ScorerRef
 from spans.work import (
     DEATHS_MAX,
     Assignment,
+    BudgetHold,
     Claim,
     ColumnsOf,
     Deferred,
@@ -683,6 +691,22 @@ class MemoryLedger:
                     outcome.attempts -= 1
                     outcome.failing_since = outcome.failing_since or now
                     outcome.next_attempt_at = now + timedelta(seconds=hold.wait_s)
+                    outcome.release()
+
+    def hold_for_budget(self, holds: Sequence[BudgetHold]) -> None:
+        with self._shared.transaction("hold_for_budget"):
+            now = self._shared.clock()
+            for hold in holds:
+                if (outcome := self._held(hold.claim)) is not None:
+                    outcome.queue = budget_queue(
+                        hold.budget_no, is_live=outcome.priority is Priority.LIVE,
+                        queue=outcome.queue,
+                    )
+                    outcome.failure = Failure(
+                        error_class=BudgetSpent.error_class(), message=hold.reason
+                    )
+                    outcome.attempts -= 1
+                    outcome.failing_since, outcome.next_attempt_at = None, now
                     outcome.release()
 
     def put_off(self, later: Sequence[PutOff]) -> None:
