@@ -98,8 +98,10 @@ class NotAnswered(TransientError):
 class BudgetSpent(TransientError):
     """A budget has too little left for a call. `budget_no` is its number in the store."""
 
-    def __init__(self, message: str, *, budget_no: int) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, *, budget_no: int = 0, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
         self.budget_no = budget_no
 
 
