@@ -52,6 +52,11 @@ AUTOMATIONS_RING_S = 1.0
 """How often beat rings for automations, seconds: nothing else does, so that a first match is
 found this long after it was written. A ring that finds nothing takes 3 ms."""
 
+RESCORE_RING_S = 1.0
+"""How often beat rings for re-score jobs, seconds: a job that was made, resumed or cancelled
+goes on this long after it at most, should the ring for it be lost. A ring that finds no job
+takes 1 ms."""
+
 UPKEEP_RING_S = 60.0
 """How often beat rings for upkeep, seconds: nobody waits for it."""
 
@@ -111,6 +116,8 @@ QUEUES = (
     Queue(name=AUTOMATIONS, task="tallyard.automations", worker=_AUTOMATIONS,
           holds=Holds.NOTHING, ring_s=AUTOMATIONS_RING_S),
     Queue(name=WEBHOOKS, task="tallyard.webhooks", worker=_AUTOMATIONS, holds=Holds.NOTHING),
+    Queue(name=RESCORE, task="tallyard.rescore", worker=_AUTOMATIONS, holds=Holds.NOTHING,
+          ring_s=RESCORE_RING_S),
     Queue(name=UPKEEP, task="tallyard.upkeep", worker=_HEAVY, holds=Holds.NOTHING,
           ring_s=UPKEEP_RING_S),
 )

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 from flows.automations.deliver import Sender
 from flows.automations.evaluate import Evaluator
 from flows.budgets.held import release_held
+from flows.rescore.run import JobRunner
 from flows.scoring.drain import Drain
 from spans.errors import TransientError
-from spans.queues import AUTOMATIONS, HEAVY, JUDGE, MATCH, SANDBOX, UPKEEP, WEBHOOKS
+from spans.queues import AUTOMATIONS, HEAVY, JUDGE, MATCH, RESCORE, SANDBOX, UPKEEP, WEBHOOKS
 from wiring.automations import make_evaluator
 from wiring.services import Services, open_services
 from wiring.settings import read_settings
@@ -29,6 +30,7 @@ from workers.stint import (
     drain_until_empty,
     evaluate_until_done,
     match_until_empty,
+    rescore_until_done,
     send_until_done,
     tidy_up,
 )
@@ -46,6 +48,7 @@ class WorkerProcess:
     sandboxes: WorkerSandboxes | None = None
     evaluator: Evaluator | None = None
     sender: Sender | None = None
+    runner: JobRunner | None = None
     loop: asyncio.AbstractEventLoop | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
     busy: BusyQueues = field(default_factory=BusyQueues)
@@ -84,7 +87,7 @@ def prove_sandbox() -> WorkerSandboxes:
 def forget() -> None:
     """Drops what was inherited from the parent. Each process calls it as it begins."""
     PROCESS.services = PROCESS.loop = PROCESS.sandboxes = None
-    PROCESS.evaluator = PROCESS.sender = None
+    PROCESS.evaluator = PROCESS.sender = PROCESS.runner = None
     PROCESS.drains.clear()
 
 
@@ -96,6 +99,8 @@ def stop_waiting() -> None:
         PROCESS.sandboxes.stop()
     if PROCESS.sender is not None:
         PROCESS.sender.stopping.set()
+    if PROCESS.runner is not None:
+        PROCESS.runner.stopping.set()
 
 
 def close() -> None:
@@ -160,6 +165,16 @@ def _run_webhooks() -> str:
     return send_until_done(services, PROCESS.sender)
 
 
+def _run_rescore() -> str:
+    services = _services()
+    if PROCESS.runner is None:
+        # Imported here for the scorers' catalog, which other workers do not need.
+        from wiring.rescore import make_job_runner  # noqa: PLC0415
+
+        PROCESS.runner = make_job_runner(services)
+    return rescore_until_done(services, PROCESS.runner)
+
+
 def _run_upkeep() -> str:
     return tidy_up(_services())
 
@@ -173,6 +188,7 @@ QUEUE_RUNS: Mapping[str, Callable[[], str]] = {
     SANDBOX: _run_sandbox,
     AUTOMATIONS: _run_automations,
     WEBHOOKS: _run_webhooks,
+    RESCORE: _run_rescore,
     UPKEEP: _run_upkeep,
 }
 

@@ -14,8 +14,9 @@ from typing import Self
 
 from flows.automations.deliver import Sender
 from flows.automations.evaluate import Evaluator
+from flows.rescore.run import JobRunner
 from spans.errors import StoreUnavailable, TransientError
-from spans.queues import AUTOMATIONS, MATCH, UPKEEP, WEBHOOKS
+from spans.queues import AUTOMATIONS, MATCH, RESCORE, UPKEEP, WEBHOOKS
 from wiring.services import Services
 from workers.match_watch import MatchWatch
 
@@ -68,6 +69,16 @@ def send_until_done(services: Services, sender: Sender) -> str:
         if sender.is_waiting:
             services.bell.ring(WEBHOOKS)
     return stint.told("attempts")
+
+
+def rescore_until_done(services: Services, runner: JobRunner) -> str:
+    """Selects the rows of re-score jobs, and has them scored."""
+    with _Stint(services, RESCORE) as stint:
+        services.bell.answer(RESCORE)
+        stint.done, is_left = runner.run(stop_after_s=STINT_S)
+        if is_left:
+            services.bell.ring(RESCORE)
+    return stint.told("rows")
 
 
 def tidy_up(services: Services) -> str:

@@ -185,16 +185,30 @@ class Matcher:
         try:
             if assignment.scorer.kind == FUNCTION:
                 return None, functions.queue(assignment.scorer)
-            spec = catalog.at_version(assignment.scorer)
         except UserError as error:
             return failed_verdict(error), MATCH
-        queue = queue_of_spec(spec)
-        if queue != HEAVY:
-            return None, queue
-        fields = scoring_fields(assignment.subject)
-        if suspect or cost(spec, fields) > self.cost_limit:
-            return None, HEAVY
-        return run_scorer(spec, fields), MATCH
+        return now_or_later(assignment, cost_limit=self.cost_limit, suspect=suspect)
+
+
+def now_or_later(
+    assignment: Assignment, *, cost_limit: float, suspect: bool
+) -> tuple[Verdict | None, str]:
+    """Runs an autoevals scorer if it is cheap: its verdict, or None and the queue that runs it.
+
+    `suspect`: the row may kill its worker, so that nothing runs here. The unit of `cost_limit`
+    is that of `scorers.heuristics.in_process.cost`.
+    """
+    try:
+        spec = catalog.at_version(assignment.scorer)
+    except UserError as error:
+        return failed_verdict(error), MATCH
+    queue = queue_of_spec(spec)
+    if queue != HEAVY:
+        return None, queue
+    fields = scoring_fields(assignment.subject)
+    if suspect or cost(spec, fields) > cost_limit:
+        return None, HEAVY
+    return run_scorer(spec, fields), MATCH
 
 
 def _given_up(batch: Batch, rule_set: RuleSet) -> MatchDecision:

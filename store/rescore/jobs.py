@@ -27,6 +27,10 @@ from spans.queues import HELD
 from spans.scoring import OutcomeState, ScorerRef
 from store.postgres.database import Cursor, Database
 from store.postgres.numbers import Numbers
+from store.rescore.pending import close_pending, hold_pending, release_pending
+
+CLOSED_AT_ONCE = 1000
+"""Rows whose outcomes are closed in the transaction that cancels a job."""
 
 COLUMNS = """
     job_no, id, project_id, state, paused_by, request, scorers, object_nos, created, created_by,
@@ -78,6 +82,7 @@ SET_RATE = f"""
 STEPS = """
     select coalesce(sum(records), 0), coalesce(sum(outcomes), 0),
            coalesce(sum(outcomes) filter (where step_no >= next_step), 0)
+             - coalesce(max(begun_outcomes), 0)
       from rescore_step join rescore_job using (job_no)
      where job_no = %s
 """
@@ -147,7 +152,25 @@ class StoredJobs:
                 "resumes": job.state is JobState.PAUSED and not is_paused,
                 "rolls_back": action is Action.ROLLBACK,
             })
-            return self._changed(cursor)
+            changed = self._changed(cursor)
+            self._act_on_pending(cursor, job, state)
+            return changed
+
+    def _act_on_pending(self, cursor: Cursor, job: RescoreJob, state: JobState) -> None:
+        """Hold back, release or close pending outcomes, as the job's new state asks for.
+
+        What runs jobs closes the rest of those of a cancelled job.
+        """
+        if state is JobState.PAUSED:
+            hold_pending(cursor, job.no)
+        elif state is JobState.CANCELLING:
+            close_pending(cursor, job.no, CLOSED_AT_ONCE)
+        elif job.state is JobState.PAUSED:
+            numbers = self._database.numbers
+            release_pending(cursor, job.no, {
+                numbers.use_no(request.use): one.queue
+                for one, request in zip(job.scorers, job.requests(), strict=True)
+            })
 
     def set_rate(self, job_id: UUID, max_per_second: float | None) -> RescoreJob:
         with self._database.cursor() as cursor:

@@ -23,7 +23,7 @@ from rules.rescore.pace import (
 
 def standing(**given: object) -> Standing:
     values = {"rows_left": 500, "begun": 0, "pending": 0, "attempts": 0, "scorers": 1, **given}
-    return Standing(**values)  # type: ignore[arg-type]  # a test names each field rightly
+    return Standing(**values)
 
 
 def test_a_job_begins_what_is_left_of_its_step() -> None:

@@ -31,7 +31,9 @@ create table rescore_job (
   selected_at timestamptz,              -- when the last row was selected
   -- How far its steps are run.
   next_step integer not null default 0,
-  attempts integer not null default 0,  -- of the next step; counted before it starts
+  next_row integer not null default 0,  -- of the next step: those before it have begun,
+  begun_outcomes integer not null default 0,   -- and so many outcomes were wanted on them
+  attempts integer not null default 0,  -- of the next rows; counted before they start
   probe integer,                        -- it pauses after so many rows, if set
   max_per_second real,                  -- rows
   paced_from timestamptz,               -- the rate holds from here on,
@@ -50,7 +52,7 @@ create unique index rescore_job_of_project on rescore_job (project_id, created, 
 create unique index rescore_job_repeated on rescore_job (project_id, idempotency_key)
   where idempotency_key is not null;
 create index rescore_job_active on rescore_job (job_no)
-  where state in ('planned', 'running', 'cancelling')
+  where state in ('planned', 'running', 'paused', 'cancelling')
      or rollback_at is not null and rolled_back_at is null;
 
 -- The rows that a job takes, some hundreds in each step. They are selected before the first is
