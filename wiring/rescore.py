@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from flows.rescore.run import JobRunner
+from store.rescore.rollback import Rollbacks
 from store.rescore.steps import StoredSteps
 from wiring.services import Services
 
 
 def make_job_runner(services: Services) -> JobRunner:
     """The runner of all re-score jobs. Its process keeps it, with the jobs that it has read."""
+    rollbacks = Rollbacks(services.database)
     return JobRunner(
         store=StoredSteps(services.database, services.clock),
         select=lambda _: False,
-        roll_back=lambda _: False,
+        roll_back=lambda job: not rollbacks.next_step(job.no).is_last,
         release=lambda: None,
         ring=services.bell.ring,
         cost_limit=services.settings.cost_limit,

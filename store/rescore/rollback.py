@@ -21,7 +21,8 @@ from store.scoring.locked_rows import Locked, LockedRow, lock_in_order
 from store.scoring.score_spans import WRITE_COMPUTED
 
 LOCK_JOB = """
-    select rollback_step, next_step, rollback_at is not null and rolled_back_at is null
+    select rollback_step, next_step + (next_row > 0)::integer,
+           rollback_at is not null and rolled_back_at is null
       from rescore_job where job_no = %s for no key update
 """
 STEP = "select object_no, seqs, versions from rescore_step where job_no = %s and step_no = %s"
@@ -103,13 +104,13 @@ class Rollbacks:
         numbers = self._database.numbers
         with self._database.cursor() as cursor:
             cursor.execute(LOCK_JOB, (job_no,))
-            step_no, next_step, is_wanted = cursor.fetchone() or (0, 0, False)
+            step_no, steps, is_wanted = cursor.fetchone() or (0, 0, False)
             if not is_wanted:
                 return RolledBack(is_last=True)
             cursor.execute(STEP, (job_no, step_no))
             step = cursor.fetchone()
-            # A step is recorded as a whole: those that were not, have changed nothing.
-            if step is None or step_no >= next_step:
+            # The steps behind the last that has begun have changed nothing.
+            if step is None or step_no >= steps:
                 cursor.execute(END, (job_no,))
                 return RolledBack(is_last=True)
             done = _roll_back(cursor, numbers, job_no, _Step(*step))
