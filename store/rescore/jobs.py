@@ -27,7 +27,7 @@ from spans.queues import HELD
 from spans.scoring import OutcomeState, ScorerRef
 from store.postgres.database import Cursor, Database
 from store.postgres.numbers import Numbers
-from store.rescore.pending import close_pending, hold_pending, release_pending
+from store.rescore.backlog import close_pending, hold_pending, release_pending
 
 CLOSED_AT_ONCE = 1000
 """Rows whose outcomes are closed in the transaction that cancels a job."""

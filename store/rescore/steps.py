@@ -22,8 +22,8 @@ from store.postgres.counters import Counts
 from store.postgres.database import Cursor, Database
 from store.postgres.leases import OUTBOX
 from store.postgres.row_views import read_subjects
+from store.rescore.backlog import close_pending, hold_pending
 from store.rescore.jobs import COLUMNS, job_of
-from store.rescore.pending import close_pending, hold_pending
 from store.scoring.locked_rows import lock_rows
 from store.scoring.record import record
 
