@@ -16,7 +16,6 @@ BULK_TURN times as long as the last one took, so that jobs get a sixteenth of th
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -42,14 +41,12 @@ from scorers import catalog
 from scorers.arguments import columns_of
 from scorers.catalog import GLOBAL, ScorerKind
 from scorers.run.heuristic import failed_verdict
-from spans.errors import BadInput, TransientError, UserError
+from spans.errors import BadInput, UserError
 from spans.ids import RowSeq, Xact
 from spans.queues import RESCORE
 from spans.row import ObjectRef
 from spans.scoring import ScorerRef
 from spans.work import BULK_TURN, Assignment, Deferred, Execution, Priority, Subject
-
-logger = logging.getLogger(__name__)
 
 PATIENCE_S = 30.0
 """How long the results of a slice are kept while the store is away, before they are given up
@@ -186,6 +183,7 @@ class JobRunner:
     cost_limit: float
     stopping: threading.Event = field(default_factory=threading.Event)
     seconds: Callable[[], float] = time.monotonic
+    _served: int = 0
     _took_s: float = 0.0
     _gave_way_s: float = 0.0
 
@@ -209,24 +207,27 @@ class JobRunner:
                 return rows, False
             if now >= until:
                 break
-            served = [self.serve(one) for one in active]
+            served = [self.serve(one) for one in self._in_turn(active)]
             rows += sum(one.rows for one in served)
             if all(one.wait_s for one in served):
                 self.stopping.wait(min(one.wait_s for one in served))
         return rows, True
 
+    def _in_turn(self, active: Sequence[ActiveJob]) -> list[ActiveJob]:
+        """The jobs, beginning behind the one that was served last."""
+        return sorted(active, key=lambda one: (one.no <= self._served, one.no))
+
     def serve(self, one: ActiveJob) -> Served:
-        """Does the next thing for a job. An error that nobody foresaw is logged, and holds up
-        no other job: the job's attempts are counted, so that it fails in the end."""
+        """Does the next thing for a job. A job that a user must mend fails.
+
+        An error that nobody foresaw is raised, and ends the task. The next run begins with
+        another job, and the attempts of this one are counted, so that it fails in the end.
+        """
+        self._served = one.no
         try:
             return self._serve(one)
-        except TransientError:
-            raise
         except UserError as error:
             self.store.fail(one.no, str(error))
-        except Exception:
-            logger.exception("re-score job %d", one.no)
-            return Served(wait_s=WAIT_S)
         return Served()
 
     def _serve(self, one: ActiveJob) -> Served:

@@ -204,19 +204,34 @@ def test_a_cancelled_job_ends_once_its_outcomes_are_closed(running: Running) -> 
     assert running.outcomes() == {("superseded", JUDGE): ROWS}
 
 
-def test_a_store_that_is_away_ends_the_task_and_a_bug_does_not(running: Running) -> None:
+def test_a_store_that_is_away_ends_the_task_and_counts_no_row(running: Running) -> None:
     no = running.job()
     running.runner.stopping.set()      # so that it gives up at once
     (active,) = running.steps.active()
     running.world.scoring.fail("record_slice", StoreUnavailable("away"))
+
     with pytest.raises(StoreUnavailable):
         running.runner.serve(active)
 
-    running.world.scoring.fail("record_slice", *[RuntimeError("a bug")] * ATTEMPTS_MAX)
-    for _ in range(ATTEMPTS_MAX):
-        running.runner.serve(active)
+    running.go()
+    assert running.state(no) is JobState.COMPLETED
+    assert running.outcomes() == {("completed", RESCORE): ROWS}
 
-    assert running.state(no) is JobState.FAILED
+
+def test_a_job_that_meets_a_bug_again_and_again_fails_and_keeps_no_other_waiting(
+    running: Running,
+) -> None:
+    broken, other = running.job(), running.job(scorer("ExactMatch"))
+    running.world.scoring.fail("record_slice", RuntimeError("a bug"))
+    with pytest.raises(RuntimeError):
+        running.runner.run(stop_after_s=FOREVER_S)
+
+    running.steps.jobs[broken].attempts = ATTEMPTS_MAX
+    running.runner.run(stop_after_s=FOREVER_S)
+
+    assert [running.state(no) for no in (broken, other)] == [
+        JobState.FAILED, JobState.COMPLETED
+    ]
 
 
 def test_a_job_whose_selection_is_refused_fails_with_the_reason(running: Running) -> None:
