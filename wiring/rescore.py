@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from flows.rescore.run import JobRunner
 from store.rescore.rollback import Rollbacks
+from store.rescore.selection import JobSelection
 from store.rescore.steps import StoredSteps
 from wiring.services import Services
 
 
 def make_job_runner(services: Services) -> JobRunner:
     """The runner of all re-score jobs. Its process keeps it, with the jobs that it has read."""
+    steps = StoredSteps(services.database, services.clock)
+    selection = JobSelection(services.database)
     rollbacks = Rollbacks(services.database)
     return JobRunner(
-        store=StoredSteps(services.database, services.clock),
-        select=lambda _: False,
+        store=steps,
+        select=lambda job: selection.select_some(
+            job, rule=steps.rule(job), now=services.clock()
+        ),
         roll_back=lambda job: not rollbacks.next_step(job.no).is_last,
         release=lambda: None,
         ring=services.bell.ring,

@@ -9,11 +9,15 @@ from cachetools import LRUCache
 from psycopg.errors import UniqueViolation
 
 from flows.rescore.run import ActiveJob, JobSlice, WantedRow
+from rules.model import Rule
 from rules.rescore.model import ENDED, JobState, PausedBy, RescoreJob
 from rules.rescore.pace import PENDING_MAX, Begin, Standing
+from rules.rule_set import rule_from_json
+from rules.wire import ONLINE
 from scorers.functions.version import FUNCTION
 from scorers.results import storable
 from spans.clock import Clock
+from spans.errors import BadInput
 from spans.ids import RowSeq
 from spans.row import ObjectRef
 from spans.scoring import OutcomeState, ScorerRef
@@ -85,6 +89,10 @@ CLAIM = f"""
       join rescore_step step on step.job_no = claimed.job_no
        and step.step_no = claimed.next_step
 """
+RULE = f"""
+    select to_jsonb(rule) from project_score rule
+     where id = %s and project_id = %s and score_type = '{ONLINE}'
+"""
 GONE = """
     select asked.id from unnest(%s::uuid[]) as asked(id)
      where not exists (
@@ -145,6 +153,21 @@ class StoredSteps:
         with self._lock:
             self._jobs[job_no] = job
         return job
+
+    def rule(self, job: RescoreJob) -> Rule | None:
+        """The rule whose rows the job takes; None if it names none. Raises BadInput if that
+        rule has been deleted."""
+        rule_id = job.selection.rule_id
+        if rule_id is None:
+            return None
+        with self._database.cursor() as cursor:
+            cursor.execute(RULE, (rule_id, job.project_id))
+            row = cursor.fetchone()
+        if row is None:
+            raise BadInput(
+                "the rule whose rows the job takes was deleted before they were selected"
+            )
+        return rule_from_json(row[0])
 
     def hold_stragglers(self) -> None:
         for job_no in sorted(self._paused - self._quiet):
