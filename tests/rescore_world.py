@@ -126,7 +126,7 @@ def runner_over(
     """What runs jobs, over the database."""
     return JobRunner(
         store=StoredSteps(database, system_clock), select=lambda _: False,
-        roll_back=lambda _: False, release=lambda: None, ring=ring,
+        roll_back=lambda _: False, ring=ring,
         cost_limit=cost_limit,
     )
 

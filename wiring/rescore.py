@@ -20,7 +20,6 @@ def make_job_runner(services: Services) -> JobRunner:
             job, rule=steps.rule(job), now=services.clock()
         ),
         roll_back=lambda job: not rollbacks.next_step(job.no).is_last,
-        release=lambda: None,
         ring=services.bell.ring,
         cost_limit=services.settings.cost_limit,
     )

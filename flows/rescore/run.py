@@ -56,8 +56,7 @@ GIVE_WAY_MIN_S, GIVE_WAY_MAX_S = 0.01, 0.1
 """The shortest and the longest time between two looks whether live work still waits."""
 
 TEND_S = 1.0
-"""How often outcomes are looked for that have a paused job or a budget to wait for, or that
-need not wait any longer, seconds."""
+"""How often outcomes are looked for that must wait for a paused job, seconds."""
 
 CLOSED_AT_ONCE = 1000
 """Pending outcomes of a cancelled job that one transaction closes."""
@@ -178,7 +177,6 @@ class JobRunner:
     store: StepStore
     select: Callable[[RescoreJob], bool]
     roll_back: Callable[[RescoreJob], bool]
-    release: Callable[[], object]
     ring: Callable[[str], None]
     cost_limit: float
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -200,7 +198,6 @@ class JobRunner:
             now = self.seconds()
             if tended_at is None or now - tended_at >= TEND_S:
                 self.store.hold_stragglers()
-                self.release()
                 tended_at = now
             active = self.store.active()
             if not active:

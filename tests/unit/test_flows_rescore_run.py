@@ -46,7 +46,7 @@ class Running:
         self.time_s = 0.0
         self.runner = JobRunner(
             store=self.steps, select=self._select, roll_back=lambda _: False,
-            release=lambda: None, ring=self.rung.append, cost_limit=CHEAP,
+            ring=self.rung.append, cost_limit=CHEAP,
             seconds=lambda: self.time_s,
         )
         self.world.write(*(ended(f"row{number}") for number in range(ROWS)))
