@@ -169,9 +169,9 @@ class JobRunner:
     """Serves all active jobs in turn, a slice each, while there is work.
 
     `select` selects more rows of a planned job, and `roll_back` undoes more of a job; each says
-    whether there was something to do. `release` brings back outcomes that waited for a budget.
-    `ring` is called with the queues that got outcomes. The unit of `cost_limit` is that of
-    `scorers.heuristics.in_process.cost`. Any thread may set `stopping`.
+    whether there was something to do. `ring` is called with the queues that got outcomes. The
+    unit of `cost_limit` is that of `scorers.heuristics.in_process.cost`. Any thread may set
+    `stopping`.
     """
 
     store: StepStore
