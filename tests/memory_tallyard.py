@@ -6,6 +6,7 @@ import uuid
 
 from fakes.memory.access import MemoryKeys, MemoryProjects
 from fakes.memory.automations import MemoryAutomations
+from fakes.memory.budgets import MemoryBudgets
 from fakes.memory.functions import MemoryBundles, MemoryFunctions
 from fakes.memory.invocations import MemoryInvocations
 from fakes.memory.job_records import MemoryJobRecords
@@ -24,6 +25,7 @@ from flows.access.organizations import Organizations
 from flows.access.principal import KeyRole, Principal
 from flows.access.projects import Projects
 from flows.automations.automations import Automations
+from flows.budgets.budgets import Budgets
 from flows.functions.functions import Functions
 from flows.functions.invocations import FunctionInvocations
 from flows.functions.lookup import FunctionLookup
@@ -38,7 +40,7 @@ from flows.outcomes.outcomes import Outcomes
 from flows.rescore.rescores import Rescores
 from flows.rules.rules import Rules
 from spans.event import EventLimits
-from spans.ids import ProjectId
+from spans.ids import OrgId, ProjectId
 from spans.queues import HEAVY, SANDBOX
 
 LIMITS = LogLimits(
@@ -127,12 +129,21 @@ class MemoryTallyard:
             rules=self.rules, ring=self.ring,
         )
         self.stored_jobs = MemoryJobs(self.stored_projects, self.clock)
+        self.stored_budgets = MemoryBudgets(self.stored_projects, self.clock, self.scoring)
         self.job_records = MemoryJobRecords()
+        self.budgets = Budgets(
+            self.stored_budgets, projects=self.projects, rules=self.rules, ring=self.ring,
+            project_of_job=self.project_of_job,
+        )
         self.rescores = Rescores(
-            self.stored_jobs, records=self.job_records, projects=self.projects,
-            rules=self.rules, lookup=self.lookup, ring=self.ring,
+            self.stored_jobs, records=self.job_records, budgets=self.budgets,
+            projects=self.projects, rules=self.rules, lookup=self.lookup, ring=self.ring,
         )
         self.admin = self.organizations.administrator("acme")
+
+    def project_of_job(self, org_id: OrgId, job_id: uuid.UUID) -> ProjectId | None:
+        job = self.stored_jobs.find(org_id, job_id)
+        return None if job is None else job.project_id
 
     def ring(self, queue: str) -> None:
         self.rung.append(queue)

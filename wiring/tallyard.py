@@ -108,6 +108,10 @@ def make_tallyard(services: Services, *, ring: Callable[[str], None]) -> Tallyar
         seal=services.secret_box.seal, ring=lambda: ring(WEBHOOKS), clock=services.clock,
         pause=threading.Event().wait,
     )
+    budgets = Budgets(
+        services.budgets, projects=projects, rules=rules, ring=ring,
+        project_of_job=project_of_job,
+    )
     return Tallyard(
         organizations=Organizations(services.projects),
         keys=Keys(services.keys, services.clock, projects=projects),
@@ -142,10 +146,7 @@ def make_tallyard(services: Services, *, ring: Callable[[str], None]) -> Tallyar
         ),
         uploads=BundleUploads(services.bundles),
         rules=rules,
-        budgets=Budgets(
-            services.budgets, projects=projects, rules=rules, ring=ring,
-            project_of_job=project_of_job,
-        ),
+        budgets=budgets,
         automations=automations,
         deliveries=deliveries,
         automation_history=AutomationHistory(automations, services.evaluations),
@@ -162,7 +163,7 @@ def make_tallyard(services: Services, *, ring: Callable[[str], None]) -> Tallyar
             ring=ring,
         ),
         rescores=Rescores(
-            services.jobs, records=services.job_records, projects=projects, rules=rules,
-            lookup=lookup, ring=ring,
+            services.jobs, records=services.job_records, budgets=budgets,
+            projects=projects, rules=rules, lookup=lookup, ring=ring,
         ),
     )

@@ -12,6 +12,7 @@ from uuid import UUID
 from flows.access.principal import KeyRole, Principal
 from flows.access.projects import Projects
 from flows.access.use_case import use_case
+from flows.budgets.budgets import Budgets
 from flows.functions.lookup import FunctionById, FunctionBySlug, FunctionLookup
 from flows.rescore.jobs import JobProgress, JobStore, NewJob
 from flows.rescore.report import JobRecordStore, report_on
@@ -55,12 +56,13 @@ class Rescores:
     """The re-score jobs of an organisation's projects. Thread-safe."""
 
     def __init__(
-        self, store: JobStore, *, records: JobRecordStore, projects: Projects, rules: Rules,
-        lookup: FunctionLookup, ring: Callable[[str], None],
+        self, store: JobStore, *, records: JobRecordStore, budgets: Budgets,
+        projects: Projects, rules: Rules, lookup: FunctionLookup, ring: Callable[[str], None],
         new_id: Callable[[], UUID] = uuid.uuid4,
     ) -> None:
         self._store = store
         self._records = records
+        self._budgets = budgets
         self._projects = projects
         self._rules = rules
         self._lookup = lookup
@@ -79,7 +81,18 @@ class Rescores:
         run.
         """
         prepared = self._prepared(principal, project_id, body, idempotency_key)
-        job, is_new = self._store.make(prepared)
+        # The budget comes first, so that it holds for the first call of the job.
+        budget = None if body.budget is None else self._budgets.cap_job(
+            principal, prepared.project_id, prepared.id, body.budget.caps
+        )
+        try:
+            job, is_new = self._store.make(prepared)
+        except BadInput:
+            if budget is not None:
+                self._budgets.delete(principal, budget.id)
+            raise
+        if budget is not None and not is_new:
+            self._budgets.delete(principal, budget.id)   # the job of then has its own
         self._ring(RESCORE)
         return job, is_new
 

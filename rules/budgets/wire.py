@@ -25,17 +25,11 @@ CALLS_MAX = 10**12
 """The largest cap on calls: no judge answers as many."""
 
 
-class BudgetBody(BaseModel):
-    """A budget as a client sends it: of a rule or a job of the project, else of the project.
-
-    `money` is in the unit of the prices.
-    """
+class CapsBody(BaseModel):
+    """Caps as a client sends them. `money` is in the unit of the prices."""
 
     model_config = ConfigDict(extra="forbid")
 
-    rule_id: UUID | None = None
-    job_id: UUID | None = None
-    period: Period
     money: float | None = Field(None, ge=0, le=MONEY_MAX // BILLION, allow_inf_nan=False)
     calls: int | None = Field(None, ge=0, le=CALLS_MAX)
 
@@ -43,8 +37,6 @@ class BudgetBody(BaseModel):
     def _caps_something(self) -> Self:
         if self.money is None and self.calls is None:
             raise ValueError("must have money, calls or both")
-        if self.rule_id is not None and self.job_id is not None:
-            raise ValueError("must have rule_id or job_id, not both")
         return self
 
     @property
@@ -53,6 +45,20 @@ class BudgetBody(BaseModel):
         return Caps(
             money=None if self.money is None else money_of(self.money), calls=self.calls
         )
+
+
+class BudgetBody(CapsBody):
+    """A budget as a client sends it: of a rule or a job of the project, else of the project."""
+
+    rule_id: UUID | None = None
+    job_id: UUID | None = None
+    period: Period
+
+    @model_validator(mode="after")
+    def _has_one_subject(self) -> Self:
+        if self.rule_id is not None and self.job_id is not None:
+            raise ValueError("must have rule_id or job_id, not both")
+        return self
 
 
 def read_budget(body: JsonObject) -> BudgetBody:

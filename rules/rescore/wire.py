@@ -18,6 +18,7 @@ from pydantic import (
 
 from btql.errors import BtqlError
 from btql.parse import parse_filter
+from rules.budgets.wire import CapsBody
 from rules.rescore.model import SCORERS_MAX, Only, Selection
 from rules.wire import FunctionScorer, GlobalScorer, rule_id_of
 from spans.ids import RuleId
@@ -34,24 +35,7 @@ PROBE_MAX = 1000
 RATE_MAX = 100_000
 """Rows a second. No installation of one machine reaches it."""
 
-MONEY_MAX = 1e9
-"""The largest cap of money that fits the table, in the unit of the prices."""
-
 _Scorer = Annotated[GlobalScorer | FunctionScorer, Field(discriminator="type")]
-
-
-class CapBody(BaseModel):
-    """A cap on what judge calls may cost: money in the unit of the prices, or calls."""
-
-    model_config = ConfigDict(extra="forbid")
-    money: float | None = Field(None, ge=0, le=MONEY_MAX, allow_inf_nan=False)
-    calls: int | None = Field(None, ge=0, le=10**12)
-
-    @model_validator(mode="after")
-    def _caps_something(self) -> Self:
-        if self.money is None and self.calls is None:
-            raise ValueError("must have money, calls or both")
-        return self
 
 
 class RescoreBody(BaseModel):
@@ -70,7 +54,7 @@ class RescoreBody(BaseModel):
     max_records: int | None = Field(None, ge=1)
     max_per_second: float | None = Field(None, gt=0, le=RATE_MAX)
     probe: int | None = Field(None, ge=1, le=PROBE_MAX)
-    budget: CapBody | None = None
+    budget: CapsBody | None = None
     dry_run: bool = False
 
     @field_validator("filter")
@@ -118,7 +102,7 @@ def read_rescore(body: Mapping[str, Json]) -> RescoreBody:
 
 def request_json(body: RescoreBody) -> JsonObject:
     """The request as it is stored and shown: the fields that decide what the job does."""
-    return body.model_dump(mode="json", exclude_none=True, exclude={"dry_run", "budget"})
+    return body.model_dump(mode="json", exclude_none=True, exclude={"dry_run"})
 
 
 def request_hash(body: RescoreBody) -> bytes:

@@ -12,6 +12,7 @@ from store_behaviours.rules import rule_body, slider
 
 from flows.access.principal import KeyRole, Principal
 from flows.rescore.rescores import status_json
+from rules.budgets.model import Caps, Period
 from rules.rescore.model import Action, RescoreJob
 from rules.rescore.wire import read_rescore
 from scorers.functions.function import Definition, Function, FunctionWrite, IfExists
@@ -133,6 +134,26 @@ def test_only_who_reaches_a_job_sees_and_moves_it(world: World) -> None:
     ):
         with pytest.raises(Forbidden):
             call()
+
+
+def test_a_budget_is_made_with_its_job_and_once(world: World) -> None:
+    body = read_rescore({
+        "filter": "", "scorers": ["Factuality"], "budget": {"money": 2.5, "calls": 10},
+    })
+    job, _ = world.rescores.make(world.admin, world.app, body, idempotency_key="k")
+    again, _ = world.rescores.make(world.admin, world.app, body, idempotency_key="k")
+    with pytest.raises(BadInput):
+        world.rescores.make(
+            world.admin, world.app, read_rescore({
+                "filter": "", "scorers": ["Factuality"], "budget": {"calls": 1},
+            }),
+            idempotency_key="k",
+        )
+    (made,) = world.budgets.list(world.admin, world.app)
+    assert again == job
+    assert (made.budget.subject_id, made.budget.period) == (job.id, Period.TOTAL)
+    assert made.budget.caps == Caps(money=2_500_000_000, calls=10)
+    assert job.request["budget"] == {"money": 2.5, "calls": 10}
 
 
 def test_resuming_rings_the_queues_that_have_the_jobs_outcomes(world: World) -> None:
