@@ -51,8 +51,8 @@ def gave(usage: Usage | None = None, **values: float | None) -> Verdict:
 class RescoredWorld(StoredWorld):
     """A stored world with jobs. Its rules score when a test says so."""
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
+    def __init__(self, url: str, *, project: str = "app") -> None:
+        super().__init__(url, project=project)
         self.jobs = StoredJobs(self.database)
         self.reports = JobRecords(self.database)
         self.rollbacks = Rollbacks(self.database)
