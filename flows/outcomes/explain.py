@@ -8,7 +8,7 @@ sampling number, which is a hash, and what a rule that did not exist then would 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -18,12 +18,13 @@ from btql.parse import parse_filter
 from btql.paths import paths_read
 from rules.model import Rule
 from rules.planning import PlannedRule
+from rules.rescore.model import JobState
 from rules.rule_set import RuleSet
 from rules.sampling import sampling_number
 from spans.errors import BudgetSpent, NotFound
 from spans.ids import OrgId, ProjectId, RuleId
 from spans.json import Json, JsonObject
-from spans.outcome import ORIGIN_ID_NAMES, Origin, OriginKind, RuleOrigin
+from spans.outcome import CANCELLED, ORIGIN_ID_NAMES, Origin, OriginKind, RuleOrigin
 from spans.repair.faults import INGEST_WARNINGS
 from spans.row import RowView, is_finished, is_made_by_scorer
 from spans.scoring import REASON_OF_BYTE, OutcomeState, Reason, Role
@@ -52,13 +53,24 @@ class MatchRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutcomeJob:
+    """The re-score job that asked for an outcome, as it is now."""
+
+    id: str
+    state: JobState
+    created: datetime
+    rolled_back_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutcomeView:
     """An outcome for display.
 
     `label` is a readable name of the scorer, if `scorer` is an id. `log` is what the scorer
     printed. `hindrance` says why no worker can run the outcome now, and the next step.
     `failing_since` is when its first error came that time may heal. `cost` is an estimate by
-    the prices that the operator gave.
+    the prices that the operator gave. `job` is the re-score job that asked for it, if it is
+    still stored, and `replaced` are the scores by name in whose place the job's stand or stood.
     """
 
     id: str
@@ -87,6 +99,8 @@ class OutcomeView:
     is_cached: bool
     log: str | None
     hindrance: str | None = None
+    job: OutcomeJob | None = None
+    replaced: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,6 +280,10 @@ def _outcome_json(outcome: OutcomeView) -> dict[str, Any]:
     fields = asdict(outcome)
     del fields["origin"]
     origin = outcome.origin
+    if outcome.job is None:      # of a rule or a person, or the job is not stored any more
+        del fields["job"]
+    if origin.kind is not OriginKind.RESCORE:
+        del fields["replaced"]
     return {"id": outcome.id, ORIGIN_ID_NAMES[origin.kind]: str(origin.id), **fields}
 
 
@@ -321,7 +339,7 @@ def _of_other_origin(origin: Origin, outcomes: tuple[OutcomeView, ...]) -> RuleA
     """The answer for outcomes that no rule of then or now requested."""
     name, status = {
         OriginKind.RULE: ("a rule that has been deleted", "rule_deleted"),
-        OriginKind.RESCORE: (f"re-score job {origin.id}", "rescored"),
+        OriginKind.RESCORE: (f"re-score job {origin.id}{_job_text(outcomes)}", "rescored"),
         OriginKind.MANUAL: (f"asked for by hand ({origin.id})", "asked_by_hand"),
     }[origin.kind]
     return RuleAnswer(
@@ -329,6 +347,17 @@ def _of_other_origin(origin: Origin, outcomes: tuple[OutcomeView, ...]) -> RuleA
         text="; ".join(outcome_text(one) for one in outcomes),
         outcomes=outcomes, described=outcomes,
     )
+
+
+def _job_text(outcomes: Sequence[OutcomeView]) -> str:
+    """When the job of the outcomes was made, and what became of it."""
+    job = next((one.job for one in outcomes if one.job is not None), None)
+    if job is None:
+        return ""
+    text = f" of {job.created.isoformat(timespec='seconds')}, {job.state}"
+    if job.rolled_back_at is not None:
+        text += f", rolled back on {job.rolled_back_at.isoformat(timespec='seconds')}"
+    return text
 
 
 def _of_outcomes(
@@ -369,9 +398,16 @@ def outcome_text(one: OutcomeView) -> str:
     at = one.finished_at.isoformat(timespec="milliseconds") if one.finished_at else ""
     match one.state:
         case OutcomeState.COMPLETED:
-            return f"{name} scored {_score_text(one.scores)} at {at}{_call_text(one)}"
+            scored = f"{name} scored {_score_text(one.scores)}{_replaced_text(one)}"
+            return f"{scored} at {at}{_call_text(one)}"
         case OutcomeState.SKIPPED:
             return f"{name} declined to judge at {at}{_call_text(one)}"
+        case OutcomeState.SUPERSEDED if one.error_class == CANCELLED:
+            return f"{name}: closed when the job was cancelled, at {at}"
+        case OutcomeState.SUPERSEDED if one.error_message:
+            return f"{name}: superseded before it ran: {one.error_message}"
+        case OutcomeState.SUPERSEDED if one.origin.kind is OriginKind.RESCORE:
+            return f"{name}: superseded: the content changed before its turn"
         case OutcomeState.SUPERSEDED:
             return (
                 f"{name}: superseded before it ran: the content changed, the rule or the "
@@ -382,6 +418,15 @@ def outcome_text(one: OutcomeView) -> str:
             return f"{name} errored at {at}: {one.error_class}: {one.error_message}{asked}"
         case OutcomeState.PENDING:
             return f"{name} pending, {_pending_text(one)}"
+
+
+def _replaced_text(one: OutcomeView) -> str:
+    """In whose place the scores of a job's outcome stand; nothing if there were none."""
+    values = [
+        f"{name} {value:g}" if len(one.replaced) > 1 else f"{value:g}"
+        for name, value in sorted(one.replaced.items())
+    ]
+    return f" in place of {', '.join(values)}" if values else ""
 
 
 def _pending_text(one: OutcomeView) -> str:

@@ -13,9 +13,11 @@ from flows.outcomes.explain import (
     REJECTED_MAX,
     Candidate,
     MatchRecord,
+    OutcomeJob,
     OutcomeView,
     RejectedPart,
 )
+from rules.rescore.model import JobState
 from rules.rule_set import RuleSet
 from spans.errors import NotFound
 from spans.ids import OrgId, ProjectId
@@ -50,7 +52,17 @@ OUTCOMES = f"""
       from outcome where subject_seq = %s
      order by subject_version desc, created desc, use_no limit %s
 """
-
+JOBS = """
+    select job.job_no, job.id::text, job.state, job.created, job.rolled_back_at
+      from unnest(%s::integer[]) as asked(job_no)
+     cross join lateral (
+       select job_no, id, state, created, rolled_back_at from rescore_job
+        where rescore_job.job_no = asked.job_no offset 0) job
+"""
+REPLACED = """
+    select job_no, name, score, (by ->> 'use')::integer, (by ->> 'version')::bigint
+      from replaced_score where subject_seq = %s
+"""
 
 # The latest by each of the indexes. A client may send one bad row for days.
 REJECTED_PARTS = """
@@ -165,7 +177,9 @@ class ExplainRecords:
         numbers.load_uses(row[0] for row in rows)
         stored = [_stored(subject, numbers.use_of(row[0]), row) for row in rows]
         leads = {one.run: one for one in stored if one.is_lead}
-        found = [one.shown_with(leads.get(one.run, one)) for one in stored]
+        found = self._with_jobs(
+            subject, [one.shown_with(leads.get(one.run, one)) for one in stored]
+        )
         # A follower waits where its lead waits.
         queues = [leads.get(one.run, one).queue for one in stored]
         hindered = self._hindered({
@@ -176,6 +190,37 @@ class ExplainRecords:
             hindered.get(queue, _as_it_is)(one)
             if one.state is OutcomeState.PENDING else one
             for one, queue in zip(found, queues, strict=True)
+        ]
+
+    def _with_jobs(self, subject: Subject, views: list[OutcomeView]) -> list[OutcomeView]:
+        """The views, those of re-score jobs with the job, and with what they replaced."""
+        job_nos = {one.origin.generation for one in views if one.origin.generation}
+        if not job_nos:
+            return views
+        with self._database.cursor() as cursor:
+            cursor.execute(JOBS, (list(job_nos),))
+            jobs = {
+                job_no: OutcomeJob(
+                    id=job_id, state=JobState(state), created=created,
+                    rolled_back_at=rolled_back_at,
+                )
+                for job_no, job_id, state, created, rolled_back_at in cursor
+            }
+            cursor.execute(REPLACED, (subject.seq,))
+            replaced = cursor.fetchall()
+        numbers = self._database.numbers
+        numbers.load_uses({use_no for *_, use_no, _ in replaced})
+        return [
+            replace(
+                one, job=jobs.get(one.origin.generation),
+                replaced={
+                    name: float(score) for job_no, name, score, use_no, version in replaced
+                    if (job_no, version) == (one.origin.generation, one.subject_version)
+                    and _takes_place(one, name, numbers.use_of(use_no))
+                },
+            )
+            if one.origin.generation else one
+            for one in views
         ]
 
     def _hindered(self, queues: set[str]) -> dict[str, Callable[[OutcomeView], OutcomeView]]:
@@ -222,6 +267,15 @@ def _held_by_budget(one: OutcomeView) -> OutcomeView:
     return replace(one, hindrance=one.error_message, next_attempt_at=None)
 
 
+def _takes_place(one: OutcomeView, name: str, other: ScorerUse) -> bool:
+    """Whether a run replaced the other's score of the name: it gave one of this name, or is of
+    the same scorer. A run without a verdict replaced nothing."""
+    if not isinstance(one.scores, list):
+        return False
+    names = [score["name"] for score in one.scores if isinstance(score, dict)]
+    return name in names or other.scorer.name == one.scorer
+
+
 def _as_it_is(one: OutcomeView) -> OutcomeView:
     return one
 
@@ -236,7 +290,13 @@ class _Stored(NamedTuple):
     is_lead: bool
 
     def shown_with(self, lead: _Stored) -> OutcomeView:
-        """The outcome with what its lead's run gave."""
+        """The outcome with what its lead's run gave so far, if it waits for that.
+
+        What has ended has a result of its own. A rule and a re-score job may have run the same
+        scorer on the same content one after the other, with different results.
+        """
+        if self.is_lead or self.view.state is not OutcomeState.PENDING:
+            return self.view
         return replace(self.view, **{name: getattr(lead.view, name) for name in OF_RUN})
 
 

@@ -65,6 +65,22 @@ def test_a_row_of_other_content_is_left_alone(world: RescoredWorld) -> None:
     assert world.scores("b") is None
 
 
+def test_a_row_whose_new_content_waits_for_its_match_is_left_alone(
+    world: RescoredWorld
+) -> None:
+    world.write(ended("a"))
+    job = run(world, "a", s=0.75)
+    world.write(ended("a", "kitten"))
+    version, scores = world.version("a"), world.scores("a")
+
+    done = world.roll_back(job)
+
+    assert (done.restored, done.left_alone) == (0, 1)
+    assert (world.version("a"), world.scores("a")) == (version, scores)
+    world.match()
+    assert world.scores("a") is None
+
+
 def test_logged_scores_and_feedback_stay(world: RescoredWorld) -> None:
     world.write(ended("a", scores={"s": 0}))
     world.score(world.rule_origin, CLOSE, {"a": gave(s=0.25)})
