@@ -33,11 +33,18 @@ SEQ_MAX = RowSeq(2**63 - 1)
 """More than the place of any row."""
 
 _NEWEST_FIRST = (SortKey(expr=Path(column="created"), descending=True),)
-_HEAD = (
-    "object_no", "seq", "xact", "first_xact", "content_xact", "trigger_xact", "created",
-    "deleted_at", "computed_scores", "computed_by",
+_KEPT = (*KEYS, "content_xact")
+"""The columns of a head that are kept of all heads of a page."""
+
+_HEAD_ONLY = ("first_xact", "trigger_xact", "deleted_at", "computed_scores", "computed_by")
+"""Other columns that a head has and a body has not."""
+
+# Half of all rows are score spans. A score span has computed scores that nobody computed for it.
+# Those without scores are told apart by their bodies.
+_OPEN = (
+    "span_head.deleted_at is null"
+    " and (span_head.computed_scores is null or span_head.computed_by is not null) as is_open"
 )
-"""The columns of a row that are known before its body is read."""
 
 HAS_ENDED = "(coalesce(jsonb_typeof(row.metrics -> 'end') = 'number', false))"
 """Whether the row's span is finished, as raw SQL over a body `row`."""
@@ -119,11 +126,11 @@ class Candidates:
         three arrays of the rows taken, in their order: seqs, versions, wants.
         """
         texts = self._fresh()
-        taken = self._taken(page, texts)
+        heads, taken = self._taken(page, texts)
         limit = texts.bind(page.taken_max, "bigint")
         return Statement(
             text=(
-                f"{taken}, first as materialized (select * from taken"
+                f"{heads}, first as materialized (select * from ({taken}) taken"
                 f" order by created desc, seq desc limit {limit})"
                 f" {_LOOKED}, array(select seq from first),"
                 " array(select content_xact from first), array(select wants from first)"
@@ -154,12 +161,11 @@ class Candidates:
             f"case when {is_measured} then {_SIZE} end as size",
             *(f"{each} as shown_{place}" for place, each in enumerate(shown)),
         ]
-        taken = self._taken(page, texts, extra)
-        first = "taken"
+        heads, first = self._taken(page, texts, extra)
         if page.taken_max is not None:
             first = (
-                "(select * from taken order by created desc, seq desc"
-                f" limit {texts.bind(page.taken_max, 'bigint')})"
+                f"select * from ({first}) taken order by created desc, seq desc"
+                f" limit {texts.bind(page.taken_max, 'bigint')}"
             )
         counts = ", ".join(
             f"count(*) filter (where wants & {1 << place} <> 0),"
@@ -168,9 +174,9 @@ class Candidates:
         )
         return Statement(
             text=(
-                f"{taken} {_LOOKED}, counted.* {_FROM_LAST} cross join"
+                f"{heads} {_LOOKED}, counted.* {_FROM_LAST} cross join"
                 f" (select count(*), count(size), coalesce(sum(size), 0), {counts}"
-                f" from {first} first) counted"
+                f" from ({first}) first) counted"
             ),
             parameters=texts.parameters, is_prepared=False,
         )
@@ -181,8 +187,11 @@ class Candidates:
         texts.parameters = dict(self.texts.parameters)
         return texts
 
-    def _taken(self, page: HeadPage, texts: SqlTexts, extra: Sequence[str] = ()) -> str:
-        """The beginning of a statement: the tables `head`, `last` and `taken`."""
+    def _taken(
+        self, page: HeadPage, texts: SqlTexts, extra: Sequence[str] = ()
+    ) -> tuple[str, str]:
+        """The beginning of a statement, which has the tables `head` and `last`, and the
+        statement of the rows that are taken of the page, in no order."""
         conditions = [_SCORABLE, *self.conditions]
         bound = sampling_bound(self.selection.sampling_rate)
         if bound is not None:
@@ -200,16 +209,20 @@ class Candidates:
             f"{''.join(f', {each}' for each in extra)}"
             f" from head cross join lateral (select head.seq, head.content_xact, head.created,"
             f" {body} from span where span.seq = head.seq offset 0) row"
-            " where head.deleted_at is null and"
+            " where head.is_open and"
             f" {' and '.join(one.over('head') for one in conditions)}"
         )
+        more = used.intersection(_HEAD_ONLY)
+        if "scores" in used:
+            more |= {"computed_scores"}
         return (
-            f"{self._heads(page, texts)}, last as materialized (select created, seq from head"
-            " order by created, seq limit 1),"
-            f" taken as materialized ({self._wanted(passed, texts)})"
+            f"{self._heads(page, texts, more)}, last as materialized (select created, seq"
+            " from head order by created, seq limit 1)",
+            self._wanted(passed, texts),
         )
 
-    def _heads(self, page: HeadPage, texts: SqlTexts) -> str:
+    def _heads(self, page: HeadPage, texts: SqlTexts, more: Iterable[str]) -> str:
+        """The table `head`: the heads that are looked at, with `more` of their columns."""
         number, before = texts.bind(page.object_no, "integer"), page.before
         after = (
             f"({{0}}.created, {{0}}.seq) < ({texts.bind(before.created, 'timestamptz')},"
@@ -217,7 +230,7 @@ class Candidates:
         )
         limit = texts.bind(page.looked_max, "integer")
         first = f"order by created desc, seq desc limit {limit}"
-        columns = ", ".join(_HEAD)
+        columns = ", ".join((*_KEPT, *sorted(more), _OPEN))
         match page.way:
             case Walk():
                 bounds = "".join(
@@ -258,7 +271,7 @@ class Candidates:
                     f"(select {name} from object where object.object_no = head.object_no)"
                     f" as {name}"
                 )
-            case _ if name in _HEAD:
+            case _ if name in _HEAD_ONLY:
                 return f"head.{name}"
             case _:
                 return f"span.{name}"
