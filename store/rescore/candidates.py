@@ -39,8 +39,8 @@ _KEPT = (*KEYS, "content_xact")
 _HEAD_ONLY = ("first_xact", "trigger_xact", "deleted_at", "computed_scores", "computed_by")
 """Other columns that a head has and a body has not."""
 
-# Half of all rows are score spans. A score span has computed scores that nobody computed for it.
-# Those without scores are told apart by their bodies.
+# Half of all rows are score spans. A score span has computed scores that nobody computed for
+# it. Those without scores are told apart by their bodies.
 _OPEN = (
     "span_head.deleted_at is null"
     " and (span_head.computed_scores is null or span_head.computed_by is not null) as is_open"

@@ -83,6 +83,8 @@ create table replaced_score (
 alter table outcome add column job_no integer;   -- of the re-score job that asked for it, if any
 create index outcome_of_job on outcome (job_no, state, error_class) where job_no is not null;
 alter table outcome alter column job_no set statistics 10;
+-- What judges took lately: a plan tells by it what a job would take.
+create index outcome_judged on outcome (use_no, finished_at) where calls > 0;
 
 -- A cap on judge calls. Money is in billionths of the unit of the prices.
 create table budget (
