@@ -72,6 +72,7 @@ from store.outcomes.explain import ExplainRecords
 from store.postgres.database import Database
 from store.postgres.leases import Leases
 from store.rescore.jobs import StoredJobs
+from store.rescore.past_outcomes import StoredPastOutcomes
 from store.rescore.selection import JobSelection
 from store.retention import Retention, Upkeep
 from store.rules.rules import StoredRules
@@ -359,6 +360,7 @@ class Service:
             ))
             for _ in range(2):
                 selection.select_some(job, rule=None, now=system_clock())
+            StoredPastOutcomes(self.database).past(self.project_id, [self.where], [scorer])
             # One that selects nothing would look at all rows of the project.
             if asked.get("only") not in {"missing", "errored"}:
                 selection.count(

@@ -4,15 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from uuid import UUID
 
 from fakes.memory.access import MemoryProjects
 
 from flows.rescore.jobs import JobProgress, NewJob
-from rules.rescore.model import ENDED, Action, JobState, PausedBy, RescoreJob, after
+from rules.model import Rule
+from rules.rescore.condition import condition_of
+from rules.rescore.estimate import PastOutcomes
+from rules.rescore.model import (
+    ENDED,
+    Action,
+    JobScorer,
+    JobState,
+    PausedBy,
+    RescoreJob,
+    Selection,
+    after,
+)
+from rules.rescore.selection_count import SelectionCount
 from spans.clock import Clock
 from spans.errors import BadInput, NotFound
 from spans.ids import OrgId, ProjectId
+from spans.row import ObjectRef
 
 
 @dataclass(slots=True)
@@ -88,3 +103,37 @@ class MemoryJobs:
         if job_id not in self.jobs:
             raise NotFound("no such re-score job")
         return self.jobs[job_id]
+
+
+@dataclass(slots=True)
+class MemorySelectionCounter:
+    """Implements flows.rescore.plan.SelectionCounter: every selection takes `counted`.
+
+    `names` are those that the last count was asked for.
+    """
+
+    counted: SelectionCount
+    names: Sequence[frozenset[str]] = ()
+
+    def count(
+        self, selection: Selection, scorers: Sequence[JobScorer], *,
+        names: Sequence[frozenset[str]], rule: Rule | None, now: datetime, timeout_s: float,
+    ) -> SelectionCount:
+        condition_of(selection, rule)
+        self.names = names
+        return self.counted
+
+
+@dataclass(slots=True)
+class MemoryPastOutcomes:
+    """Implements flows.rescore.plan.PastOutcomeSource, by the names of scorers."""
+
+    by_name: dict[str, PastOutcomes] = field(default_factory=dict)
+
+    def past(
+        self, project_id: ProjectId, objects: Sequence[ObjectRef], scorers: Sequence[JobScorer]
+    ) -> Sequence[PastOutcomes]:
+        return [
+            self.by_name.get(one.scorer.name, PastOutcomes(names=frozenset({one.shown_as})))
+            for one in scorers
+        ]
