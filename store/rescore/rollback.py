@@ -47,9 +47,10 @@ VERDICTS = f"""
         where outcome.subject_seq = asked.seq and outcome.subject_version = asked.version
           and job_no is not null and role = '{Role.LIVE}'
           and state in ('{OutcomeState.COMPLETED}', '{OutcomeState.SKIPPED}') offset 0) verdict
-     where verdict.job_no = %s
-        or exists (select from rescore_job
-                    where rescore_job.job_no = verdict.job_no and rollback_at is null)
+     cross join lateral (
+       select rollback_at from rescore_job
+        where rescore_job.job_no = verdict.job_no offset 0) job
+     where verdict.job_no = %s or job.rollback_at is null
 """
 SCORE_SPANS = """
     select score_span.seq, scored_use from unnest(%s::bigint[]) as scored(seq)
@@ -57,8 +58,14 @@ SCORE_SPANS = """
        select seq, scored_use from span where span.scored_seq = scored.seq offset 0) score_span
 """
 MARK_UNDONE = """
-    update replaced_score set is_undone = true from unnest(%s::bigint[]) as asked(seq)
-     where replaced_score.subject_seq = asked.seq and replaced_score.job_no = %s
+    update replaced_score set is_undone = true
+      from unnest(%s::bigint[]) as asked(seq)
+     cross join lateral (
+       select subject_seq, job_no, name from replaced_score
+        where replaced_score.subject_seq = asked.seq and replaced_score.job_no = %s
+       offset 0) found
+     where replaced_score.subject_seq = found.subject_seq
+       and replaced_score.job_no = found.job_no and replaced_score.name = found.name
 """
 FORGET_REPLACED = """
     delete from replaced_score

@@ -38,6 +38,7 @@ from flows.logs.fetch import FetchRequest, TracePlace
 from flows.logs.ingest import IngestRequest
 from flows.logs.rejections import RejectedRow
 from flows.rescore.jobs import NewJob
+from flows.rescore.report import report_on
 from flows.scoring.claims import RunnableClaim
 from flows.scoring.match import Matcher
 from rules.rescore.model import JobScorer
@@ -73,6 +74,8 @@ from store.postgres.database import Database
 from store.postgres.leases import Leases
 from store.rescore.jobs import StoredJobs
 from store.rescore.past_outcomes import StoredPastOutcomes
+from store.rescore.reports import JobRecords
+from store.rescore.rollback import Rollbacks
 from store.rescore.selection import JobSelection
 from store.retention import Retention, Upkeep
 from store.rules.rules import StoredRules
@@ -102,6 +105,7 @@ class Service:
     """What the API and the workers do with one project, over one connection."""
 
     def __init__(self, url: str, plans: Plans) -> None:
+        self.unwatched = Database(url)
         self.database = Database(url)
         plans.watch(self.database)
         self.writer = SpanWriter(self.database, system_clock, resend_minutes=60)
@@ -131,7 +135,66 @@ class Service:
         self.evaluate()
         self.deliver()
         self.select_for_jobs()
+        self.report_and_roll_back()
         self.tidy_up()
+
+    def report_and_roll_back(self) -> None:
+        """Report on a job with one step, whose scores stand on its rows, and roll it back."""
+        request = request_json(read_rescore({"filter": "", "scorers": ["Levenshtein"]}))
+        levenshtein = ScorerRef(kind="global", name="Levenshtein", version="1")
+        job, _ = StoredJobs(self.database).make(NewJob(
+            id=uuid.uuid4(), project_id=self.project_id, request=request, request_hash=b"",
+            selection=selection_of(request, [self.where]), created_by=None,
+            scorers=(JobScorer(scorer=levenshtein, queue=HEAVY),),
+        ))
+        object_no = self.database.numbers.object_no(self.where)
+        use_no = self.database.numbers.use_no(job.requests()[0].use)
+        given = {
+            "job": job.no, "object": object_no, "most": BATCH,
+            "by": f'{{"use": {use_no}, "generation": {job.no}, "version": ',
+        }
+        with self.unwatched.cursor() as cursor:
+            cursor.execute(
+                """insert into rescore_step (job_no, step_no, object_no, records, outcomes,
+                                             seqs, versions)
+                   select %(job)s, 0, %(object)s, %(most)s, %(most)s,
+                          array_agg(seq), array_agg(content_xact)
+                     from (select seq, content_xact from span_head
+                            where object_no = %(object)s and computed_by is not null
+                            order by seq desc limit %(most)s) latest""",
+                given,
+            )
+            cursor.execute(
+                """insert into replaced_score (subject_seq, job_no, name, score, by)
+                   select seq, %(job)s, name, score, head.computed_by -> name
+                     from rescore_step, unnest(seqs) as asked(seq)
+                    cross join lateral (
+                      select computed_scores, computed_by from span_head
+                       where span_head.object_no = %(object)s
+                         and span_head.seq = asked.seq offset 0) head
+                    cross join lateral jsonb_each(computed_scores) as one(name, score)
+                    where job_no = %(job)s and step_no = 0 and computed_by ? name""",
+                given,
+            )
+            cursor.execute(
+                """update span_head set computed_by = (
+                     select jsonb_object_agg(
+                              key, (%(by)s || (value ->> 'version') || '}')::jsonb)
+                       from jsonb_each(computed_by))
+                     from rescore_step, unnest(seqs) as asked(seq)
+                    where job_no = %(job)s and step_no = 0
+                      and span_head.object_no = %(object)s and span_head.seq = asked.seq""",
+                given,
+            )
+            cursor.execute(
+                """update rescore_job set state = 'completed', next_step = 1,
+                          rollback_at = now() where job_no = %(job)s""",
+                given,
+            )
+        report_on(JobRecords(self.database), job)
+        rollbacks = Rollbacks(self.database)
+        assert rollbacks.next_step(job.no).restored > 0
+        assert rollbacks.next_step(job.no).is_last
 
     def score(self) -> None:
         for cost_limit in (CHEAP, NOTHING_IS_CHEAP):
@@ -528,6 +591,8 @@ def test_no_statement_looks_at_more_of_a_large_project_than_it_needs(
     without_statistics, new.looks = new.looks, []
     admin.execute("analyze")
     with_new_plans.use(project, org)
+    with_old_plans.unwatched.close()
+    with_new_plans.unwatched.close()
     with_old_plans.database.close()
     with_new_plans.database.close()
 
