@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api import (
     access,
     automations,
+    budgets,
     deliveries,
     functions,
     health,
@@ -40,7 +41,7 @@ no thread waits for one."""
 ROUTES = [
     *logs.ROUTES, *access.ROUTES, *rules.ROUTES, *automations.ROUTES, *deliveries.ROUTES,
     *functions.ROUTES, *invocations.ROUTES, *outcomes.ROUTES,
-    *rescore.ROUTES, *health.ROUTES,
+    *rescore.ROUTES, *budgets.ROUTES, *health.ROUTES,
 ]
 
 

@@ -17,6 +17,7 @@ from prometheus_client.metrics_core import Metric
 from flows.health.health import Measurements
 from flows.health.measurements import (
     BUCKET_LABELS,
+    BudgetMeasure,
     QueueDepth,
     Sample,
     SandboxWorker,
@@ -70,6 +71,7 @@ class _Metrics:
             yield _histogram(name, text, counted)
         yield from queue_families(self._measured.queues)
         yield from waiting_families(self._measured.waiting)
+        yield from budget_families(self._measured.waiting.budgets)
         yield from sending_families(self._measured.sending)
         yield _sandbox_workers(self._measured.sandbox_workers)
 
@@ -120,6 +122,40 @@ def waiting_families(waiting: Waiting) -> Iterator[Metric]:
         held.add_metric([down.endpoint, down.error_class], down.held)
         probe.add_metric([down.endpoint], down.probe_at.timestamp())
     yield from (retrying, next_try, held, probe)
+
+
+def budget_families(budgets: Iterable[BudgetMeasure]) -> Iterator[Metric]:
+    """The metrics of budgets: caps, what is spent and reserved, and what they hold back."""
+    names = ["budget", "subject", "subject_id", "period"]
+    of_unit = [*names, "unit"]
+    cap = GaugeMetricFamily(
+        "tallyard_budget_cap", "Cap on judge calls, in money (as prices count) or calls",
+        labels=of_unit,
+    )
+    spent = GaugeMetricFamily(
+        "tallyard_budget_spent", "What is spent of it in the present period", labels=of_unit
+    )
+    reserved = GaugeMetricFamily(
+        "tallyard_budget_reserved", "What is reserved of it for calls that have not ended",
+        labels=of_unit,
+    )
+    held = GaugeMetricFamily(
+        "tallyard_budget_held_outcomes",
+        "Outcomes that wait for room in it, of at most the first 10 000 of a queue",
+        labels=names,
+    )
+    for one in budgets:
+        labels = [one.budget, one.subject, one.subject_id, one.period]
+        for unit, most, gone, kept in (
+            ("money", one.money, one.money_spent, one.money_reserved),
+            ("calls", one.calls, one.calls_spent, one.calls_reserved),
+        ):
+            if most is not None:
+                cap.add_metric([*labels, unit], most)
+            spent.add_metric([*labels, unit], gone)
+            reserved.add_metric([*labels, unit], kept)
+        held.add_metric(labels, one.held)
+    yield from (cap, spent, reserved, held)
 
 
 def sending_families(sending: Sending) -> Iterator[Metric]:

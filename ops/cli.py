@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rules": ("rules:rules", "Apply, export, list and try rules."),
     "automations": ("automations:automations", "Apply, export, try and explain automations."),
     "scorers": ("scorers:scorers", "Push, test and compare scorers of your own."),
+    "budgets": ("budgets:budgets", "Cap what judges may cost, and show prices."),
     "deliveries": (
         "deliveries:deliveries", "Show what was sent to webhooks, and send it again."
     ),

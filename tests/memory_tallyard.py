@@ -139,6 +139,10 @@ class MemoryTallyard:
             self.stored_jobs, records=self.job_records, budgets=self.budgets,
             projects=self.projects, rules=self.rules, lookup=self.lookup, ring=self.ring,
         )
+        self.budgets = Budgets(
+            self.stored_budgets, projects=self.projects, rules=self.rules, ring=self.ring,
+            project_of_job=self.project_of_job,
+        )
         self.admin = self.organizations.administrator("acme")
 
     def project_of_job(self, org_id: OrgId, job_id: uuid.UUID) -> ProjectId | None:

@@ -134,6 +134,7 @@ def status_text(found: Status, data: DataDir) -> str:
         ),
         *(f"  {_sandbox_text(worker)}" for worker in found.sandbox),
         *(f"  {line}" for line in waiting_lines(found.waiting)),
+        *(f"  {line}" for line in budget_lines(found.waiting)),
         *(f"  {line}" for line in sending_lines(found.sending)),
     ]
     return "\n".join(lines)
@@ -154,6 +155,16 @@ def waiting_lines(waiting: Waiting | None) -> Iterator[str]:
             f"waiting in the queue {one.queue} to be tried again: {_outcomes(one.count)}, the "
             f"next at {_at(one.next_at)} ({one.error_class}: {one.reason})"
         )
+
+
+def budget_lines(waiting: Waiting | None) -> Iterator[str]:
+    """What budgets hold back, and why."""
+    for one in waiting.budgets if waiting is not None else ():
+        if one.held:
+            yield (
+                f"held back by a budget of the {one.subject} {one.subject_id}: "
+                f"{_outcomes(one.held)} ({one.reason}); `tallyard budgets list` shows it"
+            )
 
 
 def sending_lines(sending: Sending | None) -> Iterator[str]:

@@ -29,6 +29,7 @@ LOGS = "/v1/project_logs/{project_id}"
 RULE = "/v1/project_score/{rule_id}"
 AUTOMATION = "/v1/project_automation/{automation_id}"
 JOB = "/v1/rescore/{job_id}"
+BUDGET = "/v1/budget/{budget_id}"
 DELIVERY = "/v1/automation_delivery/{delivery_id}"
 WITHOUT_BODY = {f"{AUTOMATION}/secret", f"{AUTOMATION}/test", f"{DELIVERY}/redeliver"}
 FUNCTION, PROMPT = "/v1/function/{function_id}", "/v1/prompt/{function_id}"
@@ -76,6 +77,9 @@ ROLES: dict[tuple[str, str], set[str]] = {
     ("POST", f"{AUTOMATION}/redeliver"): set(),
     ("GET", DELIVERY): {READ},
     ("POST", f"{DELIVERY}/redeliver"): set(),
+    ("PUT", "/v1/budget"): set(),
+    ("GET", "/v1/budget"): {READ},
+    ("DELETE", BUDGET): set(),
     ("POST", "/v1/rescore"): set(),
     ("GET", "/v1/rescore"): {READ},
     ("GET", JOB): {READ},
@@ -156,6 +160,7 @@ class World:
             for each in (self.project, self.rule, self.automation, self.delivery, function)
         )
         job = self.job(path) if path.startswith(JOB) and not missing else nothing
+        budget = self.budget() if path == BUDGET and not missing else nothing
         event = {"id": "a", "input": 1}
         bodies: dict[str, Any] = {
             "/logs3": {"rows": [{**event, "project_id": project}]},
@@ -177,6 +182,7 @@ class World:
             AUTOMATION: {"description": "changed"},
             f"{AUTOMATION}/redeliver": {"since": "2026-01-01T00:00:00Z"},
             "/v1/rescore": {"project_id": project, "filter": "", "scorers": ["ValidJSON"]},
+            "/v1/budget": {"project_id": project, "period": "day", "calls": 10**9},
             JOB: {"max_per_second": 5},
             "/v1/function": alias(project, "made"),
             FUNCTION: {"description": "changed"},
@@ -193,14 +199,22 @@ class World:
             "/insert-functions": {"functions": [alias(project, "x", if_exists="ignore")]},
             "/function/code": {"runtime_context": {"runtime": "python", "version": "3.11"}},
         }
-        query = {f"{LOGS}/explain": "?id=a", "/api/project": f"?id={project}"}.get(path, "")
+        query = {
+            f"{LOGS}/explain": "?id=a", "/api/project": f"?id={project}",
+            "/v1/budget": f"?project_id={project}",
+        }.get(path, "")
         given = path.format(
             project_id=project, rule_id=rule, automation_id=automation, delivery_id=delivery,
-            function_id=function, job_id=job,
+            function_id=function, job_id=job, budget_id=budget,
         )
         body = bodies.get(path) if method in {"POST", "PUT", "PATCH"} else None
         return {"method": method, "path": given + query, "body": body}
 
+
+    def budget(self) -> str:
+        """A budget that is far from spent."""
+        body = {"project_id": self.project, "period": "total", "calls": 10**9}
+        return str(self.stack.ok("PUT", "/v1/budget", body)["id"])
 
     def job(self, path: str) -> str:
         """A job that is not over, or one that is cancelled for a path that needs its end."""
