@@ -1,4 +1,4 @@
-"""Budgets through the whole pipeline: what they hold back, how that is told, and how it ends."""
+"""Budgets through the whole pipeline: what they hold back, how it is told, and how it ends."""
 
 from __future__ import annotations
 
