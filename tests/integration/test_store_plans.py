@@ -34,6 +34,7 @@ from flows.access.projects import ListPage
 from flows.automations.deliveries import NewTest, RedeliveryRange, refusal_of
 from flows.automations.evaluate import Evaluator
 from flows.automations.history import DeliveryEntry, read_history
+from flows.budgets.budgets import NewBudget
 from flows.logs.fetch import FetchRequest, TracePlace
 from flows.logs.ingest import IngestRequest
 from flows.logs.rejections import RejectedRow
@@ -41,6 +42,8 @@ from flows.rescore.jobs import NewJob
 from flows.rescore.report import report_on
 from flows.scoring.claims import RunnableClaim
 from flows.scoring.match import Matcher
+from rules.budgets.model import Caps, Period, SubjectKind
+from rules.budgets.reserve import CallAsk, Refusal, Reservation, whole
 from rules.rescore.model import JobScorer
 from rules.rescore.wire import read_rescore, request_json, selection_of
 from rules.wire import read_rule
@@ -55,7 +58,7 @@ from spans.repair.values import BodyText
 from spans.resends import IngestAnswer, Resend, ResendName
 from spans.row import ObjectRef, ObjectType
 from spans.scoring import ScorerRef
-from spans.work import Hold, PutOff
+from spans.work import BudgetHold, Hold, PutOff
 from store.access.projects import StoredProjects
 from store.automations.automations import StoredAutomations
 from store.automations.backlog import read_sending
@@ -65,6 +68,9 @@ from store.automations.due_deliveries import DueDeliveries
 from store.automations.evaluations import Evaluations
 from store.automations.looks import Looks
 from store.automations.states import disable, end_notification, set_due
+from store.budgets.budgets import StoredBudgets, read_budget_measures
+from store.budgets.held import HeldOutcomes
+from store.budgets.purses import StoredPurses
 from store.logs.change_feed import ChangeFeed
 from store.logs.fetch import SpanReader
 from store.logs.ingest import SpanWriter
@@ -209,6 +215,7 @@ class Service:
         self.ledger.give_back(claims[-2:-1])
         self.ledger.postpone([retry(claim, 0) for claim in claims[-1:]])
         self.hold_back()
+        self.spend()
         leases = Leases(self.database, lease_s=LEASE_S)
         leases.release_abandoned()
         leases.release_own(HEAVY)
@@ -233,6 +240,45 @@ class Service:
         circuits.close("default")
         record(self, *(
             claim for claim in self.ledger.claim(JUDGE, BATCH)
+            if isinstance(claim, RunnableClaim)
+        ))
+
+    def spend(self) -> None:
+        """Reserve and settle calls, have outcomes wait for budgets, and bring them back."""
+        budgets, purses = StoredBudgets(self.database), StoredPurses(self.database)
+        held = HeldOutcomes(self.database)
+        subjects = {uuid.UUID(str(self.project_id)): SubjectKind.PROJECT,
+                    uuid.uuid4(): SubjectKind.RULE}
+        for subject, kind in subjects.items():
+            for period in Period:
+                put, _ = budgets.put(NewBudget(
+                    new_id=uuid.uuid4(), project_id=self.project_id, subject_kind=kind,
+                    subject_id=subject, period=period, caps=Caps(calls=BATCH),
+                    created_by="key",
+                ))
+        asks = [CallAsk(subjects=frozenset(subjects), money=1)] * (BATCH + 1)
+        *reserved, refused = purses.transact([], asks)
+        assert isinstance(refused, Refusal)
+        self.write(*(ended(f"new{next(numbers)}") for _ in range(BATCH)))
+        self.match(NOTHING_IS_CHEAP)
+        self.ledger.hold_for_budget([
+            BudgetHold(claim=claim, budget_no=refused.budget_no, reason=refused.reason)
+            for claim in self.ledger.claim(HEAVY, BATCH)
+            if isinstance(claim, RunnableClaim)
+        ])
+        held.release_some(BATCH)
+        budgets.statuses(self.project_id)
+        read_budget_measures(self.database)
+        purses.transact(
+            [whole(one) for one in reserved if isinstance(one, Reservation)], []
+        )
+        purses.capped()
+        budgets.find(self.org_id, put.id)
+        for status in budgets.statuses(self.project_id):
+            budgets.delete(status.budget.id)
+        held.release_some(BATCH)
+        record(self, *(
+            claim for claim in self.ledger.claim(HEAVY, BATCH)
             if isinstance(claim, RunnableClaim)
         ))
 
