@@ -48,6 +48,13 @@ as those of paused automations, stay."""
 EVALUATION_DAYS = 7.0
 """How long it is kept what looks at changed rows found for automations, days."""
 
+JOB_DAYS = 90.0
+"""How long a re-score job is kept after its end, days, with its steps and the scores that it
+replaced. Until then it can be rolled back and reported. Its outcomes and scores stay."""
+
+STEPS_PIECE = 10
+"""Steps of a job that one transaction deletes, with what was replaced on some 5000 rows."""
+
 PIECE = 5000
 """The most rows that one transaction deletes."""
 
@@ -118,6 +125,24 @@ DROP_UNSEEN_CONTENT = """
                  and earlier.seq = former_content.seq
                  and earlier.until_xact < former_content.until_xact), 0))
 """
+OLD_JOBS = """
+    select job_no from rescore_job
+     where finished_at < now() - make_interval(secs => %s)
+       and (rollback_at is null or rolled_back_at is not null)
+"""
+DROP_STEPS = f"""
+    with gone as (
+      delete from rescore_step
+       where job_no = %(job_no)s and step_no = any(array(
+         select step_no from rescore_step where job_no = %(job_no)s
+          order by step_no limit {STEPS_PIECE}))
+      returning seqs)
+    delete from replaced_score
+     using (select unnest(seqs) as seq from gone) row
+     where replaced_score.subject_seq = row.seq and replaced_score.job_no = %(job_no)s
+"""
+ANY_STEP = "select exists (select from rescore_step where job_no = %s)"
+STEPS_OF_PROJECT = "job_no in (select job_no from rescore_job where project_id = %s)"
 OBJECTS_OF = "select object_no, object_type, object_id from object where project_id = %s"
 ROWS_OF = f"select seq from span_head where object_no = %s order by seq limit {ROWS_PIECE}"
 DROP_MATCH_RECORDS_OF = f"""
@@ -164,6 +189,7 @@ class Upkeep:
         dropped += self._drop("evaluation", "until", EVALUATION_DAYS * 86400)
         dropped += self._repeat(DROP_DELIVERIES, (DELIVERY_DAYS * 86400,))
         dropped += self._drop("version_time", "last_at", VERSION_TIME_DAYS * 86400)
+        self._drop_old_jobs()
         dropped += self._drop_deleted_projects()
         dropped += self._drop_unused_bundles()
         if self._slow_at_s is None or self._seconds() - self._slow_at_s >= SLOW_EVERY_S:
@@ -180,6 +206,21 @@ class Upkeep:
                    where {clock} < now() - make_interval(secs => %s) limit {PIECE}))""",
             (age_s,),
         )
+
+    def _drop_old_jobs(self) -> None:
+        """Delete re-score jobs that ended long ago, with their steps and replaced scores."""
+        with self._database.cursor() as cursor:
+            cursor.execute(OLD_JOBS, (JOB_DAYS * 86400,))
+            old = [job_no for (job_no,) in cursor]
+        for job_no in old:
+            is_left = True
+            while is_left:
+                with self._database.cursor() as cursor:
+                    cursor.execute(DROP_STEPS, {"job_no": job_no})
+                    cursor.execute(ANY_STEP, (job_no,))
+                    is_left = cursor.fetchone() == (True,)
+            with self._database.cursor() as cursor:
+                cursor.execute("delete from rescore_job where job_no = %s", (job_no,))
 
     # --- logs
 
@@ -237,6 +278,7 @@ class Upkeep:
             dropped += self._repeat(DROP_MATCH_RECORDS_OF, (object_no, object_no))
             for table in OF_OBJECT:
                 dropped += self._drop_where(table, "object_no = %s", (object_no,))
+        dropped += self._drop_where("rescore_step", STEPS_OF_PROJECT, (project_id,))
         for table in ("comment", "audit_entry"):
             dropped += self._drop_where(table, "project_id = %s", (project_id,))
         return dropped + self._drop_where(

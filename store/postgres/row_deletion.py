@@ -44,6 +44,9 @@ DELETE_WATCHED = """
     delete from watched_row using unnest(%s::integer[], %s::bigint[]) as gone(object_no, seq)
      where watched_row.object_no = gone.object_no and watched_row.seq = gone.seq
 """
+DELETE_REPLACED = """
+    delete from replaced_score using unnest(%s::bigint[]) as gone(seq) where subject_seq = gone.seq
+"""
 DELETE_ROWS_AT_END = """
     delete from row_at_end using unnest(%s::integer[], %s::bigint[]) as gone(object_no, xact)
      where row_at_end.object_no = gone.object_no and row_at_end.trigger_xact = gone.xact
@@ -87,9 +90,9 @@ def delete_with_history(
 ) -> int:
     """Delete rows of one object with their score spans and all that is kept of them.
 
-    That is their outcomes, former content, comments, audit entries, match records, and which
-    automations they match. Returns
-    how many rows went, with score spans. Safe to repeat.
+    That is their outcomes, the scores that jobs replaced, former content, comments, audit
+    entries, match records, and which automations they match. Returns how many rows went, with
+    score spans. Safe to repeat.
     """
     if not seqs:
         return 0
@@ -104,6 +107,7 @@ def delete_with_history(
     ids = [row_id for _, row_id in found]
     xacts = list({xact for xact, _ in found if xact is not None})
     cursor.execute(DELETE_OUTCOMES, (gone,))
+    cursor.execute(DELETE_REPLACED, (gone,))
     cursor.execute(DELETE_FORMER_CONTENT, ([object_no] * len(gone), gone))
     cursor.execute(DELETE_WATCHED, ([object_no] * len(gone), gone))
     cursor.execute(DELETE_ROWS_AT_END, ([object_no] * len(xacts), xacts, gone))

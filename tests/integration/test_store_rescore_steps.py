@@ -24,7 +24,9 @@ from scorers.functions.version import FUNCTION
 from spans.clock import system_clock
 from spans.queues import HEAVY, held_by_job
 from spans.scoring import ScorerRef
+from store.postgres.row_deletion import delete_with_history
 from store.rescore.steps import StoredSteps
+from store.retention import Retention, Upkeep
 from store.scoring.circuits import Circuits
 
 pytestmark = pytest.mark.every_postgres
@@ -355,3 +357,51 @@ def test_a_matched_row_is_scored_by_the_rule_once_its_content_changes_after_the_
     Matcher(store=world.worker.records, cost_limit=1e7).match_some()
 
     assert world.shown()["row3"]["scores"] == {"Levenshtein": 1}
+
+
+def test_a_job_goes_ninety_days_after_its_end_and_its_scores_and_outcomes_stay(
+    world: StoredWorld, jobs: RescoreWorld
+) -> None:
+    world.rule()
+    world.write(*(ended(f"row{number}") for number in range(ROWS)))
+    world.match()
+    old, young = jobs.begin(size=1), jobs.begin()
+    go(world, times=2 * ROWS)
+    with world.database.cursor() as cursor:
+        cursor.execute(
+            """update rescore_job set finished_at = now() - case job_no
+                      when %s then interval '91 days' else interval '89 days' end""",
+            (old.no,),
+        )
+
+    upkeep(world).drop_expired()
+
+    assert world.rows("select job_no from rescore_job") == [(young.no,)]
+    assert world.rows("select distinct job_no from rescore_step") == [(young.no,)]
+    assert {job_no for _, job_no, _, _ in world.replaced()} == {young.no}
+    assert jobs.states(old) == jobs.states(young) == {"completed": ROWS}
+    assert world.shown()["row0"]["scores"] == {"Levenshtein": pytest.approx(4 / 7)}
+
+
+def test_what_jobs_replaced_goes_with_its_row(world: StoredWorld, jobs: RescoreWorld) -> None:
+    world.rule()
+    world.write(ended("a"), ended("b"))
+    world.match()
+    jobs.begin()
+    go(world)
+    ((seq,),) = world.rows("select seq from span where id = 'a'")
+    assert len(world.replaced()) == 2
+
+    with world.database.cursor() as cursor:
+        object_no = world.database.numbers.object_no(world.where)
+        delete_with_history(cursor, world.where, object_no, [seq])
+
+    assert [row for row, *_ in world.replaced()] == ["b"]
+
+
+def upkeep(world: StoredWorld) -> Upkeep:
+    keep = Retention(
+        match_record_days=1, rejected_row_days=1, resend_minutes=1, invocation_days=1,
+        judge_cache_days=1,
+    )
+    return Upkeep(world.database, keep, system_clock)
