@@ -45,7 +45,8 @@ DELETE_WATCHED = """
      where watched_row.object_no = gone.object_no and watched_row.seq = gone.seq
 """
 DELETE_REPLACED = """
-    delete from replaced_score using unnest(%s::bigint[]) as gone(seq) where subject_seq = gone.seq
+    delete from replaced_score using unnest(%s::bigint[]) as gone(seq)
+     where replaced_score.subject_seq = gone.seq
 """
 DELETE_ROWS_AT_END = """
     delete from row_at_end using unnest(%s::integer[], %s::bigint[]) as gone(object_no, xact)
