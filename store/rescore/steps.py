@@ -104,8 +104,8 @@ LOCK_STATE = """
 MOVE_ON = """
     update rescore_job
        set attempts = 0, next_step = next_step + %(steps)s, next_row = %(next_row)s,
-           begun_outcomes = %(outcomes)s + case %(next_row)s when 0 then 0
-                                                else begun_outcomes end
+           begun_outcomes = %(outcomes)s + case %(next_row)s::integer when 0 then 0
+                                                         else begun_outcomes end
      where job_no = %(job_no)s
 """
 END = """

@@ -40,13 +40,17 @@ from flows.logs.ingest import IngestRequest
 from flows.logs.rejections import RejectedRow
 from flows.rescore.jobs import NewJob
 from flows.rescore.report import report_on
+from flows.rescore.run import decide
 from flows.scoring.claims import RunnableClaim
 from flows.scoring.match import Matcher
 from rules.budgets.model import Caps, Period, SubjectKind
 from rules.budgets.reserve import CallAsk, Refusal, Reservation, whole
-from rules.rescore.model import JobScorer
+from rules.rescore.model import Action, JobScorer
+from rules.rescore.pace import Begin
 from rules.rescore.wire import read_rescore, request_json, selection_of
 from rules.wire import read_rule
+from scorers import catalog
+from scorers.catalog import GLOBAL
 from scorers.run.trace import TraceRef
 from spans.clock import system_clock
 from spans.errors import JudgeUnavailable
@@ -83,6 +87,7 @@ from store.rescore.past_outcomes import StoredPastOutcomes
 from store.rescore.reports import JobRecords
 from store.rescore.rollback import Rollbacks
 from store.rescore.selection import JobSelection
+from store.rescore.steps import StoredSteps
 from store.retention import Retention, Upkeep
 from store.rules.rules import StoredRules
 from store.scoring.circuits import Circuits
@@ -142,6 +147,7 @@ class Service:
         self.deliver()
         self.select_for_jobs()
         self.report_and_roll_back()
+        self.run_jobs()
         self.tidy_up()
 
     def report_and_roll_back(self) -> None:
@@ -475,6 +481,61 @@ class Service:
                 selection.count(
                     chosen, [scorer], names=[frozenset({"Levenshtein"})], rule=None,
                     now=system_clock(), timeout_s=60,
+                )
+
+    def run_jobs(self) -> None:
+        """Run the slices of jobs, do all that may be done with a job, and roll one back."""
+        jobs, steps = StoredJobs(self.database), StoredSteps(self.database, system_clock)
+        selection, rollbacks = JobSelection(self.database), Rollbacks(self.database)
+        ids = [f"job{next(numbers)}" for _ in range(BATCH)]
+        self.write(*map(ended, ids))
+        self.match(CHEAP)
+        request = request_json(read_rescore({"ids": ids, "scorers": ["Levenshtein"]}))
+        scorer = JobScorer(
+            scorer=ScorerRef(
+                kind=GLOBAL, name="Levenshtein", version=catalog.installed_version()
+            ),
+            queue=HEAVY,
+        )
+        for cost_limit, last in (
+            (CHEAP, Action.ROLLBACK), (NOTHING_IS_CHEAP, Action.CANCEL),
+        ):
+            job, _ = jobs.make(NewJob(
+                id=uuid.uuid4(), project_id=self.project_id, request=request, request_hash=b"",
+                selection=selection_of(request, [self.where]), scorers=(scorer,),
+                created_by="key", probe=BATCH, max_per_second=1e5,
+            ))
+            while steps.standing(job.no) is None:
+                selection.select_some(job, rule=steps.rule(job), now=system_clock())
+            steps.active()
+            steps.is_live_waiting()
+            one = steps.claim(job.no, Begin(BATCH // 2))
+            assert one is not None
+            done = decide(
+                one, steps.subjects(
+                    one.where, [row.seq for row in one.rows], frozenset({"output", "expected"})
+                ),
+                cost_limit=cost_limit,
+            )
+            assert steps.record(one, *done)
+            steps.standing(job.no)
+            jobs.act(job.id, Action.PAUSE)
+            steps.active()
+            steps.hold_stragglers()
+            jobs.act(job.id, Action.RESUME)
+            jobs.progress(job)
+            if last is Action.CANCEL:
+                jobs.act(job.id, last)
+                steps.close_some(job.no, BATCH)
+                continue
+            steps.finish(job.no)
+            jobs.act(job.id, last)
+            while not rollbacks.next_step(job.no).is_last:
+                pass
+            with self.database.cursor() as cursor:
+                cursor.execute(
+                    "update rescore_job set finished_at = %s where job_no = %s",
+                    (LONG_AGO, job.no),
                 )
 
     def tidy_up(self) -> None:

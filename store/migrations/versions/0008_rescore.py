@@ -54,6 +54,7 @@ create unique index rescore_job_repeated on rescore_job (project_id, idempotency
 create index rescore_job_active on rescore_job (job_no)
   where state in ('planned', 'running', 'paused', 'cancelling')
      or rollback_at is not null and rolled_back_at is null;
+create index rescore_job_ended on rescore_job (finished_at) where finished_at is not null;
 
 -- The rows that a job takes, some hundreds in each step. They are selected before the first is
 -- scored, so that what the job does not depend on what it has done.
