@@ -53,12 +53,14 @@ from benchmarks.latency import Offer, naive_delays, tallyard_delays
 from benchmarks.memory import Memory, at_rest
 from benchmarks.naive_stack import Naive, running_naive
 from benchmarks.report import Report
+from benchmarks.rescore import measure_rescore
 from benchmarks.small import small_requests
 from benchmarks.stack import Stack, running_stack
 from benchmarks.waiting import deadline
 from scorers.sandbox.model import Isolation
 
-NAMES = ("http", "drain", "latency", "small", "judged", "coded", "alerts", "memory")
+NAMES = ("http", "drain", "latency", "small", "judged", "coded", "alerts", "rescore",
+         "memory")
 BASELINED = frozenset({"http", "drain", "latency"})
 WARM_SPANS = 2_000
 NAIVE_SHARE = 5
@@ -262,6 +264,15 @@ def _alerts(bench: Bench) -> None:
     )
 
 
+def _rescore(bench: Bench) -> None:
+    options = bench.options
+    bench.report.rescore(
+        measure_rescore(
+            bench.stack, spans=options.spans, repeat=options.repeat, seconds=options.seconds
+        )
+    )
+
+
 def _after_load(stack: Stack) -> Memory:
     tallyard_http(stack, WARM_SPANS * 5, seed=0)
     threading.Event().wait(IDLE_S)
@@ -275,6 +286,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 BENCHMARKS: dict[str, Callable[[Bench], None]] = {
     "http": _http, "drain": _drain, "latency": _latency, "small": _small,
     "judged": _judged, "coded": _coded, "alerts": _alerts,
+    "rescore": _rescore,
 }
 
 if __name__ == "__main__":

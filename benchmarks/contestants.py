@@ -141,6 +141,13 @@ def log_and_score(stack: Stack, project_id: str, count: int, *, seed: int) -> Tu
     return turn
 
 
+def log_only(stack: Stack, project_id: str, count: int, *, seed: int) -> None:
+    """POST /logs3 alone, in a project that is there."""
+    with load(_ours(stack, project_id, count, seed=seed), log=stack.log) as generator:
+        generator.go()
+        _all_taken(generator.answered())
+
+
 def naive_http(baseline: Naive, stack: Stack, count: int, *, seed: int) -> Turn:
     """The same of the naive baseline."""
     project_id = str(uuid.uuid4())

@@ -19,6 +19,7 @@ from benchmarks.contestants import Turn
 from benchmarks.judged import JudgeTurn
 from benchmarks.latency import Delays
 from benchmarks.memory import Memory
+from benchmarks.rescore import RescoreFigures
 from benchmarks.small import FEW, Small
 
 RESULTS = Path(__file__).parent / "results"
@@ -285,6 +286,30 @@ class Report:
             most=POSTED_MS_MOST,
         )
         self.hold(f"Automations: {MANY} due at once, s", alerts.due_s, most=DUE_S_MOST)
+
+    def rescore(self, rescore: RescoreFigures) -> None:
+        """Re-score jobs, beside live work of the same run."""
+        self.measured["rescore"] = rescore
+        self.say("\nRe-score jobs (Levenshtein), rows/s in each round")
+        for name, rates in (
+            ("live, a backlog", rescore.live_rates),
+            ("job, with its selection", rescore.job_rates),
+            ("job, from its first slice on", rescore.run_rates),
+            ("live over HTTP, alone", rescore.live_alone),
+            ("live over HTTP, beside a job", rescore.live_beside),
+        ):
+            self.say(f"  {name:30} {', '.join(f'{rate:,.0f}' for rate in rates)}")
+        before, after = rescore.alone.worst_readable_ms, rescore.beside.worst_readable_ms
+        self.say(f"  live p95, 10 requests/s of 100 rows: {before:.0f} ms alone, "
+                 f"{after:.0f} ms beside a job")
+        for rows, held in rescore.memory_mb.items():
+            self.say(f"  memory of the worker at {rows} rows: {held:.0f} MB")
+        self.say(f"  cancelled after {', '.join(f'{each:.2f}' for each in rescore.cancel_s)} s")
+        self.hold("Re-score: rate of a job / live rate", rescore.job_share, least=0.5)
+        self.hold("Re-score: live p95 beside a job / alone", after / before, most=2.0)
+        self.hold("Re-score: live rate beside a job / alone", rescore.live_share, least=0.8)
+        if rescore.cancel_s:
+            self.hold("Re-score: until cancelled, s", max(rescore.cancel_s), most=2.0)
 
     def finish(self, name: str = "") -> Path:
         """Say the figures, and write all of it to a file, whose name begins with `name`."""
