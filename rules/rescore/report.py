@@ -295,7 +295,8 @@ def _values_after(outcome: JobOutcome | None) -> Mapping[str, float]:
 
 def _counted_json(counted: Counted) -> JsonObject:
     states: JsonObject = {
-        state: counted.states[state] for state in (*OutcomeState, CANCELLED)
+        state: counted.states[state]
+        for state in (*(each.value for each in OutcomeState), CANCELLED)
     }
     return {
         "outcomes": counted.outcomes,
