@@ -12,6 +12,7 @@ from api.answer import Json200
 from api.endpoint import Handler, endpoint
 from api.request import Context, in_thread, json_body, path_uuid, query_int, query_project
 from flows.access.principal import Principal
+from flows.rescore.plan import plan_json
 from flows.rescore.rescores import Rescores, status_json
 from rules.rescore.model import Action
 from rules.rescore.report import report_json
@@ -31,6 +32,9 @@ async def make(request: Request, context: Context, principal: Principal) -> Resp
     project_id = _project_id(body.pop("project_id", None))
     checked = read_rescore(body)
     rescores = context.tallyard.rescores
+    if checked.dry_run:
+        plan = await in_thread(lambda: rescores.plan(principal, project_id, checked))
+        return Json200(plan_json(plan))
     key = request.headers.get("idempotency-key") or None
     job, is_new = await in_thread(
         lambda: rescores.make(principal, project_id, checked, idempotency_key=key)

@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "deliveries": (
         "deliveries:deliveries", "Show what was sent to webhooks, and send it again."
     ),
+    "rescore": ("rescore:rescore", "Score stored records again, and see what changed."),
     "outcomes": ("outcomes:outcomes", "List errored outcomes, and run them again."),
     "expire": ("expire:expire", "Delete old traces of a project."),
     "keys": ("keys:keys", "Create, list and revoke API keys."),

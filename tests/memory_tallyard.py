@@ -12,7 +12,7 @@ from fakes.memory.invocations import MemoryInvocations
 from fakes.memory.job_records import MemoryJobRecords
 from fakes.memory.logs import MemoryRows
 from fakes.memory.outcomes import MemoryOutcomes
-from fakes.memory.rescore import MemoryJobs
+from fakes.memory.rescore import MemoryJobs, MemoryPastOutcomes, MemorySelectionCounter
 from fakes.memory.rules import MemoryRules
 from fakes.memory.scoring import MemoryScoring
 from fakes.memory.ticks import Ticks
@@ -37,8 +37,11 @@ from flows.invocations.server import InvocationServer
 from flows.logs.limits import LogLimits
 from flows.logs.logs import Logs
 from flows.outcomes.outcomes import Outcomes
+from flows.rescore.plan import Planner
 from flows.rescore.rescores import Rescores
 from flows.rules.rules import Rules
+from rules.rescore.estimate import Rates
+from rules.rescore.selection_count import ScorerCount, SelectionCount
 from spans.event import EventLimits
 from spans.ids import OrgId, ProjectId
 from spans.queues import HEAVY, SANDBOX
@@ -135,9 +138,18 @@ class MemoryTallyard:
             self.stored_budgets, projects=self.projects, rules=self.rules, ring=self.ring,
             project_of_job=self.project_of_job,
         )
+        self.planner = Planner(
+            counter=MemorySelectionCounter(SelectionCount(
+                records=0, scorers=(ScorerCount(records=0),), record_bytes=0.0, measured=0
+            )),
+            source=MemoryPastOutcomes({}),
+            rates=Rates(prices=lambda _: None, in_flight=lambda _: 1), clock=self.clock,
+            model="gpt-5-mini",
+        )
         self.rescores = Rescores(
-            self.stored_jobs, records=self.job_records, budgets=self.budgets,
-            projects=self.projects, rules=self.rules, lookup=self.lookup, ring=self.ring,
+            self.stored_jobs, records=self.job_records, planner=self.planner,
+            budgets=self.budgets, projects=self.projects, rules=self.rules,
+            lookup=self.lookup, ring=self.ring,
         )
         self.budgets = Budgets(
             self.stored_budgets, projects=self.projects, rules=self.rules, ring=self.ring,

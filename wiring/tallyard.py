@@ -37,6 +37,7 @@ from store.budgets.budgets import read_budget_measures
 from store.postgres.counters import samples
 from store.scoring.queues import read_queue_depths, read_waiting
 from wiring.automations import app_url
+from wiring.rescore import make_planner
 from wiring.services import Services, open_services
 from wiring.settings import Settings
 
@@ -163,7 +164,7 @@ def make_tallyard(services: Services, *, ring: Callable[[str], None]) -> Tallyar
             ring=ring,
         ),
         rescores=Rescores(
-            services.jobs, records=services.job_records, budgets=budgets,
-            projects=projects, rules=rules, lookup=lookup, ring=ring,
+            services.jobs, records=services.job_records, planner=make_planner(services),
+            budgets=budgets, projects=projects, rules=rules, lookup=lookup, ring=ring,
         ),
     )

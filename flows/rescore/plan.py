@@ -21,9 +21,14 @@ from rules.rescore.model import JobScorer, Selection
 from rules.rescore.selection_count import SelectionCount
 from scorers.functions.function import read_version
 from scorers.functions.version import FUNCTION
+from spans.clock import Clock
 from spans.ids import ProjectId
 from spans.json import Json, JsonObject
 from spans.row import ObjectRef
+
+PLAN_S = 120.0
+"""How long a plan may count, seconds. A project of a million rows takes some 20 s; who asks for
+a plan waits for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +98,28 @@ class PastOutcomeSource(Protocol):
         """What the latest outcomes of each scorer took in the project, and the names of its
         scores, among them the one under which it is shown."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planner:
+    """What plans are made of, in one process. `model` is that of judges that name none.
+
+    Counting may take `timeout_s` seconds.
+    """
+
+    counter: SelectionCounter
+    source: PastOutcomeSource
+    rates: Rates
+    clock: Clock
+    model: str
+    timeout_s: float = PLAN_S
+
+    def plan(self, request: JobRequest, rules: Iterable[Rule]) -> Plan:
+        """The plan of a job; `rules` are those of the project. Raises what `make_plan` does."""
+        return make_plan(
+            request, rules=rules, counter=self.counter, source=self.source, rates=self.rates,
+            now=self.clock(), timeout_s=self.timeout_s,
+        )
 
 
 def make_plan(

@@ -7,17 +7,20 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from flows.access.principal import KeyRole, Principal
-from flows.access.projects import Projects
+from flows.access.projects import ListPage, Projects
 from flows.access.use_case import use_case
 from flows.budgets.budgets import Budgets
 from flows.functions.lookup import FunctionById, FunctionBySlug, FunctionLookup
 from flows.rescore.jobs import JobProgress, JobStore, NewJob
+from flows.rescore.plan import JobRequest, Plan, Planner
 from flows.rescore.report import JobRecordStore, report_on
-from flows.rules.rules import Rules
+from flows.rules.rules import RULES_MAX, Rules
 from rules.model import Rule, ScorerChoice
+from rules.rescore.estimate import JudgePrompt
 from rules.rescore.model import Action, JobScorer, RescoreJob
 from rules.rescore.report import JobReport
 from rules.rescore.wire import (
@@ -52,16 +55,25 @@ class JobStatus:
     progress: JobProgress
 
 
+class _ChosenScorer(NamedTuple):
+    """A scorer of a job, and what it sends with each row if it asks a judge."""
+
+    scorer: JobScorer
+    prompt: JudgePrompt
+
+
 class Rescores:
     """The re-score jobs of an organisation's projects. Thread-safe."""
 
     def __init__(
-        self, store: JobStore, *, records: JobRecordStore, budgets: Budgets,
-        projects: Projects, rules: Rules, lookup: FunctionLookup, ring: Callable[[str], None],
+        self, store: JobStore, *, records: JobRecordStore, planner: Planner,
+        budgets: Budgets, projects: Projects, rules: Rules, lookup: FunctionLookup,
+        ring: Callable[[str], None],
         new_id: Callable[[], UUID] = uuid.uuid4,
     ) -> None:
         self._store = store
         self._records = records
+        self._planner = planner
         self._budgets = budgets
         self._projects = projects
         self._rules = rules
@@ -95,6 +107,27 @@ class Rescores:
             self._budgets.delete(principal, budget.id)   # the job of then has its own
         self._ring(RESCORE)
         return job, is_new
+
+    @use_case()
+    def plan(self, principal: Principal, project_id: ProjectId, body: RescoreBody) -> Plan:
+        """What a job of this request would do and take. Makes no job and calls no judge.
+
+        Raises what `make` raises, and BadInput if counting takes too long.
+        """
+        project = self._projects.get(principal, project_id)
+        rule = self._rule(principal, project.id, body)
+        chosen = self._scorers(principal, project.name, body, rule)
+        where = self._projects.logs_of(principal, project.id)
+        request = JobRequest(
+            project_id=project.id, selection=selection_of(request_json(body), [where]),
+            scorers=tuple(one.scorer for one in chosen),
+            prompts=tuple(one.prompt for one in chosen), rule=rule, probe=body.probe,
+            max_per_second=body.max_per_second,
+        )
+        rules = self._rules.list(
+            principal, ListPage(limit=RULES_MAX), project_id=project.id, score_type=ONLINE
+        )
+        return self._planner.plan(request, [rule_of(one) for one in rules])
 
     @use_case()
     def score_recent(
@@ -170,7 +203,9 @@ class Rescores:
             id=self._new_id(), project_id=project.id, request=request,
             request_hash=request_hash(body),
             selection=selection_of(request, [self._projects.logs_of(principal, project.id)]),
-            scorers=self._scorers(principal, project.name, body, rule),
+            scorers=tuple(
+                one.scorer for one in self._scorers(principal, project.name, body, rule)
+            ),
             created_by=principal.key_name, idempotency_key=idempotency_key, probe=body.probe,
             max_per_second=body.max_per_second,
         )
@@ -190,7 +225,7 @@ class Rescores:
 
     def _scorers(
         self, principal: Principal, project_name: str, body: RescoreBody, rule: Rule | None
-    ) -> tuple[JobScorer, ...]:
+    ) -> tuple[_ChosenScorer, ...]:
         """The scorers of the job, each once, at the versions that will score its rows."""
         if body.scorers is None:
             assert rule is not None  # noqa: S101 the body has scorers or a rule
@@ -198,29 +233,36 @@ class Rescores:
         else:
             found = [
                 self._named(principal, project_name, one) if isinstance(one, str)
-                else _global(one.name) if isinstance(one, GlobalScorer)
+                else self._global(one.name) if isinstance(one, GlobalScorer)
                 else self._function(principal, one.id, one.version)
                 for one in body.scorers
             ]
-        by_name = {(one.scorer.kind, one.scorer.name): one for one in found}
+        by_name = {(one.scorer.scorer.kind, one.scorer.scorer.name): one for one in found}
         if len(by_name) < len(found):
             raise BadInput("name each scorer once", path="scorers")
         return tuple(found)
 
-    def _of_rule(self, principal: Principal, choice: ScorerChoice) -> JobScorer:
+    def _of_rule(self, principal: Principal, choice: ScorerChoice) -> _ChosenScorer:
         if choice.kind == GLOBAL:
-            return _global(choice.name)
+            return self._global(choice.name)
         return self._function(principal, choice.name, choice.version)
 
-    def _named(self, principal: Principal, project_name: str, text: str) -> JobScorer:
+    def _global(self, name: str) -> _ChosenScorer:
+        scorer = ScorerRef(kind=GLOBAL, name=name, version=catalog.installed_version())
+        return _ChosenScorer(
+            JobScorer(scorer=scorer, queue=queue_of_global(name)),
+            JudgePrompt(model=self._planner.model),
+        )
+
+    def _named(self, principal: Principal, project_name: str, text: str) -> _ChosenScorer:
         """The autoevals scorer of that name, or else the function of that slug or id."""
         if catalog.is_known(text):
-            return _global(text)
+            return self._global(text)
         if (function_id := function_id_of(text)) is not None:
             return self._function(principal, str(function_id), None)
         try:
             which = FunctionBySlug(project_name=project_name, slug=text)
-            return _of_function(self._lookup.find(principal, which))
+            return self._of_function(self._lookup.find(principal, which))
         except NotFound as error:
             raise BadInput(
                 f"{text!r:.99} is no scorer of autoevals and no slug of a function of the "
@@ -228,37 +270,43 @@ class Rescores:
                 path="scorers",
             ) from error
 
-    def _function(self, principal: Principal, text: str, version: str | None) -> JobScorer:
+    def _function(
+        self, principal: Principal, text: str, version: str | None
+    ) -> _ChosenScorer:
         which = FunctionById(
             id=FunctionId(UUID(text)),   # the body is checked
             version=None if version is None else read_version(version),
         )
         try:
-            return _of_function(self._lookup.find(principal, which))
+            return self._of_function(self._lookup.find(principal, which))
         except NotFound as error:
             suffix = "" if version is None else f" of version {version}"
             raise BadInput(
                 f"there is no function {text}{suffix}; see GET /v1/function", path="scorers"
             ) from error
 
+    def _of_function(self, function: Function) -> _ChosenScorer:
+        """Raises BadInput if the function cannot run, or is no scorer."""
+        ready = function.as_version()
+        scorer = JobScorer(
+            scorer=ScorerRef(
+                kind=FUNCTION, name=str(function.id), version=str(function.version)
+            ),
+            queue=queue_of_version(ready), label=function.body.name,
+        )
+        prompt = JudgePrompt(model=self._planner.model)
+        if ready.classifier is not None:
+            prompt = JudgePrompt(
+                model=ready.classifier.model or self._planner.model,
+                characters=sum(len(text) for _, text in ready.classifier.messages),
+            )
+        return _ChosenScorer(scorer, prompt)
+
     def _reachable(self, principal: Principal, job_id: UUID) -> RescoreJob:
         job = self._store.find(principal.org_id, job_id)
         if job is None or not principal.reaches(job.project_id):
             raise NotFound("no such re-score job")
         return job
-
-
-def _global(name: str) -> JobScorer:
-    scorer = ScorerRef(kind=GLOBAL, name=name, version=catalog.installed_version())
-    return JobScorer(scorer=scorer, queue=queue_of_global(name))
-
-
-def _of_function(function: Function) -> JobScorer:
-    """Raises BadInput if the function cannot run, or is no scorer."""
-    scorer = ScorerRef(kind=FUNCTION, name=str(function.id), version=str(function.version))
-    return JobScorer(
-        scorer=scorer, queue=queue_of_version(function.as_version()), label=function.body.name
-    )
 
 
 def status_json(status: JobStatus) -> JsonObject:
