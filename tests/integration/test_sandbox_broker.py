@@ -15,6 +15,7 @@ from uuid import uuid4
 import pytest
 from fakes.judge import FakeJudge
 from fakes.memory.functions import MemoryBundles
+from fakes.memory.purse import MemoryPurse
 from fakes.memory.token_budget import MemoryTokenBudget
 from judges import endpoint_at
 from stack import ROOT
@@ -22,6 +23,7 @@ from stack import ROOT
 from ops.servers.children import wait_until
 from scorers.functions.version import FunctionKind, FunctionVersion
 from scorers.judge.endpoints import Endpoint, Endpoints
+from scorers.judge.prices import Prices, PriceTable
 from scorers.run.code import CodeBuilder, CodeScorers
 from scorers.sandbox.lending.broker import Broker, Lent
 from scorers.sandbox.lending.conversation import BODY_BYTES_MAX, REQUESTS_MAX
@@ -29,6 +31,7 @@ from scorers.sandbox.model import CodeEnd, Limits, Program, Runtime
 from scorers.sandbox.place import find_place
 from scorers.sandbox.pool import Owner, Sandboxes
 from spans.errors import (
+    BudgetSpent,
     JudgeRefused,
     JudgeUnavailable,
     JudgeUnpaid,
@@ -60,14 +63,17 @@ def request(body: object, *, path: str = CHAT, method: str = "POST") -> bytes:
 class Scorer:
     """The other end: what a scorer's code could do with its descriptor."""
 
-    def __init__(self, broker: Broker, *, models: tuple[str, ...] = (MODEL,)) -> None:
+    def __init__(
+        self, broker: Broker, *, models: tuple[str, ...] = (MODEL,),
+        purse: MemoryPurse | None = None,
+    ) -> None:
         ours, self.end = socket.socketpair()
         self.end.settimeout(10)
         self.received = self.end.makefile("rb")
         self.lent = Lent()
 
         def serve() -> None:
-            self.lent = broker.serve(ours, scorer_id="one", models=models)
+            self.lent = broker.serve(ours, scorer_id="one", models=models, purse=purse)
 
         self.thread = threading.Thread(target=serve, daemon=True)
         self.thread.start()
@@ -884,3 +890,31 @@ def handler(output):
     (ran,) = with_packages.run(Owner("p", "logs", "1"), program, [{"output": 0.5}])
 
     assert (ran.ended, ran.value["score"], ran.value["name"]) == (CodeEnd.OK, 0.5, "own")
+
+
+def test_calls_of_code_are_paid_from_its_purse_and_a_budget_that_is_spent_is_told(
+    fake: FakeJudge,
+) -> None:
+    table = PriceTable(prices={MODEL: Prices(prompt=2.0, cached=2.0, completion=8.0)})
+    endpoints = Endpoints(endpoint_at(fake.url, key=KEY), (), table)
+    plenty = MemoryPurse(money=10**12)
+    first = Scorer(broker_to(fake, endpoints=endpoints), purse=plenty)
+    assert first.ask(ASKED)[0] == 200
+    lent = first.leave()
+    (receipt,) = plenty.receipts
+    assert receipt.reserved == len(fake.calls[-1].raw) * 2000 + 100 * 8000
+    assert receipt.spent == round((lent.usage.cost or 0) * 1e9) < receipt.reserved
+    before = len(fake.calls)
+
+    budget = MemoryTokenBudget(per_day=1000)
+    poor = Scorer(
+        broker_to(fake, endpoints=endpoints, budget=budget), purse=MemoryPurse(money=1)
+    )
+    status, body = poor.ask(ASKED)
+
+    assert (status, body["error"]["code"]) == (429, "budget_spent")
+    lent = poor.leave()
+    assert isinstance(lent.failure, BudgetSpent)
+    assert lent.failure.budget_no == 7
+    assert (lent.usage.calls, len(fake.calls)) == (0, before)
+    assert budget.left("one") == 1000

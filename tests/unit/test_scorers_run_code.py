@@ -8,6 +8,7 @@ from scorers.run.code import verdict_of
 from scorers.sandbox.lending.broker import Lent
 from scorers.sandbox.model import CodeEnd, RunResult
 from spans.errors import (
+    BudgetSpent,
     JudgeRefused,
     JudgeUnavailable,
     JudgeUnpaid,
@@ -53,6 +54,13 @@ def test_the_class_says_that_the_operator_must_act(failure, error_class):
     assert str(failure) in verdict.failure.message
     assert RAISED.detail in verdict.failure.message
     assert verdict.log == "hello"
+
+
+@pytest.mark.parametrize("end", [CodeEnd.OK, CodeEnd.ERROR, CodeEnd.TIMEOUT])
+def test_code_whose_budget_was_spent_is_held_back_whatever_it_gives(end):
+    spent = BudgetSpent("the budget holds it back", budget_no=7)
+
+    assert ended(RunResult(ended=end, value=0.5, detail="why"), spent) is spent
 
 
 @pytest.mark.parametrize("failure", [AWAY, UNPAID, None])
