@@ -113,6 +113,16 @@ class Candidates:
         """The place before the first head that is looked at."""
         return HeadPlace(self.now, SEQ_MAX)
 
+    @property
+    def may_read_all(self) -> bool:
+        """Whether nothing narrows the rows of an object that are looked at. With `only` each
+        row's outcomes are found by their key, which leaves a planner no choice."""
+        chosen = self.selection
+        return (
+            chosen.ids is None and chosen.only is None and chosen.records_max is None
+            and not self.access.is_bounded
+        )
+
     def way(self, cursor: Cursor, object_no: int) -> Way:
         """How the heads of an object are found."""
         if self.selection.ids is not None:
@@ -150,33 +160,40 @@ class Candidates:
         and on how many of those a logged score of one of its names is shown.
         """
         texts = self._fresh()
-        shown = [
-            "coalesce(case when row.logged_scores is not null then"
-            f" jsonb_strip_nulls(row.logged_scores) ?| {texts.bind(list(each), 'text[]')}"
-            " end, false)"
-            for each in names
-        ]
-        is_measured = f"mod(hashint8(row.seq), {texts.bind(measured, 'integer')}) = 0"
-        extra = [
-            f"case when {is_measured} then {_SIZE} end as size",
-            *(f"{each} as shown_{place}" for place, each in enumerate(shown)),
-        ]
-        heads, first = self._taken(page, texts, extra)
+        heads, first = self._taken(page, texts, _told(names, measured, texts))
         if page.taken_max is not None:
             first = (
                 f"select * from ({first}) taken order by created desc, seq desc"
                 f" limit {texts.bind(page.taken_max, 'bigint')}"
             )
-        counts = ", ".join(
-            f"count(*) filter (where wants & {1 << place} <> 0),"
-            f" count(*) filter (where wants & {1 << place} <> 0 and shown_{place})"
-            for place in range(len(names))
-        )
         return Statement(
             text=(
                 f"{heads} {_LOOKED}, counted.* {_FROM_LAST} cross join"
-                f" (select count(*), count(size), coalesce(sum(size), 0), {counts}"
-                f" from ({first}) first) counted"
+                f" (select {_counts(len(names))} from ({first}) first) counted"
+            ),
+            parameters=texts.parameters, is_prepared=False,
+        )
+
+    def counting_rest(
+        self, object_no: int, before: HeadPlace, *, names: Sequence[Sequence[str]],
+        measured: int,
+    ) -> Statement:
+        """The statement that counts what is taken of an object after the place `before`.
+
+        It is a join without an order, for a planner that may read whole tables. Its row: as
+        that of `counting`, from the number of rows on.
+        """
+        texts = self._fresh()
+        passed, more = self._passed(texts, _told(names, measured, texts), fence="")
+        head = (
+            f"(select {self._head_columns(more)} from span_head"
+            f" where object_no = {texts.bind(object_no, 'integer')} and created > '-infinity'"
+            f" and {_after(before, texts).format('span_head')}) head"
+        )
+        return Statement(
+            text=(
+                f"select {_counts(len(names))}"
+                f" from ({self._wanted(passed.format(head=head), texts)}) first"
             ),
             parameters=texts.parameters, is_prepared=False,
         )
@@ -192,6 +209,22 @@ class Candidates:
     ) -> tuple[str, str]:
         """The beginning of a statement, which has the tables `head` and `last`, and the
         statement of the rows that are taken of the page, in no order."""
+        passed, more = self._passed(texts, extra, fence=" offset 0")
+        return (
+            f"{self._heads(page, texts, more)}, last as materialized (select created, seq"
+            " from head order by created, seq limit 1)",
+            self._wanted(passed.format(head="head"), texts),
+        )
+
+    def _passed(
+        self, texts: SqlTexts, extra: Sequence[str], *, fence: str
+    ) -> tuple[str, set[str]]:
+        """The statement of the rows that pass, and which columns of heads it reads beside those
+        that it always reads.
+
+        It has a place `{head}` for the table of heads. `fence` keeps what reads the bodies
+        apart from the rest of the statement.
+        """
         conditions = [_SCORABLE, *self.conditions]
         bound = sampling_bound(self.selection.sampling_rate)
         if bound is not None:
@@ -204,33 +237,30 @@ class Candidates:
         if extra:
             used |= {"input", "output", "expected", "logged_scores"}
         body = ", ".join(self._column(name) for name in sorted(used))
-        passed = (
-            f"select row.seq, row.content_xact, row.created"
-            f"{''.join(f', {each}' for each in extra)}"
-            f" from head cross join lateral (select head.seq, head.content_xact, head.created,"
-            f" {body} from span where span.seq = head.seq offset 0) row"
-            " where head.is_open and"
-            f" {' and '.join(one.over('head') for one in conditions)}"
-        )
         more = used.intersection(_HEAD_ONLY)
         if "scores" in used:
             more |= {"computed_scores"}
-        return (
-            f"{self._heads(page, texts, more)}, last as materialized (select created, seq"
-            " from head order by created, seq limit 1)",
-            self._wanted(passed, texts),
+        told = "".join(f", {each}" for each in extra)
+        where = " and ".join(one.over("head") for one in conditions)
+        text = (
+            f"select row.seq, row.content_xact, row.created{told}"
+            " from HEADS cross join lateral (select head.seq, head.content_xact, head.created,"
+            f" {body} from span where span.seq = head.seq{fence}) row"
+            f" where head.is_open and {where}"
         )
+        # Braces of JSON in a condition are no places.
+        return text.replace("{", "{{").replace("}", "}}").replace("HEADS", "{head}", 1), more
+
+    @staticmethod
+    def _head_columns(more: Iterable[str]) -> str:
+        return ", ".join((*_KEPT, *sorted(more), _OPEN))
 
     def _heads(self, page: HeadPage, texts: SqlTexts, more: Iterable[str]) -> str:
         """The table `head`: the heads that are looked at, with `more` of their columns."""
-        number, before = texts.bind(page.object_no, "integer"), page.before
-        after = (
-            f"({{0}}.created, {{0}}.seq) < ({texts.bind(before.created, 'timestamptz')},"
-            f" {texts.bind(before.seq, 'bigint')})"
-        )
+        number, after = texts.bind(page.object_no, "integer"), _after(page.before, texts)
         limit = texts.bind(page.looked_max, "integer")
         first = f"order by created desc, seq desc limit {limit}"
-        columns = ", ".join((*_KEPT, *sorted(more), _OPEN))
+        columns = self._head_columns(more)
         match page.way:
             case Walk():
                 bounds = "".join(
@@ -320,6 +350,35 @@ class Candidates:
             f" coalesce(max(finished_at) filter (where {same} and {among}"
             f" and ({is_last}) is not true), '-infinity')"
         )
+
+
+def _told(names: Sequence[Sequence[str]], measured: int, texts: SqlTexts) -> list[str]:
+    """What is told of each row that is counted: its size, if it is one of `measured`, and for
+    each scorer whether a logged score of one of its names is shown."""
+    is_measured = f"mod(hashint8(row.seq), {texts.bind(measured, 'integer')}) = 0"
+    shown = (
+        "coalesce(case when row.logged_scores is not null then"
+        f" jsonb_strip_nulls(row.logged_scores) ?| {texts.bind(list(each), 'text[]')}"
+        f" end, false) as shown_{place}"
+        for place, each in enumerate(names)
+    )
+    return [f"case when {is_measured} then {_SIZE} end as size", *shown]
+
+
+def _counts(scorers: int) -> str:
+    """The counts of a table of rows that are taken: see `counting`."""
+    of_scorers = "".join(
+        f", count(*) filter (where wants & {1 << place} <> 0)"
+        f", count(*) filter (where wants & {1 << place} <> 0 and shown_{place})"
+        for place in range(scorers)
+    )
+    return f"count(*), count(size), coalesce(sum(size), 0){of_scorers}"
+
+
+def _after(before: HeadPlace, texts: SqlTexts) -> str:
+    """The condition that a head comes after the place, with a place for the table's name."""
+    created, seq = texts.bind(before.created, "timestamptz"), texts.bind(before.seq, "bigint")
+    return f"({{0}}.created, {{0}}.seq) < ({created}, {seq})"
 
 
 _LOOKED = "select (select count(*) from head), last.created, last.seq"

@@ -47,6 +47,17 @@ MEASURED_OF_PAGE = 50
 IDS_AT_ONCE = 1000
 """Ids that one statement looks up."""
 
+REST_AFTER = 60_000
+"""Heads of an object after which a count may read the rest in one go."""
+
+REST_SHARE = 0.25
+"""The least share of all heads that are the object's, if the rest of it is read in one go: then
+whole tables are read, four times as many rows as needed at most, without a look at an index for
+each of them."""
+
+SAMPLED_BLOCKS = 200
+"""Blocks of the table of heads by which that share is estimated: some ten thousand heads."""
+
 PLAN_ADVICE = "the selection could not be counted in {seconds:g} s: {advice}"
 
 ORG = "select org_id from project where id = %s"
@@ -78,6 +89,23 @@ FAIL = f"""
        set state = '{JobState.FAILED}', failure = %s, finished_at = %s
      where job_no = %s and state = '{JobState.PLANNED}'
 """
+# Reads some blocks of the table, wherever they are.
+SAMPLE = """
+    select count(*) filter (where object_no = %(object)s), count(*) from span_head
+     tablesample system ((select least(
+       100.0, 100.0 * %(blocks)s / greatest(1, pg_relation_size('span_head') / 8192.0))))
+"""
+# Hashes and scans of whole tables, by all cores, until the transaction ends.
+READ_TABLES = """
+    select set_config('enable_seqscan', 'on', true), set_config('enable_hashjoin', 'on', true),
+           set_config('enable_nestloop', 'off', true), set_config('work_mem', '64MB', true),
+           set_config('max_parallel_workers_per_gather', '2', true)
+"""
+FOLLOW_KEYS = """
+    select set_config('enable_seqscan', 'off', true), set_config('enable_nestloop', 'on', true),
+           set_config('enable_hashjoin', 'off', true),
+           set_config('max_parallel_workers_per_gather', '0', true)
+"""
 # Whether there is a row, whether it has ended, and whether a scorer made it.
 NAMED = f"""
     select row.id, row.has_base and {HAS_ENDED},
@@ -96,17 +124,19 @@ NAMED = f"""
 class JobSelection:
     """Finds the rows of jobs, the newest first, by pages of heads. Thread-safe.
 
-    A page has at most `looked_max` heads. `clock` gives seconds, to measure how long it takes.
+    A page has at most `looked_max` heads. Of an object with more than `rest_after`, a count may
+    read the rest at once. `clock` gives seconds, to measure how long a page takes.
     """
 
     def __init__(
         self, database: Database, *, looked_max: int = LOOKED_MAX,
-        clock: Callable[[], float] = time.monotonic,
+        rest_after: int = REST_AFTER, clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
         self._clock = clock
         self._most = looked_max
         self._first = min(LOOKED_FIRST, looked_max)
+        self._rest_after = rest_after
         self._looked: dict[int, int] = {}   # by the number of a job: heads of its next page
 
     def count(
@@ -235,7 +265,7 @@ class JobSelection:
     ) -> None:
         """Add what is taken of an object to the sums, until `end` by the clock."""
         most = asked.selection.records_max
-        before, looked_max, measured = asked.start, self._first, 1
+        before, looked_max, measured, looked_at = asked.start, self._first, 1, 0
         while most is None or sums.records < most:
             follow_indexes(cursor, timeout_s=max(0.001, end - self._clock()))
             page = HeadPage(
@@ -252,12 +282,31 @@ class JobSelection:
             before = HeadPlace(created, seq)
             measured = max(1, taken * self._most // (looked_max * MEASURED_OF_PAGE))
             looked_max = self._most
+            looked_at += looked
+            if looked_at - looked <= self._rest_after < looked_at and asked.may_read_all:
+                if share_of_heads(cursor, object_no) < REST_SHARE:
+                    continue
+                cursor.execute(READ_TABLES)
+                statement = asked.counting_rest(
+                    object_no, before, names=names, measured=measured
+                )
+                taken, *rest = execute(cursor, statement).fetchone() or (0,)
+                sums.add(taken, rest, weight=measured)
+                cursor.execute(FOLLOW_KEYS)
+                return
 
     def _fail(self, job: RescoreJob, why: str, now: datetime) -> bool:
         self._looked.pop(job.no, None)
         with self._database.cursor() as cursor:
             cursor.execute(FAIL, (why, now, job.no))
             return cursor.rowcount > 0
+
+
+def share_of_heads(cursor: Cursor, object_no: int) -> float:
+    """About which share of all heads are those of the object, by a sample of their table."""
+    cursor.execute(SAMPLE, {"object": object_no, "blocks": SAMPLED_BLOCKS})
+    own, every = cursor.fetchone() or (0, 0)
+    return own / every if every else 0.0
 
 
 def next_page(looked: int, seconds: float) -> int:

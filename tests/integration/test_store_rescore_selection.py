@@ -31,7 +31,7 @@ from spans.queues import HEAVY
 from spans.row import is_finished, is_made_by_scorer, project_logs
 from spans.scoring import Reason, ScorerRef
 from store.rescore.jobs import StoredJobs
-from store.rescore.selection import JobSelection
+from store.rescore.selection import JobSelection, share_of_heads
 
 pytestmark = pytest.mark.every_postgres
 
@@ -335,6 +335,38 @@ def test_a_job_selects_and_counts_the_rows_that_a_look_at_each_finds(
     assert (counted.record_bytes > 0) is bool(wanted)
     # All of these find something but the one whose version nothing has.
     assert bool(wanted) is ("90000" not in str(request_))
+
+
+@pytest.mark.parametrize("request_", REQUESTS, ids=str)
+def test_a_count_that_reads_whole_tables_counts_the_same(
+    world: SelectionWorld, request_: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    selection = world.make(request_).selection
+    by_pages = world.count(selection)
+    monkeypatch.setattr(store.rescore.selection, "REST_SHARE", 0.0)
+    world_of_rest = JobSelection(world.stored.database, looked_max=PAGE, rest_after=60)
+
+    at_once = world_of_rest.count(
+        selection, BOTH, names=NAMES, rule=None, now=datetime.now(UTC), timeout_s=30
+    )
+
+    assert at_once.records == by_pages.records
+    assert at_once.scorers == by_pages.scorers
+    assert at_once.unknown == by_pages.unknown
+
+
+def test_the_share_of_an_object_is_that_of_the_sampled_heads(world: SelectionWorld) -> None:
+    ((object_no, share),) = world.stored.rows(
+        """select object_no, count(*)::float8 / (select count(*) from span_head)
+             from span_head join object using (object_no) where project_id = %s group by 1""",
+        world.project_id,
+    )
+    with world.stored.database.cursor() as cursor:
+        found = share_of_heads(cursor, object_no)
+        none = share_of_heads(cursor, 0)
+
+    assert found == pytest.approx(share, rel=0.5)
+    assert none == 0
 
 
 def logged(world: SelectionWorld, seq: int) -> dict[str, object]:
