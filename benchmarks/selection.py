@@ -31,9 +31,10 @@ from flows.rescore.jobs import NewJob
 from rules.rescore.model import JobScorer
 from rules.rescore.wire import read_rescore, request_json, selection_of
 from scorers import catalog
+from scorers.catalog import GLOBAL
 from spans.ids import ProjectId
 from spans.json import JsonObject
-from spans.queues import HEAVY
+from spans.queues import AUTOMATIONS, HEAVY
 from spans.row import project_logs
 from spans.scoring import ScorerRef
 from store.postgres.database import Database
@@ -52,8 +53,9 @@ COUNT_MOST = 2.0
 MEMORY_MOST = 1.2
 """The most memory of the process at the last size, as a multiple of that at the first."""
 
+# Of the two rules' scorers the one that a tenth of the rows have.
 SCORER = JobScorer(
-    scorer=ScorerRef(kind="autoevals", name="Levenshtein", version=catalog.installed_version()),
+    scorer=ScorerRef(kind=GLOBAL, name="ExactMatch", version=catalog.installed_version()),
     queue=HEAVY,
 )
 
@@ -71,8 +73,8 @@ MISSING: LiteralString = BARE + """
        and not exists (
          select from outcome join scorer_use using (use_no)
           where subject_seq = head.seq and subject_version = head.content_xact
-            and outcome.role = 'live' and state <> 'superseded' and scorer_kind = 'autoevals'
-            and scorer = 'Levenshtein')
+            and outcome.role = 'live' and state <> 'superseded' and scorer_kind = 'global'
+            and scorer = 'ExactMatch')
 """
 ASKED: tuple[tuple[str, JsonObject, LiteralString], ...] = (
     ("all", {"filter": ""}, BARE),
@@ -141,7 +143,7 @@ def _time(
     stack: Stack, database: Database, project_id: ProjectId, name: str, request: JsonObject,
     bare: LiteralString,
 ) -> PlanTime:
-    stored = request_json(read_rescore({"scorers": ["Levenshtein"], **request}))
+    stored = request_json(read_rescore({"scorers": ["ExactMatch"], **request}))
     chosen = selection_of(stored, [project_logs(project_id)])
     selection = JobSelection(database)
 
@@ -155,11 +157,16 @@ def _time(
 
     def count() -> int:
         return selection.count(
-            chosen, [SCORER], names=[frozenset({"Levenshtein"})], rule=None,
+            chosen, [SCORER], names=[frozenset({"ExactMatch"})], rule=None,
             now=datetime.now(UTC), timeout_s=600,
         ).records
 
     def select() -> int:
+        # The workers that select rows of jobs too.
+        with stack.held(AUTOMATIONS):
+            return select_alone()
+
+    def select_alone() -> int:
         job, _ = StoredJobs(database).make(NewJob(
             id=uuid.uuid4(), project_id=project_id, request=stored, request_hash=b"",
             selection=chosen, scorers=(SCORER,), created_by=None,
@@ -172,7 +179,7 @@ def _time(
                 "select coalesce(sum(records), 0)::bigint from rescore_step where job_no = %s",
                 job.no,
             )
-            # So that no worker scores what it selected.
+            # So that no worker scores what was selected.
             connection.execute("delete from rescore_job where job_no = %s", (job.no,))
         return selected
 

@@ -31,7 +31,13 @@ from spans.queues import HEAVY
 from spans.row import is_finished, is_made_by_scorer, project_logs
 from spans.scoring import Reason, ScorerRef
 from store.rescore.jobs import StoredJobs
-from store.rescore.selection import JobSelection, share_of_heads
+from store.rescore.selection import (
+    LOOKED_MIN,
+    PAGE_S,
+    JobSelection,
+    next_page,
+    share_of_heads,
+)
 
 pytestmark = pytest.mark.every_postgres
 
@@ -491,3 +497,28 @@ def test_a_filter_that_takes_too_long_says_what_to_do(world: SelectionWorld) -> 
         world.selection.count(
             selection, BOTH, names=NAMES, rule=None, now=datetime.now(UTC), timeout_s=1e-6
         )
+
+
+def test_a_job_whose_smallest_page_is_too_slow_fails_and_says_why(
+    world: SelectionWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = " and ".join(f"concat(input, output, '{n}') MATCH 'absent {n}'" for n in range(40))
+    job = world.make({"filter": f"not ({slow})"})
+    monkeypatch.setattr(store.rescore.selection, "PAGE_TIMEOUT_S", 0.001)
+
+    world.select(job)
+
+    failed = world.jobs.find(world.stored.org_id, job.id)
+    assert failed is not None
+    assert failed.state is JobState.FAILED
+    assert "its filter takes longer than 0.001 s on 50 rows" in (failed.failure or "")
+    assert failed.finished_at is not None
+    assert world.steps(job) == []
+
+
+def test_a_page_looks_at_fewer_heads_after_a_slow_one_and_at_more_after_a_fast_one() -> None:
+    assert next_page(1000, PAGE_S) == 1000
+    assert next_page(1000, 2 * PAGE_S) == 500
+    assert next_page(1000, PAGE_S / 2) == 2000
+    assert next_page(1000, 0.0) == 4000      # not at once, as one fast page may be chance
+    assert next_page(100, 100.0) == LOOKED_MIN
