@@ -103,9 +103,11 @@ def main() -> int:
     """Measure; the exit code is 0 also where a figure is missed: this is no test."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.selection", description=__doc__)
     parser.add_argument("--sizes", default=SIZES, help=f"logged rows, as in {SIZES}")
+    parser.add_argument("--times", type=int, default=TIMES, help="how often each is measured")
+    given = parser.parse_args()
     sizes = [
         int(float(each.rstrip("kM")) * UNITS.get(each[-1], 1))
-        for each in parser.parse_args().sizes.split(",")
+        for each in given.sizes.split(",")
     ]
     report = Report(say=lambda line: print(line, flush=True))
     with ExitStack() as opened:
@@ -113,12 +115,12 @@ def main() -> int:
             tempfile.TemporaryDirectory(prefix="tallyard-plan-", ignore_cleanup_errors=True)
         ))
         stack = opened.enter_context(running_stack(folder))
-        _measure(stack, sizes, report)
+        _measure(stack, sizes, given.times, report)
     report.say(f"\nWritten to {report.finish('selection-')}")
     return 0
 
 
-def _measure(stack: Stack, sizes: list[int], report: Report) -> None:
+def _measure(stack: Stack, sizes: list[int], times: int, report: Report) -> None:
     prepare(stack.connect)
     project_id = stack.project("selection", rates=TWO_RULES)
     log_and_score(stack, project_id, FIRST_SPANS // ROWS_EACH * ROWS_EACH, seed=0)
@@ -129,8 +131,8 @@ def _measure(stack: Stack, sizes: list[int], report: Report) -> None:
         for size in sizes:
             history.grow_to(round(size * history.rows / FIRST_SPANS))
             for name, request, bare in ASKED:
-                found = _time(stack, database, ProjectId(uuid.UUID(project_id)), name, request,
-                              bare)
+                wanted = ProjectId(uuid.UUID(project_id))
+                found = _time(stack, database, wanted, name, request, bare=bare, times=times)
                 _tell(report, size, found, is_last=size == sizes[-1])
             used.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
             report.say(f"{size:>10,} logged rows: at most {used[-1]:.0f} MB")
@@ -141,7 +143,7 @@ def _measure(stack: Stack, sizes: list[int], report: Report) -> None:
 
 def _time(
     stack: Stack, database: Database, project_id: ProjectId, name: str, request: JsonObject,
-    bare: LiteralString,
+    *, bare: LiteralString, times: int,
 ) -> PlanTime:
     stored = request_json(read_rescore({"scorers": ["ExactMatch"], **request}))
     chosen = selection_of(stored, [project_logs(project_id)])
@@ -183,10 +185,10 @@ def _time(
             connection.execute("delete from rescore_job where job_no = %s", (job.no,))
         return selected
 
-    bare_rows, bare_s = _median_s(bare_count)
-    _, indexed_s = _median_s(indexed_count)
-    rows, count_s = _median_s(count)
-    selected, select_s = _median_s(select)
+    bare_rows, bare_s = _median_s(bare_count, times)
+    _, indexed_s = _median_s(indexed_count, times)
+    rows, count_s = _median_s(count, times)
+    selected, select_s = _median_s(select, times)
     if not bare_rows == rows == selected:
         raise RuntimeError(f"{name}: {bare_rows} rows, {rows} counted, {selected} selected")
     return PlanTime(
@@ -201,10 +203,10 @@ def _one(connection: psycopg.Connection, statement: LiteralString, value: object
     return int(found[0])
 
 
-def _median_s(act: Callable[[], int]) -> tuple[int, float]:
+def _median_s(act: Callable[[], int], times: int) -> tuple[int, float]:
     """What was counted, and the median of the seconds that it took."""
     took, found = [], 0
-    for _ in range(TIMES):
+    for _ in range(times):
         begin = time.monotonic()
         found = act()
         took.append(time.monotonic() - begin)

@@ -23,8 +23,9 @@ class SelectionCount:
 
     `records` is exact. `scorers` are in the order of the job's. `record_bytes` is the mean size
     of a row's input, output and expected together, of a sample of `measured` rows; 0 if no row
-    is taken. Of the ids that were asked for, `unknown` have no row, the rows of `unfinished`
-    have not ended, and those of `made_by_scorers` are scores themselves.
+    is taken. Of very many rows the sample is among the newest. Of the ids that were asked for,
+    `unknown` have no row, the rows of `unfinished` have not ended, and those of
+    `made_by_scorers` are scores themselves.
     """
 
     records: int

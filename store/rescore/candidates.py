@@ -175,16 +175,16 @@ class Candidates:
         )
 
     def counting_rest(
-        self, object_no: int, before: HeadPlace, *, names: Sequence[Sequence[str]],
-        measured: int,
+        self, object_no: int, before: HeadPlace, *, names: Sequence[Sequence[str]]
     ) -> Statement:
         """The statement that counts what is taken of an object after the place `before`.
 
         It is a join without an order, for a planner that may read whole tables. Its row: as
-        that of `counting`, from the number of rows on.
+        that of `counting`, from the number of rows on. No row is measured, since the texts of
+        all of them would go through the join.
         """
         texts = self._fresh()
-        passed, more = self._passed(texts, _told(names, measured, texts), fence="")
+        passed, more = self._passed(texts, _told(names, None, texts), fence="")
         head = (
             f"(select {self._head_columns(more)} from span_head"
             f" where object_no = {texts.bind(object_no, 'integer')} and created > '-infinity'"
@@ -234,8 +234,10 @@ class Candidates:
                 f" for 8) < {texts.bind(bound, 'bytea')})"
             ))
         used = {name for one in conditions for name in one.body_columns}
-        if extra:
-            used |= {"input", "output", "expected", "logged_scores"}
+        used |= {
+            name for name in ("input", "output", "expected", "logged_scores")
+            if any(f"row.{name}" in each for each in extra)
+        }
         body = ", ".join(self._column(name) for name in sorted(used))
         more = used.intersection(_HEAD_ONLY)
         if "scores" in used:
@@ -352,17 +354,22 @@ class Candidates:
         )
 
 
-def _told(names: Sequence[Sequence[str]], measured: int, texts: SqlTexts) -> list[str]:
+def _told(
+    names: Sequence[Sequence[str]], measured: int | None, texts: SqlTexts
+) -> list[str]:
     """What is told of each row that is counted: its size, if it is one of `measured`, and for
     each scorer whether a logged score of one of its names is shown."""
-    is_measured = f"mod(hashint8(row.seq), {texts.bind(measured, 'integer')}) = 0"
+    size = "null::integer"
+    if measured is not None:
+        is_measured = f"mod(hashint8(row.seq), {texts.bind(measured, 'integer')}) = 0"
+        size = f"case when {is_measured} then {_SIZE} end"
     shown = (
         "coalesce(case when row.logged_scores is not null then"
         f" jsonb_strip_nulls(row.logged_scores) ?| {texts.bind(list(each), 'text[]')}"
         f" end, false) as shown_{place}"
         for place, each in enumerate(names)
     )
-    return [f"case when {is_measured} then {_SIZE} end as size", *shown]
+    return [f"{size} as size", *shown]
 
 
 def _counts(scorers: int) -> str:

@@ -287,9 +287,7 @@ class JobSelection:
                 if share_of_heads(cursor, object_no) < REST_SHARE:
                     continue
                 cursor.execute(READ_TABLES)
-                statement = asked.counting_rest(
-                    object_no, before, names=names, measured=measured
-                )
+                statement = asked.counting_rest(object_no, before, names=names)
                 taken, *rest = execute(cursor, statement).fetchone() or (0,)
                 sums.add(taken, rest, weight=measured)
                 cursor.execute(FOLLOW_KEYS)
