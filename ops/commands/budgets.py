@@ -21,7 +21,8 @@ from wiring.settings import read_settings
 
 _PROJECT = click.option("--project", help="Project name (not needed if there is only one).")
 _PERIOD = click.option(
-    "--period", type=click.Choice([*Period]), default=Period.DAY, show_default=True,
+    "--period", type=click.Choice([each.value for each in Period]), default=Period.DAY.value,
+    show_default=True,
     help="day: from midnight UTC to midnight UTC; total: for ever.",
 )
 _RULE = click.option("--rule", help="Name or id of the rule whose calls it caps.")

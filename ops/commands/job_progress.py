@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from flows.rescore.jobs import JobProgress
 from flows.rescore.rescores import JobStatus
-from rules.rescore.model import ENDED, JobState, PausedBy
+from rules.rescore.model import ENDED, JobState, PausedBy, RescoreJob
 
 PACE_S = 10.0
 """The rate is that of the last so many seconds."""
@@ -51,6 +51,8 @@ class JobPace:
 def progress_line(status: JobStatus, pace: JobPace) -> str:
     """One line: the state, a bar, how many outcomes of all, the rate, errors, the time left."""
     job, progress = status.job, status.progress
+    if job.rollback_at is not None:
+        return _rollback_text(job)
     if job.state is JobState.PLANNED:
         return f"selecting records: {progress.records:,} so far"
     done, total = finished(progress), progress.outcomes
@@ -66,7 +68,7 @@ def progress_line(status: JobStatus, pace: JobPace) -> str:
     if errors := progress.states.get("errored", 0):
         parts.append(f"{errors:,} errored")
     if progress.held:
-        parts.append(f"{progress.held:,} held")
+        parts.append(f"{progress.held:,} held back")
     return "  ".join(parts)
 
 
@@ -79,8 +81,12 @@ def summary_lines(status: JobStatus) -> list[str]:
         f"  scorers   {scorers}",
         f"  records   {progress.records:,}, outcomes {progress.outcomes:,}",
     ]
-    counts = {**progress.states, "cancelled": progress.cancelled, "held": progress.held}
-    told = [f"{count:,} {name}" for name, count in counts.items() if count]
+    counts = {**progress.states, "cancelled": progress.cancelled}
+    told = [
+        f"{count:,} {name}" + (f" ({held:,} held back)" if held else "")
+        for name, count in counts.items() if count
+        for held in [progress.held if name == "pending" else 0]
+    ]
     if told:
         lines.append(f"  outcomes  {', '.join(told)}")
     if progress.errors:
@@ -89,16 +95,15 @@ def summary_lines(status: JobStatus) -> list[str]:
     if job.max_per_second is not None:
         lines.append(f"  rate      at most {job.max_per_second:g} records a second")
     if job.rollback_at is not None:
-        how = "being rolled back" if job.rolled_back_at is None else "rolled back"
-        lines.append(
-            f"  rollback  {how}: {job.restored:,} records restored, {job.left_alone:,} left "
-            "alone, since others have changed them"
-        )
+        lines.append(f"  rollback  {_rollback_text(job)}")
     return lines
 
 
 def exit_code(status: JobStatus) -> int:
-    """What a command that waited for the job exits with; 0 also while it goes on."""
+    """What a command that waited for the job exits with; 0 also while it goes on, and once it
+    is rolled back."""
+    if status.job.rolled_back_at is not None:
+        return 0
     match status.job.state:
         case JobState.FAILED:
             return EXIT_FAILED
@@ -118,6 +123,14 @@ def waits(status: JobStatus) -> bool:
     job = status.job
     is_rolling_back = job.rollback_at is not None and job.rolled_back_at is None
     return is_rolling_back or job.state not in {*ENDED, JobState.PAUSED}
+
+
+def _rollback_text(job: RescoreJob) -> str:
+    how = "being rolled back" if job.rolled_back_at is None else "rolled back"
+    told = f"{how}: {job.restored:,} records restored"
+    if job.left_alone:
+        told += f", {job.left_alone:,} left alone, since others have changed them"
+    return told
 
 
 def _state_text(status: JobStatus) -> str:

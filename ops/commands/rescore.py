@@ -209,7 +209,7 @@ def rollback(context: click.Context, /, *, job: UUID, yes: bool) -> None:
                 click.echo(line)
             click.confirm("Restore the scores that stood before it?", abort=True)
         status = rescores.act(principal, job, Action.ROLLBACK)
-        context.exit(min(_follow(session, status.job, is_watched=True), 1))
+        context.exit(_follow(session, status.job, is_watched=True))
 
 
 def _request(given: Mapping[str, Any], now: datetime) -> JsonObject:

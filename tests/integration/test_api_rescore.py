@@ -238,6 +238,28 @@ def test_a_time_that_a_record_was_created_in_bounds_a_job(stack: Stack, project:
     assert job["progress"]["records"] == 1
 
 
+def test_what_the_budget_of_a_job_holds_back_runs_when_it_is_raised(
+    stack: Stack,
+) -> None:
+    name = f"capped {uuid.uuid4().hex[:8]}"
+    project = stack.project(name)
+    stack.insert(project, *(span(f"r{n}") for n in range(6)))
+    job = rescore(stack, project, scorers=[JUDGED], budget={"calls": 2})
+    stack.wait_until(
+        lambda: stack.ok("GET", f"/v1/rescore/{job['id']}")["progress"]["held"] == 4,
+        deadline_s=JOB_S,
+    )
+    listed = stack.tallyard("budgets", "list", "--project", name)
+    assert "2 made and 0 reserved of 2" in listed.stdout
+    assert "holds back 4 outcomes" in listed.stdout
+    raised = stack.tallyard(
+        "budgets", "set", "--project", name, "--job", job["id"], "--period", "total",
+        "--calls", "6",
+    )
+    assert raised.returncode == 0, raised.stderr
+    assert ended(stack, job)["progress"]["completed"] == 6
+
+
 @pytest.mark.parametrize(("changed", "said"), [
     ({"filter": "metadata.n <"}, "filter"),
     ({"scorers": ["NoSuchScorer"]}, "no scorer of autoevals and no slug"),

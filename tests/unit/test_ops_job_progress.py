@@ -49,7 +49,8 @@ def test_a_running_job_tells_its_share_its_rate_and_the_time_left() -> None:
     })
     line = progress_line(status(progress), pace)
     assert line == (
-        "[######..................] 1,000 of 4,000 (25%)  500/s  6 s left  100 errored  20 held"
+        "[######..................] 1,000 of 4,000 (25%)  500/s  6 s left  100 errored  "
+        "20 held back"
     )
 
 
@@ -84,7 +85,8 @@ def test_a_summary_has_counts_errors_the_rate_and_the_rollback() -> None:
     )))
     for part in (
         "completed", "ExactMatch", "records   3", "1 completed, 2 errored", "2 timeout",
-        "at most 5 records a second", "rolled back: 2 records restored, 1 left alone",
+        "at most 5 records a second",
+        "rolled back: 2 records restored, 1 left alone, since others have changed them",
     ):
         assert part in told
 
@@ -98,6 +100,20 @@ def test_the_exit_code_tells_how_the_job_stands(
     state: JobState, errored: int, code: int
 ) -> None:
     assert exit_code(status(JobProgress(states={"errored": errored}), state=state)) == code
+
+
+def test_a_rollback_is_told_while_it_goes_on_and_ends_well() -> None:
+    going_on = status(state=JobState.CANCELLED, rollback_at=NOW, restored=7)
+    assert progress_line(going_on, JobPace()) == "being rolled back: 7 records restored"
+    assert exit_code(going_on) == EXIT_CANCELLED
+    done = status(state=JobState.CANCELLED, rollback_at=NOW, rolled_back_at=NOW, restored=9)
+    assert progress_line(done, JobPace()) == "rolled back: 9 records restored"
+    assert exit_code(done) == 0
+
+
+def test_what_is_held_back_is_told_beside_what_is_pending() -> None:
+    told = summary_lines(status(JobProgress(held=2, states={"pending": 3, "completed": 1})))
+    assert "  outcomes  3 pending (2 held back), 1 completed" in told
 
 
 def test_who_watches_waits_for_an_end_a_pause_or_the_end_of_a_rollback() -> None:
