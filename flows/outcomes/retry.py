@@ -26,11 +26,16 @@ class RetryRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorSummary:
-    """How many outcomes of one rule, scorer, role and error class there are, and the latest
-    message among them. `rule_name` is None if the rule has been deleted."""
+    """How many outcomes of one rule or re-score job, scorer, role and error class there are,
+    and the latest message among them.
 
-    rule_id: str
+    `rule_id` is None for those that no rule asked for, `rescore_job_id` for those that no job
+    asked for. `rule_name` is None also if the rule has been deleted.
+    """
+
+    rule_id: str | None
     rule_name: str | None
+    rescore_job_id: str | None
     scorer: str
     role: str
     error_class: str

@@ -26,14 +26,20 @@ def errors(*, project: str | None) -> None:
         found = session.tallyard.outcomes.errors(session.principal, session.project(project).id)
     for summary in found:
         role = "" if summary.role == Role.LIVE else f"{summary.role} "
+        asked = summary.rule_name or "a deleted rule"
+        if summary.rule_id is None:
+            asked = f"re-score job {summary.rescore_job_id}" if summary.rescore_job_id else (
+                "asked for by hand"
+            )
         click.echo(
             f"{summary.count:>7}  {summary.error_class:<18} {role}{summary.scorer}  "
-            f"({summary.rule_name or 'a deleted rule'}, last {summary.last_at})\n"
+            f"({asked}, last {summary.last_at})\n"
             f"{' ' * MESSAGE_COLUMN}{indented(summary.last_message, MESSAGE_COLUMN)}"
         )
     if found:
         click.echo(
-            "run them again with `tallyard outcomes retry` (except those of deleted rules)"
+            "run those of rules again with `tallyard outcomes retry`, those of jobs with "
+            "`tallyard rescore --only errored`"
         )
     else:
         click.echo("no outcome is errored")

@@ -8,6 +8,7 @@ from flows.outcomes.retry import ErrorSummary, RetryRequest
 from scorers import catalog
 from scorers.functions.queue import queue_of_global
 from spans.ids import ProjectId
+from spans.outcome import OriginKind
 from spans.queues import HEAVY
 from spans.work import Priority
 from store.postgres.database import Database
@@ -83,35 +84,42 @@ class StoredOutcomes:
             return cursor.rowcount
 
     def errors(self, project_id: ProjectId) -> list[ErrorSummary]:
-        """The project's errored outcomes, counted by rule, scorer, role and error class. The
-        highest count comes first."""
+        """The project's errored outcomes, counted by rule or job, scorer, role and error
+        class. The highest count comes first."""
         with self._database.cursor() as cursor:
             cursor.execute(
                 """with errored as materialized (
-                     select origin_id, scorer, coalesce(label, scorer) as shown, outcome.role,
+                     select origin_kind, origin_id, scorer,
+                            coalesce(label, scorer) as shown, outcome.role,
                             error_class, error_message, finished_at
                        from object
                        join outcome on outcome.object_no = object.object_no
                         and state = 'errored'
                        join scorer_use uses on uses.use_no = outcome.use_no
                       where object.project_id = %s)
-                   select kind.origin_id, kind.shown, kind.role, kind.error_class, kind.number,
+                   select kind.origin_kind, kind.origin_id, kind.shown, kind.role,
+                          kind.error_class, kind.number,
                           kind.message, kind.last_at, project_score.name
-                     from (select origin_id, max(shown) as shown, role, error_class,
+                     from (select origin_kind, origin_id, max(shown) as shown, role,
+                                  error_class,
                                   count(*) as number, max(finished_at) as last_at,
                                   (array_agg(error_message order by finished_at desc))[1]
                                     as message
                              from errored
-                            group by origin_id, scorer, role, error_class) kind
+                            group by origin_kind, origin_id, scorer, role, error_class) kind
                      left join project_score on project_score.id = kind.origin_id
                     order by number desc""",
                 (project_id,),
             )
             return [
                 ErrorSummary(
-                    rule_id=str(rule_id), rule_name=name, scorer=scorer, role=role,
-                    error_class=error_class, count=count, last_message=message,
-                    last_at=last_at.isoformat(),
+                    rule_id=str(origin_id) if origin == OriginKind.RULE else None,
+                    rule_name=name,
+                    rescore_job_id=str(origin_id) if origin == OriginKind.RESCORE else None,
+                    scorer=scorer, role=role, error_class=error_class, count=count,
+                    last_message=message, last_at=last_at.isoformat(),
                 )
-                for rule_id, scorer, role, error_class, count, message, last_at, name in cursor
+                for (
+                    origin, origin_id, scorer, role, error_class, count, message, last_at, name,
+                ) in cursor
             ]

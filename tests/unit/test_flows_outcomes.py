@@ -514,3 +514,18 @@ def test_a_retry_is_read_with_its_class_and_its_age() -> None:
     for wrong in ("", "2", "2 weeks", "-1h", "1.5h"):
         with pytest.raises(BadInput, match="90s"):
             read_duration(wrong)
+
+
+def test_errors_of_a_re_score_job_are_told_apart_from_those_of_a_rule(world: World) -> None:
+    rule = world.rule()
+    world.log()
+    world.stored_outcomes.match()
+    job = uuid.UUID(int=7)
+    world.ask(RescoreOrigin(job, 7))
+    world.stored_outcomes.settle(failed("timeout"))
+
+    found = world.outcomes.errors(world.admin, world.app)
+
+    assert {(one.rule_id, one.rescore_job_id) for one in found} == {
+        (str(rule.id), None), (None, str(job)),
+    }

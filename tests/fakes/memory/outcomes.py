@@ -148,8 +148,11 @@ class MemoryOutcomes:
 
     def _summary(self, of_kind: list[Outcome]) -> ErrorSummary:
         last = max(of_kind, key=lambda one: one.finished_at or one.created)
+        kind, origin_id = last.key.origin.kind, str(last.key.origin.id)
         return ErrorSummary(
-            rule_id=str(last.key.origin.id), rule_name=self._rule_name(last),
+            rule_id=origin_id if kind is OriginKind.RULE else None,
+            rule_name=self._rule_name(last),
+            rescore_job_id=origin_id if kind is OriginKind.RESCORE else None,
             scorer=last.label or last.key.scorer.name, role=last.key.role.value,
             error_class=_error_class(last) or "", count=len(of_kind),
             last_message="" if last.failure is None else last.failure.message,
