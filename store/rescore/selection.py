@@ -95,10 +95,11 @@ SAMPLE = """
      tablesample system ((select least(
        100.0, 100.0 * %(blocks)s / greatest(1, pg_relation_size('span_head') / 8192.0))))
 """
-# Hashes and scans of whole tables, by all cores, until the transaction ends.
+# Hashes and scans of whole tables, by several processes, until the transaction ends. A million
+# rows of a project are a hash of 55 MB, for which three processes may take 96 MB together.
 READ_TABLES = """
     select set_config('enable_seqscan', 'on', true), set_config('enable_hashjoin', 'on', true),
-           set_config('enable_nestloop', 'off', true), set_config('work_mem', '64MB', true),
+           set_config('enable_nestloop', 'off', true), set_config('work_mem', '16MB', true),
            set_config('max_parallel_workers_per_gather', '2', true)
 """
 FOLLOW_KEYS = """
