@@ -52,7 +52,8 @@ class ClaimStore(Protocol):
 
     def hold_for_budget(self, holds: Sequence[BudgetHold]) -> None:
         """Moves claims to the held queues of a budget, with its reason. They count no attempt,
-        and the time for which they are tried begins anew."""
+        and the time for which they are tried begins anew. An outcome of another origin that
+        shared the run becomes the lead, since the budget may not concern it."""
         ...
 
     def put_off(self, later: Sequence[PutOff]) -> None:

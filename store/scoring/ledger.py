@@ -330,7 +330,9 @@ class Ledger:
     def hold_for_budget(self, holds: Sequence[BudgetHold]) -> None:
         if not holds:
             return
+        subjects = [hold.claim.assignment.subject for hold in holds]
         with self._database.cursor() as cursor:
+            lock_rows(cursor, self._numbers, subjects)
             cursor.execute(
                 HOLD_FOR_BUDGET,
                 (
@@ -340,6 +342,7 @@ class Ledger:
                     [storable(hold.reason) for hold in holds],
                 ),
             )
+            ensure_leads(cursor, {subject.seq for subject in subjects})
 
     def put_off(self, later: Sequence[PutOff]) -> None:
         if not later:

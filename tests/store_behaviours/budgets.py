@@ -6,7 +6,7 @@ import uuid
 from uuid import UUID
 
 from store_behaviours.circuits import claimed, judged, queues
-from store_behaviours.scoring import ScoringWorld
+from store_behaviours.scoring import ScoringWorld, record
 
 from flows.budgets.budgets import BudgetStatus, NewBudget
 from rules.budgets.model import Budget, BudgetUse, Caps, Period, SubjectKind
@@ -166,6 +166,27 @@ class BudgetBehaviours:
         assert status.held == 2
         assert status.reason is not None
         assert "of 0 calls, 0 are made" in status.reason
+
+    def test_what_a_budget_of_one_rule_holds_runs_for_another_rule(
+        self, world: ScoringWorld
+    ) -> None:
+        for name in ("first", "second"):
+            world.rule(name, "ContextRelevancy")
+        world.defer("a")
+        (claim,) = claimed(world)
+        capped = claim.lead.origin.id
+        put(world, rule=capped, calls=0)
+        refusal = ask(world, rule=capped)
+        assert isinstance(refusal, Refusal)
+
+        world.worker.ledger.hold_for_budget([
+            BudgetHold(claim=claim, budget_no=refusal.budget_no, reason=refusal.reason)
+        ])
+
+        (other,) = claimed(world)
+        assert other.lead.origin.id != capped
+        record(world.worker, other)
+        assert {one.state for one in world.outcomes()} == {"completed"}
 
     def test_a_claim_that_others_hold_by_now_cannot_be_held_back(
         self, world: ScoringWorld

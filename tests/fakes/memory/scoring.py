@@ -708,6 +708,7 @@ class MemoryLedger:
                     outcome.attempts -= 1
                     outcome.failing_since, outcome.next_attempt_at = None, now
                     outcome.release()
+            self._shared.ensure_leads({hold.claim.assignment.subject.key for hold in holds})
 
     def put_off(self, later: Sequence[PutOff]) -> None:
         with self._shared.transaction("put_off"):
