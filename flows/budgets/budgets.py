@@ -18,7 +18,7 @@ from rules.budgets.wire import BudgetBody, budget_json, use_json
 from spans.errors import NotFound
 from spans.ids import OrgId, ProjectId, RuleId
 from spans.json import JsonObject
-from spans.queues import RESCORE
+from spans.queues import AUTOMATIONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +71,8 @@ class BudgetStore(Protocol):
 class Budgets:
     """The budgets of an organisation's projects. Thread-safe.
 
-    `project_of_job` gives the project of a re-score job of the organisation. `ring` has what is
-    held back looked at.
+    `project_of_job` gives the project of a re-score job of the organisation. A ring for
+    `automations` has what is held back looked at.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Budgets:
             subject_id=subject_id, period=body.period, caps=body.caps,
             created_by=principal.key_name,
         ))
-        self._ring(RESCORE)
+        self._ring(AUTOMATIONS)
         return put
 
     @use_case()
@@ -143,7 +143,7 @@ class Budgets:
         if budget is None or not principal.reaches(budget.project_id):
             raise NotFound("no such budget")
         self._store.delete(budget.id)
-        self._ring(RESCORE)
+        self._ring(AUTOMATIONS)
         return budget
 
 

@@ -18,7 +18,7 @@ from rules.budgets.wire import read_budget
 from scorers.judge.prices import LIST_PRICES
 from spans.errors import BadInput, Forbidden, NotFound
 from spans.ids import ProjectId
-from spans.queues import RESCORE
+from spans.queues import AUTOMATIONS
 
 
 class World(MemoryTallyard):
@@ -55,7 +55,7 @@ def test_a_budget_is_of_a_rule_or_else_of_the_project(world: World) -> None:
     assert (of_project.subject_kind, of_project.subject_id) == ("project", world.app)
     assert of_project.caps == Caps(money=money_of(2.5))
     assert (of_rule.subject_kind, str(of_rule.subject_id)) == ("rule", rule)
-    assert world.rung.count(RESCORE) == 2
+    assert world.rung.count(AUTOMATIONS) == 2
     assert [one.budget for one in world.budgets.list(world.admin, world.app)] == [
         of_project, of_rule
     ]
