@@ -26,7 +26,8 @@ BUG = "bug"
 """The error class of a bug in Tallyard. The worker's log has its traceback."""
 
 CANCELLED = "cancelled"
-"""The error class of a superseded outcome whose re-score job was cancelled before its turn."""
+"""The error class of a superseded outcome whose re-score job was cancelled, or failed, before
+its turn."""
 
 
 class OriginKind(StrEnum):

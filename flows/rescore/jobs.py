@@ -38,7 +38,8 @@ class JobProgress:
 
     `records` are the rows that are selected so far, `outcomes` what is wanted on them: one for
     each row and scorer. `states` counts the outcomes that exist by state, where `superseded`
-    leaves out those that were closed when the job was cancelled: these are `cancelled`.
+    leaves out those that were closed when the job was cancelled, or failed: these are
+    `cancelled`.
     `errors` counts the errored ones by error class. `held` are those of the pending ones that
     no worker may take now, since the job is paused, an endpoint is down or a budget is spent.
     `unreached` are those of steps that have not begun. What else is wanted and has no outcome

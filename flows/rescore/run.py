@@ -27,6 +27,7 @@ from flows.patience import patiently
 from flows.scoring.match import now_or_later
 from rules.rescore.model import JobScorer, JobState, RescoreJob
 from rules.rescore.pace import (
+    CLOSED_AT_ONCE,
     INLINE_ATTEMPTS_MAX,
     WAIT_S,
     Begin,
@@ -57,9 +58,6 @@ GIVE_WAY_MIN_S, GIVE_WAY_MAX_S = 0.01, 0.1
 
 TEND_S = 1.0
 """How often outcomes are looked for that must wait for a paused job, seconds."""
-
-CLOSED_AT_ONCE = 1000
-"""Pending outcomes of a cancelled job that one transaction closes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +153,7 @@ class StepStore(Protocol):
         ...
 
     def fail(self, job_no: int, why: str) -> None:
-        """Ends a job that cannot go on."""
+        """Ends a job that cannot go on, and closes its pending outcomes."""
         ...
 
     def close_some(self, job_no: int, limit: int) -> bool:

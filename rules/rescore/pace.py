@@ -14,6 +14,9 @@ PENDING_MAX = 2000
 """Pending outcomes of a job beyond which none are added. They are a few seconds' work of a
 judge at 500 calls a second, and few enough to hold back or to close in one transaction."""
 
+CLOSED_AT_ONCE = 1000
+"""Rows of a cancelled job whose pending outcomes are closed at once."""
+
 INLINE_ATTEMPTS_MAX = 3
 """Attempts of a slice in which its cheap scorers run right here. One more, and they move to the
 heavy queue, which finds the row that kills its workers and goes on without it."""

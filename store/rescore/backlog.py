@@ -25,7 +25,10 @@ WAITING = f"""
     select object_no, subject_seq from outcome
      where {_OF_JOB} and owner is null and not starts_with(queue, '{HELD_BY_JOB}')
 """
-ANY_CLAIMED = f"select exists (select from outcome where {_OF_JOB} and owner is not null)"
+ANY_ELSEWHERE = f"""
+    select exists (
+      select from outcome where {_OF_JOB} and not starts_with(queue, '{HELD_BY_JOB}'))
+"""
 HOLD = f"""
     update outcome set queue = %(held)s
       from unnest(%(seqs)s::bigint[]) as chosen(seq)
@@ -42,7 +45,7 @@ PENDING = f"""
 """
 CLOSE = f"""
     update outcome set {SUPERSEDED}, error_class = '{CANCELLED}',
-                       error_message = 'the job was cancelled before its turn'
+                       error_message = 'the job was cancelled, or failed, before its turn'
       from unnest(%(seqs)s::bigint[]) as chosen(seq)
      where outcome.subject_seq = chosen.seq and outcome.job_no = %(job_no)s
        and {by_key(OUTCOMES.waiting)}
@@ -50,7 +53,7 @@ CLOSE = f"""
 
 
 def hold_pending(cursor: Cursor, job_no: int) -> bool:
-    """Keep the job's pending outcomes from being claimed. Whether workers still hold others.
+    """Keep the job's pending outcomes from being claimed. Whether others are not held yet.
 
     What a worker has claimed goes on, and its result counts; if it comes back to its queue
     instead, another call holds it. The caller has locked the job, so that none is added.
@@ -61,7 +64,8 @@ def hold_pending(cursor: Cursor, job_no: int) -> bool:
     if seqs:
         cursor.execute(HOLD, {**values, "seqs": seqs})
         ensure_leads(cursor, seqs)
-    cursor.execute(ANY_CLAIMED, values)
+    # By one look: one that a worker gives back meanwhile would be missed by two.
+    cursor.execute(ANY_ELSEWHERE, values)
     return cursor.fetchone() == (True,)
 
 
@@ -77,19 +81,17 @@ def release_pending(cursor: Cursor, job_no: int, queues: Mapping[int, str]) -> i
     return cursor.rowcount
 
 
-def close_pending(cursor: Cursor, job_no: int, limit: int) -> int:
+def close_pending(cursor: Cursor, job_no: int, limit: int) -> bool:
     """Supersede the job's pending outcomes on about `limit` rows, also those that workers hold,
-    whose results are refused from then on. Gives how many outcomes that was; 0 if none is left.
+    whose results are refused from then on. Whether there were any, so that more may be left.
     """
     values = _values(job_no)
     cursor.execute(PENDING, {**values, "limit": limit})
     seqs = _lock_rows(cursor)
-    if not seqs:
-        return 0
-    cursor.execute(CLOSE, {**values, "seqs": seqs})
-    closed = cursor.rowcount
-    ensure_leads(cursor, seqs)
-    return closed
+    if seqs:
+        cursor.execute(CLOSE, {**values, "seqs": seqs})
+        ensure_leads(cursor, seqs)
+    return bool(seqs)
 
 
 def _values(job_no: int, **more: object) -> dict[str, object]:

@@ -18,6 +18,7 @@ from rules.rescore.model import (
     RescoreJob,
     after,
 )
+from rules.rescore.pace import CLOSED_AT_ONCE
 from rules.rescore.wire import selection_of
 from spans.errors import BadInput, NotFound
 from spans.ids import OrgId, ProjectId
@@ -28,9 +29,6 @@ from spans.scoring import OutcomeState, ScorerRef
 from store.postgres.database import Cursor, Database
 from store.postgres.numbers import Numbers
 from store.rescore.backlog import close_pending, hold_pending, release_pending
-
-CLOSED_AT_ONCE = 1000
-"""Rows whose outcomes are closed in the transaction that cancels a job."""
 
 COLUMNS = """
     job_no, id, project_id, state, paused_by, request, scorers, object_nos, created, created_by,
@@ -62,11 +60,11 @@ LIST = f"""
      order by created desc, job_no desc limit %s
 """
 LOCK = f"select {COLUMNS} from rescore_job where id = %s for no key update"
-# A job that goes on paces itself anew, and its probe is over.
+# A job that goes on paces itself anew. Its probe is over if it was the probe that paused it.
 SET_STATE = f"""
     update rescore_job
        set state = %(state)s, paused_by = %(paused_by)s,
-           probe = case when %(resumes)s then null else probe end,
+           probe = case when %(ends_probe)s then null else probe end,
            paced_from = case when %(resumes)s then null else paced_from end,
            paced_records = case when %(resumes)s then 0 else paced_records end,
            rollback_at = case when %(rolls_back)s then coalesce(rollback_at, now())
@@ -146,10 +144,12 @@ class StoredJobs:
             job = self._lock(cursor, job_id)
             state = after(action, job)
             is_paused = state is JobState.PAUSED
+            resumes = job.state is JobState.PAUSED and not is_paused
             cursor.execute(SET_STATE, {
                 "job_no": job.no, "state": state,
                 "paused_by": (job.paused_by or PausedBy.HAND) if is_paused else None,
-                "resumes": job.state is JobState.PAUSED and not is_paused,
+                "resumes": resumes,
+                "ends_probe": resumes and job.paused_by is PausedBy.PROBE,
                 "rolls_back": action is Action.ROLLBACK,
             })
             changed = self._changed(cursor)

@@ -266,6 +266,35 @@ def test_a_probe_pauses_the_job_once_its_rows_are_scored_and_resuming_goes_on(
     assert jobs.now(job).state is JobState.COMPLETED
 
 
+def test_a_job_that_was_paused_by_hand_before_its_probe_still_pauses_after_it(
+    world: StoredWorld, jobs: RescoreWorld, rows: list[str]
+) -> None:
+    job = jobs.begin(probe=3, size=2)
+    jobs.act(job, Action.PAUSE)
+    jobs.act(job, Action.RESUME)
+
+    go(world)
+
+    assert jobs.states(job) == {"completed": 3}
+    assert jobs.now(job).paused_by is PausedBy.PROBE
+
+
+def test_a_job_that_fails_has_nothing_run_any_more(
+    world: StoredWorld, jobs: RescoreWorld, rows: list[str]
+) -> None:
+    job = jobs.begin(size=6)
+    runner(world, NOTHING_IS_CHEAP).run(stop_after_s=0.3)
+    assert jobs.states(job) == {"pending": ROWS}
+    (claim, *_) = world.claim(1)
+
+    StoredSteps(world.database, system_clock).fail(job.no, "why")
+
+    assert world.claim(100) == []
+    record(world.worker, claim)
+    assert jobs.states(job) == {"superseded": ROWS}
+    assert jobs.now(job).failure == "why"
+
+
 def test_a_job_of_a_function_that_was_deleted_ends_with_errors_that_say_so(
     world: StoredWorld, jobs: RescoreWorld, rows: list[str]
 ) -> None:

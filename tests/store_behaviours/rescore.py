@@ -98,7 +98,7 @@ class JobBehaviours:
         assert stores.jobs.act(job.id, Action.PAUSE) == paused
         going_on = stores.jobs.act(job.id, Action.RESUME)
         assert (going_on.state, going_on.paused_by, going_on.probe) == (
-            JobState.PLANNED, None, None
+            JobState.PLANNED, None, 3
         )
         assert stores.jobs.act(job.id, Action.CANCEL).state is JobState.CANCELLING
         assert stores.jobs.act(job.id, Action.CANCEL).state is JobState.CANCELLING

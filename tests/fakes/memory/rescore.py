@@ -83,7 +83,7 @@ class MemoryJobs:
         job = replace(
             job, state=state,
             paused_by=(job.paused_by or PausedBy.HAND) if is_paused else None,
-            probe=None if goes_on else job.probe,
+            probe=None if goes_on and job.paused_by is PausedBy.PROBE else job.probe,
             rollback_at=self.clock() if rolls_back else job.rollback_at,
         )
         self.jobs[job_id] = job

@@ -122,18 +122,23 @@ class MemorySteps:
         kept.job = replace(kept.job, paused_by=PausedBy.PROBE)
 
     def fail(self, job_no: int, why: str) -> None:
+        self._close(self.pending(job_no))
         self.set_state(job_no, JobState.FAILED)
         kept = self.jobs[job_no]
         kept.job = replace(kept.job, failure=why)
 
     def close_some(self, job_no: int, limit: int) -> bool:
-        for outcome in self.pending(job_no)[:limit]:
-            outcome.supersede()
-            outcome.failure = Failure(error_class=CANCELLED, message="cancelled")
+        self._close(self.pending(job_no)[:limit])
         if self.pending(job_no):
             return True
         self.set_state(job_no, JobState.CANCELLED)
         return False
+
+    @staticmethod
+    def _close(outcomes: Sequence[Outcome]) -> None:
+        for outcome in outcomes:
+            outcome.supersede()
+            outcome.failure = Failure(error_class=CANCELLED, message="cancelled")
 
     def set_state(self, job_no: int, state: JobState) -> None:
         """Has the job in this state from now on."""
