@@ -108,7 +108,9 @@ def _place_of(row: RowLayers, under: ScoreLayer, name: str, job_no: int) -> int 
         layer.generation for layer in _layers_of(row, name) if layer.generation != job_no
     }
     judges = {other for other, scorer in row.verdicts if scorer == under.scorer}
-    takers = [other for other in owners | judges if other > job_no]
+    takers = [
+        other for other in owners | judges if other > job_no and other != under.generation
+    ]
     if takers:
         taker = min(takers)
         taken = row.replaced.get((taker, name))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from layered_row import LayeredRow, Run
 
@@ -54,6 +54,13 @@ def test_without_jobs_that_ran_in_their_order_a_row_is_as_if_they_had_never_been
 
 
 @settings(max_examples=500)
+@example(   # a job of a lower number that came last takes the place of one that was rolled back
+    [
+        Run(0, "S", ("b",), 1), Run(2, "T", ("a",), 2), Run(3, "T", ("b",), 3),
+        Run(1, "S", ("a",), 4),
+    ],
+    [3, 1, 2],
+)
 @given(runs, st.permutations(JOBS))
 def test_whatever_the_order_no_score_of_a_job_is_left_and_none_is_made_up(
     asked: list[Run], jobs: list[int]
