@@ -15,6 +15,7 @@ from typing import Any
 
 from psycopg.errors import CheckViolation
 
+from rules.budgets.model import SubjectKind
 from spans.clock import Clock
 from spans.ids import ObjectId, OrgId, ProjectId, RowSeq
 from spans.row import ObjectRef, ObjectType
@@ -51,6 +52,14 @@ EVALUATION_DAYS = 7.0
 JOB_DAYS = 90.0
 """How long a re-score job is kept after its end, days, with its steps and the scores that it
 replaced. Until then it can be rolled back and reported. Its outcomes and scores stay."""
+
+BUDGET_DAYS = 1.0
+"""How long after it was made a budget is kept whose rule or job is not there, days. That of a
+job is made before the job."""
+
+BUDGET_USE_DAYS = 7
+"""How many days it is kept what was spent of a daily budget: calls of the day before may still
+be settled."""
 
 STEPS_PIECE = 10
 """Steps of a job that one transaction deletes, with what was replaced on some 5000 rows."""
@@ -141,6 +150,18 @@ DROP_STEPS = f"""
      using (select unnest(seqs) as seq from gone) row
      where replaced_score.subject_seq = row.seq and replaced_score.job_no = %(job_no)s
 """
+DROP_BUDGETS = f"""
+    delete from budget
+     where created < now() - make_interval(secs => %s)
+       and (subject_kind = '{SubjectKind.JOB}'
+            and not exists (select from rescore_job where rescore_job.id = subject_id)
+            or subject_kind = '{SubjectKind.RULE}'
+            and not exists (select from project_score where project_score.id = subject_id))
+"""
+DROP_BUDGET_USES = """
+    delete from budget_use
+     where day > '-infinity' and day < (now() at time zone 'utc')::date - %s::integer
+"""
 ANY_STEP = "select exists (select from rescore_step where job_no = %s)"
 STEPS_OF_PROJECT = "job_no in (select job_no from rescore_job where project_id = %s)"
 OBJECTS_OF = "select object_no, object_type, object_id from object where project_id = %s"
@@ -190,6 +211,7 @@ class Upkeep:
         dropped += self._repeat(DROP_DELIVERIES, (DELIVERY_DAYS * 86400,))
         dropped += self._drop("version_time", "last_at", VERSION_TIME_DAYS * 86400)
         self._drop_old_jobs()
+        self._drop_budgets()
         dropped += self._drop_deleted_projects()
         dropped += self._drop_unused_bundles()
         if self._slow_at_s is None or self._seconds() - self._slow_at_s >= SLOW_EVERY_S:
@@ -221,6 +243,12 @@ class Upkeep:
                     is_left = cursor.fetchone() == (True,)
             with self._database.cursor() as cursor:
                 cursor.execute("delete from rescore_job where job_no = %s", (job_no,))
+
+    def _drop_budgets(self) -> None:
+        """Delete budgets without a rule or job, and what was spent of others on former days."""
+        with self._database.cursor() as cursor:
+            cursor.execute(DROP_BUDGETS, (BUDGET_DAYS * 86400,))
+            cursor.execute(DROP_BUDGET_USES, (BUDGET_USE_DAYS,))
 
     # --- logs
 

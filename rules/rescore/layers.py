@@ -65,7 +65,7 @@ def without_job(row: RowLayers, job_no: int) -> Undone:
     """The row as if the job had never been. Scores that others have set since stay."""
     shown = dict(row.shown)
     moved: dict[JobName, ScoreLayer | None] = {}
-    for name in _names_of(row, job_no):
+    for name in names_of(row, job_no):
         for other in _above(row, name, job_no):
             moved[other, name] = None
         top = row.shown.get(name)
@@ -82,7 +82,7 @@ def without_job(row: RowLayers, job_no: int) -> Undone:
     return Undone(shown=shown, moved=moved)
 
 
-def _names_of(row: RowLayers, job_no: int) -> set[str]:
+def names_of(row: RowLayers, job_no: int) -> set[str]:
     """The names of which the job has a layer, or replaced one."""
     return {
         *(name for name, layer in row.shown.items() if layer.generation == job_no),

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from rules.rescore.layers import JobName, RowLayers, ScoreLayer, Undone, without_job
+from rules.rescore.layers import JobName, RowLayers, ScoreLayer, Undone, names_of, without_job
 from spans.ids import RowSeq
 from spans.json import Json
 from spans.scoring import OutcomeState, Role
@@ -149,9 +149,11 @@ def _roll_back(cursor: Cursor, numbers: Numbers, job_no: int, step: _Step) -> Ro
     _write_scores(cursor, object_no, {seq: undone[seq] for seq in restored})
     cursor.execute(MARK_UNDONE, (list(selected), job_no))
     _move_replaced(cursor, undone)
+    # A verdict without a score that replaced none has changed nothing.
     judged = {
         seq for seq, given in verdicts.items()
         if seq in locked and any(of_job == job_no for of_job, _ in given)
+        and (seq not in rows or names_of(of_rows[seq], job_no))
     }
     return RolledBack(restored=len(restored), left_alone=len(judged - set(restored)))
 

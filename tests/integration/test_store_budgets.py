@@ -11,15 +11,26 @@ import pytest
 from store_behaviours.budgets import BudgetBehaviours, ask, put, statuses, use
 from stored_world import StoredWorld, opened_world
 
-from rules.budgets.model import Period
+from flows.budgets.budgets import NewBudget
+from rules.budgets.model import Caps, Period, SubjectKind
 from rules.budgets.reserve import CallAsk, Refusal, Reservation, Settlement
+from spans.clock import system_clock
 from store.budgets.budgets import read_budget_measures
 from store.budgets.purses import StoredPurses
 from store.postgres.database import Database
+from store.retention import BUDGET_USE_DAYS, Retention, Upkeep
 
 pytestmark = pytest.mark.every_postgres
 
 PROCESSES, ROUNDS = 8, 25
+
+
+def tidy_up(world: StoredWorld) -> None:
+    keep = Retention(
+        match_record_days=1, rejected_row_days=1, resend_minutes=1, invocation_days=1,
+        judge_cache_days=1,
+    )
+    Upkeep(world.database, keep, system_clock).drop_expired()
 
 
 class TestStoredBudgets(BudgetBehaviours):
@@ -96,6 +107,46 @@ class TestStoredBudgets(BudgetBehaviours):
         for one in (of_project, of_rule):
             assert (one.use.money_reserved, one.use.calls_reserved) == (0, 0)
         assert of_project.use.money_spent > 900 or of_project.use.calls_spent == 90
+
+    def test_upkeep_deletes_budgets_of_rules_and_jobs_that_are_gone(
+        self, world: StoredWorld
+    ) -> None:
+        of_project, of_rule = put(world, money=10), put(world, rule=world.rule(), calls=1)
+        put(world, rule=uuid.uuid4(), calls=1)
+        world.budgets.put(NewBudget(
+            new_id=uuid.uuid4(), project_id=world.where.project_id,
+            subject_kind=SubjectKind.JOB, subject_id=uuid.uuid4(), period=Period.TOTAL,
+            caps=Caps(calls=1), created_by="key",
+        ))
+        tidy_up(world)
+        assert len(statuses(world)) == 4   # a job may be about to be made
+
+        with world.database.cursor() as cursor:
+            cursor.execute("update budget set created = created - interval '25 hours'")
+        tidy_up(world)
+
+        assert [one.budget.id for one in statuses(world)] == [of_project.id, of_rule.id]
+
+    def test_upkeep_deletes_what_was_spent_on_former_days_and_keeps_totals(
+        self, world: StoredWorld
+    ) -> None:
+        put(world, money=10)
+        put(world, money=10, period=Period.DAY)
+        ask(world, 1)
+        with world.database.cursor() as cursor:
+            cursor.execute(
+                """insert into budget_use (budget_no, day)
+                   select budget_no, day - days from budget_use, unnest(array[%s, %s]) days
+                    where day > '-infinity'""",
+                (BUDGET_USE_DAYS, BUDGET_USE_DAYS + 1),
+            )
+
+        tidy_up(world)
+
+        assert world.rows(
+            """select (now() at time zone 'utc')::date - nullif(day, '-infinity')
+                 from budget_use order by day"""
+        ) == [(None,), (BUDGET_USE_DAYS,), (0,)]
 
     def test_what_is_measured_has_the_caps_and_what_is_spent(self, world: StoredWorld) -> None:
         put(world, money=2_000_000_000, calls=3)

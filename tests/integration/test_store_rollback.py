@@ -121,6 +121,18 @@ def test_what_failed_was_superseded_or_deleted_is_not_counted(world: RescoredWor
     assert [span["id"] for span in world.score_spans()] == []
 
 
+def test_a_record_that_the_scorer_declined_is_not_counted(world: RescoredWorld) -> None:
+    world.write(ended("a"), ended("b"))
+    world.score(world.rule_origin, CLOSE, {"b": gave(s=0.25)})
+    job = run(world, "a", "b")
+    assert world.scores("b") is None
+
+    done = world.roll_back(job)
+
+    assert (done.restored, done.left_alone) == (1, 0)
+    assert world.scores("b") == {"s": 0.25}
+
+
 def test_steps_that_never_began_are_no_part_of_a_rollback(world: RescoredWorld) -> None:
     world.write(ended("a"), ended("b"))
     job = run(world, "a", s=1)
