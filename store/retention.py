@@ -150,9 +150,10 @@ DROP_STEPS = f"""
      using (select unnest(seqs) as seq from gone) row
      where replaced_score.subject_seq = row.seq and replaced_score.job_no = %(job_no)s
 """
+# All budgets are looked at, by the index of their numbers.
 DROP_BUDGETS = f"""
     delete from budget
-     where created < now() - make_interval(secs => %s)
+     where budget_no > 0 and created < now() - make_interval(secs => %s)
        and (subject_kind = '{SubjectKind.JOB}'
             and not exists (select from rescore_job where rescore_job.id = subject_id)
             or subject_kind = '{SubjectKind.RULE}'
