@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
-from scorers.sandbox.model import CodeEnd
-from spans import errors
+from scorers.error_classes import outcome_error_classes
 from spans.duration import read_duration
 from spans.errors import BadInput
 from spans.ids import ProjectId, RuleId
-from spans.outcome import BUG, POISONED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,17 +62,12 @@ def read_retry(
     error_class: str | None, since: str | None, rule_id: RuleId | None
 ) -> RetryRequest:
     """The request, checked. `since` is a duration, as "90s" or "2d". Raises BadInput."""
-    if error_class is not None and error_class not in error_classes():
+    if error_class is not None and error_class not in outcome_error_classes():
         raise BadInput(
-            f"{error_class!r} is not an error class; use one of {', '.join(error_classes())}",
+            f"{error_class!r} is not an error class; use one of "
+            f"{', '.join(outcome_error_classes())}",
             path="class",
         )
     return RetryRequest(
         error_class=error_class, since=read_duration(since) if since else None, rule_id=rule_id
     )
-
-
-def error_classes() -> tuple[str, ...]:
-    """Every error class that an outcome can have, in alphabetical order."""
-    of_code = {end.value for end in CodeEnd if end is not CodeEnd.OK}
-    return tuple(sorted({*errors.error_classes(), *of_code, BUG, POISONED}))

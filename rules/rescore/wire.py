@@ -21,6 +21,7 @@ from btql.parse import parse_filter
 from rules.budgets.wire import CapsBody
 from rules.rescore.model import SCORERS_MAX, Only, Selection
 from rules.wire import FunctionScorer, GlobalScorer, rule_id_of
+from scorers.error_classes import outcome_error_classes
 from spans.ids import RuleId
 from spans.json import Json, JsonObject
 from spans.row import ObjectRef
@@ -35,6 +36,14 @@ PROBE_MAX = 1000
 RATE_MAX = 100_000
 """Rows a second. No installation of one machine reaches it."""
 
+RATE_MIN = 0.001
+"""Rows a second: one in a quarter of an hour. Who wants less pauses the job."""
+
+RECORDS_MAX = 10**12
+"""More rows than an installation stores."""
+
+_RATE = f"must be a number from {RATE_MIN} to {RATE_MAX}"
+_TIME = "must be a time with its zone, as 2026-11-01T00:00:00Z"
 _Scorer = Annotated[GlobalScorer | FunctionScorer, Field(discriminator="type")]
 
 
@@ -42,20 +51,34 @@ class RescoreBody(BaseModel):
     """What a client asks for. Scorers may also be given by their names and slugs alone."""
 
     model_config = ConfigDict(extra="forbid")
-    ids: list[str] | None = Field(None, min_length=1, max_length=IDS_MAX)
+    ids: list[str] | None = Field(
+        None, min_length=1, max_length=IDS_MAX,
+        description=f"must be a list of 1 to {IDS_MAX} row ids; more rows are named by a filter",
+    )
     filter: str | None = None
     rule_id: str | None = None
-    created_from: AwareDatetime | None = None
-    created_before: AwareDatetime | None = None
-    scorers: list[str | _Scorer] | None = Field(None, min_length=1, max_length=SCORERS_MAX)
-    only: Only | None = None
+    created_from: AwareDatetime | None = Field(None, description=_TIME)
+    created_before: AwareDatetime | None = Field(None, description=_TIME)
+    scorers: list[str | _Scorer] | None = Field(
+        None, min_length=1, max_length=SCORERS_MAX,
+        description=f"must be a list of 1 to {SCORERS_MAX} scorers, each the name of one of "
+        'autoevals, the slug of a function, {type: "global", name} or '
+        '{type: "function", id, version?}',
+    )
+    only: Only | None = Field(None, description="must be missing, errored or stale")
     error_class: str | None = None
-    sampling_rate: float = Field(1.0, gt=0, le=1)
-    max_records: int | None = Field(None, ge=1)
-    max_per_second: float | None = Field(None, gt=0, le=RATE_MAX)
-    probe: int | None = Field(None, ge=1, le=PROBE_MAX)
+    sampling_rate: float = Field(
+        1.0, gt=0, le=1, description="must be a number above 0 and up to 1"
+    )
+    max_records: int | None = Field(
+        None, ge=1, le=RECORDS_MAX, description=f"must be a whole number from 1 to {RECORDS_MAX}"
+    )
+    max_per_second: float | None = Field(None, ge=RATE_MIN, le=RATE_MAX, description=_RATE)
+    probe: int | None = Field(
+        None, ge=1, le=PROBE_MAX, description=f"must be a whole number from 1 to {PROBE_MAX}"
+    )
     budget: CapsBody | None = None
-    dry_run: bool = False
+    dry_run: bool = Field(default=False, description="must be true or false")
 
     @field_validator("filter")
     @classmethod
@@ -67,6 +90,16 @@ class RescoreBody(BaseModel):
             except BtqlError as error:
                 raise ValueError(str(error)) from error
         return text
+
+    @field_validator("error_class")
+    @classmethod
+    def _is_known(cls, name: str | None) -> str | None:
+        if name is not None and name not in outcome_error_classes():
+            raise ValueError(
+                f"{name!r:.99} is not an error class; use one of "
+                f"{', '.join(outcome_error_classes())}"
+            )
+        return name
 
     @field_validator("rule_id")
     @classmethod
@@ -92,7 +125,9 @@ class ChangeBody(BaseModel):
     """What may be changed of a job: null lifts the limit."""
 
     model_config = ConfigDict(extra="forbid")
-    max_per_second: float | None = Field(gt=0, le=RATE_MAX)
+    max_per_second: float | None = Field(
+        ge=RATE_MIN, le=RATE_MAX, description=f"{_RATE}, or null for no limit"
+    )
 
 
 def read_rescore(body: Mapping[str, Json]) -> RescoreBody:

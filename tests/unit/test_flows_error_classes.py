@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 
 import scorers
-from flows.outcomes.retry import error_classes
+from scorers.error_classes import outcome_error_classes
 from scorers.sandbox.model import CodeEnd
 from spans.errors import (
     CATEGORIES,
@@ -30,13 +30,13 @@ def test_every_error_that_a_scorer_can_raise_has_its_class_in_the_list() -> None
     }
 
     assert {SandboxUnavailable, TraceTooLarge, BadInput, Contended} <= raised
-    assert {kind.error_class() for kind in raised} <= set(error_classes())
+    assert {kind.error_class() for kind in raised} <= set(outcome_error_classes())
 
 
 def test_every_way_for_a_sandbox_to_end_badly_is_in_the_list() -> None:
-    assert {*CodeEnd} - {CodeEnd.OK} <= set(error_classes())
+    assert {*CodeEnd} - {CodeEnd.OK} <= set(outcome_error_classes())
     assert CodeEnd.OK not in error_classes()
-    assert {BUG, POISONED} <= set(error_classes())
+    assert {BUG, POISONED} <= set(outcome_error_classes())
 
 
 def test_a_category_is_no_class_of_its_own() -> None:

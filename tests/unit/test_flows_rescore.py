@@ -174,6 +174,11 @@ def test_resuming_rings_the_queues_that_have_the_jobs_outcomes(world: World) -> 
     ({"rule_id": "x"}, "no rule's id"),
     ({"sampling_rate": 0}, "sampling_rate"),
     ({"max_per_second": float("inf")}, "max_per_second"),
+    ({"max_per_second": 1e-300}, "must be a number from 0.001"),
+    ({"scorers": [1]}, "must be a list of 1 to 30 scorers"),
+    ({"created_from": "2026-11-01"}, "a time with its zone"),
+    ({"only": "errored", "error_class": "x"}, "is not an error class; use one of"),
+    ({"max_records": 10**13}, "max_records: must be a whole number"),
     ({"budget": {}}, "must have money, calls or both"),
     ({"limit": 5}, "unknown: limit"),
 ])
