@@ -22,6 +22,9 @@ from spans.ids import ProjectId, parse_uuid
 from spans.json import Json
 from spans.validation import read_model
 
+KEY_MAX = 255
+"""Characters of an Idempotency-Key. A UUID has 36."""
+
 JOBS_MAX = 100
 """Jobs of one page of the list: each is counted anew."""
 
@@ -36,6 +39,8 @@ async def make(request: Request, context: Context, principal: Principal) -> Resp
         plan = await in_thread(lambda: rescores.plan(principal, project_id, checked))
         return Json200(plan_json(plan))
     key = request.headers.get("idempotency-key") or None
+    if key is not None and len(key) > KEY_MAX:
+        raise BadInput(f"must have at most {KEY_MAX} characters", path="Idempotency-Key")
     job, is_new = await in_thread(
         lambda: rescores.make(principal, project_id, checked, idempotency_key=key)
     )

@@ -66,6 +66,15 @@ class JobStore(Protocol):
         """
         ...
 
+    def repeated(
+        self, project_id: ProjectId, idempotency_key: str, request_hash: bytes
+    ) -> RescoreJob | None:
+        """The project's job that was made with this key; None if there is none.
+
+        Raises BadInput if that one was asked for by another request.
+        """
+        ...
+
     def find(self, org_id: OrgId, job_id: UUID) -> RescoreJob | None:
         """The job, if a project of the organisation has it."""
         ...

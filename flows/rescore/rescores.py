@@ -92,7 +92,12 @@ class Rescores:
         a project or rule that the key does not reach, and BadInput for a scorer that cannot
         run.
         """
-        prepared = self._prepared(principal, project_id, body, idempotency_key)
+        project = self._projects.get(principal, project_id)
+        if idempotency_key is not None:
+            present = self._store.repeated(project.id, idempotency_key, request_hash(body))
+            if present is not None:
+                return present, False
+        prepared = self._prepared(principal, project.id, body, idempotency_key)
         # The budget comes first, so that it holds for the first call of the job.
         budget = None if body.budget is None else self._budgets.cap_job(
             principal, prepared.project_id, prepared.id, body.budget.caps

@@ -126,7 +126,7 @@ class StepStore(Protocol):
 
     def claim(self, job_no: int, begin: Begin) -> JobSlice | None:
         """The next rows of the job, with the attempt counted and committed; None if it does
-        not run now."""
+        not run now, or another process is at them."""
         ...
 
     def subjects(
@@ -260,7 +260,8 @@ class JobRunner:
             case Begin() as begin:
                 if wait_s := self._give_way():
                     return Served(wait_s=wait_s)
-                return Served(rows=self._run_slice(job_no, begin))
+                rows = self._run_slice(job_no, begin)
+                return Served(rows=rows, wait_s=0.0 if rows else WAIT_S)
         return Served()
 
     def _give_way(self) -> float:

@@ -37,6 +37,9 @@ from spans.json import JsonObject
 POLL_S = 0.5
 """The pause between two looks at a job that is watched."""
 
+POLL_FACTOR = 10
+"""The pause is at least so many times as long as the look took."""
+
 LINE_S = 5.0
 """How often a job that is watched is told where no terminal shows the line anew."""
 
@@ -262,10 +265,9 @@ def _follow(session: Session, job: RescoreJob, *, is_watched: bool) -> int:
                     f"`tallyard rescore resume {job.id}` goes on, `... cancel {job.id}` ends it"
                 )
     except KeyboardInterrupt:
-        click.echo(
-            f"\nThe job goes on. `tallyard rescore show {job.id} --watch` comes back to it, "
-            f"`tallyard rescore cancel {job.id}` ends it."
-        )
+        click.echo(f"\nIt goes on. `tallyard rescore show {job.id} --watch` comes back to it.")
+        if job.rollback_at is None:
+            click.echo(f"`tallyard rescore cancel {job.id}` ends it.")
         return 0
     for line in summary_lines(status):
         click.echo(line)
@@ -281,8 +283,8 @@ def _watch(session: Session, job: RescoreJob) -> JobStatus:
     told_at = -LINE_S
     width = 0
     while True:
-        status = session.tallyard.rescores.get(session.principal, job.id)
         now = time.monotonic()
+        status = session.tallyard.rescores.get(session.principal, job.id)
         pace.see(now, finished(status.progress))
         line = progress_line(status, pace)
         if shows_anew:
@@ -295,7 +297,8 @@ def _watch(session: Session, job: RescoreJob) -> JobStatus:
             if shows_anew:
                 click.echo()
             return status
-        pause.wait(POLL_S)
+        # Counting a job of a million takes a quarter of a second.
+        pause.wait(max(POLL_S, POLL_FACTOR * (time.monotonic() - now)))
 
 
 def _show_report(session: Session, job_id: UUID) -> None:

@@ -53,7 +53,7 @@ class RescoreBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
     ids: list[str] | None = Field(
         None, min_length=1, max_length=IDS_MAX,
-        description=f"must be a list of 1 to {IDS_MAX} row ids; more rows are named by a filter",
+        description=f"must be a list of 1 to {IDS_MAX} row ids; a filter names more rows",
     )
     filter: str | None = None
     rule_id: str | None = None
@@ -71,7 +71,8 @@ class RescoreBody(BaseModel):
         1.0, gt=0, le=1, description="must be a number above 0 and up to 1"
     )
     max_records: int | None = Field(
-        None, ge=1, le=RECORDS_MAX, description=f"must be a whole number from 1 to {RECORDS_MAX}"
+        None, ge=1, le=RECORDS_MAX,
+        description=f"must be a whole number from 1 to {RECORDS_MAX}",
     )
     max_per_second: float | None = Field(None, ge=RATE_MIN, le=RATE_MAX, description=_RATE)
     probe: int | None = Field(

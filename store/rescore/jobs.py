@@ -20,7 +20,7 @@ from rules.rescore.model import (
 )
 from rules.rescore.pace import CLOSED_AT_ONCE
 from rules.rescore.wire import selection_of
-from spans.errors import BadInput, NotFound
+from spans.errors import BadInput, Contended, NotFound
 from spans.ids import OrgId, ProjectId
 from spans.json import JsonObject
 from spans.outcome import CANCELLED
@@ -65,6 +65,7 @@ SET_STATE = f"""
     update rescore_job
        set state = %(state)s, paused_by = %(paused_by)s,
            probe = case when %(ends_probe)s then null else probe end,
+           runner = null,
            paced_from = case when %(resumes)s then null else paced_from end,
            paced_records = case when %(resumes)s then 0 else paced_records end,
            rollback_at = case when %(rolls_back)s then coalesce(rollback_at, now())
@@ -117,13 +118,25 @@ class StoredJobs:
             row = cursor.fetchone()
             if row is not None:
                 return job_of(row, numbers), True
-            cursor.execute(REPEATED, (new.project_id, new.idempotency_key))
-            request_hash, *stored = cursor.fetchone() or (b"",)
-        if request_hash != new.request_hash:
+        key = new.idempotency_key or ""   # only a key that is there already keeps a job out
+        present = self.repeated(new.project_id, key, new.request_hash)
+        if present is None:
+            raise Contended("another job with this Idempotency-Key was just deleted")
+        return present, False
+
+    def repeated(
+        self, project_id: ProjectId, idempotency_key: str, request_hash: bytes
+    ) -> RescoreJob | None:
+        with self._database.cursor() as cursor:
+            cursor.execute(REPEATED, (project_id, idempotency_key))
+            row = cursor.fetchone()
+        if row is None:
+            return None
+        if row[0] != request_hash:
             raise BadInput(
                 "the Idempotency-Key came with another request before: send a new key"
             )
-        return job_of(stored, numbers), False
+        return job_of(row[1:], self._database.numbers)
 
     def find(self, org_id: OrgId, job_id: UUID) -> RescoreJob | None:
         with self._database.cursor() as cursor:

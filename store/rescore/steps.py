@@ -24,7 +24,7 @@ from spans.scoring import OutcomeState, ScorerRef
 from spans.work import Deferred, Execution, Subject
 from store.postgres.counters import Counts
 from store.postgres.database import Cursor, Database
-from store.postgres.leases import OUTBOX
+from store.postgres.leases import ALIVE, OUTBOX
 from store.postgres.row_views import read_subjects
 from store.rescore.backlog import close_pending, hold_pending
 from store.rescore.jobs import COLUMNS, job_of
@@ -72,13 +72,20 @@ STANDING = f"""
      where job.job_no = %(job_no)s and state = '{JobState.RUNNING}'
        and selected_at is not null
 """
+RUNNER_S = 60.0
+"""How long other processes leave a slice to the one that is at it, seconds, while it lives.
+Slices of cheap scorers take a tenth of a second."""
+
 CLAIM = f"""
     with claimed as (
       update rescore_job
-         set attempts = attempts + 1,
+         set attempts = attempts + 1, runner = %(runner)s,
+             runner_until = now() + make_interval(secs => {RUNNER_S}),
              paced_from = coalesce(paced_from, now()) + make_interval(secs => %(skipped)s),
              paced_records = paced_records + %(rows)s
        where job_no = %(job_no)s and state = '{JobState.RUNNING}'
+         and (runner is null or runner = %(runner)s or runner_until < now()
+              or runner not in ({ALIVE}))
       returning job_no, next_step, next_row, attempts)
     select step.step_no, step.object_no, claimed.next_row, claimed.attempts,
            claimed.next_row + %(rows)s >= step.records,
@@ -103,7 +110,8 @@ LOCK_STATE = """
 """
 MOVE_ON = """
     update rescore_job
-       set attempts = 0, next_step = next_step + %(steps)s, next_row = %(next_row)s,
+       set attempts = 0, runner = null, next_step = next_step + %(steps)s,
+           next_row = %(next_row)s,
            begun_outcomes = %(outcomes)s + case %(next_row)s::integer when 0 then 0
                                                          else begun_outcomes end
      where job_no = %(job_no)s
@@ -199,7 +207,11 @@ class StoredSteps:
     def claim(self, job_no: int, begin: Begin) -> JobSlice | None:
         with self._database.cursor() as cursor:
             cursor.execute(
-                CLAIM, {"job_no": job_no, "rows": begin.rows, "skipped": begin.skipped_s}
+                CLAIM,
+                {
+                    "job_no": job_no, "rows": begin.rows, "skipped": begin.skipped_s,
+                    "runner": self._database.owner,
+                },
             )
             row = cursor.fetchone()
         if row is None:

@@ -187,6 +187,8 @@ def test_a_repeated_request_gives_the_same_job(stack: Stack, project: str) -> No
     assert first.json["id"] == again.json["id"]
     assert (first.status, again.status, other.status) == (200, 200, 400)
     assert "Idempotency-Key" in other.error
+    long = {"Idempotency-Key": "k" * 256}
+    assert stack.http("POST", "/v1/rescore", body, headers=long).status == 400
     listed = stack.ok("GET", f"/v1/rescore?project_id={project}")["objects"]
     assert [each["id"] for each in listed] == [first.json["id"]]
 

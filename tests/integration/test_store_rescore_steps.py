@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from rescore_world import RescoreWorld, global_scorer, runner_over
@@ -16,14 +17,16 @@ from store_behaviours.scoring import (
 )
 from stored_world import StoredWorld, opened_world
 
-from flows.rescore.run import JobRunner, decide
+from flows.rescore.run import JobRunner, JobSlice, decide
 from flows.scoring.match import Matcher
+from ops.servers.children import wait_until
 from rules.rescore.model import Action, JobScorer, JobState, PausedBy
 from rules.rescore.pace import Begin
 from scorers.functions.version import FUNCTION
 from spans.clock import system_clock
 from spans.queues import HEAVY, held_by_job
 from spans.scoring import ScorerRef
+from store.postgres.database import Database
 from store.postgres.row_deletion import delete_with_history
 from store.rescore.steps import StoredSteps
 from store.retention import Retention, Upkeep
@@ -119,6 +122,25 @@ def test_a_slice_that_is_recorded_twice_counts_once(
     assert (one.attempts, other.attempts) == (1, 2)
     assert jobs.states(job) == {"completed": 5}
     assert jobs.jobs.progress(jobs.now(job)).unreached == ROWS - 5
+
+
+def test_another_process_leaves_a_slice_to_the_one_that_is_at_it_while_that_lives(
+    world: StoredWorld, jobs: RescoreWorld, rows: list[str]
+) -> None:
+    job = jobs.begin()
+    with closing(Database(world.url)) as there:
+        second = StoredSteps(there, system_clock)
+        with closing(Database(world.url)) as here:
+            assert StoredSteps(here, system_clock).claim(job.no, Begin(5)) is not None
+            assert second.claim(job.no, Begin(5)) is None
+        taken: list[JobSlice] = []
+
+        def is_taken() -> bool:   # once PostgreSQL has seen that the other one is gone
+            taken.extend(filter(None, [second.claim(job.no, Begin(5))]))
+            return bool(taken)
+
+        assert wait_until(is_taken, deadline_s=20)
+    assert taken[0].attempts == 2
 
 
 @pytest.mark.parametrize("action", [Action.PAUSE, Action.CANCEL])

@@ -82,6 +82,7 @@ class JobBehaviours:
         assert stores.make(project)[1]
         with pytest.raises(BadInput, match="another request"):
             stores.make(project, "k", filter="error is null")
+        assert stores.jobs.repeated(project, "another", b"") is None
 
     def test_jobs_are_listed_newest_first_page_by_page(self, stores: JobStores) -> None:
         project = stores.project()

@@ -35,12 +35,12 @@ def test_every_error_that_a_scorer_can_raise_has_its_class_in_the_list() -> None
 
 def test_every_way_for_a_sandbox_to_end_badly_is_in_the_list() -> None:
     assert {*CodeEnd} - {CodeEnd.OK} <= set(outcome_error_classes())
-    assert CodeEnd.OK not in error_classes()
+    assert CodeEnd.OK not in outcome_error_classes()
     assert {BUG, POISONED} <= set(outcome_error_classes())
 
 
 def test_a_category_is_no_class_of_its_own() -> None:
-    assert {kind.error_class() for kind in CATEGORIES}.isdisjoint(error_classes())
+    assert {kind.error_class() for kind in CATEGORIES}.isdisjoint(outcome_error_classes())
 
 
 def subclasses(kind: type[TallyardError]) -> set[type[TallyardError]]:

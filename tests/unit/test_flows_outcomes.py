@@ -23,9 +23,10 @@ from flows.outcomes.explain import (
     outcome_text,
     values_read,
 )
-from flows.outcomes.retry import RetryRequest, error_classes, read_retry
+from flows.outcomes.retry import RetryRequest, read_retry
 from rules.sampling import sampling_number
 from rules.wire import ProjectScore
+from scorers.error_classes import outcome_error_classes
 from scorers.functions.function import Definition, Function, FunctionWrite, IfExists
 from spans.duration import read_duration
 from spans.errors import BadInput, Forbidden, NotFound
@@ -510,7 +511,7 @@ def test_a_retry_is_read_with_its_class_and_its_age() -> None:
     with pytest.raises(BadInput, match="use one of") as caught:
         read_retry("tiemout", None, None)
     assert caught.value.path == "class"
-    assert "timeout" in error_classes()
+    assert "timeout" in outcome_error_classes()
     for wrong in ("", "2", "2 weeks", "-1h", "1.5h"):
         with pytest.raises(BadInput, match="90s"):
             read_duration(wrong)

@@ -34,6 +34,8 @@ create table rescore_job (
   next_row integer not null default 0,  -- of the next step: those before it have begun,
   begun_outcomes integer not null default 0,   -- and so many outcomes were wanted on them
   attempts integer not null default 0,  -- of the next rows; counted before they start
+  runner text,                          -- the process that is at the next rows,
+  runner_until timestamptz,             -- while it lives, and until then
   probe integer,                        -- it pauses after so many rows, if set
   max_per_second real,                  -- rows
   paced_from timestamptz,               -- the rate holds from here on,

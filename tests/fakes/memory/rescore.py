@@ -41,11 +41,10 @@ class MemoryJobs:
 
     def make(self, new: NewJob) -> tuple[RescoreJob, bool]:
         key = (new.project_id, new.idempotency_key or "")
-        if new.idempotency_key is not None and key in self.keys:
-            job_id, request_hash = self.keys[key]
-            if request_hash != new.request_hash:
-                raise BadInput("the Idempotency-Key was sent with another request before")
-            return self.jobs[job_id], False
+        if new.idempotency_key is not None:
+            present = self.repeated(*key, new.request_hash)
+            if present is not None:
+                return present, False
         job = RescoreJob(
             no=len(self.jobs) + 1, id=new.id, project_id=new.project_id,
             state=JobState.PLANNED, request=new.request, selection=new.selection,
@@ -56,6 +55,16 @@ class MemoryJobs:
         if new.idempotency_key is not None:
             self.keys[key] = job.id, new.request_hash
         return job, True
+
+    def repeated(
+        self, project_id: ProjectId, idempotency_key: str, request_hash: bytes
+    ) -> RescoreJob | None:
+        if (project_id, idempotency_key) not in self.keys:
+            return None
+        job_id, known = self.keys[project_id, idempotency_key]
+        if known != request_hash:
+            raise BadInput("the Idempotency-Key came with another request before")
+        return self.jobs[job_id]
 
     def find(self, org_id: OrgId, job_id: UUID) -> RescoreJob | None:
         job = self.jobs.get(job_id)
