@@ -235,7 +235,9 @@ def _shown(
     if not isinstance(verdict, Errored):
         scores = {score.name: score.value for score in verdict.result.scores}
     spans: list[_ScoreSpan] = []
-    for asked in assignment.asked:
+    # The lead may be a job's, and a follower a rule's or an earlier job's. The follower's score
+    # goes beneath the lead's, so that it is there once the job is rolled back.
+    for asked in sorted(assignment.asked, key=lambda one: one.use.origin.generation):
         if asked.use.role is Role.LIVE:
             use_no = numbers.use_no(asked.use)
             run.row.show(asked.use, use_no, verdict, numbers)

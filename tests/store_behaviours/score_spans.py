@@ -417,6 +417,26 @@ class GenerationBehaviours:
         assert world.scores() == {"score": 0.75}
         assert world.replaced() == []
 
+    def test_a_job_whose_run_a_rule_shares_has_replaced_what_the_rule_got(
+        self, world: ScoringWorld
+    ) -> None:
+        world.rule()
+        world.defer("a")
+        (claim,) = world.claim()
+        of_rule = claim.assignment.asked[0]
+        of_job = replace(
+            of_rule, use=replace(of_rule.use, origin=RescoreOrigin(uuid.uuid4(), 7))
+        )
+        shared = replace(claim.assignment, asked=(of_job, of_rule))
+
+        world.worker.ledger.record([(claim, Execution(
+            assignment=shared, verdict=gave(claim, Score(name="score", value=0.75)),
+            queue=HEAVY, attempts=1,
+        ))])
+
+        assert world.scores() == {"score": 0.75}
+        assert world.replaced() == [("a", 7, "score", 0.75)]
+
 
 def end_for(
     world: ScoringWorld, claim: RunnableClaim, origin: Origin, *, value: float | None,

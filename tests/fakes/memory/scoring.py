@@ -327,7 +327,9 @@ class MemoryScoring:
         self.ensure_leads({later.assignment.subject.key for later in deferred})
         shown = [
             (execution, asked) for execution in executions
-            for asked in execution.assignment.asked
+            for asked in sorted(
+                execution.assignment.asked, key=lambda one: one.use.origin.generation
+            )
             if self.is_current(execution.assignment.subject) and asked.use.role is Role.LIVE
             and key_of(execution.assignment, asked).id in fresh
         ]
