@@ -31,7 +31,10 @@ AUTOMATION = "/v1/project_automation/{automation_id}"
 JOB = "/v1/rescore/{job_id}"
 BUDGET = "/v1/budget/{budget_id}"
 DELIVERY = "/v1/automation_delivery/{delivery_id}"
-WITHOUT_BODY = {f"{AUTOMATION}/secret", f"{AUTOMATION}/test", f"{DELIVERY}/redeliver"}
+WITHOUT_BODY = {
+    f"{AUTOMATION}/secret", f"{AUTOMATION}/test", f"{DELIVERY}/redeliver",
+    *(f"{JOB}/{action}" for action in ("pause", "resume", "cancel", "rollback")),
+}
 FUNCTION, PROMPT = "/v1/function/{function_id}", "/v1/prompt/{function_id}"
 UPLOAD = ("PUT", "/function/code/{bundle_id}/{secret}")
 """What the secret in its URL opens, and no key."""
@@ -201,7 +204,7 @@ class World:
         }
         query = {
             f"{LOGS}/explain": "?id=a", "/api/project": f"?id={project}",
-            "/v1/budget": f"?project_id={project}",
+            "/v1/budget": f"?project_id={project}", "/v1/rescore": f"?project_id={project}",
         }.get(path, "")
         given = path.format(
             project_id=project, rule_id=rule, automation_id=automation, delivery_id=delivery,
@@ -251,6 +254,8 @@ def make_world(stack: Stack) -> World:
     project, neighbour = stack.project(), stack.project()
     rule = stack.rule(project, "ExactMatch")
     stack.insert(project, {"id": "a", "input": 1, "output": "a", "expected": "a"})
+    ended = {"output": "{}", "metrics": {"start": 1, "end": 2}}
+    stack.insert(project, *({"id": f"ended {number}", **ended} for number in range(5)))
     first = stack.ok("POST", "/v1/function", alias(project, "mine"))
     second = stack.ok("PATCH", f"/v1/function/{first['id']}", {"description": "second"})
     shadow = {"version": first["_xact_id"], "rate": 0.5}
