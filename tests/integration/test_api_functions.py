@@ -570,7 +570,7 @@ def test_a_deleted_function_is_an_errored_outcome_until_the_rule_is_mended(
     path = f"/v1/project_score/{rule['id']}"
     answer = stack.http("POST", f"{path}/score_recent", {"last": 1})
     assert answer.status == 400
-    assert "deleted" in answer.error
+    assert f"there is no function {made['id']}" in answer.error
     config = {**rule["config"]["online"], "status": "paused"}
     assert status(stack, "PATCH", path, {"config": {"online": config}}) == 200
 
@@ -592,7 +592,9 @@ def test_score_recent_runs_the_version_that_is_in_force(stack: Stack, project: s
     rule = stack.ok("POST", "/v1/project_score", rule_over(project, made, status="paused"))
     stack.insert(project, {"id": "a", "output": "o", "expected": "o", **DONE})
     stack.ok("POST", f"/v1/project_score/{rule['id']}/score_recent", {"last": 5})
-    assert stack.scored(project, "a")["scores"] == {"Late": 1}
+    stack.wait_until(
+        lambda: (stack.row(project, "a") or {})["scores"] == {"Late": 1}, deadline_s=30
+    )
     assert versions_used(stack, project, "a") == {"live": made["_xact_id"]}
 
 
