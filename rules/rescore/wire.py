@@ -117,6 +117,9 @@ class RescoreBody(BaseModel):
             raise ValueError("ids name the records: leave filter and rule_id out")
         if self.scorers is None and self.rule_id is None:
             raise ValueError("say which scorers, or a rule_id, whose scorers are taken")
+        begin, end = self.created_from, self.created_before
+        if begin is not None and end is not None and begin >= end:
+            raise ValueError("created_from must be earlier than created_before")
         if self.error_class is not None and self.only is not Only.ERRORED:
             raise ValueError('error_class needs only: "errored"')
         return self

@@ -178,6 +178,8 @@ def test_resuming_rings_the_queues_that_have_the_jobs_outcomes(world: World) -> 
     ({"scorers": [1]}, "must be a list of 1 to 30 scorers"),
     ({"created_from": "2026-11-01"}, "a time with its zone"),
     ({"only": "errored", "error_class": "x"}, "is not an error class; use one of"),
+    ({"created_from": "2026-01-01T00:00:00Z", "created_before": "2026-01-01T00:00:00Z"},
+     "created_from must be earlier"),
     ({"max_records": 10**13}, "max_records: must be a whole number"),
     ({"budget": {}}, "must have money, calls or both"),
     ({"limit": 5}, "unknown: limit"),
