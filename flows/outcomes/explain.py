@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from btql.errors import BtqlError
 from btql.parse import parse_filter
 from btql.paths import paths_read
+from rules.budgets.model import BILLION, money_text
 from rules.model import Rule
 from rules.planning import PlannedRule
 from rules.rescore.model import JobState
@@ -454,7 +455,7 @@ def _call_text(one: OutcomeView) -> str:
     if one.is_cached:
         return f" ({one.model}, answered from the cache)"
     cached = f", {one.cached_tokens} of them cached" if one.cached_tokens else ""
-    cost = f", cost {one.cost:.3g}" if one.cost is not None else ""
+    cost = f", cost {money_text(round(one.cost * BILLION))}" if one.cost is not None else ""
     return (
         f" ({one.model}: {one.prompt_tokens or 0} tokens of prompt{cached}, "
         f"{one.completion_tokens or 0} of the answer{cost})"

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
 
 from flows.rescore.plan import Plan
+from rules.budgets.model import Caps, money_text
 from rules.rescore.estimate import JobEstimate, Range, ScorerEstimate
 from rules.rescore.selection_count import SelectionCount
 
 _UNITS = ((86_400.0, "d"), (3600.0, "h"), (60.0, "min"))
+_INSTANT = "less than 1 s"
 
 
-def plan_lines(plan: Plan) -> list[str]:
-    """What the job would do and take, in plain sentences."""
+def plan_lines(plan: Plan, caps: Caps | None = None) -> list[str]:
+    """What the job would do and take, in plain sentences; `caps` are those of its budget."""
     lines = [_records(plan.counted.records), *_ids(plan.counted)]
-    for part, count in zip(plan.estimate.scorers, plan.counted.scorers, strict=True):
-        lines += ["", *_scorer(part, count.kept)]
-    if len(plan.estimate.scorers) > 1:
+    parts = plan.estimate.scorers
+    for part, count in zip(parts, plan.counted.scorers, strict=True):
+        # The job of one scorer takes as long as its rate allows, not as the scorer by itself.
+        seconds = plan.estimate.seconds if len(parts) == 1 else part.seconds
+        lines += ["", *_scorer(part, count.kept, seconds)]
+    if len(parts) > 1:
         lines += ["", "all scorers", *_taken(plan.estimate)]
     if plan.pins:
         lines.append("")
@@ -27,6 +33,8 @@ def plan_lines(plan: Plan) -> list[str]:
     ]
     if plan.probe is not None and plan.probe_records is not None:
         lines += ["", f"its probe: {_records(plan.probe_records)}", *_taken(plan.probe)]
+    if caps is not None:
+        lines += ["", *_budget(caps, plan.estimate.unpriced)]
     return lines
 
 
@@ -44,7 +52,7 @@ def _ids(counted: SelectionCount) -> Iterator[str]:
             yield f"  {number:,} of the ids {why}: they are left out"
 
 
-def _scorer(part: ScorerEstimate, kept: int) -> Iterator[str]:
+def _scorer(part: ScorerEstimate, kept: int, seconds: Range) -> Iterator[str]:
     yield f"{part.scorer.shown_as} {part.scorer.scorer.version}: {_records(part.records)}"
     if kept:
         yield f"  on {kept:,} of them a logged score of that name stays the one shown"
@@ -58,7 +66,7 @@ def _scorer(part: ScorerEstimate, kept: int) -> Iterator[str]:
         yield f"  money: {_money(part.money)}"
     else:
         yield f"  no calls: {part.source}"
-    yield f"  time: {_range(part.seconds, _time)}"
+    yield f"  time: {_range(seconds, _time)}"
 
 
 def _taken(taken: JobEstimate) -> Iterator[str]:
@@ -68,6 +76,17 @@ def _taken(taken: JobEstimate) -> Iterator[str]:
     yield f"  time: {_range(taken.seconds, _time)}"
 
 
+def _budget(caps: Caps, unpriced: Sequence[str]) -> Iterator[str]:
+    money = [] if caps.money is None else [f"{money_text(caps.money)} of money"]
+    calls = [] if caps.calls is None else [f"{caps.calls:,} calls"]
+    yield f"its budget: at most {' and '.join(money + calls)}; what it does not allow waits"
+    if money and unpriced:
+        yield (
+            f"  without a price no model is asked: outcomes of {', '.join(unpriced)} will be"
+            " errored (no_price)"
+        )
+
+
 def _money(money: Range | None) -> str:
     return "the model has no price" if money is None else _range(money, _short)
 
@@ -75,7 +94,10 @@ def _money(money: Range | None) -> str:
 def _range(of: Range, told: Callable[[float], str]) -> str:
     """What is expected, and the range where it is not exact."""
     low, expected, high = told(of.low), told(of.expected), told(of.high)
-    return expected if low == high else f"about {expected} ({low} to {high})"
+    if low == high:
+        return expected
+    about = "" if expected == _INSTANT else "about "
+    return f"{about}{expected} ({low} to {high})"
 
 
 def _whole(number: float) -> str:
@@ -83,11 +105,12 @@ def _whole(number: float) -> str:
 
 
 def _short(number: float) -> str:
-    return f"{number:,.3g}" if number < 1000 else f"{number:,.0f}"
+    """Three digits, never with an exponent."""
+    return f"{Decimal(f'{number:.3g}'):,f}" if number < 1000 else f"{number:,.0f}"
 
 
 def _time(seconds: float) -> str:
     for size, unit in _UNITS:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 1 else "less than 1 s"
+    return f"{seconds:.0f} s" if seconds >= 1 else _INSTANT

@@ -37,6 +37,7 @@ from scorers.catalog import GLOBAL
 from scorers.functions.function import Function, function_id_of, read_version
 from scorers.functions.queue import queue_of_global, queue_of_version
 from scorers.functions.version import FUNCTION
+from scorers.judge.prompt import fixed_characters
 from spans.errors import BadInput, NotFound
 from spans.ids import FunctionId, ProjectId, RuleId
 from spans.json import Json, JsonObject
@@ -303,7 +304,7 @@ class Rescores:
         if ready.classifier is not None:
             prompt = JudgePrompt(
                 model=ready.classifier.model or self._planner.model,
-                characters=sum(len(text) for _, text in ready.classifier.messages),
+                characters=fixed_characters(ready.classifier),
             )
         return _ChosenScorer(scorer, prompt)
 

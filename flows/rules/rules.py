@@ -101,7 +101,9 @@ class Rules:
         for rule in self._online(principal, project):
             if text in {rule.name, str(rule.id)}:
                 return rule
-        raise NotFound(f"the project {project.name!r} has no rule {text!r}: see `rules list`")
+        raise NotFound(
+            f"the project {project.name!r} has no rule {text!r}: see `tallyard rules list`"
+        )
 
     @use_case(KeyRole.READ)
     def list(

@@ -72,6 +72,23 @@ def progress_line(status: JobStatus, pace: JobPace) -> str:
     return "  ".join(parts)
 
 
+def list_line(status: JobStatus) -> str:
+    """The job in one line of a list. What was cancelled does not count as done."""
+    job, progress = status.job, status.progress
+    done = finished(progress) - progress.cancelled
+    told = ", ".join(one.shown_as for one in job.scorers)
+    if errors := progress.states.get("errored", 0):
+        told += f"  {errors:,} errored"
+    if progress.held:
+        told += f"  {progress.held:,} held back"
+    if job.rollback_at is not None:
+        told += "  being rolled back" if job.rolled_back_at is None else "  rolled back"
+    return (
+        f"{job.id}  {job.created:%Y-%m-%d %H:%M}Z  {job.state:<10}  "
+        f"{done:>9,} of {progress.outcomes:<9,}  {told}"
+    )
+
+
 def summary_lines(status: JobStatus) -> list[str]:
     """The job in some lines: what it is, how far it is, and what the reader may do next."""
     job, progress = status.job, status.progress
@@ -89,6 +106,8 @@ def summary_lines(status: JobStatus) -> list[str]:
     ]
     if told:
         lines.append(f"  outcomes  {', '.join(told)}")
+    if progress.held and job.state is JobState.RUNNING:
+        lines.append("  held      `tallyard status` says by what, such as a budget")
     if progress.errors:
         errors = [f"{count:,} {name}" for name, count in progress.errors.items()]
         lines.append(f"  errors    {', '.join(errors)}")

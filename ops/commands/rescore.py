@@ -20,6 +20,7 @@ from ops.commands.job_progress import (
     JobPace,
     exit_code,
     finished,
+    list_line,
     progress_line,
     summary_lines,
     waits,
@@ -99,7 +100,7 @@ JOB = click.argument("job", type=JobId())
 @click.option("--max-calls", type=click.IntRange(0),
               help="Hold the job's judge calls back after so many.")
 @click.option("--dry-run", is_flag=True, help="Only show the plan.")
-@click.option("--yes", "-y", is_flag=True, help="Start without asking.")
+@click.option("--yes", "-y", is_flag=True, help="Start without a plan and without asking.")
 @WATCH
 @PROJECT
 @click.pass_context
@@ -126,7 +127,8 @@ def rescore(context: click.Context, /, *, project: str | None, **given: Any) -> 
         rescores, principal = session.tallyard.rescores, session.principal
         if given["dry_run"] or _wants_to_ask(is_sure=bool(given["yes"])):
             plan = rescores.plan(principal, found.id, body)
-            for line in plan_lines(plan):
+            caps = None if body.budget is None else body.budget.caps
+            for line in plan_lines(plan, caps):
                 click.echo(line)
             if given["dry_run"] or not plan.counted.records:
                 return
@@ -145,12 +147,7 @@ def list_jobs(*, project: str | None) -> None:
         found = session.project(project)
         jobs = session.tallyard.rescores.list(session.principal, found.id, limit=LISTED)
     for status in jobs:
-        job = status.job
-        scorers = ", ".join(one.shown_as for one in job.scorers)
-        click.echo(
-            f"{job.id}  {job.created:%Y-%m-%d %H:%M}  {job.state:<10}  "
-            f"{finished(status.progress):>9,} of {status.progress.outcomes:<9,}  {scorers}"
-        )
+        click.echo(list_line(status))
     if not jobs:
         click.echo("no re-score job yet")
 
@@ -203,7 +200,10 @@ def rate(*, job: UUID, max_per_second: float) -> None:
 @click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
 @click.pass_context
 def rollback(context: click.Context, /, *, job: UUID, yes: bool) -> None:
-    """Restore the scores that stood before a job, where nobody has changed them since."""
+    """Restore the scores that stood before a job, where nobody has changed them since.
+
+    Asks first, unless the standard input is no terminal.
+    """
     with open_session() as session:
         rescores, principal = session.tallyard.rescores, session.principal
         status = rescores.get(principal, job)
@@ -217,6 +217,10 @@ def rollback(context: click.Context, /, *, job: UUID, yes: bool) -> None:
 
 def _request(given: Mapping[str, Any], now: datetime) -> JsonObject:
     """The options as the API's request."""
+    if given["btql_filter"] is None and not given["ids"] and given["rule"] is None:
+        raise BadInput("say which records: --filter ('' takes all), --id or --rule")
+    if not given["scorers"] and given["rule"] is None:
+        raise BadInput("say which scorers: --scorer, or --rule, whose scorers are taken")
     created_from = given["created_from"]
     if given["since"] is not None:
         if created_from is not None:
@@ -303,7 +307,8 @@ def _watch(session: Session, job: RescoreJob) -> JobStatus:
 
 def _show_report(session: Session, job_id: UUID) -> None:
     found = session.tallyard.rescores.report(session.principal, job_id)
-    width = shutil.get_terminal_size().columns
+    # A file or a pipe has no width, so nothing is cut off.
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     for line in report_lines(found, width=width, encoding=encoding):
         click.echo(line)

@@ -117,8 +117,8 @@ class PastOutcomes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgePrompt:
-    """What a judged scorer sends with each row: to which model, and how many characters of its
-    author's own. A `model` of None means that it is not known."""
+    """What a judged scorer sends with each row: to which model, and how many characters that
+    no record changes. A `model` of None means that it is not known."""
 
     model: str | None = None
     characters: int = PROMPT_CHARACTERS

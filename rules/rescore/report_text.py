@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from rules.budgets.model import BILLION, money_text
 from rules.rescore.report import Counted, JobReport, ScoreReport, ScorerReport
 from rules.rescore.statistics import Distribution, Method
 from spans.outcome import CANCELLED
@@ -72,7 +73,7 @@ def _scorer_lines(one: ScorerReport, width: int, blocks: str) -> Iterator[str]:
 def _counted_lines(title: str, counted: Counted) -> Iterator[str]:
     yield f"{title}: {_outcomes(counted.outcomes)}"
     rows = [(state, counted.states[state]) for state in _ORDER]
-    rows += [("not reached yet", counted.unreached), ("row deleted", counted.deleted)]
+    rows += [("not reached yet", counted.unreached), ("record deleted", counted.deleted)]
     yield from _aligned([row for row in rows if row[1]], indent=2)
     yield from _aligned(counted.error_classes.most_common(), indent=4)
     if counted.calls or counted.cached:
@@ -86,7 +87,7 @@ def _counted_lines(title: str, counted: Counted) -> Iterator[str]:
             f", without {_outcomes(counted.unpriced)} whose model has no price"
             if counted.unpriced else ""
         )
-        yield f"  money     {counted.cost:,.6g}{unpriced}"
+        yield f"  money     {money_text(round(counted.cost * BILLION))}{unpriced}"
     if counted.run_ms:
         yield f"  run time  {_number(round(counted.run_ms / 1000))} s"
 
@@ -105,7 +106,8 @@ def _score_lines(name: str, score: ScoreReport, width: int, blocks: str) -> Iter
         else:
             yield row
             yield f"      {bars}"
-    yield f"    {_change_text(score)}"
+    for line in _change_lines(score):
+        yield f"    {line}"
     flips = score.flips
     if flips.count:
         yield (
@@ -115,9 +117,9 @@ def _score_lines(name: str, score: ScoreReport, width: int, blocks: str) -> Iter
         for flip in flips.listed[:FLIPS_SHOWN]:
             yield f"      {flip.before:5.3f} -> {flip.after:5.3f}  {flip.row_id}"
         if flips.count > FLIPS_SHOWN:
-            yield f"      and {_number(flips.count - FLIPS_SHOWN)} more"
+            yield f"      and {_number(flips.count - FLIPS_SHOWN)} more, with `--json`"
     if score.hidden:
-        yield f"    logged score stays shown: {_number(score.hidden)} rows"
+        yield f"    logged score stays shown: {_number(score.hidden)} records"
 
 
 def _figures(found: Distribution) -> str:
@@ -130,18 +132,22 @@ def _figures(found: Distribution) -> str:
     return f"{count:>11} {found.values.mean:>6.3f} {spread:>6} {share:>6.1%}"
 
 
-def _change_text(score: ScoreReport) -> str:
+def _change_lines(score: ScoreReport) -> Iterator[str]:
+    """The difference, then on how many records, so that either fits into 80 characters."""
     change = score.change
     pairs = change.differences.count
     if not pairs:
-        return "difference: no row had this score before"
+        yield "difference: no record had this score before"
+        return
     mean = f"difference: {change.differences.mean:+.4f}"
-    of = f"{_number(pairs)} rows with both, {_number(score.unchanged)} unchanged"
     interval = change.interval()
     if interval is None:
-        return f"{mean} (too few rows for an interval: {of})"
-    how = "exact, pass/fail" if change.method is Method.EXACT else "by t"
-    return f"{mean} (95 %: {interval.low:+.4f} to {interval.high:+.4f}, {how}; {of})"
+        yield f"{mean} (too few records for an interval)"
+    else:
+        how = "exact, pass/fail" if change.method is Method.EXACT else "by t"
+        yield f"{mean} (95 %: {interval.low:+.4f} to {interval.high:+.4f}, {how})"
+    unchanged = _number(score.unchanged)
+    yield f"  over {_number(pairs)} records with both scores, {unchanged} of them unchanged"
 
 
 def _aligned(rows: Iterable[tuple[str, int]], *, indent: int) -> Iterator[str]:
@@ -155,8 +161,8 @@ def _aligned(rows: Iterable[tuple[str, int]], *, indent: int) -> Iterator[str]:
 
 
 def _number(count: int) -> str:
-    """The number with spaces between its thousands."""
-    return f"{count:,}".replace(",", " ")
+    """The number with commas between its thousands, as plans and progress show it."""
+    return f"{count:,}"
 
 
 def _outcomes(count: int) -> str:

@@ -78,12 +78,8 @@ def prompt_messages(classifier: Classifier, record: JsonObject, *, version: str)
     """
     filled = _filled(classifier, record)
     marker = _marker(version, [part.text for parts in filled for part in parts if part.is_data])
-    rule = RULE.format(marker=marker, choices=", ".join(classifier.choices))
-    if classifier.use_cot:
-        rule += REASONS_FIRST
     is_at_the_end = stands_at_the_end(classifier.templates)
-    if is_at_the_end:
-        rule += AT_THE_END.format(marker=marker)
+    rule = _rule(classifier, marker, is_at_the_end=is_at_the_end)
     messages: list[Json] = [{"role": "system", "content": rule}]
     moved: list[str] = []
     for (role, _), parts in zip(classifier.messages, filled, strict=True):
@@ -99,6 +95,23 @@ def prompt_messages(classifier: Classifier, record: JsonObject, *, version: str)
         evidence = "\n\n".join(f"{number}: {text}" for number, text in enumerate(moved, 1))
         messages.append({"role": "user", "content": evidence})
     return messages
+
+
+def fixed_characters(classifier: Classifier) -> int:
+    """How long the part of a prompt is that no record changes: what the judge is told before
+    the author's messages, and these messages with their tags."""
+    is_at_the_end = stands_at_the_end(classifier.templates)
+    rule = _rule(classifier, "0" * MARKER_DIGITS, is_at_the_end=is_at_the_end)
+    return len(rule) + sum(len(text) for _, text in classifier.messages)
+
+
+def _rule(classifier: Classifier, marker: str, *, is_at_the_end: bool) -> str:
+    rule = RULE.format(marker=marker, choices=", ".join(classifier.choices))
+    if classifier.use_cot:
+        rule += REASONS_FIRST
+    if is_at_the_end:
+        rule += AT_THE_END.format(marker=marker)
+    return rule
 
 
 def stands_at_the_end(templates: Sequence[Template]) -> bool:

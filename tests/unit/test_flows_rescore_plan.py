@@ -12,8 +12,9 @@ from fakes.memory.rescore import MemoryPastOutcomes, MemorySelectionCounter
 
 from flows.rescore.plan import JobRequest, Plan, make_plan, plan_json
 from flows.rescore.plan_text import plan_lines
+from rules.budgets.model import Caps
 from rules.model import Rule, ScorerChoice
-from rules.rescore.estimate import JudgePrompt, Moments, PastOutcomes, Rates
+from rules.rescore.estimate import JudgePrompt, Moments, PastOutcomes, Range, Rates
 from rules.rescore.model import JobScorer, Selection
 from rules.rescore.selection_count import ScorerCount, SelectionCount
 from scorers.judge.prices import Prices
@@ -191,3 +192,45 @@ def test_a_model_without_a_price_and_one_record_are_told_as_such() -> None:
     assert told[0] == "1 record"
     assert "  money: the model has no price" in told
     assert any(line.endswith("without polite") for line in told)
+
+
+def test_the_time_of_a_job_of_one_scorer_is_that_of_its_rate() -> None:
+    plan, _ = planned()
+    alone = replace(
+        plan, counted=replace(COUNTED, scorers=COUNTED.scorers[:1]),
+        estimate=replace(
+            plan.estimate, scorers=plan.estimate.scorers[:1],
+            seconds=Range(low=600.0, expected=600.0, high=600.0),
+        ),
+    )
+
+    assert [line for line in plan_lines(alone) if "time:" in line] == ["  time: 10 min"]
+
+
+def test_small_figures_are_told_in_plain_digits() -> None:
+    plan, _ = planned()
+    part = replace(
+        plan.estimate.scorers[0], money=Range(low=8.65e-05, expected=0.00081, high=0.0032)
+    )
+    told = plan_lines(replace(
+        plan, counted=replace(COUNTED, scorers=COUNTED.scorers[:1]),
+        estimate=replace(
+            plan.estimate, scorers=(part,), seconds=Range(low=0.1, expected=0.4, high=1.2),
+        ),
+    ))
+
+    assert "  money: about 0.00081 (0.0000865 to 0.0032)" in told
+    assert "  time: less than 1 s (less than 1 s to 1 s)" in told
+
+
+def test_a_plan_tells_its_budget_and_what_that_refuses() -> None:
+    plan, _ = planned()
+    caps = Caps(money=20_000_000, calls=1500)
+    told = "its budget: at most 0.02 of money and 1,500 calls; what it does not allow waits"
+    assert plan_lines(plan, caps)[-2:] == ["", told]
+
+    unpriced = replace(plan, estimate=replace(plan.estimate, unpriced=("polite",)))
+    assert plan_lines(unpriced, caps)[-2] == told
+    assert plan_lines(unpriced, caps)[-1].endswith("polite will be errored (no_price)")
+    of_calls = plan_lines(unpriced, Caps(calls=1500))
+    assert of_calls[-1].startswith("its budget: at most 1,500 calls;")

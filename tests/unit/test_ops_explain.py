@@ -139,7 +139,7 @@ def test_a_judged_outcome_tells_its_tokens_and_what_they_cost():
     again = outcome("c", OutcomeState.COMPLETED, model="m", is_cached=True)
     _, *lines = of_the_rule(explanation(given, plain, again))
     assert [line.split("+00:00")[1] for line in lines] == [
-        " (m: 900 tokens of prompt, 800 of them cached, 30 of the answer, cost 0.000123)",
+        " (m: 900 tokens of prompt, 800 of them cached, 30 of the answer, cost 0.00012345)",
         " (m: 900 tokens of prompt, 30 of the answer)",
         " (m, answered from the cache)",
     ]

@@ -18,6 +18,7 @@ from ops.commands.job_progress import (
     EXIT_WITH_ERRORS,
     JobPace,
     exit_code,
+    list_line,
     progress_line,
     summary_lines,
     waits,
@@ -121,3 +122,25 @@ def test_who_watches_waits_for_an_end_a_pause_or_the_end_of_a_rollback() -> None
     assert {state for state in JobState if waits(status(state=state))} == running
     assert waits(status(state=JobState.COMPLETED, rollback_at=NOW))
     assert not waits(status(state=JobState.COMPLETED, rollback_at=NOW, rolled_back_at=NOW))
+
+
+def test_a_list_counts_nothing_that_was_cancelled_as_done() -> None:
+    progress = JobProgress(
+        records=2000, outcomes=2000, cancelled=1950, states={"completed": 48, "errored": 2}
+    )
+    line = list_line(status(progress, state=JobState.CANCELLED))
+    assert "cancelled          50 of 2,000      ExactMatch  2 errored" in line
+
+
+def test_a_list_tells_which_jobs_were_rolled_back_or_held_back() -> None:
+    ended = {"state": JobState.COMPLETED, "rollback_at": NOW}
+    assert list_line(status(**ended)).endswith("ExactMatch  being rolled back")
+    assert list_line(status(**ended, rolled_back_at=NOW)).endswith("ExactMatch  rolled back")
+    assert list_line(status(JobProgress(held=7))).endswith("ExactMatch  7 held back")
+
+
+def test_a_running_job_that_is_held_back_says_where_the_reason_is() -> None:
+    progress = JobProgress(held=7, states={"pending": 7})
+    assert any("tallyard status" in line for line in summary_lines(status(progress)))
+    paused = summary_lines(status(progress, state=JobState.PAUSED))
+    assert not any("tallyard status" in line for line in paused)

@@ -207,24 +207,31 @@ def lines_of(width: int = 100, encoding: str = "utf-8") -> list[str]:
 def test_the_text_tells_counts_scores_differences_and_flips() -> None:
     lines = lines_of()
     for line in (
-        "all scorers: 2 014 outcomes",
-        "  completed  2 001",
+        "all scorers: 2,014 outcomes",
+        "  completed  2,001",
         "  errored       13",
         "    bug      12",
         "    timeout   1",
         "  money     0.0125",
-        "Levenshtein 1: 2 013 outcomes",
-        "    after        2 000  0.500  0.500  50.0%  █        █",
-        "    flips: 0 pass -> fail, 1 000 fail -> pass",
+        "Levenshtein 1: 2,013 outcomes",
+        "    after        2,000  0.500  0.500  50.0%  █        █",
+        "    flips: 0 pass -> fail, 1,000 fail -> pass",
         "      0.000 -> 1.000  row 1",
-        "      and 995 more",
+        "      and 995 more, with `--json`",
         "tone 17: 1 outcome",
-        "    difference: no row had this score before",
+        "    difference: no record had this score before",
         "logged scores stay the ones shown: 1 outcome",
     ):
         assert line in lines
     (difference,) = [line for line in lines if "95 %" in line]
-    assert difference.startswith("    difference: +0.5000 (95 %: +0.4963 to +0.5000, exact")
+    assert difference == "    difference: +0.5000 (95 %: +0.4963 to +0.5000, exact, pass/fail)"
+    assert len(difference) <= 80
+    assert "      over 2,000 records with both scores, 1,000 of them unchanged" in lines
+
+
+def test_a_small_sum_of_money_is_told_without_an_exponent() -> None:
+    report = report_of([CHEAP], [None], [[asked(cost=0.0000545)]])
+    assert "  money     0.0000545" in report_lines(report, width=80, encoding="utf-8")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "no such encoding"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,12 @@ from hypothesis import strategies as st
 
 from scorers.judge.classifier import Classifier, read_classifier
 from scorers.judge.mustache import Data, Words, parse, render
-from scorers.judge.prompt import PROMPT_CHARACTERS_MAX, first_absent, prompt_messages
+from scorers.judge.prompt import (
+    PROMPT_CHARACTERS_MAX,
+    first_absent,
+    fixed_characters,
+    prompt_messages,
+)
 from scorers.judge.thread import prompt_text, thread_variables
 from spans.errors import BadInput, PromptTooLong, ScorerFailed
 
@@ -424,3 +430,10 @@ def test_a_prompt_that_is_too_long_names_the_field_that_makes_it_so():
 
     with pytest.raises(PromptTooLong, match=rf"output alone has {PROMPT_CHARACTERS_MAX + 1}"):
         prompt_messages(judge_of("{{input}} {{output}}"), record, version="1")
+
+
+def test_the_fixed_characters_of_a_prompt_are_those_that_no_record_changes():
+    for use_cot in (True, False):
+        judge = replace(judge_of("How kind is this answer?"), use_cot=use_cot)
+        (rule, asked) = prompt_messages(judge, {"output": "x"}, version="1")
+        assert fixed_characters(judge) == len(rule["content"]) + len(asked["content"])
