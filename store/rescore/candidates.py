@@ -69,6 +69,12 @@ _ENDED = ", ".join(
 
 _IS_LIVE = by_key(f"outcome.role = '{Role.LIVE}'")
 
+# A scalar subquery, which is answered by the key of jobs: a NOT EXISTS would read all jobs.
+_IS_NOT_UNDONE = """coalesce((
+    select rolled_back_at is null from rescore_job
+     where rescore_job.job_no = outcome.job_no), true)"""
+"""A rollback has taken the score away, so that its outcome is history alone."""
+
 
 class HeadPlace(NamedTuple):
     """Where a head stands among those of its object, newest first."""
@@ -324,7 +330,7 @@ class Candidates:
             " where scorer_use.use_no = outcome.use_no offset 0) used"
             " where outcome.subject_seq = passed.seq"
             " and outcome.subject_version = passed.content_xact"
-            f" and {_IS_LIVE}) asked where asked.wants <> 0"
+            f" and {_IS_LIVE} and {_IS_NOT_UNDONE}) asked where asked.wants <> 0"
         )
 
     def _wants(self, one: JobScorer, texts: SqlTexts) -> str:

@@ -222,6 +222,8 @@ def test_the_command_plans_starts_watches_reports_and_rolls_back(stack: Stack) -
     assert json.loads(as_json.stdout)["total"]["completed"] == 5
     undone = stack.tallyard("rescore", "rollback", job, "--yes")
     assert "5 records restored" in undone.stdout, undone.stderr
+    # What was taken back is missing again.
+    assert rescore(stack, project, only="missing", dry_run=True)["records"] == 5
     assert scores(stack, project, "r1") is None
     over = stack.tallyard("rescore", "resume", job)
     assert over.returncode == 1
