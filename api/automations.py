@@ -10,6 +10,7 @@ from api.answer import Json200
 from api.endpoint import endpoint
 from api.request import (
     Context,
+    body_project,
     in_thread,
     json_body,
     list_page,
@@ -25,9 +26,8 @@ from flows.access.principal import KeyRole, Principal
 from flows.automations.automations import Automations, WrittenAutomation
 from flows.automations.history import HISTORY_MAX, AutomationHistory, history_json
 from flows.automations.trial import Trials, Tried
-from spans.errors import BadInput, NotFound
-from spans.ids import AutomationId, ProjectId, parse_uuid
-from spans.json import Json, JsonObject
+from spans.ids import AutomationId
+from spans.json import JsonObject
 
 
 def automation_json(automation: Automation, principal: Principal) -> JsonObject:
@@ -62,7 +62,7 @@ async def _make(
     request: Request, context: Context, principal: Principal, *, replace: bool
 ) -> Response:
     body = await json_body(request, context)
-    project_id = _project_id(body.pop("project_id", None))
+    project_id = body_project(body, "an automation")
     fields = read_automation(body)
     automations = context.tallyard.automations
     written = await in_thread(
@@ -142,7 +142,7 @@ async def test(request: Request, context: Context, principal: Principal) -> Resp
 async def test_draft(request: Request, context: Context, principal: Principal) -> Response:
     """Sends a test of an automation as it would be created, and stores none."""
     body = await json_body(request, context)
-    project_id = _project_id(body.pop("project_id", None))
+    project_id = body_project(body, "an automation")
     fields = read_automation(body)
     trials = context.tallyard.automation_trials
     tried = await in_thread(lambda: trials.test_draft(principal, project_id, fields))
@@ -184,14 +184,6 @@ async def _reachable(request: Request, context: Context, principal: Principal) -
     automation_id, automations = automation_id_of(request), context.tallyard.automations
     await in_thread(lambda: automations.get(principal, automation_id))
     return automation_id
-
-
-def _project_id(value: Json) -> ProjectId:
-    if not isinstance(value, str):
-        raise BadInput("missing: an automation needs the id of its project", path="project_id")
-    if (project_id := parse_uuid(value)) is None:
-        raise NotFound("no such project")
-    return ProjectId(project_id)
 
 
 ALL = "/v1/project_automation"

@@ -8,19 +8,17 @@ from starlette.routing import Route
 
 from api.answer import Json200
 from api.endpoint import endpoint
-from api.request import Context, in_thread, json_body, path_uuid, query_project
+from api.request import Context, body_project, in_thread, json_body, path_uuid, query_project
 from flows.access.principal import Principal
 from flows.budgets.budgets import Budgets, status_json
 from rules.budgets.wire import budget_json, read_budget
-from spans.errors import BadInput, NotFound
-from spans.ids import ProjectId, parse_uuid
-from spans.json import Json
+from spans.errors import BadInput
 
 
 async def put(request: Request, context: Context, principal: Principal) -> Response:
     """Sets the budget of a project, a rule or a job, for each day or in total."""
     body = await json_body(request, context)
-    project_id = _project_id(body.pop("project_id", None))
+    project_id = body_project(body, "a budget")
     checked = read_budget(body)
     budgets = context.tallyard.budgets
     budget, existed = await in_thread(lambda: budgets.put(principal, project_id, checked))
@@ -44,14 +42,6 @@ async def delete(request: Request, context: Context, principal: Principal) -> Re
     budgets = context.tallyard.budgets
     deleted = await in_thread(lambda: budgets.delete(principal, budget_id))
     return Json200(budget_json(deleted))
-
-
-def _project_id(value: Json) -> ProjectId:
-    if not isinstance(value, str):
-        raise BadInput("missing: a budget needs the id of its project", path="project_id")
-    if (project_id := parse_uuid(value)) is None:
-        raise NotFound("no such project")
-    return ProjectId(project_id)
 
 
 ALL = "/v1/budget"

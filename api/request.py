@@ -52,6 +52,19 @@ async def json_body(request: Request, context: Context) -> JsonObject:
     return parse_object(body)
 
 
+def body_project(body: JsonObject, what: str) -> ProjectId:
+    """Takes the id of a project out of a request's body; `what` names the thing that needs it.
+
+    Raises BadInput if it is missing, and NotFound if it is not a UUID.
+    """
+    value = body.pop("project_id", None)
+    if not isinstance(value, str):
+        raise BadInput(f"missing: {what} needs the id of its project", path="project_id")
+    if (project_id := parse_uuid(value)) is None:
+        raise NotFound("no such project")
+    return ProjectId(project_id)
+
+
 def path_uuid(request: Request, name: str, what: str) -> UUID:
     """The id in the URL's path. Raises NotFound if it is not a UUID; `what` names the thing."""
     found = parse_uuid(request.path_params[name])

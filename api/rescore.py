@@ -10,16 +10,23 @@ from starlette.routing import Route
 
 from api.answer import Json200
 from api.endpoint import Handler, endpoint
-from api.request import Context, in_thread, json_body, path_uuid, query_int, query_project
+from api.request import (
+    Context,
+    body_project,
+    in_thread,
+    json_body,
+    path_uuid,
+    query_int,
+    query_project,
+)
 from flows.access.principal import Principal
 from flows.rescore.plan import plan_json
 from flows.rescore.rescores import Rescores, status_json
 from rules.rescore.model import Action
 from rules.rescore.report import report_json
 from rules.rescore.wire import ChangeBody, read_rescore
-from spans.errors import BadInput, NotFound
-from spans.ids import ProjectId, parse_uuid
-from spans.json import Json
+from spans.errors import BadInput
+from spans.ids import parse_uuid
 from spans.validation import read_model
 
 KEY_MAX = 255
@@ -32,7 +39,7 @@ JOBS_MAX = 100
 async def make(request: Request, context: Context, principal: Principal) -> Response:
     """Makes a re-score job. With `dry_run` it only tells what the job would do and cost."""
     body = await json_body(request, context)
-    project_id = _project_id(body.pop("project_id", None))
+    project_id = body_project(body, "a job")
     checked = read_rescore(body)
     rescores = context.tallyard.rescores
     if checked.dry_run:
@@ -105,14 +112,6 @@ def _before(request: Request) -> UUID | None:
     if (found := parse_uuid(text)) is None:
         raise BadInput("must be the id of a re-score job", path="starting_after")
     return found
-
-
-def _project_id(value: Json) -> ProjectId:
-    if not isinstance(value, str):
-        raise BadInput("missing: a job needs the id of its project", path="project_id")
-    if (project_id := parse_uuid(value)) is None:
-        raise NotFound("no such project")
-    return ProjectId(project_id)
 
 
 ALL = "/v1/rescore"

@@ -9,14 +9,21 @@ from starlette.routing import Route
 
 from api.answer import Json200
 from api.endpoint import endpoint
-from api.request import Context, in_thread, json_body, list_page, path_uuid, query_project
+from api.request import (
+    Context,
+    body_project,
+    in_thread,
+    json_body,
+    list_page,
+    path_uuid,
+    query_project,
+)
 from flows.access.principal import Principal
 from flows.rescore.rescores import RECENT_MAX, Rescores, status_json
 from flows.rules.rules import Rules
 from rules.wire import ProjectScore, read_rule
-from spans.errors import BadInput, NotFound
-from spans.ids import ProjectId, RuleId, parse_uuid
-from spans.json import Json, JsonObject
+from spans.ids import RuleId
+from spans.json import JsonObject
 from spans.validation import read_model
 
 
@@ -59,7 +66,7 @@ async def _make(
     request: Request, context: Context, principal: Principal, *, replace: bool
 ) -> Response:
     body = await json_body(request, context)
-    project_id = _project_id(body.pop("project_id", None))
+    project_id = body_project(body, "a rule")
     checked = read_rule(body)
     rules = context.tallyard.rules
     rule, existed = await in_thread(
@@ -133,14 +140,6 @@ async def _reachable_rule(
     rule_id, rules = _rule_id(request), context.tallyard.rules
     await in_thread(lambda: rules.get(principal, rule_id))
     return rule_id
-
-
-def _project_id(value: Json) -> ProjectId:
-    if not isinstance(value, str):
-        raise BadInput("missing: a rule needs the id of its project", path="project_id")
-    if (project_id := parse_uuid(value)) is None:
-        raise NotFound("no such project")
-    return ProjectId(project_id)
 
 
 ALL = "/v1/project_score"
